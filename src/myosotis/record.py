@@ -1,0 +1,375 @@
+"""The run record: the one JSON document a run leaves behind, and the only thing a scorecard reads.
+
+What belongs here: the shape of `record.json`, writing it so that a reader never sees half of
+it, and reading it back with an error a person can act on. No statistics, no heavy imports.
+
+Conventions. Times are ISO 8601 in UTC. Scores are in their metric's own unit (an accuracy is a
+fraction). A number that is not known is None; NaN and infinities become null in the file and
+None when read back. `delta` is always tuned - base; `lo` and `hi` are its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from myosotis.errors import DataError, RunError
+
+SCHEMA = 1
+"""Raised by one whenever an older reader would misread a newer record."""
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass
+class GitState:
+    """The code the run was started from; empty outside a git checkout."""
+
+    commit: str = ""
+    dirty: bool = False
+
+
+@dataclass
+class ModelInfo:
+    """The base model, before anything was attached to it."""
+
+    id: str = ""
+    note: str = ""  # what a reader must know, e.g. "dequantised from Q4_1"
+    parameters: int | None = None
+    dtype: str = ""
+    content_hash: str = ""
+
+
+@dataclass
+class DataInfo:
+    """What the model was trained on. `counts` is examples by split."""
+
+    name: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    hash: str = ""
+
+
+@dataclass
+class UpdateInfo:
+    """The update, in parameters: `trainable` of `total`."""
+
+    name: str = ""
+    trainable: int | None = None
+    total: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    identity_at_init: bool | None = None
+
+
+@dataclass
+class AttentionInfo:
+    """The attention backend the probe chose, and why, in plain words."""
+
+    backend: str = ""
+    reason: str = ""
+
+
+@dataclass
+class TaskQuality:
+    """How well the model does what it was tuned for, on `n` held-out items.
+
+    `base` and `tuned` are means over the items, in `unit`; the interval is paired.
+    """
+
+    metric: str
+    higher_is_better: bool = True
+    base: float | None = None
+    tuned: float | None = None
+    n: int | None = None
+    delta: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    unit: str = ""  # "nats per token", "accuracy", ...
+    note: str = ""
+    extra: list[TaskQuality] = field(default_factory=list)
+
+
+@dataclass
+class RetentionRow:
+    """One benchmark, base against tuned, on the same `n` of `items_of` items.
+
+    The verdict rests on `metric` alone: retained, forgotten, slipped or inconclusive against
+    the budget `epsilon` (SCIENCE.md section 3); its interval is the one Holm adjusted where
+    several tasks are judged. `mde` is the minimum detectable effect, `needed_items` how many
+    items would settle an open verdict, `p_gold_*` the continuous twin of accuracy.
+    """
+
+    task: str
+    metric: str
+    higher_is_better: bool = True
+    chance: float | None = None
+    n: int | None = None
+    items_of: int | None = None
+    base: float | None = None
+    tuned: float | None = None
+    delta: float | None = None
+    se: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    mde: float | None = None
+    epsilon: float | None = None
+    verdict: str = ""
+    p_mcnemar: float | None = None
+    p_holm: float | None = None
+    needed_items: int | None = None
+    p_gold_base: float | None = None
+    p_gold_tuned: float | None = None
+    p_gold_delta: float | None = None
+    p_gold_lo: float | None = None
+    p_gold_hi: float | None = None
+    right_to_wrong: int | None = None
+    wrong_to_right: int | None = None
+    note: str = ""  # e.g. which split stood in for an absent one
+
+
+@dataclass
+class SuiteVerdict:
+    """The verdict on the mean over the accuracy-like `tasks`. `budget` is the fraction."""
+
+    delta: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    epsilon: float | None = None
+    verdict: str = ""
+    base: float | None = None
+    tuned: float | None = None
+    mde: float | None = None
+    needed_items: int | None = None
+    tasks: list[str] = field(default_factory=list)
+    budget: float | None = None
+    accept: str = ""
+    note: str = ""
+
+
+@dataclass
+class CurvePoint:
+    """One value of one metric at one optimiser step."""
+
+    step: int
+    name: str
+    value: float | None
+    lo: float | None = None
+    hi: float | None = None
+
+
+@dataclass
+class Flip:
+    """One multiple-choice item the base got right and the tuned model got wrong.
+
+    `gold`, `base_choice` and `tuned_choice` index `choices`.
+    """
+
+    task: str
+    item: str
+    prompt: str
+    choices: list[str] = field(default_factory=list)
+    gold: int | None = None
+    base_choice: int | None = None
+    tuned_choice: int | None = None
+
+
+@dataclass
+class Sample:
+    """One held-out prompt, answered by the base and by the tuned model."""
+
+    prompt: str
+    reference: str = ""
+    base: str = ""
+    tuned: str = ""
+
+
+@dataclass
+class DialPoint:
+    """The update scaled by `alpha`: task quality and mean retention, absolute scores."""
+
+    alpha: float
+    task: float | None = None
+    task_lo: float | None = None
+    task_hi: float | None = None
+    retention: float | None = None
+    retention_lo: float | None = None
+    retention_hi: float | None = None
+
+
+@dataclass
+class Baseline:
+    """Something the tuned model must beat, e.g. the base prompted with k examples."""
+
+    name: str
+    metric: str = ""
+    value: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    n: int | None = None
+    note: str = ""
+
+
+@dataclass
+class RunRecord:
+    """Everything a reader of one run needs, in the order it comes to be known."""
+
+    run_id: str
+    run_name: str = ""
+    schema: int = SCHEMA
+    status: Status = "RUNNING"
+    error: str = ""
+    started: str = ""
+    ended: str = ""
+    command: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    config_hash: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    git: GitState = field(default_factory=GitState)
+    host: dict[str, Any] = field(default_factory=dict)
+    model: ModelInfo = field(default_factory=ModelInfo)
+    data: DataInfo = field(default_factory=DataInfo)
+    update: UpdateInfo = field(default_factory=UpdateInfo)
+    attention: AttentionInfo = field(default_factory=AttentionInfo)
+    task: TaskQuality | None = None
+    retention: list[RetentionRow] = field(default_factory=list)
+    suite_verdict: SuiteVerdict | None = None
+    curves: list[CurvePoint] = field(default_factory=list)
+    flips: list[Flip] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    dial: list[DialPoint] = field(default_factory=list)
+    baselines: list[Baseline] = field(default_factory=list)
+    cost: dict[str, float | None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The document as text; the same record always gives the same bytes."""
+        return json.dumps(plain(self), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the record to `path` so that a reader sees the old one or the new one, whole.
+
+        Raises RunError when the folder cannot be written (full disk, read-only).
+        """
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w", encoding="utf-8") as out:
+                out.write(self.to_json())
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise RunError(
+                f"Could not write the run record {path}: {error.strerror or error}.",
+                "Free some space or choose another folder with out=FOLDER.",
+            ) from error
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a record back; a folder stands for the `record.json` in it.
+
+        Raises DataError when the file is missing, damaged or of a newer schema.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / "record.json"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"Could not read the run record {path}: {error}.") from error
+        return cls.from_json(text, str(path))
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "run record") -> Self:
+        """The record that `text` holds; `where` names it in errors. Unknown keys are ignored."""
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where} is not a JSON document: {error}.") from error
+        if not isinstance(document, dict):
+            raise DataError(f"{where} is not a run record: expected a JSON object.")
+        schema = document.get("schema")
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            raise DataError(f"{where} is not a run record: it has no whole-number `schema`.")
+        if schema > SCHEMA:
+            raise DataError(
+                f"{where} has schema {schema}; this version of myosotis reads up to {SCHEMA}.",
+                "It was written by a newer version: upgrade myosotis to read it.",
+            )
+        return _read(cls, document, where)
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: NaN and infinities become None, numpy scalars numbers."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        # A model may write half of a surrogate pair, which UTF-8 cannot carry.
+        return str(value).encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return plain(os.fspath(value))
+    if callable(tolist := getattr(value, "tolist", None)):  # numpy, torch: neither is imported
+        return plain(tolist())
+    raise TypeError(f"a run record cannot hold a {type(value).__name__}: {value!r}")
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """`value`, out of JSON, as the annotated type `kind`; raises DataError naming the field."""
+    if kind is Any:
+        return value
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _read(next(arg for arg in args if arg is not type(None)), value, where)
+    if origin is Literal and value in args:
+        return value
+    if origin is list and isinstance(value, list):
+        return [_read(args[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {key: _read(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        return _read_dataclass(kind, value, where)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        # Python's json reads the NaN and Infinity that others write; here they are missing.
+        return float(value) if math.isfinite(value) else None
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind in (str, bool) and isinstance(value, kind):
+        return value
+    wanted = " or ".join(map(repr, args)) if origin is Literal else getattr(kind, "__name__", kind)
+    raise DataError(f"{where}: expected {wanted}, found {value!r:.80}.")
+
+
+def _read_dataclass(kind: Any, value: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    given: dict[str, Any] = {}
+    for part in dataclasses.fields(kind):
+        if part.name in value:
+            given[part.name] = _read(hints[part.name], value[part.name], f"{where}.{part.name}")
+        elif part.default is dataclasses.MISSING and part.default_factory is dataclasses.MISSING:
+            raise DataError(f"{where}: the field {part.name!r} is missing.")
+    return kind(**given)
