@@ -57,8 +57,8 @@ class Tree:
 
     @property
     def scored(self) -> float:
-        """Total target weight; a token shared by several paths counts once."""
-        return float(self.weights.sum())
+        """Target weight summed over the paths; a token shared by several counts for each."""
+        return float(sum(self.weights[self.path_tokens(p)].sum() for p in range(len(self.tips))))
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> Tree:
@@ -83,12 +83,8 @@ class Tree:
 
     def path_tokens(self, path: int) -> Ints:
         """Indices of the tokens on one path, from the root on."""
-        out = []
-        token = int(self.tips[path])
-        while token >= 0:
-            out.append(token)
-            token = int(self.parent[token])
-        return np.asarray(out[::-1], dtype=np.int64)
+        tip = self.tips[path]
+        return np.flatnonzero(self.end[: tip + 1] > tip)
 
     def paths(self) -> list[Path]:
         """The paths the tree was built from, in their order."""

@@ -1,0 +1,251 @@
+"""Scoring: from a batch of rows to one log-probability a branch.
+
+The output head runs only at positions that predict a scored token, a chunk at a time, and each
+chunk is recomputed in the backward pass: logits of prompt tokens are never made, and never more
+than one chunk of logits is alive.
+
+Shape suffixes as in `forest.py`; C predicting positions of a chunk, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from myosotis.trees.attention import Backend, padded_inputs, tree_inputs
+from myosotis.trees.forest import Batch, Bundle, pack, stack
+from myosotis.trees.tree import Tree
+
+CHUNK = 256
+"""Predicting positions a chunk; with 50,000 words one chunk of fp32 logits is 50 MB."""
+
+
+class Branches(NamedTuple):
+    """Sums over the scored tokens of each branch; the only thing objectives see of a model.
+
+    `logp_B` and `uniform_B` carry gradients. `uniform_B` is the weighted sum of the log-prob
+    averaged over the vocabulary (for label smoothing), or None when it was not asked for.
+    """
+
+    logp_B: Tensor  # sum of weight * log-prob, fp32, in nats
+    weight_B: Tensor  # sum of weights
+    greedy_B: Tensor  # bool: every scored token was the most likely one
+    uniform_B: Tensor | None
+    tree_B: Tensor
+    path_B: Tensor
+
+
+@dataclass
+class TreeScore:
+    """One tree's scores, an entry a path in the order the paths were given."""
+
+    logp: NDArray[np.float64]  # (P,) sum of weight * log-prob over the scored tokens, in nats
+    weight: NDArray[np.float64]  # (P,) sum of weights
+    greedy: NDArray[np.bool_]  # (P,) every scored token was the most likely one
+
+
+class Scorer:
+    """Scores trees with one model.
+
+    `rows_at_once` rows go through the model together; the result does not depend on it, nor on
+    `row_tokens`, beyond rounding.
+    """
+
+    def __init__(
+        self, model: nn.Module, backend: Backend, *, row_tokens: int = 512, rows_at_once: int = 1
+    ) -> None:
+        self.model = model
+        self.backend = backend
+        self.row_tokens = row_tokens
+        self.rows_at_once = rows_at_once
+        self.forwards = 0
+
+    def batches(self, trees: Sequence[Tree]) -> list[Batch]:
+        """Pack trees into batches of about `rows_at_once` rows; a bundle is never torn apart."""
+        bundles = pack(trees, self.row_tokens, one_path_a_row=self.backend.name == "padded")
+        if self.backend.name == "padded":  # rows of like length waste the least padding
+            bundles.sort(key=lambda b: max(len(p.tree) for row in b for p in row), reverse=True)
+        return [
+            stack([row for bundle in group for row in bundle])
+            for group in _groups(bundles, self.rows_at_once)
+        ]
+
+    def score(self, batch: Batch, *, uniform: bool = False) -> Branches:
+        """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
+        batch = batch.to(device_of(self.model))
+        self.forwards += 1
+        predict = self._predictor(batch)
+        logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
+        weighted = batch.weight_S[batch.scored_M]
+        size = len(batch.tree_B)
+
+        def per_branch(values_M: Tensor) -> Tensor:
+            return values_M.new_zeros(size).index_add(0, batch.branch_M, values_M)
+
+        misses = per_branch((~greedy_S[batch.scored_M]).float())
+        return Branches(
+            logp_B=per_branch(logp_S[batch.scored_M] * weighted),
+            weight_B=per_branch(weighted),
+            greedy_B=misses == 0,
+            uniform_B=None if uniform_S is None else per_branch(uniform_S[batch.scored_M] * weighted),
+            tree_B=batch.tree_B,
+            path_B=batch.path_B,
+        )
+
+    def evaluate(
+        self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
+    ) -> list[TreeScore]:
+        """Score trees without gradients, in evaluation mode, leaving the model's mode as it was.
+
+        `advance(n)` is called as `n` more trees are done.
+        """
+        scores = [
+            TreeScore(np.zeros(len(t.tips)), np.zeros(len(t.tips)), np.zeros(len(t.tips), bool))
+            for t in trees
+        ]
+        with evaluating(self.model):
+            for batch in self.batches(trees):
+                found = self.score(batch)
+                rows = zip(*(x.tolist() for x in found if x is not None), strict=True)
+                for logp, weight, greedy, tree, path in rows:
+                    scores[tree].logp[path] = logp
+                    scores[tree].weight[path] = weight
+                    scores[tree].greedy[path] = greedy
+                if advance is not None:
+                    advance(len(set(batch.tree_B.tolist())))
+        return scores
+
+    def _predictor(self, batch: Batch) -> Predict:
+        """Run the body of the model; returns the function from predicting positions to logits."""
+        if self.backend.name == "padded":
+            inputs = padded_inputs(batch)
+        else:
+            inputs = tree_inputs(batch, text_config(self.model), mask_dtype(self.model))
+        inputs |= {"input_ids": batch.ids_RL, "use_cache": False}
+        if self.backend.fast_head:
+            hidden_RLD = body(self.model)(**inputs).last_hidden_state
+            return hidden_RLD.flatten(0, 1)[batch.source_N], Head(self.model)
+        keep = torch.zeros_like(batch.ids_RL, dtype=torch.bool)
+        keep.view(-1)[batch.source_N] = True
+        return self.model(**inputs, logits_to_keep=keep).logits, _as_is
+
+
+Predict = tuple[Tensor, Callable[[Tensor], Tensor]]
+"""What stands at the N predicting positions, and the function that makes logits of it."""
+
+
+def _as_is(logits_CV: Tensor) -> Tensor:
+    return logits_CV
+
+
+class Head:
+    """The output head of a model with what its architecture does to the logits afterwards.
+
+    Called as a module, so that an adapter on the head is used too. Accepted for a model only
+    where the probe finds it equal to the model's own logits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        config = text_config(model)
+        self.linear: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+        self.cap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.divide: float = getattr(config, "logits_scaling", None) or 1.0  # Granite
+        self.times: float = getattr(config, "logit_scale", None) or 1.0  # Cohere
+
+    def __call__(self, hidden_CD: Tensor) -> Tensor:
+        logits_CV = self.linear(hidden_CD)
+        if self.divide != 1.0 or self.times != 1.0:
+            logits_CV = logits_CV * (self.times / self.divide)
+        if self.cap is not None:
+            logits_CV = torch.tanh(logits_CV / self.cap) * self.cap
+        return logits_CV
+
+
+def _in_chunks(predict: Predict, batch: Batch, uniform: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Log-probs, greedy hits and (asked for) vocabulary means of the S scored tokens."""
+    values_ND, head = predict
+    # How many scored tokens the first n predictors have; predictor_S is ascending.
+    starts = range(0, len(values_ND), CHUNK)
+    edges = torch.tensor([*starts, len(values_ND)], device=batch.predictor_S.device)
+    cuts = torch.searchsorted(batch.predictor_S, edges).tolist()
+    parts: list[tuple[Tensor, ...]] = []
+    for start, low, high in zip(starts, cuts, cuts[1:], strict=False):
+        chunk = values_ND[start : start + CHUNK]
+        which, target = batch.predictor_S[low:high] - start, batch.target_S[low:high]
+        if chunk.requires_grad or torch.is_grad_enabled():
+            part = checkpoint(_score_chunk, head, chunk, which, target, uniform, use_reentrant=False)
+        else:
+            part = _score_chunk(head, chunk, which, target, uniform)
+        parts.append(part)  # type: ignore[arg-type]
+    if not parts:  # an empty row: keep it in the graph, so that every rank has a backward pass
+        nothing = head(values_ND).sum(-1).float()
+        return nothing, nothing.bool(), nothing if uniform else None
+    logp_S, greedy_S, *rest = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logp_S, greedy_S, rest[0] if rest else None
+
+
+def _score_chunk(
+    head: Callable[[Tensor], Tensor], chunk: Tensor, which_S: Tensor, target_S: Tensor, uniform: bool
+) -> tuple[Tensor, ...]:
+    logits_CV = head(chunk)
+    if logits_CV.dtype in (torch.float16, torch.bfloat16):  # sums over a vocabulary need fp32
+        logits_CV = logits_CV.float()
+    norm_C = logits_CV.logsumexp(-1)
+    logp_S = logits_CV[which_S, target_S] - norm_C[which_S]
+    greedy_S = logits_CV.detach().argmax(-1)[which_S] == target_S
+    if not uniform:
+        return logp_S, greedy_S
+    return logp_S, greedy_S, (logits_CV.mean(-1) - norm_C)[which_S]
+
+
+def _groups(bundles: Sequence[Bundle], rows_at_once: int) -> Iterator[list[Bundle]]:
+    group: list[Bundle] = []
+    rows = 0
+    for bundle in bundles:
+        if group and rows + len(bundle) > rows_at_once:
+            yield group
+            group, rows = [], 0
+        group.append(bundle)
+        rows += len(bundle)
+    if group:
+        yield group
+
+
+def text_config(model: nn.Module) -> Any:
+    """The configuration of the language part (multimodal models nest it)."""
+    return model.config.get_text_config()  # type: ignore[operator, union-attr]
+
+
+def body(model: nn.Module) -> nn.Module:
+    """The model without its output head."""
+    return getattr(model, model.base_model_prefix)  # type: ignore[arg-type]
+
+
+def mask_dtype(model: nn.Module) -> torch.dtype:
+    """The dtype of the hidden states, which the additive mask must have too."""
+    return model.get_input_embeddings().weight.dtype  # type: ignore[operator, no-any-return]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients and evaluation mode inside; every submodule's mode restored after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

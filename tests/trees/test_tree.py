@@ -1,0 +1,119 @@
+"""Trees and forests as bookkeeping: what goes in comes out, wherever it was packed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from myosotis.trees.attention import visible
+from myosotis.trees.forest import Batch, pack, stack
+from myosotis.trees.tree import Path, Tree
+
+token = st.integers(1, 4)  # few tokens: many shared prefixes
+weight = st.sampled_from([0.0, 1.0, 0.5])
+
+
+@st.composite
+def path(draw: st.DrawFn) -> Path:
+    ids = draw(st.lists(token, min_size=1, max_size=9))
+    weights = draw(st.lists(weight, min_size=len(ids), max_size=len(ids)))
+    return Path(ids, [0.0, *weights[1:]])
+
+
+trees = st.lists(st.lists(path(), min_size=1, max_size=5).map(Tree.of), min_size=1, max_size=8)
+
+
+def test_a_tree_by_hand() -> None:
+    """prompt 1 2 3, answers 4 5 / 4 6 7 / 8: the 4 is shared, depth first."""
+    tree = Tree.fork([1, 2, 3], [[4, 5], [4, 6, 7], [8]])
+    assert tree.ids.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert tree.parent.tolist() == [-1, 0, 1, 2, 3, 3, 5, 2]
+    assert tree.end.tolist() == [8, 8, 8, 7, 5, 7, 7, 8]
+    assert tree.depth.tolist() == [0, 1, 2, 3, 4, 4, 5, 3]
+    assert tree.tips.tolist() == [4, 6, 7]
+    assert (tree.longest, tree.scored) == (6, 6.0)
+
+
+@pytest.mark.parametrize(
+    "paths", [[], [Path([], [])], [Path([1, 2], [0.0])], [Path([1, 2], [1.0, 1.0])]]
+)
+def test_what_is_no_tree(paths: list[Path]) -> None:
+    with pytest.raises(ValueError, match="path"):
+        Tree.of(paths)
+
+
+@given(st.lists(path(), min_size=1, max_size=6))
+def test_paths_come_back(paths: list[Path]) -> None:
+    tree = Tree.of(paths)
+    assert [(list(p.ids), list(p.weights)) for p in tree.paths()] == [
+        (list(p.ids), list(p.weights)) for p in paths
+    ]
+    prefixes = {tuple(zip(*p, strict=True))[:k] for p in paths for k in range(1, len(p.ids) + 1)}
+    assert len(tree) == len(prefixes)  # each distinct prefix is one token: nothing stored twice
+
+
+@given(trees, st.integers(1, 30))
+@settings(max_examples=60)
+def test_packing_loses_and_doubles_nothing(forest: list[Tree], row_tokens: int) -> None:
+    rows = [row for bundle in pack(forest, row_tokens) for row in bundle]
+    seen = [(piece.index, p) for row in rows for piece in row for p in piece.paths]
+    assert sorted(seen) == [(i, p) for i, t in enumerate(forest) for p in range(len(t.tips))]
+    for row in rows:
+        one_path = len(row) == 1 and len(row[0].paths) == 1
+        assert one_path or sum(len(piece.tree) for piece in row) <= row_tokens
+
+
+@given(trees, st.integers(4, 30))
+@settings(max_examples=60)
+def test_a_token_sees_exactly_its_ancestors(forest: list[Tree], row_tokens: int) -> None:
+    for bundle in pack(forest, row_tokens):
+        batch = stack(bundle)
+        seen = visible(batch).numpy()
+        for r, row in enumerate(bundle):
+            start = 0
+            for piece in row:
+                for i in range(len(piece.tree)):
+                    ancestors, j = [], i
+                    while j >= 0:
+                        ancestors.append(start + j)
+                        j = int(piece.tree.parent[j])
+                    assert np.flatnonzero(seen[r, start + i]).tolist() == ancestors[::-1]
+                start += len(piece.tree)
+            for i in range(start, seen.shape[1]):
+                assert np.flatnonzero(seen[r, i]).tolist() == [i]  # padding sees itself: no NaN
+
+
+@given(trees, st.integers(4, 30))
+@settings(max_examples=60)
+def test_every_scored_token_reaches_its_branches(forest: list[Tree], row_tokens: int) -> None:
+    """Sum the weights of a batch back onto branches: each path gets the weight it was given."""
+    for bundle in pack(forest, row_tokens):
+        batch = stack(bundle)
+        sums = np.zeros(len(batch.tree_B))
+        np.add.at(sums, batch.branch_M.numpy(), batch.weight_S[batch.scored_M].numpy())
+        for total, t, p in zip(sums, batch.tree_B.tolist(), batch.path_B.tolist(), strict=True):
+            assert total == sum(forest[t].paths()[p].weights)
+        assert (batch.predictor_S.diff() >= 0).all()
+
+
+def test_packing_is_best_fit() -> None:
+    """Lengths 6 5 4 3 2 into rows of 10: 6+4 and 5+3+2, two full rows."""
+    lengths = [2, 3, 4, 5, 6]
+    forest = [Tree.of([Path([k] * n, [0.0] * n)]) for k, n in enumerate(lengths)]
+    rows = [sorted(len(p.tree) for p in row) for bundle in pack(forest, 10) for row in bundle]
+    assert sorted(rows) == [[2, 3, 5], [4, 6]]
+
+
+def test_an_oversized_tree_is_split_at_its_branches() -> None:
+    """Prompt of 6, four answers of 2, rows of 10: two answers a row, kept in one bundle."""
+    tree = Tree.fork([1] * 6, [[k, k] for k in (2, 3, 4, 5)])
+    (bundle,) = pack([tree], 10)
+    assert [list(row[0].paths) for row in bundle] == [[0, 1], [2, 3]]
+
+
+def test_the_empty_batch_has_a_row_and_scores_nothing() -> None:
+    batch = Batch.empty()
+    assert batch.ids_RL.shape == (1, 1)
+    assert (batch.tokens, len(batch.target_S), len(batch.tree_B)) == (0, 0, 0)
