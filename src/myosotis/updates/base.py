@@ -1,0 +1,299 @@
+"""The protocol every update follows, and the checks that are the same for all of them.
+
+An update wraps the base model θ0 and adds a Δθ that can be measured, switched off, scaled, merged
+and saved. Rules that hold for every family live here: no gradients while the weights are not the
+tuned ones, nothing saved then, exactly the intended tensors train, and the base stays where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from myosotis.errors import ConfigError, RunError
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an update can do; asked when the config is checked, before weights load."""
+
+    mergeable: bool  # Δθ can be added into the base weights
+    scalable: bool  # θ0 + αΔθ means something
+    packs: bool  # works with tree masks and restarted positions
+    gradient_checkpointing: bool
+    identity_at_init: bool  # before the first step, no logit differs from the base
+
+
+class Update(ABC):
+    """θ0 and a Δθ. Built from settings, then attached to one model."""
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings: dict[str, Any] = {"name": self.name, **settings}
+        self._model: PreTrainedModel | None = None
+        self._trainable: dict[str, Parameter] = {}
+        self._base_prints: dict[str, int] = {}
+        self._base_total = 0
+        self._alpha: float | None = None  # set while inside disabled() or scaled()
+
+    # What a family provides.
+
+    @abstractmethod
+    def _attach(self, model: PreTrainedModel) -> list[Parameter]:
+        """Change `model` in place; returns the parameters that are to train."""
+
+    @abstractmethod
+    def _weights_at(self, alpha: float) -> AbstractContextManager[None]:
+        """Put θ0 + αΔθ in place for a while; exact at α = 0 and 1."""
+
+    @abstractmethod
+    def _merged(self, alpha: float) -> PreTrainedModel:
+        """A new model with weights θ0 + αΔθ in the base dtype."""
+
+    @abstractmethod
+    def _save(self, folder: Path, base_id: str | None) -> None: ...
+
+    @abstractmethod
+    def _load(self, folder: Path) -> None: ...
+
+    def _frozen(self) -> Iterable[tuple[str, Tensor]]:
+        """The tensors of θ0, by name; they must not move."""
+        ours = {id(p) for p in self._trainable.values()}
+        return ((n, p) for n, p in self.model.named_parameters() if id(p) not in ours)
+
+    # What everybody uses.
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The module to call: the tuned model, or the base inside `disabled()`."""
+        if self._model is None:
+            raise RuntimeError(f"update {self.name} is not attached to a model yet")
+        return self._model
+
+    def attach(self, model: PreTrainedModel) -> None:
+        """Wrap `model` as θ0: freeze what stays, add or free what trains. Changes it in place.
+
+        New weights are drawn from torch's global generator: seed it before. Raises `ConfigError`
+        when the settings do not fit this model.
+        """
+        if self._model is not None:
+            raise RuntimeError(f"update {self.name} is already attached")
+        self._base_total = sum(p.numel() for p in model.parameters())
+        chosen = {id(p) for p in self._attach(model)}
+        self._model = model
+        self._trainable = {n: p for n, p in model.named_parameters() if id(p) in chosen}
+        self._base_prints = {n: fingerprint(t) for n, t in self._frozen()}
+
+    def parameters(self) -> list[tuple[str, Parameter]]:
+        """The tensors that train, by name; tied ones once."""
+        return list(self._trainable.items())
+
+    def count(self) -> int:
+        """How many numbers train."""
+        return sum(p.numel() for p in self._trainable.values())
+
+    def describe(self) -> dict[str, Any]:
+        """For the run record: name, settings, counts and capabilities."""
+        return {
+            "name": self.name,
+            "settings": {k: v for k, v in self.settings.items() if k != "name"},
+            "trainable": self.count(),
+            "total": self._base_total,
+            **asdict(self.capabilities),
+        }
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """The base model, bit for bit. No gradients inside; see `scaled`."""
+        with self._elsewhere(0.0):
+            yield
+
+    @contextmanager
+    def scaled(self, alpha: float) -> Iterator[None]:
+        """θ0 + αΔθ; α = 1 is the tuned model bit for bit, α = 0 the base.
+
+        Runs without gradients, and a backward pass started inside raises `RuntimeError`: under
+        gradient checkpointing it would recompute with these weights and be silently wrong. Raises
+        `ConfigError` when the update cannot be scaled or α is not finite.
+        """
+        if not self.capabilities.scalable:
+            raise ConfigError(f"update {self.name} cannot be scaled", "it is either on or off")
+        if not math.isfinite(alpha):
+            raise ConfigError(f"α = {alpha} is not a number to scale an update by")
+        with self._elsewhere(float(alpha)):
+            yield
+
+    @contextmanager
+    def _elsewhere(self, alpha: float) -> Iterator[None]:
+        if self._alpha is not None:
+            raise RuntimeError("disabled() and scaled() do not nest: leave the first one before")
+        self._alpha = alpha
+        try:
+            with no_backward(self._trainable.values()), self._weights_at(alpha):
+                yield
+        finally:
+            self._alpha = None
+
+    def _must_be_tuned(self, what: str) -> None:
+        if self._alpha is not None:
+            raise RuntimeError(f"{what} inside disabled() or scaled() would see the wrong weights")
+
+    def merged(self, alpha: float = 1.0) -> PreTrainedModel:
+        """A new, plain model with weights θ0 + αΔθ, in the base dtype and evaluation mode.
+
+        This one is not touched, so for a moment both are in memory. Raises `ConfigError` when the
+        update cannot be merged (or, for α ≠ 1, scaled).
+        """
+        self._must_be_tuned("merged()")
+        if not self.capabilities.mergeable:
+            raise ConfigError(f"update {self.name} cannot be merged into the base weights")
+        if alpha != 1 and not self.capabilities.scalable:
+            raise ConfigError(f"update {self.name} cannot be scaled", "merge it with α = 1")
+        with torch.no_grad():
+            model = self._merged(float(alpha))
+        model.requires_grad_(False)
+        model.eval()
+        return model
+
+    def save(self, folder: Path | str, *, base_id: str | None = None) -> None:
+        """Write Δθ (or the tuned tensors) as safetensors and its settings as JSON into `folder`.
+
+        `base_id` is the portable name of the base model. A path on this machine is not one and
+        is left out, here and in what the model itself remembers.
+        """
+        self._must_be_tuned("save()")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save(folder, portable(base_id or self.model.config.name_or_path))
+
+    def load(self, folder: Path | str) -> None:
+        """Read what `save` wrote into the attached model.
+
+        Raises `RunError` when tensors are missing, unknown or of another shape.
+        """
+        self._must_be_tuned("load()")
+        self._load(Path(folder))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors that train, by stable names, for a checkpoint; they share memory."""
+        self._must_be_tuned("state_dict()")
+        return {n: p.detach() for n, p in self._trainable.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy the tensors of a checkpoint in. Raises `RunError` when they do not fit."""
+        self._must_be_tuned("load_state_dict()")
+        copy_exactly(state, self._trainable, f"the checkpoint of update {self.name}")
+
+    def verify(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Check that exactly the intended tensors require gradients and are in `optimizer`.
+
+        Raises `RunError` with every tensor that is wrongly trainable, wrongly frozen, gone from
+        the model, missing in the optimizer, in it twice, or in it and not intended.
+        """
+        names = {id(p): n for n, p in self.model.named_parameters()}
+        ours = {id(p): n for n, p in self._trainable.items()}
+        trains = {id(p) for p in self.model.parameters() if p.requires_grad}
+        faults = {
+            "trainable, but should be frozen": [names[i] for i in trains - ours.keys()],
+            "frozen, but should train": [names[i] for i in names.keys() & ours.keys() - trains],
+            "no longer in the model": [ours[i] for i in ours.keys() - names.keys()],
+        }
+        if optimizer is not None:
+            held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+            twice = {i for i in held if held.count(i) > 1} if len(held) > len(set(held)) else set()
+            faults |= {
+                "missing in the optimizer": [ours[i] for i in ours.keys() - set(held)],
+                "in the optimizer twice": [names.get(i, "?") for i in twice],
+                "in the optimizer, but should not be": [
+                    names.get(i, "a tensor foreign to the model") for i in set(held) - ours.keys()
+                ],
+            }
+        found = [f"{what}: {', '.join(sorted(which))}" for what, which in faults.items() if which]
+        if found:
+            raise RunError(f"update {self.name} does not train what it should", "\n".join(found))
+
+    def fingerprint_base(self) -> str:
+        """A short hash of θ0's tensors, after checking that none moved since `attach`.
+
+        Takes one pass over the weights. Raises `RunError` naming the tensors that moved (or were
+        cast to another dtype).
+        """
+        self._must_be_tuned("fingerprint_base()")
+        now = {n: fingerprint(t) for n, t in self._frozen()}
+        before = self._base_prints
+        moved = sorted(n for n in now.keys() | before.keys() if now.get(n) != before.get(n))
+        if moved:
+            raise RunError(
+                f"base weights moved while update {self.name} trained: {', '.join(moved)}"
+            )
+        return hashlib.sha256(repr(sorted(now.items())).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def no_backward(parameters: Iterable[Parameter]) -> Iterator[None]:
+    """No gradients inside, and a backward pass through `parameters` raises `RuntimeError`.
+
+    `no_grad` alone would let a graph made before be run backward here.
+    """
+
+    def refuse(_: Tensor) -> None:
+        raise RuntimeError("backward inside disabled() or scaled(): other weights are in place")
+
+    hooks = [p.register_hook(refuse) for p in parameters if p.requires_grad]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def copy_exactly(
+    source: Mapping[str, Tensor], target: Mapping[str, Tensor], source_name: str
+) -> None:
+    """Copy tensors by name in place, all or none; `RunError` lists every one that does not fit."""
+    faults = {
+        "missing": sorted(target.keys() - source.keys()),
+        "unknown": sorted(source.keys() - target.keys()),
+        "of another shape": sorted(
+            f"{n} {tuple(source[n].shape)} for {tuple(target[n].shape)}"
+            for n in source.keys() & target.keys()
+            if source[n].shape != target[n].shape
+        ),
+    }
+    found = [f"{what}: {', '.join(which)}" for what, which in faults.items() if which]
+    if found:
+        raise RunError(f"{source_name} does not fit this model", "\n".join(found))
+    with torch.no_grad():
+        for name, tensor in target.items():
+            tensor.copy_(source[name])
+
+
+def fingerprint(tensor: Tensor) -> int:
+    """Sum of the tensor's bits as integers: exact, so equal on every device; 0 on meta."""
+    if tensor.is_meta:
+        return 0
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    return int(tensor.detach().contiguous().view(whole).sum(dtype=torch.int64))
+
+
+def portable(base_id: str | None) -> str | None:
+    """`base_id` if it means the same on another machine, None for a path."""
+    if not base_id or base_id.startswith((".", "~")):
+        return None
+    path = Path(base_id)
+    local = path.is_absolute() or "\\" in base_id or len(path.parts) > 2 or path.exists()
+    return None if local else base_id
