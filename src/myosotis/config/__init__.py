@@ -1,15 +1,30 @@
 """What a run is told: the schema of its keys, their defaults, and the check before it starts.
 
 schema.py    the keys
-compose.py   overrides to a composed config, outside `hydra.main`
-check.py     what cannot work, refused before any weights load
+composition.py  overrides to a composed config, outside `hydra.main`
+checks.py    what cannot work, refused before any weights load
 targets.py   `_target_` resolved, trusted and held against its signature
+build.py     config nodes to the plain arguments the rooms take
 rates.py     the default learning rate of an update and objective
 identity.py  the hash of what can change a result
+suggest.py   near matches for unknown names
 """
 
 from __future__ import annotations
 
+from myosotis.config.checks import check
+from myosotis.config.composition import compose, model_named
+from myosotis.config.identity import config_hash
+from myosotis.config.rates import LearningRate, learning_rate
 from myosotis.config.schema import Config, register
 
-__all__ = ["Config", "register"]
+__all__ = [
+    "Config",
+    "LearningRate",
+    "check",
+    "compose",
+    "config_hash",
+    "learning_rate",
+    "model_named",
+    "register",
+]

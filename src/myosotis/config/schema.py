@@ -10,14 +10,14 @@ No heavy imports: `myosotis train --help` reads this.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-# A number of steps, or a share of all steps such as "10%" or 0.1.
-Cadence = int | float | str
+# A number of optimiser steps, or a share of all of them such as "10%"; null is never.
+Cadence = int | str | None
 
 
 def key(default: Any, sentence: str) -> Any:
@@ -39,23 +39,23 @@ class Model:
 
 @dataclass
 class Schedule:
-    name: str = key("cosine", "after warm-up: cosine, linear (both to 0) or constant")
-    warmup: Cadence = key(0.1, "rise to the full rate over this many steps, or this share of them")
+    name: str = key(MISSING, "after warm-up: cosine, linear (both to 0) or constant")
+    warmup: float = key(0.1, "steps of linear rise to the full rate; below 1: a share of all")
 
 
 @dataclass
 class Trainer:
     max_steps: int | None = key(None, "stop after this many optimiser steps")
-    max_epochs: int | None = key(None, "stop after this many passes over the data; 1 if both unset")
+    max_epochs: int | None = key(None, "stop after this many passes; 1 if both are unset")
     precision: str = key("auto", "Lightning's names; auto: bf16 where the device computes in it")
-    gradient_clip_val: float | None = key(1.0, "largest norm of a step's gradient; null: no clipping")
-    gradient_checkpointing: bool = key(False, "recompute activations: less memory, a third more time")
-    val_every: Cadence = key("25%", "held-out loss every so many steps, or share of them")
-    checkpoint_every: Cadence = key("25%", "checkpoint every so many steps, or share of them")
+    gradient_clip_val: float | None = key(1.0, "largest norm of a step's gradient; null: any")
+    gradient_checkpointing: bool = key(False, "recompute activations: less memory, more time")
+    val_every: Cadence = key("25%", "held-out loss every so many steps, or 10% of them")
+    checkpoint_every: Cadence = key("25%", "a checkpoint every so many steps, or 10% of them")
     accelerator: str = key("auto", "Lightning's names: auto, cpu, cuda, mps")
     devices: int | str = key(1, "how many devices, or auto")
     strategy: str = key("auto", "Lightning's names: auto, ddp, …")
-    rows_at_once: int | None = key(None, "rows in one forward pass; null: by memory. Not the result")
+    rows_at_once: int | None = key(None, "rows in one forward pass; null: as memory allows")
     num_threads: int | None = key(None, "CPU threads; null: torch's choice")
 
 
@@ -65,7 +65,7 @@ class Retention:
         ["hellaswag", "arc_easy", "piqa", "prose"], "lm-eval task names, and prose (bits per byte)"
     )
     items: int | None = key(200, "items of each task, a seeded subset; null: all")
-    every: Cadence = key("50%", "measure every so many steps, or share of them; 0: only at the end")
+    every: Cadence = key("50%", "measure every so many steps, or 10% of them; null: at the end")
     budget: float = key(0.05, "how much of its base score a task may lose")
     accept: str = key("retained", "what counts as inside the budget: retained or not_forgotten")
     on_breach: str = key("warn", "when a measurement shows forgetting: warn or stop")
@@ -86,7 +86,7 @@ class Task:
 @dataclass
 class Tracking:
     enabled: bool = key(True, "false: nothing goes to MLflow (tracking=none)")
-    uri: str | None = key(None, "MLflow store; null: MLFLOW_TRACKING_URI, else ./mlruns.db")
+    uri: str | None = key(None, "MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
     experiment: str = key("myosotis", "MLflow experiment")
     run_name: str | None = key(None, "null: made from method, data and settings")
     tags: dict[str, str] = key({}, "tags of your own")
@@ -122,7 +122,6 @@ class Config:
 
 
 GROUPS: dict[str, type] = {
-    "schedule": Schedule,
     "trainer": Trainer,
     "retention": Retention,
     "task": Task,
@@ -135,3 +134,15 @@ def register() -> None:
     store.store(name="schema", node=Config)
     for group, node in GROUPS.items():
         store.store(group=group, name="default", node=node)
+
+
+def sentences(schema: type, prefix: str = "") -> dict[str, str]:
+    """The sentence of every key of a schema, by its dotted name."""
+    types = get_type_hints(schema)
+    found: dict[str, str] = {}
+    for part in fields(schema):
+        if is_dataclass(kind := types[part.name]) and isinstance(kind, type):
+            found |= sentences(kind, f"{prefix}{part.name}.")
+        elif sentence := part.metadata.get("help"):
+            found[prefix + part.name] = sentence
+    return found

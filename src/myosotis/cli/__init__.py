@@ -1,0 +1,88 @@
+"""The command `myosotis`: which words start what.
+
+What belongs in this package: reading the command line, turning errors and verdicts into messages
+and exit codes, printing results as JSON. What a command does lies in `run.py` and `plan.py`, and is
+imported when that command runs: nothing here imports torch.
+
+__init__.py   the table of commands
+train.py      `train`, through `hydra.main`
+commands.py   the others: their arguments
+outcome.py    exit codes, messages, JSON
+explain.py    Hydra's own errors in plain words, with near matches
+helptext.py   the help screens
+complete.py   tab completion
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from myosotis.cli.outcome import report
+
+
+class Command(NamedTuple):
+    sentence: str
+    run: Callable[[list[str]], Any]
+
+
+def _train(args: list[str]) -> Any:
+    from myosotis.cli import train
+
+    return train.main(args)
+
+
+def _command(name: str) -> Callable[[list[str]], Any]:
+    def start(args: list[str]) -> Any:
+        from myosotis.cli import commands
+
+        return commands.main(name, args)
+
+    return start
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("the whole road on the embedded model: start here", _command("demo")),
+    "plan": Command("what would run: parameters, memory, steps", _command("plan")),
+    "audit": Command("what the model will see, token by token", _command("audit")),
+    "train": Command("one run; -m for a Hydra sweep", _train),
+    "evaluate": Command("the benchmarks on any model, against a base", _command("evaluate")),
+    "generate": Command("answers of a run, base and tuned side by side", _command("generate")),
+    "scorecard": Command("a run as one HTML page", _command("scorecard")),
+    "ui": Command("the MLflow pages of your runs", _command("ui")),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (the console script leaves with it)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        from myosotis.cli import helptext
+
+        helptext.overview({name: command.sentence for name, command in COMMANDS.items()})
+        return 0 if args else 2
+    if args[0] == "--version":
+        from myosotis import __version__
+
+        print(f"myosotis {__version__}")
+        return 0
+    if args[0] in ("-sc", "--shell-completion", "--shell_completion"):
+        from myosotis.cli import complete
+
+        return complete.main(args, list(COMMANDS))
+    json = "--json" in args
+    return report(lambda: _dispatch([arg for arg in args if arg != "--json"]), json=json)
+
+
+def _dispatch(args: list[str]) -> Any:
+    name, rest = args[0] if args else "", args[1:]
+    if name not in COMMANDS:
+        from myosotis.config.suggest import did_you_mean
+        from myosotis.errors import ConfigError
+
+        raise ConfigError(
+            f"There is no command {name!r}.",
+            did_you_mean(name, COMMANDS) or "`myosotis --help` lists the commands.",
+        )
+    return COMMANDS[name].run(rest)

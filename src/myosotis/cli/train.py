@@ -1,0 +1,173 @@
+"""`myosotis train`: one run or a Hydra sweep, through `hydra.main`.
+
+Everything Hydra's own command line offers works: -m, --cfg, --info, -cd, -cn, --hydra-help.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+from myosotis.cli import explain
+from myosotis.cli.outcome import Gated, JobsFailed, gate_code, show
+from myosotis.config.composition import PRIMARY
+from myosotis.config.schema import register
+from myosotis.errors import ConfigError, MyosotisError
+
+# What the jobs of this process came to, in order: Hydra hands back no results of a multirun.
+_finished: list[Any] = []
+_failed: list[dict[str, Any]] = []
+_started: list[DictConfig] = []
+
+
+class JobFailed(Exception):
+    """Stands for a job's error in Hydra's hands.
+
+    Hydra keeps the exceptions of failed jobs until the sweep ends, and with a traceback the model
+    of each would stay alive; this one is raised `from None` and carries words only.
+    """
+
+
+def main(args: list[str]) -> Any:
+    """Run `myosotis train ARGS`; returns the run record, or for a multirun {"runs": [...]}."""
+    if "-h" in args or "--help" in args:
+        from myosotis.cli import helptext
+
+        helptext.train([arg for arg in args if arg not in ("-h", "--help")])
+        return None
+    for kept in (_finished, _failed, _started):
+        kept.clear()
+    register()
+    _run_hydra(args)
+    multirun = len(_started) > 1 or any(isinstance(done, Job) for done in _finished)
+    if multirun:
+        return {"runs": [job.document for job in _finished]}
+    if not _finished:
+        return None  # --cfg, --info: Hydra has printed what was asked
+    record, cfg = _finished[0], _started[0]
+    return gated(record, record.suite_verdict, cfg)
+
+
+def gated(result: Any, suite_verdict: Any, cfg: DictConfig) -> Any:
+    """`result`; raises `Gated` when the config asks for a gate and the verdict does not pass it."""
+    if not cfg.retention.gate:
+        return result
+    verdict = "" if suite_verdict is None else suite_verdict.verdict
+    if code := gate_code(verdict, cfg.retention.accept):
+        raise Gated(result, code)
+    return result
+
+
+class Job:
+    """A finished job of a multirun, as the JSON document lists it."""
+
+    def __init__(self, record: Any, overrides: list[str]) -> None:
+        self.document = {
+            "overrides": overrides,
+            "run_id": record.run_id,
+            "run_name": record.run_name,
+            "status": record.status,
+            "quality": quality(record),
+            "forgetting": forgetting(record),
+        }
+
+
+def quality(record: Any) -> float | None:
+    """The task's score after tuning, in its metric's own unit."""
+    return None if record.task is None else record.task.tuned
+
+
+def forgetting(record: Any) -> float | None:
+    """Base minus tuned over the suite: positive means worse."""
+    verdict = record.suite_verdict
+    return None if verdict is None or verdict.delta is None else -verdict.delta
+
+
+MEASURES = {"quality": quality, "forgetting": forgetting}
+
+
+def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
+    """What Hydra calls for each job; returns what `sweep.objectives` names, to the sweeper."""
+    job = HydraConfig.get()
+    _started.append(cfg)
+    with open_dict(cfg):
+        cfg.out = job.runtime.output_dir
+    if job.mode != RunMode.MULTIRUN:
+        record = _train(cfg)
+        _finished.append(record)
+    else:
+        overrides = list(job.overrides.task)
+        record = _job_of_many(cfg, int(job.job.num), overrides)
+        _finished.append(Job(record, overrides))
+    values = tuple(_measured(record, name) for name in cfg.sweep.objectives)
+    return values[0] if len(values) == 1 else values
+
+
+def _measured(record: Any, name: str) -> float:
+    value = MEASURES[name](record)
+    return float("nan") if value is None else float(value)
+
+
+def _train(cfg: DictConfig) -> Any:
+    from myosotis import run
+
+    return run.train(cfg)
+
+
+def _job_of_many(cfg: DictConfig, number: int, overrides: list[str]) -> Any:
+    try:
+        return _train(cfg)
+    except KeyboardInterrupt:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - told here, counted at the end
+        if isinstance(error, MyosotisError):
+            show(error)
+        else:
+            import traceback
+
+            traceback.print_exception(error)
+        summary = f"job {number} ({' '.join(overrides)}): {error}"
+        _failed.append({"overrides": overrides, "status": "FAILED", "error": str(error)})
+    raise JobFailed(summary)
+
+
+def _run_hydra(args: list[str]) -> None:
+    """`hydra.main` on these arguments, with errors raised instead of printed.
+
+    HYDRA_FULL_ERROR is Hydra's own switch for that. A user who sets it gets the full traceback.
+    """
+    asked_for_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    argv, sys.argv = sys.argv, ["myosotis train", *args]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(config_path=PRIMARY, config_name="train", version_base="1.3")(_job)()
+    except JobFailed:
+        done = [job.document for job in _finished]
+        raise JobsFailed(
+            f"{len(_failed)} of {len(_started)} jobs failed.", [*done, *_failed]
+        ) from None
+    except Exception as error:
+        if asked_for_traceback or isinstance(error, MyosotisError):
+            raise
+        if (told := _told(error, args)) is not None:
+            raise told from None
+        raise
+    finally:
+        sys.argv = argv
+        if not asked_for_traceback:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _told(error: Exception, args: list[str]) -> MyosotisError | None:
+    if not _started and isinstance(error, OSError) and error.filename:
+        return ConfigError(
+            f"Cannot write the run folder {error.filename}: {error.strerror}.",
+            "Choose another with out=FOLDER (hydra.sweep.dir=FOLDER for -m).",
+        )
+    return explain.explained(error, args)

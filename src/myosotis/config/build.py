@@ -1,0 +1,60 @@
+"""From checked config nodes to the plain arguments that the rooms take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from myosotis.config.rates import learning_rate
+from myosotis.config.targets import bound
+
+if TYPE_CHECKING:
+    import torch
+    from lightning.pytorch import Callback
+
+    from myosotis.models import ModelSource
+    from myosotis.objectives import Objective
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A config node, resolved, as a dictionary."""
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def model_source(cfg: DictConfig) -> ModelSource:
+    """The `model` group."""
+    from myosotis.models import ModelSource
+
+    return ModelSource(**plain(cfg.model))
+
+
+def objective(cfg: DictConfig) -> Objective:
+    """The `objective` group. Raises `ConfigError` for what `check` would refuse."""
+    from myosotis.objectives import Objective
+
+    make, words = bound(plain(cfg.objective), Objective, "objective")
+    return make(**words)
+
+
+def optimizer(cfg: DictConfig) -> Callable[..., torch.optim.Optimizer]:
+    """The `optimizer` group as a function of the parameter groups, with the run's learning rate."""
+    import torch
+
+    make, words = bound(plain(cfg.optimizer), torch.optim.Optimizer, "optimizer", "params")
+    return partial(make, **{**words, "lr": learning_rate(cfg).value})
+
+
+def callbacks(cfg: DictConfig) -> list[Callback]:
+    """The user's own Lightning callbacks, in the order of their names' appearance."""
+    from lightning.pytorch import Callback
+
+    found = [
+        bound(settings, Callback, f"callbacks.{name}")
+        for name, settings in plain(cfg.callbacks).items()
+    ]
+    return [make(**words) for make, words in found]

@@ -1,0 +1,226 @@
+"""What cannot work, refused before any weights load.
+
+Composition has caught unknown keys and wrong types in the groups with a schema. Left for here: keys
+forced in with `+`, interpolations, what the classes named by `_target_` take, ranges, names, and
+choices that exclude each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from myosotis.config.rates import learning_rate
+from myosotis.config.schema import Config
+from myosotis.config.suggest import did_you_mean
+from myosotis.config.targets import bound, refuse_elsewhere
+from myosotis.errors import ConfigError
+
+PRECISIONS = ("auto", "32-true", "64-true", "bf16-true", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+SCHEDULES = ("cosine", "linear", "constant")
+METRICS = ("loglik", "rouge_l", "chrf")
+OBJECTIVES = ("quality", "forgetting")
+OWN_TARGETS = ("objective", "optimizer", "callbacks")
+
+
+def check(cfg: DictConfig) -> list[str]:
+    """Raise `ConfigError` for what cannot work; return warnings, each a sentence.
+
+    Imports torch and Lightning (to hold keywords against signatures); loads no weights.
+    """
+    values = _resolved(cfg)
+    _keys(values, Config, "")
+    for group, node in values.items():
+        if group not in OWN_TARGETS:
+            refuse_elsewhere(node, group)
+    _ranges(cfg)
+    _names(cfg)
+    _paths(cfg)
+    _objects(values)
+    _combinations(cfg, values)
+    warning = learning_rate(cfg).warning
+    return [warning] if warning else []
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = getattr(error, "full_key", None) or str(error)
+        raise ConfigError(f"{key} is needed.", f"Add {key}=VALUE.") from None
+    except (InterpolationResolutionError, OmegaConfBaseException) as error:
+        raise ConfigError(str(error).strip().split("\n")[0]) from None
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _keys(values: dict[str, Any], schema: type, where: str) -> None:
+    """Keys that `+` or `++` forced into a node with a schema."""
+    types = get_type_hints(schema)
+    for key, value in values.items():
+        if key not in types:
+            path = f"{where}.{key}" if where else str(key)
+            raise ConfigError(f"There is no key {path!r}.", did_you_mean(key, types))
+        if dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
+            _keys(value, types[key], key)
+
+
+def _at_least(lowest: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value >= lowest), f"at least {lowest:g}"
+
+
+_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda value: value > 0), "above 0"
+_SHARE: tuple[Callable[[Any], bool], str] = (lambda value: 0 < value < 1), "between 0 and 1"
+
+RANGES = {
+    "seed": _at_least(0),
+    "data.batch_size": _at_least(1),
+    "data.row_tokens": _at_least(8),
+    "data.max_length": _at_least(2),
+    "data.train_items": _at_least(1),
+    "data.val_items": _at_least(1),
+    "data.test_items": _at_least(1),
+    "data.val_fraction": ((lambda value: 0 <= value < 1), "at least 0 and below 1"),
+    "optimizer.lr": _POSITIVE,
+    "optimizer.weight_decay": _at_least(0),
+    "schedule.warmup": _at_least(0),
+    "trainer.max_steps": _at_least(1),
+    "trainer.max_epochs": _at_least(1),
+    "trainer.gradient_clip_val": _POSITIVE,
+    "trainer.rows_at_once": _at_least(1),
+    "trainer.num_threads": _at_least(1),
+    "retention.items": _at_least(2),
+    "retention.budget": _SHARE,
+    "retention.num_fewshot": _at_least(0),
+    "task.items": _at_least(2),
+    "task.generate": _at_least(0),
+    "task.max_new_tokens": _at_least(1),
+}
+CADENCES = ("trainer.val_every", "trainer.checkpoint_every", "retention.every")
+
+
+def _ranges(cfg: DictConfig) -> None:
+    for key, (fits, wanted) in RANGES.items():
+        value = OmegaConf.select(cfg, key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{key} takes a number, not {value!r}.")
+        if not fits(value):
+            raise ConfigError(f"{key}={value} is out of range.", f"It must be {wanted}.")
+    for key in CADENCES:
+        _cadence(key, OmegaConf.select(cfg, key))
+
+
+def _cadence(key: str, value: Any) -> None:
+    if value is None:
+        return
+    text = str(value).strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = 0.0
+    if not number > 0 or (text.endswith("%") and number > 100):
+        raise ConfigError(
+            f"{key}={value} is no cadence.", "It takes steps (50), a share (10%) or null for never."
+        )
+
+
+def _one_of(key: str, value: Any, known: Collection[str]) -> None:
+    if value not in known:
+        # All known names, also when one of them is near: there are few.
+        meant = did_you_mean(str(value), known)
+        listed = f"Known: {', '.join(known)}."
+        hint = meant if meant.startswith("Known") else f"{meant} {listed}".strip()
+        raise ConfigError(f"{key} cannot be {value!r}.", hint)
+
+
+def _names(cfg: DictConfig) -> None:
+    _one_of("trainer.precision", cfg.trainer.precision, PRECISIONS)
+    _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
+    _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
+    _one_of("retention.accept", cfg.retention.accept, ("retained", "not_forgotten"))
+    _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop"))
+    _one_of("task.metric", cfg.task.metric, METRICS)
+    _one_of("model.kind", cfg.model.kind, ("wheel", "local", "hub"))
+    for key, known in (("overlong", ("drop", "truncate")), ("template", ("chat", "none"))):
+        if key in cfg.data:
+            _one_of(f"data.{key}", cfg.data[key], known)
+    for name in cfg.sweep.objectives:
+        _one_of("sweep.objectives", name, OBJECTIVES)
+    if not cfg.sweep.objectives:
+        raise ConfigError("sweep.objectives is empty.", f"Known: {', '.join(OBJECTIVES)}.")
+    suite = list(cfg.retention.suite)
+    if twice := sorted({name for name in suite if suite.count(name) > 1}):
+        raise ConfigError(f"retention.suite names {twice[0]!r} twice.")
+
+
+def _paths(cfg: DictConfig) -> None:
+    for key in ("data.path", "data.val_path"):
+        value = OmegaConf.select(cfg, key)
+        if value is None:
+            continue
+        path = Path(str(value)).expanduser()
+        if not path.exists():
+            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            hint = did_you_mean(path.name, beside) if path.parent.is_dir() else ""
+            raise ConfigError(f"{key}: {path} does not exist.", hint)
+
+
+def _objects(values: dict[str, Any]) -> None:
+    """Hold every group that names a class against that class, and build the cheap ones once."""
+    import torch
+    from lightning.pytorch import Callback
+
+    from myosotis import updates
+    from myosotis.objectives import Objective
+
+    updates.build(values["update"])
+    objective, words = bound(values["objective"], Objective, "objective")
+    objective(**words)
+    optimizer, words = bound(values["optimizer"], torch.optim.Optimizer, "optimizer", "params")
+    rate = {"lr": 1e-4} if words.get("lr") is None else {}
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))], **{**words, **rate})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"optimizer: {error}.") from None
+    for name, settings in (values["callbacks"] or {}).items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"callbacks.{name} must name a class with _target_.")
+        bound(settings, Callback, f"callbacks.{name}")
+
+
+def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
+    from myosotis import updates
+
+    if cfg.trainer.gradient_checkpointing:
+        update = updates.build(values["update"])
+        if not update.capabilities.gradient_checkpointing:
+            raise ConfigError(
+                f"update={cfg.update['name']} cannot train with gradient checkpointing.",
+                "Add trainer.gradient_checkpointing=false.",
+            )
+    if cfg.retention.gate and not cfg.retention.suite:
+        raise ConfigError(
+            "retention.gate=true needs a verdict, but retention.suite is empty.",
+            "Add a task, as in 'retention.suite=[hellaswag]'.",
+        )
+    if cfg.task.metric != "loglik" and not cfg.task.generate:
+        raise ConfigError(
+            f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0."
+        )
+    if cfg.update["name"] == "full" and cfg.trainer.precision == "bf16-true":
+        raise ConfigError(
+            "trainer.precision=bf16-true would lose small updates of the full weights.",
+            "Take trainer.precision=bf16-mixed: fp32 weights, computed with in bf16.",
+        )

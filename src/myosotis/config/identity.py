@@ -1,0 +1,65 @@
+"""The hash of a configuration: equal when two runs would give the same result.
+
+What cannot change a result is left out; what a path points to counts by its content, not its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+import myosotis
+from myosotis.config.rates import learning_rate
+
+# Where a run writes, how it is labelled and watched, and how the machine splits the work: a step is
+# defined by its examples, whatever the rows at a time and the number of ranks.
+WITHOUT_EFFECT = (
+    "out",
+    "resume",
+    "tracking",
+    "sweep",
+    "retention.gate",
+    "trainer.rows_at_once",
+    "trainer.num_threads",
+    "trainer.devices",
+    "trainer.strategy",
+    "trainer.checkpoint_every",
+    "trainer.gradient_checkpointing",
+)
+PATHS = ("data.path", "data.val_path", "model.path")
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """16 hex digits over all keys that can change a result, and the package version.
+
+    Files named by a path are read; a missing one counts by its name.
+    """
+    kept = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    assert isinstance(kept, DictConfig)
+    kept.optimizer.lr = learning_rate(cfg).value
+    for path in PATHS:
+        if (value := OmegaConf.select(kept, path)) is not None:
+            OmegaConf.update(kept, path, content_of(Path(str(value)).expanduser()))
+    for path in WITHOUT_EFFECT:
+        parent, _, leaf = path.rpartition(".")
+        node = OmegaConf.select(kept, parent) if parent else kept
+        if isinstance(node, DictConfig):
+            node.pop(leaf, None)
+    settings = {"version": myosotis.__version__, "config": OmegaConf.to_container(kept)}
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def content_of(path: Path) -> Any:
+    """sha256 of a file; of a folder, the names and hashes of the files in it."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        return {file.name: content_of(file) for file in files}
+    return str(path)

@@ -1,0 +1,114 @@
+"""`_target_` in the config: resolved, trusted, and held against its signature.
+
+A config can name any class, so it could run any code. Hence three conditions: the package is
+trusted, what the name resolves to is of the type its group expects, and its keywords fit. A package
+of your own becomes trusted by the environment variable MYOSOTIS_TRUSTED (names, comma-separated) or
+an entry point in the group `myosotis.trusted`, never by the config itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import typing
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from myosotis.config.suggest import did_you_mean
+from myosotis.errors import ConfigError
+
+TRUSTED = frozenset({"myosotis", "torch", "lightning", "peft", "transformers"})
+
+
+def trusted() -> frozenset[str]:
+    """Top-level packages a `_target_` may come from."""
+    given = os.environ.get("MYOSOTIS_TRUSTED", "").split(",")
+    named = {point.value.partition(":")[0] for point in entry_points(group="myosotis.trusted")}
+    return TRUSTED | {name.strip() for name in given if name.strip()} | named
+
+
+def resolve(name: str, base: type, where: str) -> Any:
+    """The class (or factory) that `name` means.
+
+    Raises `ConfigError` unless it lies in a trusted package and is a subclass of `base`, or a
+    function declared to return one. `where` is the key, for the message.
+    """
+    package = name.partition(".")[0]
+    if package not in trusted():
+        raise ConfigError(
+            f"{where}={name}: the package {package!r} is not trusted to run here.",
+            f"If it is yours: MYOSOTIS_TRUSTED={package} myosotis …",
+        )
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"{where}={name}: cannot import {module_name!r} ({error}).") from None
+    found = getattr(module, attribute, None)
+    if found is None:
+        fitting = [n for n, v in vars(module).items() if inspect.isclass(v) and issubclass(v, base)]
+        raise ConfigError(
+            f"{where}={name}: {module_name} has no {attribute!r}.", did_you_mean(attribute, fitting)
+        )
+    if not _makes(found, base):
+        raise ConfigError(f"{where}={name} is not a {base.__module__}.{base.__qualname__}.")
+    return found
+
+
+def _makes(found: Any, base: type) -> bool:
+    if inspect.isclass(found):
+        # A protocol with data members (objectives) cannot be asked by issubclass: by its methods.
+        if getattr(base, "_is_protocol", False):
+            members = {*base.__annotations__, *(n for n in vars(base) if not n.startswith("_"))}
+            return all(hasattr(found, name) for name in members)
+        return issubclass(found, base)
+    if not inspect.isfunction(found):
+        return False
+    try:
+        returned = typing.get_type_hints(found).get("return")
+    except (NameError, TypeError):
+        return False
+    return inspect.isclass(returned) and issubclass(returned, base)
+
+
+def bound(
+    settings: Mapping[str, Any], base: type, where: str, *given: str
+) -> tuple[Any, dict[str, Any]]:
+    """The class that `settings["_target_"]` names, and its keywords, checked to fit.
+
+    `name` labels a choice and is no keyword. `given` are parameters that the run supplies itself.
+    """
+    words = {k: v for k, v in settings.items() if k not in ("name", "_target_")}
+    if "_target_" not in settings:
+        raise ConfigError(f"{where} names no class.", f"Add {where}._target_=package.Class.")
+    if special := sorted(k for k in words if k.startswith("_")):
+        raise ConfigError(f"{where}.{special[0]} is not supported here.", "Only _target_ is.")
+    found = resolve(str(settings["_target_"]), base, f"{where}._target_")
+    parameters = inspect.signature(found).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    for word in words:
+        if word not in parameters and not takes_any:
+            known = [p for p in parameters if p not in given and p != "self"]
+            raise ConfigError(f"{where} has no key {word!r}.", did_you_mean(word, known))
+    for name, parameter in parameters.items():
+        needed = parameter.default is inspect.Parameter.empty and parameter.kind in (
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
+        )
+        if needed and name not in words and name not in given:
+            raise ConfigError(f"{where} needs the key {name!r}.", f"Add +{where}.{name}=VALUE.")
+    return found, words
+
+
+def refuse_elsewhere(node: Any, where: str = "") -> None:
+    """Refuse a `_target_` below the top of a group: it would run unseen."""
+    children = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, list):
+        children = enumerate(node)
+    for key, child in children:
+        path = f"{where}.{key}" if where else str(key)
+        if key == "_target_":
+            raise ConfigError(f"{path} has no place here: nothing would be made of it.")
+        refuse_elsewhere(child, path)
