@@ -63,6 +63,9 @@ class FineTuning(lightning.LightningModule):
         self.model.train()
         self.update.verify(self.optimizers().optimizer)  # type: ignore[union-attr]
 
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        return batch  # trees become tensors, and move, when they are packed into rows
+
     def training_step(self, batch: Sequence[Tree], batch_idx: int) -> dict[str, Any]:
         """Move once; returns what there is to log. Raises `RunError` on a non-finite loss."""
         optimizer = self.optimizers()

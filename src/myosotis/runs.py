@@ -1,0 +1,90 @@
+"""Run folders: what lies where in one, and how a run is found again by what a person calls it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from myosotis.errors import DataError, MyosotisError
+from myosotis.record import RunRecord
+
+ROOTS = ("runs", "multirun", "reports/demo")
+"""Where runs lie, from the current folder: Hydra's run and sweep folders, and the demo."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files in a run folder."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration the run was started with."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What moves, and the optimiser's state; enough to go on exactly."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def update(self) -> Path:
+        """The finished update: a PEFT adapter, or the tuned weights."""
+        return self.path / "update"
+
+    @property
+    def items(self) -> Path:
+        """Per-item retention scores of base and tuned model."""
+        return self.path / "retention_items.parquet"
+
+    @property
+    def scorecard(self) -> Path:
+        return self.path / "scorecard.html"
+
+    def load(self) -> RunRecord:
+        return RunRecord.load(self.record)
+
+
+def find(query: str, root: Path | None = None) -> RunFolder:
+    """The run folder that `query` names: `last`, a run id, a unique prefix of one, a run name, or
+    a path. Raises `DataError` when there is none or more than one.
+    """
+    if (Path(query) / "record.json").is_file():
+        return RunFolder(Path(query))
+    base = root or Path.cwd()
+    paths = {p.parent for name in ROOTS for p in (base / name).rglob("record.json")}
+    known: list[tuple[RunFolder, RunRecord]] = []
+    for path in paths:
+        folder = RunFolder(path)
+        try:
+            known.append((folder, folder.load()))
+        except MyosotisError:  # a damaged record hides one run, not all of them
+            continue
+    known.sort(key=lambda pair: pair[1].started)
+    if not known:
+        raise DataError(f"there are no runs below {base}", "myosotis train makes one")
+    if query == "last":
+        return known[-1][0]
+    exact = [f for f, r in known if query in (r.run_id, r.run_name)]
+    found = exact[-1:] or [f for f, r in known if r.run_id.startswith(query)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{len(found)} runs begin with {query!r}", "give more of the run id")
+    names = [name for _, r in known for name in (r.run_name, r.run_id)]
+    near = difflib.get_close_matches(query, names, n=3)
+    newest = [r.run_name for _, r in known[-3:]]
+    raise DataError(
+        f"no run is called {query!r}",
+        f"did you mean {', '.join(near)}?" if near else f"the newest are {', '.join(newest)}",
+    )
