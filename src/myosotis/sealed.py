@@ -162,6 +162,8 @@ def _rebuild(folder: Path, key: str, build: Callable[[Path], None]) -> None:
         files = sorted(path for path in staging.rglob("*") if path.is_file())
         names = [path.relative_to(staging).as_posix() for path in files]
         _write(staging / MANIFEST, key, hash_files(staging, names, known={}))
+        for file in files:  # safetensors are written private; a cache may be shared
+            shutil.copymode(staging / MANIFEST, file)
         if folder.exists():
             folder.replace(aside / "old")  # open files of a reader stay readable
         staging.replace(folder)
