@@ -75,29 +75,33 @@ def resolve(uri: str | None = None, folder: Path | None = None) -> Store:
 
 def _sqlite(path: Path) -> Store:
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a linked database
+    if "%" in str(path) or "?" in str(path):  # SQLAlchemy versions differ in how they read these
+        raise ConfigError(
+            f"MLflow cannot use a database whose path has a % or a ? in it: {path}.",
+            "Use another tracking.uri.",
+        )
     return Store(f"sqlite:///{path}", artifacts=str(path.parent / ARTIFACTS))
 
 
-def check(store: Store, lock_seconds: float = LOCK_SECONDS) -> bool:
+def check(store: Store, *, write: bool = True, lock_seconds: float = LOCK_SECONDS) -> bool:
     """Whether a sqlite store already holds MLflow's tables; False when there is none yet.
 
     Raises ConfigError when the database is foreign (MLflow would migrate it without asking),
-    damaged, locked for longer than `lock_seconds`, or cannot be written, and when a server
-    does not answer.
+    damaged, locked for longer than `lock_seconds`, or (with `write`) cannot be written, and
+    when a server does not answer.
     """
     path = store.database
     if path is None:
         _check_server(store.uri)
         return True
-    if not path.exists():
-        _check_folder(path)
+    if write:
+        _check_writable(path)
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
         return False
     if not path.is_file():
         raise ConfigError(f"The MLflow database {path} is not a file.")
-    if path.stat().st_size == 0:
-        return False
     try:
-        tables = _tables(path, lock_seconds)
+        tables = _tables(path, write, lock_seconds)
     except sqlite3.DatabaseError as error:
         raise _refusal(path, error, lock_seconds) from error
     if not {"alembic_version", "experiments", "runs", "metrics"} <= tables:
@@ -109,14 +113,15 @@ def check(store: Store, lock_seconds: float = LOCK_SECONDS) -> bool:
     return True
 
 
-def _tables(path: Path, lock_seconds: float) -> set[str]:
-    """The names of the tables, after making sure that the database can be written."""
-    uri = f"file:{urllib.parse.quote(str(path))}?mode=rw"
+def _tables(path: Path, write: bool, lock_seconds: float) -> set[str]:
+    """The names of the tables; with `write`, after waiting for the lock a writer needs."""
+    uri = f"file:{urllib.parse.quote(str(path))}?mode={'rw' if write else 'ro'}"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=lock_seconds)) as db:
         db.isolation_level = None  # no implicit transactions: the two below are ours
         names = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("ROLLBACK")
+        if write:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("ROLLBACK")
     return names
 
 
@@ -128,11 +133,6 @@ def _refusal(path: Path, error: sqlite3.DatabaseError, lock_seconds: float) -> C
             f"{lock_seconds:g} seconds.",
             "Close what holds it (a database browser, a stuck run), or use another tracking.uri.",
         )
-    if "readonly" in reason or "unable to open" in reason:
-        return ConfigError(
-            f"The MLflow database {path} cannot be written.",
-            "Change its permissions, or use another tracking.uri.",
-        )
     if "not a database" in reason or "malformed" in reason:
         return ConfigError(
             f"{path} is not an MLflow database, or it is damaged ({reason}).",
@@ -141,7 +141,8 @@ def _refusal(path: Path, error: sqlite3.DatabaseError, lock_seconds: float) -> C
     return ConfigError(f"The MLflow database {path} cannot be used: {reason}.")
 
 
-def _check_folder(path: Path) -> None:
+def _check_writable(path: Path) -> None:
+    """The database, if there is one, and its folder, where sqlite keeps its journal."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -149,11 +150,16 @@ def _check_folder(path: Path) -> None:
             f"The folder of the MLflow database {path} cannot be made: {error.strerror or error}.",
             "Use another tracking.uri, or tracking=none.",
         ) from error
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"The MLflow database {path} cannot be made: its folder is read-only.",
-            "Use another tracking.uri, or tracking=none.",
-        )
+    if path.exists() and not os.access(path, os.W_OK):
+        blocked = "it is read-only"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        blocked = "its folder is read-only"
+    else:
+        return
+    raise ConfigError(
+        f"The MLflow database {path} cannot be written: {blocked}.",
+        "Change its permissions, use another tracking.uri, or tracking=none.",
+    )
 
 
 def _check_server(uri: str) -> None:

@@ -88,7 +88,7 @@ def open_store(uri: str | None = None, *, create: bool = True) -> Store:
     """
     found = stores.resolve(uri)
     path = found.database
-    if not stores.check(found):
+    if not stores.check(found, write=create):
         assert path is not None  # only a sqlite store can be absent
         if not create:
             raise ConfigError(
