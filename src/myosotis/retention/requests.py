@@ -1,0 +1,286 @@
+"""Requests: text to be scored, as token paths, and paths as trees.
+
+What belongs here: the rules by which (context, continuation) pairs and whole documents become
+token ids, which are those of lm-eval's `HFLM` to the letter, or published scores could not be
+compared; and the grouping of paths that share a token prefix into trees. No benchmark is known
+here, and lm-eval is not imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from myosotis.errors import ConfigError, DataError
+from myosotis.trees.tree import Path, Tree
+
+if TYPE_CHECKING:
+    from myosotis.trees.score import TreeScore
+
+Tokenizer = Any
+"""A transformers tokenizer; `PreTrainedTokenizerBase` without importing transformers."""
+
+LOGLIKELIHOOD = "loglikelihood"
+ROLLING = "loglikelihood_rolling"
+
+
+class Window(NamedTuple):
+    """Tokens that go through the model together; those from `start` on are scored."""
+
+    ids: tuple[int, ...]
+    start: int
+
+    def path(self) -> Path:
+        return Path(self.ids, [0.0] * self.start + [1.0] * (len(self.ids) - self.start))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One log-likelihood to be computed: the text as lm-eval rendered it, and its tokens.
+
+    `kind` is `loglikelihood` (text = context, continuation; one window) or
+    `loglikelihood_rolling` (text = the document; as many windows as its length needs).
+    """
+
+    kind: str
+    text: tuple[str, ...]
+    windows: tuple[Window, ...]
+
+
+class Answer(NamedTuple):
+    """The model's answer to a request: nats, and whether greedy decoding would have said so."""
+
+    logp: float
+    greedy: bool
+
+
+class Encoder:
+    """Text to windows, as `lm_eval.models.huggingface.HFLM` (0.4.13) does it.
+
+    `context_length` is the longest input of the model in tokens; a window may have one more, since
+    the last token is only predicted.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        special: list[int | None] = [tokenizer.bos_token_id, tokenizer.eos_token_id]
+        found = [token for token in special if token is not None]
+        if not found:
+            raise ConfigError(
+                "The tokenizer has neither a BOS nor an EOS token, so nothing can stand before "
+                "the first token of a text that is scored whole.",
+                "Set one of the two in the model's tokenizer_config.json.",
+            )
+        self.prefix_token = found[0]
+        self._prefix_text: str = tokenizer.decode(self.prefix_token)
+
+    def encode(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
+        """`HFLM.tok_encode`: special tokens as the tokenizer likes, none after a written BOS."""
+        if add_special_tokens is None and text.startswith(self._prefix_text):
+            add_special_tokens = False
+        if add_special_tokens is None:
+            return self.tokenizer.encode(text)
+        return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def request(self, kind: str, text: Sequence[str]) -> Request:
+        """Tokenise one lm-eval request.
+
+        Raises `DataError` when nothing is left to score, or more than the context can hold.
+        """
+        if kind == ROLLING:
+            return Request(kind, tuple(text), tuple(self.rolling(text[0])))
+        context, continuation = text
+        return Request(kind, (context, continuation), (self.window(context, continuation),))
+
+    def window(self, context: str, continuation: str) -> Window:
+        """The continuation scored after its context; a context too long loses its start."""
+        before, after = self._pair(context, continuation)
+        if not 0 < len(after) <= self.context_length:
+            raise DataError(
+                f"The answer {continuation[:60]!r} has {len(after)} tokens to score; it should "
+                f"have at least one and at most the model's context of {self.context_length}."
+            )
+        ids = (*before, *after)[-(self.context_length + 1) :]
+        return Window(ids, len(ids) - len(after))
+
+    def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if not context:
+            after = self.encode(continuation, add_special_tokens=False)
+            if after and after[0] == self.prefix_token:
+                return after[:1], after[1:]
+            return [self.prefix_token], after
+        # Trailing spaces move over: most tokenizers join a space with the word behind it.
+        stripped = context.rstrip()
+        continuation = context[len(stripped) :] + continuation
+        whole, before = self.encode(stripped + continuation), self.encode(stripped)
+        return before, whole[len(before) :]
+
+    def rolling(self, text: str) -> Iterator[Window]:
+        """Every token of the text scored once, each window as full of context as it can be.
+
+        `get_rolling_token_windows(context_len=1)` and `make_disjoint_window` of lm-eval: the first
+        window starts at the prefix token; the last looks back over tokens scored before.
+        """
+        ids = [self.prefix_token, *self.encode(text)]
+        scored, size = 1, self.context_length
+        while scored < len(ids):
+            end = min(scored + size, len(ids))
+            start = max(0, end - size - 1)
+            yield Window(tuple(ids[start:end]), scored - start)
+            scored = end
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """What decides the ids a text becomes: vocabulary, merges, special tokens, chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab()))
+    specials = [str(tokenizer.special_tokens_map), str(getattr(tokenizer, "chat_template", ""))]
+    return hashlib.sha256("\0".join([rules, *specials]).encode()).hexdigest()
+
+
+def chat_renderer(tokenizer: Tokenizer) -> Callable[..., str]:
+    """`HFLM.apply_chat_template`: messages to text, without a system turn if the template has none.
+
+    Raises `ConfigError` for a tokenizer without a chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ConfigError(
+            "retention.chat_template=true, but the tokenizer has no chat template.",
+            "Set retention.chat_template=false.",
+        )
+
+    def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        from jinja2.exceptions import TemplateError
+
+        render = partial(
+            tokenizer.apply_chat_template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        try:
+            return render(messages)
+        except TemplateError:
+            return render([m for m in messages if m["role"] != "system"])
+
+    return render
+
+
+class Asked(Protocol):
+    """Whatever asks for log-likelihoods: an item of a benchmark, in practice."""
+
+    @property
+    def requests(self) -> Sequence[Request]: ...
+
+
+LARGEST_MERGED = 2048
+"""Tokens up to which items that share their few-shot examples are merged into one tree."""
+
+
+class Seat(NamedTuple):
+    """Where a window sits: path `path` of tree `tree`."""
+
+    tree: int
+    path: int
+
+
+@dataclass(frozen=True)
+class Grove:
+    """Trees for the requests of several items, and where each of their windows sits.
+
+    The windows of an item share a tree (its choices follow one context). Items are merged when
+    they share at least half of their tokens, as they do behind fixed few-shot examples. Every
+    window of a rolling request is a tree of its own: it shares nothing.
+    """
+
+    trees: list[Tree]
+    seats: list[list[list[Seat]]]  # item, request, window
+
+    @classmethod
+    def of(cls, items: Iterable[Asked]) -> Grove:
+        seats: list[list[list[Seat]]] = []
+        units: list[_Unit] = []
+        for i, item in enumerate(items):
+            seats.append([[Seat(-1, -1)] * len(r.windows) for r in item.requests])
+            fork = _Unit([], [])
+            for r, request in enumerate(item.requests):
+                for w, window in enumerate(request.windows):
+                    if request.kind == ROLLING:
+                        units.append(_Unit([window], [(i, r, w)]))
+                    else:
+                        fork.windows.append(window)
+                        fork.places.append((i, r, w))
+            if fork.windows:
+                units.append(fork)
+        trees: list[Tree] = []
+        for merged in _merge(units):
+            for path, (i, r, w) in enumerate(merged.places):
+                seats[i][r][w] = Seat(len(trees), path)
+            trees.append(Tree.of(window.path() for window in merged.windows))
+        return cls(trees, seats)
+
+    def answers(self, scores: Sequence[TreeScore]) -> list[list[Answer]]:
+        """Item by item, request by request: log-probs of the windows added up."""
+        return [[self._answer(scores, seats) for seats in request] for request in self.seats]
+
+    @staticmethod
+    def _answer(scores: Sequence[TreeScore], seats: list[Seat]) -> Answer:
+        return Answer(
+            float(sum(scores[seat.tree].logp[seat.path] for seat in seats)),
+            all(bool(scores[seat.tree].greedy[seat.path]) for seat in seats),
+        )
+
+
+class _Unit(NamedTuple):
+    """Windows that belong in one tree, and which window of which request of which item each is."""
+
+    windows: list[Window]
+    places: list[tuple[int, int, int]]
+
+    @property
+    def size(self) -> int:
+        return len(self.windows[0].ids) + sum(
+            len(w.ids) - shared_tokens(self.windows[0], w) for w in self.windows[1:]
+        )
+
+    @property
+    def longest(self) -> int:
+        return max(len(window.ids) for window in self.windows)
+
+
+def shared_tokens(a: Window, b: Window) -> int:
+    """Leading tokens that two windows can share in a tree: equal ids, equally scored."""
+    most = min(len(a.ids), len(b.ids))
+    if a.start != b.start:
+        most = min(most, a.start, b.start)
+    for at in range(most):
+        if a.ids[at] != b.ids[at]:
+            return at
+    return most
+
+
+def _merge(units: list[_Unit]) -> Iterator[_Unit]:
+    """Join neighbours, in the order of their tokens, that share half of the longer one or more."""
+    pending: _Unit | None = None
+    size = 0
+    for unit in sorted(units, key=lambda u: u.windows[0].ids):
+        if pending is not None:
+            shared = shared_tokens(pending.windows[-1], unit.windows[0])
+            if (
+                2 * shared >= unit.longest
+                and 2 * shared >= pending.longest
+                and size + unit.size - shared <= LARGEST_MERGED
+            ):
+                pending.windows.extend(unit.windows)
+                pending.places.extend(unit.places)
+                size += unit.size - shared
+                continue
+            yield pending
+        pending, size = _Unit([*unit.windows], [*unit.places]), unit.size
+    if pending is not None:
+        yield pending

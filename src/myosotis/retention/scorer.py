@@ -1,0 +1,261 @@
+"""Asking a model: a suite and a scorer in, one score an item and metric out.
+
+What belongs here: turning log-likelihoods into each item's scores, and the `Measurement` that is
+kept of them. What two measurements say about each other is in `stats.py`.
+
+Beside the task's own metrics every multiple-choice item gets its continuous twins (SCIENCE.md
+section 3). With z_c = log-prob of choice c / its characters (the normalisation of lm-eval's
+acc_norm, so that p_gold leads exactly where acc_norm is right) and p = softmax(z):
+
+    p_gold       p of the gold choice (of all gold choices together)
+    gold_margin  z of the best gold choice - z of the best wrong one, nats a character
+    brier        sum over choices of (p_c - [c is gold])^2; several gold choices count as one
+    bits_per_byte  -log2-prob of the gold choice (or of the text) / its bytes in UTF-8
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myosotis.retention.items import Item, Suite, Task
+from myosotis.retention.requests import Answer
+from myosotis.trees.score import TreeScore
+from myosotis.trees.tree import Tree
+
+SCORER_VERSION = 1
+"""Raised whenever the same model and requests would give other scores."""
+
+Floats = NDArray[np.float64]
+
+_CORPUS_ONLY = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "likelihood")
+"""Metrics of lm-eval whose value for one item is raw material, not a score."""
+
+
+class TreeScorer(Protocol):
+    """What is needed of `myosotis.trees.Scorer`."""
+
+    def evaluate(
+        self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
+    ) -> list[TreeScore]: ...
+
+
+@dataclass
+class TaskScores:
+    """One model's scores on one task; `n` items, in the order of the suite.
+
+    `scores[metric]` has one number an item; `weights` are the bytes of each item where a mean over
+    items must be a mean over bytes, otherwise ones. `choice` is the choice the metric takes, -1
+    without choices. `logp` and `lengths` hold every choice of item i in `offsets[i]:offsets[i+1]`
+    (nats, and the characters they are normalised by); `gold` is the first right choice, or -1.
+    `aggregates` are lm-eval's own figures over all items (perplexity, f1 ...).
+    """
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    accuracy_like: bool
+    chance: float | None
+    items_of: int
+    note: str
+    identity: dict[str, Any]
+    items: list[str]
+    clusters: list[str | None]
+    halves: list[str]
+    aggregates: dict[str, float]
+    scores: dict[str, Floats]
+    weights: Floats
+    choice: NDArray[np.int64]
+    gold: NDArray[np.int64]
+    logp: Floats
+    lengths: Floats
+    offsets: NDArray[np.int64]
+
+    @property
+    def primary(self) -> Floats:
+        """The scores that verdicts rest on."""
+        return self.scores[self.metric]
+
+    @property
+    def mean(self) -> float:
+        """The task's score: the weighted mean of the primary metric."""
+        return float(np.average(self.primary, weights=self.weights))
+
+    def p(self, item: int) -> Floats:
+        """softmax of the length-normalised log-probs of one item's choices."""
+        part = slice(*self.offsets[item : item + 2])
+        return softmax(self.logp[part] / self.lengths[part])
+
+
+@dataclass
+class Measurement:
+    """One model's scores on a suite, by task."""
+
+    tasks: dict[str, TaskScores]
+
+    def __getitem__(self, task: str) -> TaskScores:
+        return self.tasks[task]
+
+    def to_bytes(self) -> bytes:
+        """An .npz archive: arrays, and the rest as JSON text. Nothing pickled."""
+        arrays: dict[str, NDArray[Any]] = {}
+        heads: list[dict[str, Any]] = []
+        for number, task in enumerate(self.tasks.values()):
+            head = asdict(task)
+            for name in _ARRAYS:
+                arrays[f"{number}.{name}"] = head.pop(name)
+            for metric, values in head["scores"].items():
+                arrays[f"{number}.scores.{metric}"] = values
+            heads.append(head | {"scores": list(task.scores)})
+        text = json.dumps({"version": SCORER_VERSION, "tasks": heads}).encode()
+        file = io.BytesIO()
+        np.savez_compressed(file, head=np.frombuffer(text, np.uint8), **arrays)  # pyright: ignore
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Measurement:
+        """Read `to_bytes` back. Raises ValueError, KeyError, OSError or BadZipFile when damaged."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+            found = {name: kept[name] for name in kept.files}
+        head = json.loads(found["head"].tobytes())
+        if head["version"] != SCORER_VERSION:
+            raise ValueError(f"measured by scorer version {head['version']}")
+        tasks: dict[str, TaskScores] = {}
+        for number, fixed in enumerate(head["tasks"]):
+            metrics = fixed.pop("scores")
+            tasks[fixed["task"]] = TaskScores(
+                **fixed,
+                **{name: found[f"{number}.{name}"] for name in _ARRAYS},
+                scores={metric: found[f"{number}.scores.{metric}"] for metric in metrics},
+            )
+        return cls(tasks)
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> Measurement:
+        return cls.from_bytes(path.read_bytes())
+
+
+_ARRAYS = tuple(
+    f.name for f in fields(TaskScores) if "NDArray" in str(f.type) or str(f.type) == "Floats"
+)
+
+
+def measure(
+    suite: Suite, scorer: TreeScorer, advance: Callable[[int], object] | None = None
+) -> Measurement:
+    """Ask a model everything in the suite. `advance` counts `len(suite.grove.trees)` trees."""
+    answers = iter(suite.grove.answers(scorer.evaluate(suite.grove.trees, advance)))
+    return Measurement({t.name: task_scores(t, [next(answers) for _ in t.items]) for t in suite})
+
+
+def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
+    """Score the answers to one task's items."""
+    rows: list[dict[str, float]] = []
+    raw: dict[str, list[Any]] = {}
+    weights: list[float] = []
+    for item, given in zip(task.items, answers, strict=True):
+        verdict = item.judge(given)
+        for metric, value in verdict.items():
+            raw.setdefault(metric, []).append(value)
+        rows.append(item_scores(task, item, given, verdict))
+        weights.append(_bytes(item, verdict) if task.metric == "bits_per_byte" else 1.0)
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row))
+    logp = [
+        [answer.logp for answer in given[: _choices(item)]]
+        for item, given in zip(task.items, answers, strict=True)
+    ]
+    return TaskScores(
+        task=task.name,
+        metric=task.metric,
+        higher_is_better=task.higher_is_better,
+        accuracy_like=task.accuracy_like,
+        chance=task.chance,
+        items_of=task.population,
+        note=task.substitution,
+        identity=task.identity(),
+        items=[item.id for item in task.items],
+        clusters=[item.cluster for item in task.items],
+        halves=[item.half for item in task.items],
+        aggregates={
+            m: float(task.aggregations[m](v)) for m, v in raw.items() if m in task.aggregations
+        },
+        scores={m: np.array([row.get(m, math.nan) for row in rows]) for m in metrics},
+        weights=np.array(weights),
+        choice=np.array(
+            [_taken(task, i, x) for i, x in zip(task.items, logp, strict=True)], np.int64
+        ),
+        gold=np.array([item.gold[0] if item.gold else -1 for item in task.items], np.int64),
+        logp=np.array([value for values in logp for value in values]),
+        lengths=np.array([float(n) for item in task.items for n in item.lengths]),
+        offsets=np.cumsum([0, *map(len, logp)]).astype(np.int64),
+    )
+
+
+def item_scores(
+    task: Task, item: Item, answers: Sequence[Answer], verdict: dict[str, Any]
+) -> dict[str, float]:
+    """Every number that is a score of this one item: lm-eval's, and the continuous twins."""
+    own = {
+        metric: float(value)
+        for metric, value in verdict.items()
+        if metric not in _CORPUS_ONLY and isinstance(value, (int, float, np.number))
+    }
+    if task.kind == "multiple_choice":
+        logp = np.array([answer.logp for answer in answers[: len(item.choices)]])
+        right = float(int(np.argmax(logp)) in item.gold)
+        return {"acc": right, **own, **twins(logp, item)}
+    total = sum(answer.logp for answer in answers)
+    bits = -total / math.log(2) / _bytes(item, verdict)
+    return {**own, "nll": -total, "bits_per_byte": bits}
+
+
+def twins(logp: Floats, item: Item) -> dict[str, float]:
+    """The continuous twins of a multiple-choice item's accuracy; see the head of this file."""
+    if not item.gold:
+        return {}
+    z = logp / np.array(item.lengths, float)
+    p = softmax(z)
+    gold = np.isin(np.arange(len(z)), item.gold)
+    p_gold = float(p[gold].sum())
+    best = max(item.gold, key=lambda choice: logp[choice])
+    margin = float(z[gold].max() - z[~gold].max()) if not gold.all() else math.inf
+    return {
+        "p_gold": p_gold,
+        "gold_margin": margin,
+        "brier": (1 - p_gold) ** 2 + float((p[~gold] ** 2).sum()),
+        "bits_per_byte": float(-logp[best] / math.log(2) / item.num_bytes[best]),
+    }
+
+
+def softmax(z: Floats) -> Floats:
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def _choices(item: Item) -> int | None:
+    return len(item.choices) or None
+
+
+def _taken(task: Task, item: Item, logp: list[float]) -> int:
+    """The choice that the primary metric calls the model's answer."""
+    if not item.choices:
+        return -1
+    by = np.array(item.lengths, float) if task.metric == "acc_norm" else 1.0
+    return int(np.argmax(np.array(logp) / by))
+
+
+def _bytes(item: Item, verdict: dict[str, Any]) -> float:
+    """Bytes that a text's bits are spread over: lm-eval's count where the task gives one."""
+    given = verdict.get("bits_per_byte")
+    return float(given[1]) if isinstance(given, tuple) else float(sum(item.num_bytes))

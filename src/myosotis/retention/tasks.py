@@ -1,0 +1,246 @@
+"""lm-eval's tasks, loaded by name with the data at hand.
+
+What belongs here: building lm-eval's own task objects without indexing its 14,000 files, and
+handing them their data (`benchmarks.py`). What is asked and how it is scored stays lm-eval's
+business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+from lm_eval.api.group import Group
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks._factory import TaskFactory
+from lm_eval.tasks._index import Entry, Kind, TaskIndex
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from myosotis.errors import ConfigError, DataError, MyosotisError
+from myosotis.retention.benchmarks import Shelf
+from myosotis.retention.catalogue import Catalogue, catalogue
+from myosotis.retention.splits import substitute
+
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One lm-eval task with its data. `group` is the group it was asked for by, if any."""
+
+    name: str
+    group: str | None
+    harness: Any  # lm_eval.api.task.Task
+    source: str  # where its data were found
+    scored_note: str  # in words, when another split stands in; empty otherwise
+    example_note: str  # the same for the split few-shot examples are taken from
+    description: dict[str, Any] = field(default_factory=dict[str, Any])  # its configuration
+
+    @property
+    def version(self) -> str:
+        return str(self.harness.VERSION)
+
+
+def load(name: str, shelf: Shelf) -> list[Loaded]:
+    """The tasks behind one name of `retention.suite`: itself, or the members of a group or tag.
+
+    `name` may also be the path of an lm-eval task file. Raises `ConfigError` for an unknown name
+    and for tasks that score generated text, `DataError` when the data are not at hand.
+    """
+    known = catalogue()
+    index: dict[str, Entry] = {}
+    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        name = _enter_file(Path(name), known, index)
+    else:
+        _enter(name, known, index)
+    _refuse_generation(name, index)
+    with _loading, _quiet():
+        built = _build(name, index, shelf)
+    if isinstance(built, Group):
+        return [_loaded(task, name) for task in built.get_all_tasks()]
+    if isinstance(built, list):
+        return [_loaded(task, None) for task in built]
+    return [_loaded(built, None)]
+
+
+# ---------------------------------------------------------------------------- what a name means
+
+
+def _enter(name: str, known: Catalogue, index: dict[str, Entry]) -> None:
+    """Put `name`, and all it is made of, into the index that lm-eval builds from."""
+    if name in index:
+        return
+    path = known.file(name)
+    if path is None:
+        if name not in known.tags:
+            raise known.unknown(name)
+        index[name] = Entry(name=name, kind=Kind.TAG, yaml_path=None, tags=set(known.tags[name]))
+        for member in known.tags[name]:
+            _enter(member, known, index)
+        return
+    _enter_config(name, load_yaml(path, resolve_func=False), path, known, index)
+
+
+def _enter_config(
+    name: str, config: dict[str, Any], path: Path, known: Catalogue, index: dict[str, Entry]
+) -> None:
+    alone: dict[str, Entry] = {}  # lm-eval would register the task's tags as well, half filled
+    TaskIndex.process_cfg(config, path, alone)
+    index[name] = alone[name]
+    _enter_members(config.get("task"), known, index)
+
+
+def _enter_members(members: object, known: Catalogue, index: dict[str, Entry]) -> None:
+    """A group's `task:` list: names, or tasks and groups spelled out in place."""
+    for member in members if isinstance(members, list) else []:
+        inner = member.get("group") or member.get("task") if isinstance(member, dict) else member
+        if isinstance(member, dict) and isinstance(member.get("task"), list):
+            _enter_members(member["task"], known, index)
+        if isinstance(inner, str) and inner in known:
+            _enter(inner, known, index)
+
+
+def _enter_file(path: Path, known: Catalogue, index: dict[str, Entry]) -> str:
+    config = load_yaml(path, resolve_func=False)
+    name = config.get("group") or config.get("task")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path} defines no lm-eval task: it has neither `task` nor `group`.")
+    _enter_config(name, config, path.resolve(), known, index)
+    return name
+
+
+def _refuse_generation(name: str, index: Mapping[str, Entry]) -> None:
+    """Before any data is read: is every task scored by log-likelihood?"""
+    generating = [
+        entry.name
+        for entry in index.values()
+        if entry.kind is Kind.TASK
+        and (entry.cfg or {}).get("output_type", "generate_until") == "generate_until"
+    ]
+    if generating:
+        raise _generates(name, generating)
+
+
+def _generates(name: str, tasks: list[str]) -> ConfigError:
+    which = "" if tasks == [name] else f" (its {', '.join(tasks[:3])})"
+    return ConfigError(
+        f"retention.suite: {name!r}{which} scores generated text, which is not supported yet.",
+        "Choose benchmarks scored by log-likelihood: multiple choice (hellaswag, mmlu, blimp), "
+        "cloze (lambada_openai) or perplexity (wikitext).",
+    )
+
+
+# ---------------------------------------------------------------------------- building
+
+
+def _build(name: str, index: dict[str, Entry], shelf: Shelf) -> Any:
+    groups = tuple(n for n, e in index.items() if e.kind in (Kind.GROUP, Kind.TAG))
+    with _data_from(shelf, groups):
+        try:
+            return TaskFactory().build(index[name], registry=index)
+        except MyosotisError:
+            raise
+        except Exception as error:  # a task's own code, run on data it was not written for
+            raise DataError(
+                f"lm-eval could not set up the benchmark {name!r}: "
+                f"{type(error).__name__}: {str(error)[:300]}",
+                "Its data may have other columns or splits than the task expects.",
+            ) from error
+
+
+def _loaded(harness: Any, group: str | None) -> Loaded:
+    name = harness.task_name
+    if harness.OUTPUT_TYPE == "generate_until":
+        raise _generates(group or name, [name])
+    if getattr(harness, "MULTIMODAL", False) or getattr(harness, "UNSAFE_CODE", False):
+        raise ConfigError(f"retention.suite: {name!r} needs images, sound or running model output.")
+    notes = getattr(harness, "myosotis_notes", _Notes())
+    describe = getattr(harness, "dump_config", dict)
+    return Loaded(name, group, harness, notes.source, notes.scored, notes.examples, describe())
+
+
+@dataclass
+class _Notes:
+    """What was done while one task was loaded; kept on the task object."""
+
+    source: str = "made by the task itself"
+    scored: str = ""
+    examples: str = ""
+
+
+@contextlib.contextmanager
+def _data_from(shelf: Shelf, groups: tuple[str, ...]) -> Iterator[None]:
+    """While tasks are built, `load_dataset` looks on the shelf and absent splits are stood in for.
+
+    lm-eval calls `datasets.load_dataset` by that name, from its own code and from its tasks', in
+    `download`: hence the two patches, taken back at the end.
+    """
+    from_hub, download = datasets.load_dataset, ConfigurableTask.download
+    current: list[tuple[str, _Notes]] = []
+
+    def load_dataset(path: str, name: str | None = None, **kwargs: Any) -> Any:
+        task, notes = current[-1] if current else (path, _Notes())
+        found = shelf.find(
+            task, groups, path, name, lambda: from_hub(path=path, name=name, **kwargs)
+        )
+        notes.source = found.source
+        return found.splits[kwargs["split"]] if kwargs.get("split") else found.splits
+
+    def download_and_substitute(self: Any, *args: Any, **kwargs: Any) -> None:
+        notes = self.myosotis_notes = _Notes()
+        current.append((self.task_name, notes))
+        try:
+            download(self, *args, **kwargs)
+        finally:
+            current.pop()
+        _process_once(self)
+        if isinstance(self.dataset, Mapping):
+            notes.scored, notes.examples = substitute(
+                self.config, self.fewshot_cfg, set(self.dataset)
+            )
+
+    datasets.load_dataset = load_dataset
+    ConfigurableTask.download = download_and_substitute
+    try:
+        yield
+    finally:
+        datasets.load_dataset = from_hub
+        ConfigurableTask.download = download
+
+
+def _process_once(harness: Any) -> None:
+    """lm-eval runs `process_docs` each time it looks at a split: remember the result."""
+    process = harness.config.process_docs
+    if process is None:
+        return
+    done: dict[int, tuple[Any, Any]] = {}  # the split itself is kept, or its id could be reused
+
+    def processed(rows: Any) -> Any:
+        if id(rows) not in done:
+            done[id(rows)] = rows, process(rows)
+        return done[id(rows)][1]
+
+    harness.config.process_docs = processed
+    if harness.fewshot_cfg.process_docs is process:
+        harness.fewshot_cfg.process_docs = processed
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval warns about its own defaults, datasets draws bars for every file: not news here."""
+    log = logging.getLogger("lm_eval")
+    level, bars = log.level, datasets.are_progress_bars_disabled()
+    log.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()
