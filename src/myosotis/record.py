@@ -103,9 +103,10 @@ class RetentionRow:
     """One benchmark, base against tuned, on the same `n` of `items_of` items.
 
     The verdict rests on `metric` alone: retained, forgotten, slipped or inconclusive against
-    the budget `epsilon` (SCIENCE.md section 3); its interval is the one Holm adjusted where
-    several tasks are judged. `mde` is the minimum detectable effect, `needed_items` how many
-    items would settle an open verdict, `p_gold_*` the continuous twin of accuracy.
+    the budget `epsilon` (SCIENCE.md section 3). It is adjusted for the other tasks (Holm), so
+    it can be more careful than `lo` and `hi`, which are not, would be. `mde` is the minimum
+    detectable effect, `needed_items` how many items would settle an open verdict, `p_gold_*`
+    the continuous twin of accuracy.
     """
 
     task: str
@@ -194,7 +195,10 @@ class Sample:
 
 @dataclass
 class DialPoint:
-    """The update scaled by `alpha`: task quality and mean retention, absolute scores."""
+    """The update scaled by `alpha`: what task quality and the suite's mean changed from the base.
+
+    Differences in the units of `RunRecord.task` and `RunRecord.suite_verdict`; 0 at alpha 0.
+    """
 
     alpha: float
     task: float | None = None
@@ -239,6 +243,7 @@ class RunRecord:
     data: DataInfo = field(default_factory=DataInfo)
     update: UpdateInfo = field(default_factory=UpdateInfo)
     attention: AttentionInfo = field(default_factory=AttentionInfo)
+    suite: dict[str, Any] = field(default_factory=dict)  # what identifies the benchmark suite
     task: TaskQuality | None = None
     retention: list[RetentionRow] = field(default_factory=list)
     suite_verdict: SuiteVerdict | None = None
