@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.pytorch_utils import Conv1D
 
 from myosotis import updates
 from myosotis.errors import ConfigError
 from myosotis.updates.targets import linear_names, resolve, shortest_suffixes
-
-Make = Callable[..., PreTrainedModel]
+from tests.tiny import tiny
 
 
 def leaves(names: list[str]) -> set[str]:
@@ -31,30 +28,32 @@ LAYERS = {
     "phi3": ("qkv_proj o_proj", "gate_up_proj down_proj"),
     "gpt2": ("c_attn c_proj", "c_fc c_proj"),
     "gpt_neox": ("query_key_value dense", "dense_h_to_4h dense_4h_to_h"),
+    "lfm2": ("q_proj k_proj v_proj out_proj", "w1 w2 w3"),
 }
 
 
-def test_groups(make: Make, family: str) -> None:
-    model = make(family)
+def test_groups(family: str) -> None:
+    model = tiny(family)
     attention, mlp = (set(part.split()) for part in LAYERS[family])
     assert leaves(resolve(model, "attention")) == attention
     assert leaves(resolve(model, "mlp")) == mlp
     both = resolve(model, "attention") + resolve(model, "mlp")
-    assert sorted(both) == sorted(resolve(model, "all-linear"))
-    layers = model.config.num_hidden_layers
-    assert len(both) == layers * sum(len(part.split()) for part in LAYERS[family])
+    every = [n for n in resolve(model, "all-linear") if ".conv." not in n]  # LFM2's third kind
+    assert sorted(both) == sorted(every)
+    attending = 1 if family == "lfm2" else 2
+    assert len(both) == attending * len(attention) + 2 * len(mlp)
 
 
 @pytest.mark.parametrize("spec", ["all-linear", "attention", "mlp"])
-def test_lora_trains_r_times_d_in_plus_d_out_a_target(make: Make, family: str, spec: str) -> None:
+def test_lora_trains_r_times_d_in_plus_d_out_a_target(family: str, spec: str) -> None:
     """SCIENCE §1: r(d_in + d_out) for each target."""
-    model = make(family)
+    model = tiny(family)
     shapes = [model.get_submodule(n).weight.shape for n in resolve(model, spec)]
     update = updates.build({"name": "lora", "r": 3, "target_modules": spec})
     update.attach(model)
     assert update.count() == 3 * sum(a + b for a, b in shapes)
     wrapped = {n.split(".lora_")[0] for n, _ in update.parameters()}
-    assert wrapped == set(resolve(make(family), spec))
+    assert wrapped == set(resolve(tiny(family), spec))
 
 
 def test_count_on_smollm2_without_weights() -> None:
@@ -81,8 +80,8 @@ def test_count_on_smollm2_without_weights() -> None:
     assert full.count() == 134_515_008
 
 
-def test_lists_and_regexes(make: Make) -> None:
-    model = make("llama")
+def test_lists_and_regexes() -> None:
+    model = tiny("llama")
     assert len(resolve(model, ["q_proj", "v_proj"])) == 4
     assert resolve(model, ["layers.1.mlp.up_proj"]) == ["model.layers.1.mlp.up_proj"]
     assert resolve(model, r".*layers\.0\.self_attn\.[qk]_proj") == [
@@ -109,14 +108,14 @@ def test_lists_and_regexes(make: Make) -> None:
         ([], "empty"),
     ],
 )
-def test_targets_that_make_no_sense(make: Make, spec: str | list[str], said: str) -> None:
+def test_targets_that_make_no_sense(spec: str | list[str], said: str) -> None:
     update = updates.build({"name": "lora", "target_modules": spec})
     with pytest.raises(ConfigError, match=said):
-        update.attach(make("llama"))
+        update.attach(tiny("llama"))
 
 
-def test_gpt2_is_conv1d_and_stored_the_other_way_round(make: Make) -> None:
-    model = make("gpt2")
+def test_gpt2_is_conv1d_and_stored_the_other_way_round() -> None:
+    model = tiny("gpt2")
     assert all(isinstance(model.get_submodule(n), Conv1D) for n in linear_names(model))
     update = updates.build({"name": "lora"})
     update.attach(model)

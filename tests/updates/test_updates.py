@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 
 from myosotis import updates
 from myosotis.errors import AssetError, ConfigError, RunError
 from myosotis.updates import Update
+from tests.tiny import tiny
 
-Make = Callable[..., PreTrainedModel]
 SETTINGS = {"full": {"name": "full"}, "lora": {"name": "lora", "r": 4, "lora_alpha": 8}}
 
 
@@ -26,9 +25,9 @@ def method(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def attached(make: Make, family: str, method: str, dtype: torch.dtype = torch.float32) -> Update:
+def attached(family: str, method: str, dtype: torch.dtype = torch.float32) -> Update:
     update = updates.build(SETTINGS[method])
-    update.attach(make(family, dtype))
+    update.attach(tiny(family, dtype))
     return update
 
 
@@ -51,10 +50,10 @@ def train(update: Update, ids: Tensor, steps: int = 3, lr: float = 1e-2) -> torc
 
 
 @pytest.fixture
-def tuned(make: Make, family: str, method: str, ids: Tensor) -> tuple[Update, Tensor, Tensor]:
+def tuned(family: str, method: str, ids: Tensor) -> tuple[Update, Tensor, Tensor]:
     """An update after three real steps, the base's logits and its own; they differ."""
-    base = logits(make(family), ids)
-    update = attached(make, family, method)
+    base = logits(tiny(family), ids)
+    update = attached(family, method)
     assert torch.equal(logits(update.model, ids), base), "not the identity at the start"
     train(update, ids)
     now = logits(update.model, ids)
@@ -83,7 +82,7 @@ def test_off_scaled_and_on_are_exact(tuned: tuple[Update, Tensor, Tensor], ids: 
 
 
 def test_merged_is_a_new_model_with_the_same_logits(
-    tuned: tuple[Update, Tensor, Tensor], ids: Tensor, make: Make, family: str, tmp_path: Path
+    tuned: tuple[Update, Tensor, Tensor], ids: Tensor, family: str, tmp_path: Path
 ) -> None:
     update, base, now = tuned
     merged = update.merged()
@@ -94,7 +93,7 @@ def test_merged_is_a_new_model_with_the_same_logits(
     assert torch.equal(logits(update.model, ids), now), "merging changed the tuned model"
     with update.disabled():
         assert torch.equal(logits(update.model, ids), base), "merging changed the base"
-    plain = make(family)
+    plain = tiny(family)
     assert [n for n, _ in merged.named_parameters()] == [n for n, _ in plain.named_parameters()]
     assert not {p.data_ptr() for p in merged.parameters()} & {
         p.data_ptr() for p in update.model.parameters()
@@ -105,27 +104,27 @@ def test_merged_is_a_new_model_with_the_same_logits(
 
 
 def test_save_then_load_into_a_new_object(
-    tuned: tuple[Update, Tensor, Tensor], ids: Tensor, make: Make, family: str, tmp_path: Path
+    tuned: tuple[Update, Tensor, Tensor], ids: Tensor, family: str, tmp_path: Path
 ) -> None:
     update, base, now = tuned
     update.save(tmp_path, base_id="owner/tiny")
     assert not [f for f in tmp_path.iterdir() if f.suffix not in (".json", ".safetensors")]
     assert "owner/tiny" in "".join(f.read_text() for f in tmp_path.glob("*.json"))
     again = updates.from_folder(tmp_path)
-    again.attach(make(family))
+    again.attach(tiny(family))
     again.load(tmp_path)
     assert torch.equal(logits(again.model, ids), now)
     with again.disabled():
         assert torch.equal(logits(again.model, ids), base)
 
 
-def test_checkpoint_goes_on_bit_for_bit(make: Make, method: str, ids: Tensor) -> None:
+def test_checkpoint_goes_on_bit_for_bit(method: str, ids: Tensor) -> None:
     """Two steps, checkpoint into a new object, one step = three steps."""
-    whole = attached(make, "llama", method)
+    whole = attached("llama", method)
     train(whole, ids, steps=3)
-    first = attached(make, "llama", method)
+    first = attached("llama", method)
     optimizer = train(first, ids, steps=2)
-    second = attached(make, "llama", method)
+    second = attached("llama", method)
     second.load_state_dict({n: t.clone() for n, t in first.state_dict().items()})
     rest = torch.optim.AdamW([p for _, p in second.parameters()], lr=1e-2)
     rest.load_state_dict(optimizer.state_dict())
@@ -138,8 +137,8 @@ def test_checkpoint_goes_on_bit_for_bit(make: Make, method: str, ids: Tensor) ->
         assert torch.equal(tensor, second.state_dict()[name]), name
 
 
-def test_a_checkpoint_that_does_not_fit_is_named(make: Make, method: str) -> None:
-    update = attached(make, "llama", method)
+def test_a_checkpoint_that_does_not_fit_is_named(method: str) -> None:
+    update = attached("llama", method)
     state = dict(update.state_dict())
     lost, wide = list(state)[:2]
     before = {n: t.clone() for n, t in state.items()}
@@ -175,10 +174,8 @@ def test_state_is_restored_when_something_raises_deep_inside(
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_no_backward_inside(
-    make: Make, method: str, ids: Tensor, alpha: float, checkpointing: bool
-) -> None:
-    update = attached(make, "llama", method)
+def test_no_backward_inside(method: str, ids: Tensor, alpha: float, checkpointing: bool) -> None:
+    update = attached("llama", method)
     if checkpointing:
         update.model.gradient_checkpointing_enable({"use_reentrant": False})
     train(update, ids)
@@ -202,9 +199,9 @@ def test_no_backward_inside(
         assert torch.equal(parameter.grad, gradient), name
 
 
-def test_contexts_work_under_inference_mode(make: Make, method: str, ids: Tensor) -> None:
+def test_contexts_work_under_inference_mode(method: str, ids: Tensor) -> None:
     """Lightning validates under `torch.inference_mode`; training must be able to go on."""
-    update = attached(make, "llama", method)
+    update = attached("llama", method)
     train(update, ids)
     with torch.inference_mode():
         for alpha in (0.0, 0.5, 1.0):
@@ -215,10 +212,8 @@ def test_contexts_work_under_inference_mode(make: Make, method: str, ids: Tensor
     train(update, ids, steps=1)
 
 
-def test_contexts_do_not_nest_and_nothing_is_saved_inside(
-    make: Make, method: str, tmp_path: Path
-) -> None:
-    update = attached(make, "llama", method)
+def test_contexts_do_not_nest_and_nothing_is_saved_inside(method: str, tmp_path: Path) -> None:
+    update = attached("llama", method)
     with update.scaled(0.5):
         for forbidden in (
             lambda: update.disabled().__enter__(),
@@ -233,8 +228,8 @@ def test_contexts_do_not_nest_and_nothing_is_saved_inside(
         pass
 
 
-def test_verify_names_every_fault(make: Make, method: str, family: str) -> None:
-    update = attached(make, family, method)
+def test_verify_names_every_fault(method: str, family: str) -> None:
+    update = attached(family, method)
     names = [n for n, _ in update.parameters()]
     good = [p for _, p in update.parameters()]
     update.verify(torch.optim.SGD(good, lr=0.1))
@@ -249,8 +244,8 @@ def test_verify_names_every_fault(make: Make, method: str, family: str) -> None:
     assert error.value.hint == f"frozen, but should train: {names[-1]}"
 
 
-def test_verify_catches_a_base_tensor_left_trainable(make: Make, family: str) -> None:
-    update = attached(make, family, "lora")
+def test_verify_catches_a_base_tensor_left_trainable(family: str) -> None:
+    update = attached(family, "lora")
     name, tensor = next((n, p) for n, p in update.model.named_parameters() if "lora_" not in n)
     tensor.requires_grad_(True)
     optimizer = torch.optim.SGD([p for p in update.model.parameters() if p.requires_grad], lr=0.1)
@@ -260,8 +255,8 @@ def test_verify_catches_a_base_tensor_left_trainable(make: Make, family: str) ->
     assert f"in the optimizer, but should not be: {name}" in error.value.hint
 
 
-def test_a_base_that_moved_is_noticed(make: Make, method: str) -> None:
-    update = attached(make, "llama", method)
+def test_a_base_that_moved_is_noticed(method: str) -> None:
+    update = attached("llama", method)
     assert update.fingerprint_base() == update.fingerprint_base()
     name, tensor = next(iter(update._frozen()))
     with torch.no_grad():
@@ -271,9 +266,9 @@ def test_a_base_that_moved_is_noticed(make: Make, method: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_dtypes(make: Make, method: str, ids: Tensor, dtype: torch.dtype) -> None:
+def test_other_dtypes(method: str, ids: Tensor, dtype: torch.dtype) -> None:
     """Half precision trains in fp32 (the adapter, or all of the weights); merging goes back."""
-    update = attached(make, "llama", method, dtype)
+    update = attached("llama", method, dtype)
     base = logits(update.model, ids)
     at_least = torch.float32 if dtype == torch.bfloat16 else dtype
     assert {p.dtype for _, p in update.parameters()} == {at_least}
@@ -284,57 +279,50 @@ def test_other_dtypes(make: Make, method: str, ids: Tensor, dtype: torch.dtype) 
         assert torch.equal(logits(update.model, ids), base)
     assert {p.dtype for p in update.merged().parameters()} == {dtype}
     merged = dict(update.merged(0.0).named_parameters())
-    for name, parameter in make("llama", dtype).named_parameters():
+    for name, parameter in tiny("llama", dtype).named_parameters():
         assert torch.equal(parameter, merged[name]), name
 
 
-# Plain PEFT, in a process that cannot import myosotis; the base comes as a folder of its own.
+# Plain PEFT, in a process that cannot import myosotis; the bases come as folders of their own.
 _PLAIN = """
 import sys, torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-base, adapter, ids, out = sys.argv[1:]
 assert not any("myosotis" in p for p in sys.path), sys.path
-model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-model = PeftModel.from_pretrained(model, adapter).eval()
-with torch.no_grad():
-    torch.save(model(input_ids=torch.load(ids)).logits, out)
+for folder in sys.argv[1:]:
+    model = AutoModelForCausalLM.from_pretrained(folder + "/base", dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, folder + "/adapter").eval()
+    with torch.no_grad():
+        torch.save(model(input_ids=torch.load("ids.pt")).logits, folder + "/logits.pt")
 assert "myosotis" not in sys.modules
 """
 
 
-def test_plain_peft_loads_the_adapter(make: Make, ids: Tensor, tmp_path: Path) -> None:
+def test_plain_peft_loads_the_adapter(ids: Tensor, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
     want = {}
     for family in ("llama", "gpt2"):
-        base = make(family)
-        base.save_pretrained(tmp_path / family / "base")
+        tiny(family).save_pretrained(here / family / "base")
         update = updates.build({"name": "lora", "r": 4, "use_rslora": True, "lora_alpha": 3})
-        update.attach(
-            AutoModelForCausalLM.from_pretrained(tmp_path / family / "base", dtype=torch.float32)
-        )
+        base = AutoModelForCausalLM.from_pretrained(here / family / "base", dtype=torch.float32)
+        update.attach(base.eval())
         train(update, ids)
         want[family] = logits(update.model, ids)
-        update.save(tmp_path / family / "adapter")
-    torch.save(ids, tmp_path / "ids.pt")
-    moved = tmp_path.with_name(tmp_path.name + "-moved")
-    tmp_path.rename(moved)
+        update.save(here / family / "adapter")
+    torch.save(ids, here / "ids.pt")
+    here.rename(there)
+    arguments = [sys.executable, "-I", "-S", "-c", _site() + _PLAIN, *want]
+    subprocess.run(arguments, check=True, timeout=300, cwd=there)
     for family, expected in want.items():
-        folder = moved / family
-        config = (folder / "adapter" / "adapter_config.json").read_text()
+        adapter = there / family / "adapter"
+        config = (adapter / "adapter_config.json").read_text()
         assert json.loads(config)["base_model_name_or_path"] is None
-        assert str(tmp_path.parent) not in config
-        assert {f.name for f in (folder / "adapter").iterdir()} == {
+        assert str(tmp_path) not in config
+        assert {f.name for f in adapter.iterdir()} == {
             "adapter_config.json",
             "adapter_model.safetensors",
         }
-        arguments = [folder / "base", folder / "adapter", moved / "ids.pt", folder / "out.pt"]
-        subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _site() + _PLAIN, *map(str, arguments)],
-            check=True,
-            timeout=300,
-            cwd=moved,
-        )
-        assert torch.equal(torch.load(folder / "out.pt"), expected)
+        assert torch.equal(torch.load(there / family / "logits.pt"), expected)
 
 
 def _site() -> str:
@@ -343,10 +331,10 @@ def _site() -> str:
     return f"import sys; sys.path.append({folder!r})\n"
 
 
-def test_tied_weights_are_one_tensor(make: Make, ids: Tensor) -> None:
-    update = attached(make, "llama", "full")
+def test_tied_weights_are_one_tensor(ids: Tensor) -> None:
+    update = attached("llama", "full")
     model = update.model
-    assert update.count() == sum(p.numel() for p in make("llama").parameters())
+    assert update.count() == sum(p.numel() for p in tiny("llama").parameters())
     train(update, ids)
     with update.scaled(0.5):
         tied = model.get_input_embeddings().weight, model.get_output_embeddings().weight
