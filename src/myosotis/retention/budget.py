@@ -1,0 +1,138 @@
+"""The retention budget: how much of a benchmark a run may lose, and what its items can show.
+
+What belongs here: turning the budget (a fraction of the base score) into the metric's own unit,
+whether a verdict is inside it, and, before a run, which verdicts a number of items can reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+from scipy import stats
+
+from myosotis.errors import ConfigError
+from myosotis.retention.stats import LEVEL, POWER, Verdict
+
+DISCORDANT = 0.10
+"""Share of items right in one model only that a plan assumes; light tuning shows 5 to 15 %."""
+
+MIN_ITEMS = 30
+"""Below this no verdict is given: an interval's coverage rests on too little to settle anything."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A loss of `fraction` of the base score is tolerated.
+
+    `accept` says which verdicts count as inside: only `retained`, or all but `forgotten`.
+    """
+
+    fraction: float = 0.05
+    accept: Literal["retained", "not_forgotten"] = "retained"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction < 1:
+            raise ConfigError(
+                f"retention.budget={self.fraction} is not a fraction of the base score.",
+                "Give a number from 0 to 1, e.g. 0.05 for 5 %.",
+            )
+        if self.accept not in ("retained", "not_forgotten"):
+            raise ConfigError(
+                f"retention.accept={self.accept!r} is unknown.",
+                "Use 'retained' (the loss is shown to be within the budget) or 'not_forgotten'.",
+            )
+
+    def epsilon(self, base: float) -> float:
+        """The tolerated loss in the metric's own unit: fraction * |base|."""
+        return self.fraction * abs(base)
+
+    def accepts(self, verdict: str) -> bool:
+        """Whether a checkpoint with this verdict is inside the budget."""
+        if self.accept == "retained":
+            return verdict == Verdict.RETAINED
+        return verdict != Verdict.FORGOTTEN
+
+    def exit_code(self, verdict: str) -> int:
+        """What `retention.gate=true` leaves with: 0 inside, 3 forgotten, 4 not settled."""
+        if self.accepts(verdict):
+            return 0
+        return 3 if verdict == Verdict.FORGOTTEN else 4
+
+
+def chance_corrected(amount: float, base: float, chance: float | None) -> float | None:
+    """`amount` as a share of what the base scores above chance; None where it scores no more.
+
+    A budget of 0.02 on a base of 0.45 with four choices is a tenth of what the base knows.
+    """
+    if chance is None or base <= chance:
+        return None
+    return amount / (base - chance)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What `items` of a task can show, at an assumed standard error, before anything is trained.
+
+    Losses are in the metric's unit and are called so with 80 % power: `slipped_from` is the
+    smallest loss told from none, `forgotten_from` the smallest told from the budget `epsilon`.
+    `retained_items` would show `retained` for a model that lost nothing.
+    """
+
+    task: str
+    items: int
+    epsilon: float
+    slipped_from: float
+    forgotten_from: float
+    retained_items: int
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdicts within reach, `inconclusive` always among them."""
+        if self.items < MIN_ITEMS:
+            return (Verdict.INCONCLUSIVE,)
+        losses = (Verdict.FORGOTTEN, Verdict.SLIPPED, Verdict.INCONCLUSIVE)
+        return (Verdict.RETAINED, *losses) if self.retained_items <= self.items else losses
+
+    @property
+    def text(self) -> str:
+        """One line for a person."""
+        head = f"{self.task}: {self.items:,} items, budget {self.epsilon:.4f}."
+        if self.items < MIN_ITEMS:
+            return f"{head} Too few for any verdict (at least {MIN_ITEMS})."
+        can = Verdict.RETAINED in self.verdicts
+        kept = "can" if can else "cannot reliably"
+        more = "" if can else f" (takes about {self.retained_items:,} items)"
+        return (
+            f"{head} A model that lost nothing {kept} be called retained{more}; a loss is noticed "
+            f"from {self.slipped_from:.3f}, called forgotten from {self.forgotten_from:.3f}."
+        )
+
+
+def reach(
+    task: str,
+    items: int,
+    epsilon: float,
+    *,
+    discordant: float = DISCORDANT,
+    tasks: int = 1,
+    power: float = POWER,
+) -> Reach:
+    """What `items` 0/1 items can show when a share `discordant` of them differs.
+
+    `tasks` verdicts given together are Holm-adjusted; the strictest step is assumed. At 10 %
+    discordant items "retained" takes 1,962 items for a budget of 2 pp, 872 for 3 pp.
+    """
+    level = 1 - (1 - LEVEL) / tasks
+    z = float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power))
+    detectable = z * sqrt(discordant / max(items, 1))
+    needed = items * (detectable / epsilon) ** 2 if epsilon > 0 else float("inf")
+    return Reach(
+        task=task,
+        items=items,
+        epsilon=epsilon,
+        slipped_from=detectable,
+        forgotten_from=epsilon + detectable,
+        retained_items=round(min(needed, 1e9)),
+    )

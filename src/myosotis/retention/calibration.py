@@ -1,0 +1,75 @@
+"""Continuous scores of multiple choice: how sure of the gold choice, and how rightly so.
+
+What belongs here: pure functions of the choices' log-probs. Arrays are `logp` (n, k), natural log,
+length-normalised, -inf where an item has fewer than k choices, and `gold` (n,) indices. Nothing
+here decides a verdict: p_gold moves with confidence alone, so it is an alarm (SCIENCE.md section 3)
+and is looked at beside its value at the model's own best temperature.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, special
+
+Floats = NDArray[np.float64]
+
+TEMPERATURES = (1e-3, 1e3)
+"""Bounds of the search. Log-probs a character differ little: their best temperature is near .03."""
+
+
+def probabilities(logp: ArrayLike, temperature: float = 1.0) -> Floats:
+    """(n, k) softmax of logp / temperature over the choices."""
+    return special.softmax(np.asarray(logp, np.float64) / temperature, axis=1)
+
+
+def p_gold(logp: ArrayLike, gold: ArrayLike, temperature: float = 1.0) -> Floats:
+    """(n,) probability of the gold choice among the choices."""
+    return _at(probabilities(logp, temperature), gold)
+
+
+def gold_margin(logp: ArrayLike, gold: ArrayLike) -> Floats:
+    """(n,) log-prob of the gold choice minus the best other, in nats; positive is right."""
+    scores = np.array(logp, np.float64)
+    own = _at(scores, gold)
+    scores[np.arange(len(scores)), np.asarray(gold)] = -np.inf
+    return own - scores.max(axis=1)
+
+
+def brier(logp: ArrayLike, gold: ArrayLike, temperature: float = 1.0) -> Floats:
+    """(n,) sum over choices of (p - truth)^2, from 0 to 2; lower is better (Brier 1950)."""
+    p = probabilities(logp, temperature)
+    return (p**2).sum(axis=1) + 1 - 2 * _at(p, gold)
+
+
+def ece(logp: ArrayLike, gold: ArrayLike, bins: int = 15, temperature: float = 1.0) -> float:
+    """Expected calibration error of the top choice, in [0, 1] (Guo et al. 2017, eq. 3).
+
+    Mean |accuracy - confidence| over equal-width bins of confidence, weighted by their items.
+    """
+    p = probabilities(logp, temperature)
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == np.asarray(gold)
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.bincount(which, right - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(p))
+
+
+def best_temperature(logp: ArrayLike, gold: ArrayLike) -> float:
+    """The temperature at which the gold choices are likeliest (Guo et al. 2017, section 4.2).
+
+    A model that became more or less sure of everything, and knows as much as before, has the same
+    p_gold at its best temperature.
+    """
+    scores = np.asarray(logp, np.float64)
+
+    def loss(log_temperature: float) -> float:
+        scaled = scores / np.exp(log_temperature)
+        return float(-(_at(scaled, gold) - special.logsumexp(scaled, axis=1)).mean())
+
+    low, high = np.log(TEMPERATURES)
+    found = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded")
+    return float(np.exp(found.x))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _at(values: Floats, gold: ArrayLike) -> Floats:
+    return values[np.arange(len(values)), np.asarray(gold)]

@@ -1,0 +1,240 @@
+"""Base against tuned, task by task and as a suite: the rows every report of retention shows.
+
+What belongs here: pairing two measurements, the verdict of each task adjusted for the others, and
+the verdict on their mean. The callback, `evaluate` and the scorecard all call `compare`. Plain
+arrays in, plain numbers out; the statistics are in `stats.py`.
+
+How the verdicts of several tasks are adjusted for each other is in `judge.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from myosotis.errors import DataError
+from myosotis.retention.budget import MIN_ITEMS, Budget, Reach, reach
+from myosotis.retention.judge import Judged, items_to_settle, judge
+from myosotis.retention.pairing import Pair, TaskScores
+from myosotis.retention.stats import (
+    LEVEL,
+    Paired,
+    Verdict,
+    holm,
+    mcnemar_exact,
+    minimum_detectable_effect,
+    verdict,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task; field by field a `record.RetentionRow`. `delta` is tuned - base, [lo, hi] its
+    95 % interval; `p_mcnemar` is exact and unadjusted, `p_holm` adjusted over the tasks."""
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    chance: float | None
+    n: int
+    items_of: int
+    base: float
+    tuned: float
+    delta: float
+    se: float
+    lo: float
+    hi: float
+    mde: float
+    epsilon: float
+    verdict: str
+    p_mcnemar: float | None
+    p_holm: float | None
+    needed_items: int | None
+    p_gold_base: float | None
+    p_gold_tuned: float | None
+    p_gold_delta: float | None
+    p_gold_lo: float | None
+    p_gold_hi: float | None
+    right_to_wrong: int | None
+    wrong_to_right: int | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The mean over the accuracy-like tasks; field by field a `record.SuiteVerdict`."""
+
+    delta: float
+    lo: float
+    hi: float
+    epsilon: float
+    verdict: str
+    base: float
+    tuned: float
+    mde: float
+    needed_items: int | None
+    tasks: list[str]
+    budget: float
+    accept: str
+    note: str
+
+
+class Comparison(NamedTuple):
+    """The rows in the order of the base's tasks; no suite where no task is accuracy-like."""
+
+    rows: list[Row]
+    suite: Suite | None
+
+
+def compare(
+    base_tasks: Mapping[str, TaskScores],
+    tuned_tasks: Mapping[str, TaskScores],
+    budget: Budget | None = None,
+    *,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two measurements of the same items.
+
+    Items are paired by their ids. Raises `DataError` naming what differs when the two did not
+    measure the same tasks, metrics or items.
+    """
+    budget = budget or Budget()
+    if set(base_tasks) != set(tuned_tasks):
+        odd = sorted(set(base_tasks) ^ set(tuned_tasks))
+        raise DataError(f"Only one of the two models was measured on: {', '.join(odd)}.")
+    pairs = [Pair.of(name, base_tasks[name], tuned_tasks[name], seed) for name in base_tasks]
+    plain = [pair.at(LEVEL) for pair in pairs]
+    epsilons = [budget.epsilon(p.base) for p in plain]
+    exact = [
+        None if (flips := pair.discordant) is None else mcnemar_exact(*flips) for pair in pairs
+    ]
+    adjusted = holm([p.p if e is None else e for p, e in zip(plain, exact, strict=True)])
+    judged = judge([pair.at for pair in pairs], epsilons)
+    columns = zip(pairs, plain, epsilons, judged, exact, adjusted, strict=True)
+    rows = [_row(*column) for column in columns]
+    like = [(pair, p) for pair, p in zip(pairs, plain, strict=True) if pair.base.accuracy_like]
+    return Comparison(rows, _suite(like, budget) if like else None)
+
+
+def reachable_verdicts(
+    base_tasks: Mapping[str, TaskScores], budget: Budget | None = None
+) -> list[Reach]:
+    """Which verdicts these items can reach, known once the base is measured: accuracy-like tasks,
+    then (where there are several) their mean. Other scores vary in ways not known beforehand."""
+    budget = budget or Budget()
+    like = {
+        name: task.scores[task.metric] for name, task in base_tasks.items() if task.accuracy_like
+    }
+    found = [
+        reach(name, len(s), budget.epsilon(float(s.mean())), tasks=len(base_tasks))
+        for name, s in like.items()
+    ]
+    if len(like) > 1:
+        # As many items in one task would give the mean the same standard error.
+        alike = len(like) ** 2 / sum(1 / len(s) for s in like.values())
+        mean = float(np.mean([s.mean() for s in like.values()]))
+        found.append(reach("suite mean", round(alike), budget.epsilon(mean)))
+    return found
+
+
+def _row(
+    pair: Pair, p: Paired, epsilon: float, judged: Judged, exact: float | None, adjusted: float
+) -> Row:
+    flips, sure = pair.discordant, pair.p_gold()
+    return Row(
+        task=pair.name,
+        metric=pair.base.metric,
+        higher_is_better=pair.base.higher_is_better,
+        chance=pair.base.chance,
+        n=p.n,
+        items_of=pair.base.items_of,
+        base=p.base,
+        tuned=p.tuned,
+        delta=p.delta,
+        se=p.se,
+        lo=p.lo,
+        hi=p.hi,
+        mde=p.mde,
+        epsilon=epsilon,
+        verdict=judged.verdict.value,
+        p_mcnemar=exact,
+        p_holm=adjusted,
+        needed_items=judged.needed_items,
+        p_gold_base=sure and sure.base,
+        p_gold_tuned=sure and sure.tuned,
+        p_gold_delta=sure and sure.delta,
+        p_gold_lo=sure and sure.lo,
+        p_gold_hi=sure and sure.hi,
+        right_to_wrong=flips and flips[0],
+        wrong_to_right=flips and flips[1],
+        note=" ".join(_notes(pair, p, epsilon, judged)),
+    )
+
+
+def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
+    """What a reader must know beside the numbers of a row, in plain words."""
+    notes = [said] if (said := pair.base.note) else []
+    if p.n < MIN_ITEMS:
+        notes.append(f"Fewer than {MIN_ITEMS} items: too few for a verdict.")
+    elif (alone := verdict(*p.gain, epsilon)) != judged.verdict:
+        notes.append(
+            f"This interval alone would say {alone}; adjusted for the other tasks (Holm) it is "
+            f"{judged.verdict}."
+        )
+    if p.clusters < p.n:
+        notes.append(
+            f"{p.n} items share {p.clusters} passages or subjects, which widens the interval."
+        )
+    chance = pair.base.chance
+    if chance is not None and pair.base.accuracy_like:
+        noise = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(p.base * (1 - p.base) / p.n)
+        if p.base - noise <= chance:
+            notes.append("The base is within noise of chance: this task can hardly show a loss.")
+    if (even := pair.p_gold_tempered()) is not None:
+        notes.append(
+            "At each model's best temperature p_gold changed by "
+            f"{even.delta:+.4f} ({even.lo:+.4f} to {even.hi:+.4f})."
+        )
+    return notes
+
+
+def _suite(like: Sequence[tuple[Pair, Paired]], budget: Budget) -> Suite:
+    """The mean change over tasks, every task counting alike.
+
+    The interval combines those of the tasks (MOVER, Zou & Donner 2008): each end is as far from
+    the mean as the root of the summed squares of the tasks' own distances, over their number. It
+    keeps what a root of summed SE^2 would lose: the width of a task without discordant items.
+    """
+    pairs, found = zip(*like, strict=True)
+    k = len(found)
+    delta, base = (float(np.mean([getattr(p, name) for p in found])) for name in ("delta", "base"))
+    below = float(np.sqrt(sum((p.delta - p.lo) ** 2 for p in found))) / k
+    above = float(np.sqrt(sum((p.hi - p.delta) ** 2 for p in found))) / k
+    se = float(np.sqrt(sum(p.se**2 for p in found))) / k
+    epsilon = budget.epsilon(base)
+    said, needed, note = verdict(delta - below, delta + above, epsilon), None, ""
+    total = sum(p.n for p in found)
+    if total < MIN_ITEMS:
+        said, note = Verdict.INCONCLUSIVE, f"Fewer than {MIN_ITEMS} items: too few for a verdict."
+    elif said in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
+        needed = items_to_settle(total, se, delta + epsilon)
+        note = f"needed_items counts all {k} tasks, in the proportions measured."
+    return Suite(
+        delta=delta,
+        lo=delta - below,
+        hi=delta + above,
+        epsilon=epsilon,
+        verdict=said.value,
+        base=base,
+        tuned=base + delta,
+        mde=minimum_detectable_effect(se),
+        needed_items=needed,
+        tasks=[pair.name for pair in pairs],
+        budget=budget.fraction,
+        accept=budget.accept,
+        note=note,
+    )
