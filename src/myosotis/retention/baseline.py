@@ -7,20 +7,23 @@ is not there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import tempfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from myosotis import assets
+from myosotis.console import console
 from myosotis.retention.items import Suite, Task
 from myosotis.retention.scorer import SCORER_VERSION, Measurement, TreeScorer, measure
+
+_DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -82,16 +85,33 @@ def cached(key: BaselineKey, compute: Callable[[], Measurement]) -> Measurement:
 
     Of several processes that want it at once one computes, the others wait for it.
     """
-    path = folder() / f"{key.name}.npz"
+    path = folder() / f"{key.name}.scores"
     if (found := _read(path)) is not None:
         return found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{key.name}.lock")):
+    with _one_process(path) as writable:
         found = _read(path)
         if found is None:
             found = compute()
-            _write(path, found)
+            if writable:
+                _write(path, found)
         return found
+
+
+@contextlib.contextmanager
+def _one_process(path: Path) -> Iterator[bool]:
+    """Hold the lock beside `path`; yields False, without it, where nothing can be written."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        console.print(f"The base scores cannot be kept in {path.parent}: {error}")
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def measured(
@@ -134,21 +154,28 @@ class _Counted:
 
 
 def _read(path: Path) -> Measurement | None:
+    """The measurement in a file that begins with its sha256; None if it is absent or damaged."""
     try:
-        return Measurement.load(path)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, payload = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(payload).digest() != digest:
+        return None
+    try:
+        return Measurement.from_bytes(payload)
+    except (ValueError, KeyError, TypeError):  # written by another version
         return None
 
 
 def _write(path: Path, measurement: Measurement) -> None:
     """In one step. A cache that cannot be written is no reason to lose the measurement."""
+    payload = measurement.to_bytes()
     try:
         with tempfile.NamedTemporaryFile(
             dir=path.parent, prefix=f".{path.stem}.", delete=False
         ) as f:
-            f.write(measurement.to_bytes())
+            f.write(hashlib.sha256(payload).digest() + payload)
         Path(f.name).replace(path)
     except OSError as error:
-        from myosotis.console import console
-
         console.print(f"The base scores could not be kept in {path.parent}: {error}")

@@ -15,9 +15,11 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from myosotis import assets
+from myosotis.console import progress
 from myosotis.errors import ConfigError
 
 _FORMAT = 1
@@ -62,6 +64,7 @@ def version() -> str:
     return importlib.metadata.version("lm-eval")
 
 
+@lru_cache(maxsize=1)
 def catalogue() -> Catalogue:
     """The catalogue of the installed lm-eval; scanned on first use, then read from the cache."""
     spec = importlib.util.find_spec("lm_eval")
@@ -72,7 +75,8 @@ def catalogue() -> Catalogue:
     try:
         return Catalogue(root, **json.loads(kept.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
-        found = scan(root)
+        with progress("Reading the names of lm-eval's benchmarks (once)", None):
+            found = scan(root)
         _keep(kept, found)
         return found
 

@@ -122,7 +122,7 @@ class Measurement:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Measurement:
-        """Read `to_bytes` back. Raises ValueError, KeyError, OSError or BadZipFile when damaged."""
+        """Read `to_bytes` back. Raises ValueError or KeyError for what another version wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as kept:
             found = {name: kept[name] for name in kept.files}
         head = json.loads(found["head"].tobytes())

@@ -1,0 +1,97 @@
+"""Small benchmarks, a byte tokenizer and tiny models for the tests of this folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from myosotis.trees.attention import Backend
+from myosotis.trees.score import Scorer
+
+
+def byte_tokenizer(chat: bool = False) -> hf.PreTrainedTokenizerFast:
+    """One token a byte; `<s>` is both BOS and EOS and is not added by itself."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {letter: number for number, letter in enumerate(letters)}
+    inner = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="<s>")
+    if chat:
+        tokenizer.chat_template = (
+            "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+            "{% if add_generation_prompt %}[assistant]{% endif %}"
+        )
+    return tokenizer
+
+
+def tiny_model(context: int = 512, dtype: torch.dtype = torch.float64) -> Any:
+    """A random Llama over bytes."""
+    torch.manual_seed(0)
+    config = hf.LlamaConfig(
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        initializer_range=0.3,
+        pad_token_id=None,
+        bos_token_id=256,
+        eos_token_id=256,
+    )
+    return hf.AutoModelForCausalLM.from_config(config).to(dtype).eval()
+
+
+def tiny_scorer(context: int = 512, dtype: torch.dtype = torch.float64) -> Scorer:
+    return Scorer(tiny_model(context, dtype), Backend("dense", "a test"), row_tokens=128)
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def hellaswag_rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "ind": i,
+            "activity_label": "Baking",
+            "ctx_a": f"Cook {i} mixes flour.",
+            "ctx_b": "she",
+            "ctx": "",
+            "endings": [f"stirs {i} times.", "leaves.", "sings a long song.", "eats."],
+            "label": str(i % 4),
+        }
+        for i in range(count)
+    ]
+
+
+def arc_rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"q{i}",
+            "question": f"What is {i} plus one?",
+            "choices": {"text": [str(i + 1), str(i), "none"], "label": ["A", "B", "C"]},
+            "answerKey": "A",
+        }
+        for i in range(count)
+    ]
+
+
+def shelf_folder(folder: Path, count: int = 12) -> Path:
+    """A `retention.data_dir` with a small file for each kind of task."""
+    write(folder / "hellaswag" / "validation.jsonl", hellaswag_rows(count))
+    write(folder / "arc_easy" / "validation.jsonl", arc_rows(count))
+    texts = [{"text": f"The dog of house {i} likes its bone"} for i in range(count)]
+    write(folder / "lambada_openai" / "test.jsonl", texts)
+    pages = [{"page": f" = Page {i} = \n" + "A river runs by . " * (1 + 9 * i)} for i in range(4)]
+    write(folder / "wikitext" / "test.jsonl", pages)
+    return folder
