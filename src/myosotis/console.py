@@ -42,7 +42,7 @@ def _bars() -> Progress:
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A progress bar; yields `advance(n=1)`, which counts n more of `total` as done.
+    """A progress bar; yields `advance(n=1, now="")`: n more of `total` are done, described anew.
 
     `total=None` when the length is unknown. Bars may be nested. Silent when stderr is no terminal.
     """
@@ -53,8 +53,8 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
     bars = _shown[0]
     task = bars.add_task(description, total=total)
 
-    def advance(n: int = 1) -> None:
-        bars.advance(task, n)
+    def advance(n: int = 1, now: str = "") -> None:
+        bars.update(task, advance=n, description=now or None)
 
     try:
         yield advance

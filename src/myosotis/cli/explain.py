@@ -153,6 +153,8 @@ def _no_such_key(key: str, args: Sequence[str]) -> ConfigError:
     """`update.rr=4` or `metod=lora`: nothing of that name in the config as chosen."""
     cfg = _composable(key, args)
     where, _, last = key.replace("/", ".").rpartition(".")
+    if key in ONE_EACH:
+        return ConfigError(f"{key} has no entries yet that could be replaced.", ONE_EACH[key])
     if cfg is None or last in ELSEWHERE:
         return ConfigError(f"There is no key {key!r}.", ELSEWHERE.get(last, ""))
     if not where:
@@ -173,6 +175,12 @@ def _no_such_key(key: str, args: Sequence[str]) -> ConfigError:
     else:
         hint = _or_elsewhere(last, list(map(str, node)), _leaves_named(cfg, last), where)
     return ConfigError(f"{title} has no key {last!r}.", hint)
+
+
+ONE_EACH = {
+    "callbacks": "Add one with '+callbacks.NAME={_target_: package.Class}'.",
+    "control": "Add one with '+control.NAME={_target_: package.Class}'.",
+}
 
 
 def _options_with(group: str, key: str) -> list[str]:

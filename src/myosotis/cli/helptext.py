@@ -72,8 +72,7 @@ def train(args: list[str]) -> None:
 
 def _group(name: str, rows: list[tuple[str, str, str]]) -> None:
     """One group: a line a key, its sentence beside it where that fits."""
-    if name:
-        out.print(Text(name, "bold"))
+    out.print(Text(name or "at the top level", "bold"))
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 2), expand=True)
     table.add_column(width=33, overflow="fold")
     table.add_column(style="dim", ratio=1)

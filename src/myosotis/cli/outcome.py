@@ -20,8 +20,6 @@ from typing import Any, TextIO
 
 from myosotis.errors import MyosotisError
 
-FORGOTTEN, NOT_SETTLED = 3, 4
-
 
 class JobsFailed(MyosotisError):
     """Jobs of a multirun that failed; each has told its own story already."""
@@ -40,18 +38,6 @@ class Gated(Exception):
         super().__init__(f"exit code {exit_code}")
         self.result = result
         self.exit_code = exit_code
-
-
-def gate_code(verdict: str, accept: str) -> int:
-    """The exit code of a suite verdict under `retention.gate=true`.
-
-    `accept` is retention.accept: `retained`, or `not_forgotten`, which lets pass what is not shown
-    to be forgotten.
-    """
-    if verdict == "forgotten":
-        return FORGOTTEN
-    passed = verdict == "retained" or (accept == "not_forgotten" and verdict != "")
-    return 0 if passed else NOT_SETTLED
 
 
 def report(command: Callable[[], Any], *, json: bool) -> int:

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from myosotis.cli import explain
-from myosotis.cli.outcome import Gated, JobsFailed, gate_code, show
+from myosotis.cli.outcome import Gated, JobsFailed, show
 from myosotis.config.composition import PRIMARY
 from myosotis.config.schema import register
 from myosotis.errors import ConfigError, MyosotisError
@@ -58,8 +58,11 @@ def gated(result: Any, suite_verdict: Any, cfg: DictConfig) -> Any:
     """`result`; raises `Gated` when the config asks for a gate and the verdict does not pass it."""
     if not cfg.retention.gate:
         return result
-    verdict = "" if suite_verdict is None else suite_verdict.verdict
-    if code := gate_code(verdict, cfg.retention.accept):
+    from myosotis.retention.budget import Budget
+
+    budget = Budget(cfg.retention.budget, cfg.retention.accept)
+    # Without a verdict nothing is settled.
+    if code := 4 if suite_verdict is None else budget.exit_code(suite_verdict.verdict):
         raise Gated(result, code)
     return result
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from lightning.pytorch import Callback
 
+    from myosotis.data.sources import Dataset
     from myosotis.models import ModelSource
     from myosotis.objectives import Objective
 
@@ -47,6 +48,14 @@ def optimizer(cfg: DictConfig) -> Callable[..., torch.optim.Optimizer]:
 
     make, words = bound(plain(cfg.optimizer), torch.optim.Optimizer, "optimizer", "params")
     return partial(make, **{**words, "lr": learning_rate(cfg).value})
+
+
+def dataset(cfg: DictConfig) -> Dataset:
+    """The examples that `data.source` gives. Raises `DataError` for the first line that is wrong."""
+    from myosotis.data.sources import Dataset
+
+    make, words = bound(plain(cfg.data.source), Dataset, "data.source")
+    return make(**words)
 
 
 def callbacks(cfg: DictConfig) -> list[Callback]:

@@ -21,15 +21,16 @@ from omegaconf.errors import (
 
 from myosotis.config.rates import learning_rate
 from myosotis.config.schema import Config
-from myosotis.config.suggest import did_you_mean
+from myosotis.config.suggest import did_you_mean, near
 from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.errors import ConfigError
 
-PRECISIONS = ("auto", "32-true", "64-true", "bf16-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 SCHEDULES = ("cosine", "linear", "constant")
 METRICS = ("loglik", "rouge_l", "chrf")
 OBJECTIVES = ("quality", "forgetting")
+# How examples of any source become steps; the other keys of `data` go to its source.
+STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
 OWN_TARGETS = ("objective", "optimizer", "callbacks")
 
 
@@ -41,12 +42,14 @@ def check(cfg: DictConfig) -> list[str]:
     values = _resolved(cfg)
     _keys(values, Config, "")
     for group, node in values.items():
-        if group not in OWN_TARGETS:
+        if group == "data":
+            _data(node)
+        elif group not in OWN_TARGETS:
             refuse_elsewhere(node, group)
     _ranges(cfg)
     _names(cfg)
     _paths(cfg)
-    _objects(values)
+    _objects(cfg, values)
     _combinations(cfg, values)
     warning = learning_rate(cfg).warning
     return [warning] if warning else []
@@ -73,6 +76,22 @@ def _keys(values: dict[str, Any], schema: type, where: str) -> None:
             raise ConfigError(f"There is no key {path!r}.", did_you_mean(key, types))
         if dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
             _keys(value, types[key], key)
+
+
+def _data(node: dict[str, Any]) -> None:
+    """The source and its keywords; and no key of the group that nobody reads."""
+    from myosotis.data.sources import Dataset
+
+    if not isinstance(node.get("source"), dict):
+        raise ConfigError("data.source names no class.", "data=jsonl and data=docstrings do.")
+    _, words = bound(node["source"], Dataset, "data.source")
+    known = {"name", "source", *STEPS_OF_DATA, *words}
+    for key, value in node.items():
+        if key not in known:
+            raise ConfigError(f"data has no key {key!r}.", did_you_mean(key, known))
+        if key != "source":
+            refuse_elsewhere(value, f"data.{key}")
+    refuse_elsewhere(words, "data.source")
 
 
 def _at_least(lowest: float) -> tuple[Callable[[Any], bool], str]:
@@ -146,7 +165,6 @@ def _one_of(key: str, value: Any, known: Collection[str]) -> None:
 
 
 def _names(cfg: DictConfig) -> None:
-    _one_of("trainer.precision", cfg.trainer.precision, PRECISIONS)
     _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
     _one_of("retention.accept", cfg.retention.accept, ("retained", "not_forgotten"))
@@ -158,6 +176,8 @@ def _names(cfg: DictConfig) -> None:
             _one_of(f"data.{key}", cfg.data[key], known)
     for name in cfg.sweep.objectives:
         _one_of("sweep.objectives", name, OBJECTIVES)
+    if outside := [alpha for alpha in cfg.retention.dial if not 0 <= alpha <= 2]:
+        raise ConfigError(f"retention.dial={outside[0]:g} is no strength.", "It goes from 0 to 2.")
     if not cfg.sweep.objectives:
         raise ConfigError("sweep.objectives is empty.", f"Known: {', '.join(OBJECTIVES)}.")
     suite = list(cfg.retention.suite)
@@ -173,18 +193,23 @@ def _paths(cfg: DictConfig) -> None:
         path = Path(str(value)).expanduser()
         if not path.exists():
             beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            hint = did_you_mean(path.name, beside) if path.parent.is_dir() else ""
-            raise ConfigError(f"{key}: {path} does not exist.", hint)
+            meant = did_you_mean(path.name, near(path.name, beside))
+            raise ConfigError(f"{key}: {path} does not exist.", meant)
 
 
-def _objects(values: dict[str, Any]) -> None:
+def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
     """Hold every group that names a class against that class, and build the cheap ones once."""
     import torch
     from lightning.pytorch import Callback
 
     from myosotis import updates
     from myosotis.objectives import Objective
+    from myosotis.precision import PRECISIONS, resolve
 
+    _one_of("trainer.precision", cfg.trainer.precision, PRECISIONS)
+    resolve(
+        cfg.trainer.precision, update=values["update"]["name"], accelerator=cfg.trainer.accelerator
+    )
     updates.build(values["update"])
     objective, words = bound(values["objective"], Objective, "objective")
     objective(**words)
@@ -207,7 +232,7 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         update = updates.build(values["update"])
         if not update.capabilities.gradient_checkpointing:
             raise ConfigError(
-                f"update={cfg.update['name']} cannot train with gradient checkpointing.",
+                f"update={cfg['update']['name']} cannot train with gradient checkpointing.",
                 "Add trainer.gradient_checkpointing=false.",
             )
     if cfg.retention.gate and not cfg.retention.suite:
@@ -218,9 +243,4 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     if cfg.task.metric != "loglik" and not cfg.task.generate:
         raise ConfigError(
             f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0."
-        )
-    if cfg.update["name"] == "full" and cfg.trainer.precision == "bf16-true":
-        raise ConfigError(
-            "trainer.precision=bf16-true would lose small updates of the full weights.",
-            "Take trainer.precision=bf16-mixed: fp32 weights, computed with in bf16.",
         )

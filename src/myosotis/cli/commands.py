@@ -1,0 +1,246 @@
+"""The commands that are not `train`: their arguments, and the function each one calls.
+
+A command that reads the configuration takes overrides (`key=value`) like `train` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig
+
+from myosotis.cli.explain import explained
+from myosotis.config.composition import compose
+from myosotis.errors import ConfigError
+
+Arguments = argparse.Namespace
+RUN_HELP = "a run: its id, a unique prefix of it, its name, its folder, or last"
+
+
+def main(name: str, args: list[str]) -> Any:
+    """Run the command `name`; returns its result, which `--json` prints."""
+    parser, start = BUILDERS[name](_parser(name))
+    parsed = parser.parse_intermixed_args(args)
+    for word in parsed.overrides:
+        if "=" not in word and not word.startswith("~"):
+            raise ConfigError(
+                f"{name} does not know what {word!r} is.",
+                f"Overrides are key=value; `myosotis {name} --help` lists the rest.",
+            )
+    return start(parsed)
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"myosotis {name}", allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    return parser
+
+
+def _with_overrides(parser: argparse.ArgumentParser, config: bool = True) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="as for `myosotis train --help`"
+    )
+    if config:
+        parser.add_argument("-cn", "--config-name", default="train", help="the primary config")
+        parser.add_argument("-cd", "--config-dir", help="a config folder of your own")
+    else:
+        parser.set_defaults(config_name="train", config_dir=None)
+
+
+def _config(parsed: Arguments, *first: str) -> DictConfig:
+    """The config of the overrides; `first` come before the user's own."""
+    overrides = [*first, *parsed.overrides]
+    try:
+        return compose(overrides, parsed.config_name, parsed.config_dir)
+    except Exception as error:
+        folder = [f"--config-dir={parsed.config_dir}"] if parsed.config_dir else []
+        if (told := explained(error, [*overrides, *folder])) is not None:
+            raise told from None
+        raise
+
+
+Start = Callable[[Arguments], Any]
+Built = tuple[argparse.ArgumentParser, Start]
+
+
+def _plan(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "What would run: which parameters move, how much memory, how many steps, and which "
+        "verdicts the benchmarks can reach. Loads no weights."
+    )
+    _with_overrides(parser)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis import plan
+
+        return plan.plan(cfg)
+
+    return parser, start
+
+
+def _audit(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "What the model will see: examples with their scored tokens coloured, lengths, what is "
+        "cut or dropped, duplicates, leakage between training and held-out data."
+    )
+    _with_overrides(parser)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis import run
+
+        return run.audit(cfg)
+
+    return parser, start
+
+
+def _demo(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "The whole road on the embedded model and data: measured, tuned, measured again, dialled, "
+        "and written up as a scorecard in reports/demo/."
+    )
+    _with_overrides(parser)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed, "experiment=demo")
+        from myosotis import run
+
+        return run.demo(cfg)
+
+    return parser, start
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "The benchmarks of retention.suite on any model, tuned in any tool; with --base also what "
+        "changed, item by item, with a verdict and a scorecard."
+    )
+    parser.add_argument("model", metavar="MODEL", help="a preset, a folder, a hub id, or a run")
+    parser.add_argument("--base", help="the model it was tuned from: a preset, folder or hub id")
+    _with_overrides(parser)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis import run
+        from myosotis.cli.train import gated
+
+        record = run.evaluate(cfg, parsed.model, base=parsed.base)
+        return gated(record, getattr(record, "suite_verdict", None), cfg)
+
+    return parser, start
+
+
+def _generate(parser: argparse.ArgumentParser) -> Built:
+    parser.description = "Answers of a tuned model; with --compare beside those of its base."
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--prompt", action="append", metavar="TEXT", help="may be given more than once; - is stdin"
+    )
+    parser.add_argument("--compare", action="store_true", help="base and tuned side by side")
+    parser.add_argument("--max-new-tokens", type=_positive(int), default=128, metavar="N")
+    parser.add_argument(
+        "--temperature", type=_positive(float, zero=True), default=0.0, help="0 is greedy (default)"
+    )
+    parser.add_argument(
+        "--top-k", type=_positive(int, zero=True), default=0, help="of the K likeliest; 0: of all"
+    )
+    parser.add_argument(
+        "--top-p", type=_share, default=1.0, help="of the likeliest that make up a share of P"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of sampling")
+    _with_overrides(parser, config=False)
+
+    def start(parsed: Arguments) -> Any:
+        if not parsed.prompt:
+            raise ConfigError("generate needs a prompt.", "Add --prompt TEXT.")
+        prompts = [sys.stdin.read() if text == "-" else text for text in parsed.prompt]
+        if not all(text.strip() for text in prompts):
+            raise ConfigError("A prompt is empty.")
+        cfg = _config(parsed)
+        from myosotis import run
+
+        return run.generate(
+            cfg,
+            parsed.run,
+            prompts,
+            compare=parsed.compare,
+            max_new_tokens=parsed.max_new_tokens,
+            temperature=parsed.temperature,
+            top_k=parsed.top_k,
+            top_p=parsed.top_p,
+            seed=parsed.seed,
+        )
+
+    return parser, start
+
+
+def _scorecard(parser: argparse.ArgumentParser) -> Built:
+    parser.description = "A run as one self-contained HTML page that opens without network."
+    parser.add_argument("run", metavar="RUN", nargs="?", default="last", help=RUN_HELP)
+    parser.add_argument("--out", metavar="FILE", help="where to write it (default: with the run)")
+    _with_overrides(parser, config=False)
+
+    def start(parsed: Arguments) -> Any:
+        if "=" in parsed.run:  # no RUN given, an override first
+            parsed.overrides.insert(0, parsed.run)
+            parsed.run = "last"
+        cfg = _config(parsed)
+        from myosotis import run
+
+        return run.scorecard(cfg, parsed.run, out=parsed.out)
+
+    return parser, start
+
+
+def _ui(parser: argparse.ArgumentParser) -> Built:
+    parser.description = "MLflow's own pages on the store of your runs, on this machine only."
+    parser.add_argument("--port", type=_port, default=5000, help="default: 5000")
+    _with_overrides(parser, config=False)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.cli import ui
+
+        return ui.serve(cfg.tracking.uri, parsed.port)
+
+    return parser, start
+
+
+BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
+    "plan": _plan,
+    "audit": _audit,
+    "demo": _demo,
+    "evaluate": _evaluate,
+    "generate": _generate,
+    "scorecard": _scorecard,
+    "ui": _ui,
+}
+
+
+def _positive(kind: type[Any], *, zero: bool = False) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not (value > 0 or (zero and value == 0)):
+            raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+        return value
+
+    read.__name__ = kind.__name__
+    return read
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 < value < 65536:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 65535, not {text}")
+    return value
