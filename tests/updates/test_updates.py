@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from myosotis import updates
 from myosotis.errors import AssetError, ConfigError, RunError
 from myosotis.updates import Update
+from myosotis.updates.base import portable
 from tests.tiny import tiny
 
 SETTINGS = {"full": {"name": "full"}, "lora": {"name": "lora", "r": 4, "lora_alpha": 8}}
@@ -298,6 +300,7 @@ assert "myosotis" not in sys.modules
 """
 
 
+@pytest.mark.slow  # imports PEFT in a second process
 def test_plain_peft_loads_the_adapter(ids: Tensor, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     want = {}
@@ -368,11 +371,41 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
     with pytest.raises(AssetError, match="IA3"):
         updates.from_folder(tmp_path)
-    (tmp_path / "adapter_config.json").write_text(
-        json.dumps({"peft_type": "LORA", "r": 4, "use_dora": True})
-    )
-    with pytest.raises(AssetError, match="use_dora"):
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"use_dora": True}, {"layers_to_transform": [1]}, {"bias": "all"}, {"rank_pattern": {"q": 1}},
+     {"init_lora_weights": "pissa"}, {"modules_to_save": ["lm_head"]}, {"of_tomorrow": 3}],
+    ids=lambda option: next(iter(option)),
+)  # fmt: skip
+def test_an_adapter_with_options_we_do_not_have_is_refused(option: dict, tmp_path: Path) -> None:
+    """Else it would load, and score as something else."""
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights="gaussian")
+    config.save_pretrained(str(tmp_path))
+    assert updates.from_folder(tmp_path).settings["r"] == 4
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(saved | option))
+    with pytest.raises(AssetError, match=next(iter(option))):
         updates.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("owner/model", True),
+        ("smollm2-135m", True),
+        (None, False),
+        ("", False),
+        ("/home/someone/model", False),
+        ("~/model", False),
+        ("./model", False),
+        ("runs/a/model", False),
+        ("C:\\models\\x", False),
+    ],
+)
+def test_what_is_a_portable_name(name: str | None, kept: bool) -> None:
+    assert portable(name) == (name if kept else None)
 
 
 def test_every_method_is_tested() -> None:

@@ -153,19 +153,32 @@ class LoraUpdate(Update):
         copy_exactly(load_file(folder / ADAPTER), self._tensors(), str(folder / ADAPTER))
 
 
+# Of an adapter's config, what changes no number once its weights are loaded.
+_HARMLESS = {
+    "auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "peft_type",
+    "peft_version", "revision", "runtime_config", "task_type",
+}  # fmt: skip
+_PLAIN_STARTS = (True, False, "gaussian", "orthogonal")  # the others rewrite the base
+
+
 def settings_of(folder: Path) -> dict[str, Any]:
     """The settings of `LoraUpdate` that an adapter folder was written with.
 
     Raises `AssetError` for an adapter of another kind, or one that uses options of LoRA which
     `LoraUpdate` does not have.
     """
-    saved = json.loads((folder / CONFIG).read_text())
+    saved: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     if saved.get("peft_type") != "LORA":
         raise AssetError(f"{folder} holds a {saved.get('peft_type')} adapter, not LoRA")
-    plain: dict[str, Any] = {"bias": "none"}
-    options = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias")
-    odd = [k for k in options if saved.get(k)]
-    odd += [k for k, v in plain.items() if saved.get(k, v) != v]
+    usual = LoraConfig().to_dict()
+    odd = [
+        f"{key}={value}"
+        for key, value in saved.items()
+        if key not in DEFAULTS.keys() | _HARMLESS | {"init_lora_weights"}
+        and value not in (usual.get(key), None, {}, [])
+    ]
+    if saved.get("init_lora_weights", True) not in _PLAIN_STARTS:
+        odd.append(f"init_lora_weights={saved['init_lora_weights']}")
     if odd:
         raise AssetError(f"{folder / CONFIG} uses {', '.join(odd)}", "load it with plain PEFT")
     return {"name": "lora", **{k: saved[k] for k in DEFAULTS if k in saved}}
