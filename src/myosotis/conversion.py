@@ -79,16 +79,16 @@ def _convert(known: WheelModel, into: Path) -> None:
                 f"{source / known.gguf} is damaged.", f"Delete {source}; it is then fetched again."
             )
         advance()
-        _convert_tokenizer(source, known.gguf, into)
+        context_length = _convert_weights(source, known.gguf, into)
         advance()
-        _convert_weights(source, known.gguf, into)
+        _convert_tokenizer(source, known.gguf, into, context_length)
         advance()
     (into / "README.md").write_text(_readme(known), "utf-8")
 
 
-def _convert_tokenizer(source: Path, gguf: str, into: Path) -> None:
+def _convert_tokenizer(source: Path, gguf: str, into: Path, context_length: int) -> None:
     from tokenizers import pre_tokenizers
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
     # transformers gives every GGUF of the "gpt2" kind GPT-2's pre-tokenizer. This file says
@@ -100,12 +100,12 @@ def _convert_tokenizer(source: Path, gguf: str, into: Path) -> None:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
         ]
     )
-    config = AutoConfig.from_pretrained(source, gguf_file=gguf)
-    tokenizer.model_max_length = config.max_position_embeddings  # the GGUF reader leaves it open
+    tokenizer.model_max_length = context_length  # the GGUF reader leaves it open
     tokenizer.save_pretrained(into)
 
 
-def _convert_weights(source: Path, gguf: str, into: Path) -> None:
+def _convert_weights(source: Path, gguf: str, into: Path) -> int:
+    """Writes config and weights; returns the context length in tokens."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -123,6 +123,7 @@ def _convert_weights(source: Path, gguf: str, into: Path) -> None:
             pad_token_id=config.pad_token_id,
         )
         model.save_pretrained(into)
+    return config.max_position_embeddings
 
 
 @contextlib.contextmanager
