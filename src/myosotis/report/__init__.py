@@ -1,0 +1,1 @@
+"""Run records in, something a person reads out. No torch, no Lightning, no MLflow here."""

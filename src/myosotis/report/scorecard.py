@@ -1,0 +1,88 @@
+"""The scorecard: run records in, one self-contained page out.
+
+What belongs here: putting the page together and writing it. A pure function of the records: the
+same records give the same bytes, no clock, no network, no model. The page holds no script, and
+its content policy allows none, so that text a model wrote cannot become one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import jinja2
+
+from myosotis.errors import ConfigError, DataError, RunError
+from myosotis.record import RunRecord
+from myosotis.report import comparison
+from myosotis.report.markdown import render_json, render_markdown
+from myosotis.report.view import run_view
+
+Format = Literal["html", "md", "json"]
+FORMATS: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
+
+
+def scorecard(
+    records: RunRecord | Iterable[RunRecord],
+    out: str | os.PathLike[str],
+    format: Format | None = None,
+) -> Path:
+    """Write the scorecard of one run, or of several side by side, to `out`.
+
+    `format` is html, md or json; without one the ending of `out` decides, and a folder gets
+    `scorecard.html`. Raises DataError when there are no records, ConfigError for an unknown
+    format and RunError when the file cannot be written.
+    """
+    records = [records] if isinstance(records, RunRecord) else list(records)
+    if not records:
+        raise DataError("There are no runs to write a scorecard of.")
+    out = Path(out)
+    if out.is_dir() or not out.suffix:
+        out = out / f"scorecard.{format or 'html'}"
+    chosen = format or FORMATS.get(out.suffix.lower(), "html")
+    renderers = {"html": render_html, "md": render_markdown, "json": render_json}
+    if chosen not in renderers:
+        raise ConfigError(f"--format {chosen} is unknown.", f"Use one of {', '.join(renderers)}.")
+    page = renderers[chosen](records).encode("utf-8", "replace")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(page)
+        partial.replace(out)
+    except OSError as error:
+        raise RunError(f"Could not write the scorecard {out}: {error.strerror or error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return out
+
+
+def render_html(records: list[RunRecord]) -> str:
+    """The page as text."""
+    environment = _environment()
+    style = (Path(__file__).parent / "template" / "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = environment.get_template("scorecard.html.j2").render(
+        runs=[run_view(record) for record in records],
+        comparison=comparison.view(records) if len(records) > 1 else None,
+        style=style,
+        style_hash=f"sha256-{digest}",
+    )
+    # HTML has no place for control characters; what a model wrote may hold any.
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", page)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("myosotis.report", "template"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

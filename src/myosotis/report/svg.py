@@ -1,0 +1,135 @@
+"""A small SVG writer: elements, axes and scales for drawings that stretch with the page.
+
+What belongs here: building blocks, without knowing what is drawn. Positions along x are
+percentages and along y pixels, so a drawing takes the width of the page while its text and
+strokes keep their size. Every text and attribute is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup, escape
+
+
+def tag(name: str, *children: object, **attributes: object) -> Markup:
+    """The element `name`; `class_` and `stroke_width` become `class` and `stroke-width`."""
+    parts = [
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _plain(value))
+        for key, value in attributes.items()
+        if value is not None
+    ]
+    inside = Markup("").join(escape(child) for child in children)
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(parts), inside)
+
+
+def _plain(value: object) -> object:
+    """Numbers short and the same on every machine."""
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return value
+
+
+def percent(value: float) -> str:
+    """A position along x."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") + "%"
+
+
+class Axis:
+    """A linear scale from `lo`..`hi` in data to `start`..`end` in the drawing.
+
+    `flipped` axes run from `hi` to `lo`. Raises ValueError for an empty or endless range.
+    """
+
+    def __init__(
+        self, lo: float, hi: float, start: float = 0, end: float = 100, *, flipped: bool = False
+    ) -> None:
+        if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+            raise ValueError(f"not a range: {lo} to {hi}")
+        self.lo, self.hi, self.start, self.end = lo, hi, start, end
+        self.flipped = flipped
+
+    def __call__(self, value: float) -> float:
+        # In halves: the difference of two finite floats can overflow, that of their halves cannot.
+        share = (value / 2 - self.lo / 2) / (self.hi / 2 - self.lo / 2)
+        share = 1 - share if self.flipped else share
+        return self.start + share * (self.end - self.start)
+
+    def x(self, value: float) -> str:
+        """The position as a percentage, kept within the drawing."""
+        return percent(min(max(self(value), self.start), self.end))
+
+    def ticks(self, wanted: int = 4) -> list[float]:
+        """At most about `wanted` round values inside the range."""
+        rough = self.hi / wanted - self.lo / wanted
+        if not (rough > 0 and math.isfinite(rough)):
+            return []
+        power = 10.0 ** math.floor(math.log10(rough))
+        if power == 0 or not math.isfinite(1 / power):
+            return []
+        step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+        first = math.ceil(self.lo / step - 1e-9)
+        last = math.floor(self.hi / step + 1e-9)
+        return [k * step for k in range(first, last + 1)] if last - first < 50 else []
+
+
+def span(values: Iterable[float | None], pad: float = 0.08) -> tuple[float, float]:
+    """The range of the known values with some air; never empty."""
+    known = [v for v in values if v is not None and abs(v) < 1e300]
+    if not known:
+        return -1.0, 1.0
+    lo, hi = min(known), max(known)
+    air = (hi - lo) * pad or max(abs(hi) * pad, 1e-3)
+    return lo - air, hi + air
+
+
+def tick_label(value: float, ticks: Sequence[float]) -> str:
+    """A tick with as many decimals as tell it from its neighbours."""
+    gap = min((b - a for a, b in zip(ticks, ticks[1:], strict=False)), default=abs(value) or 1)
+    digits = min(max(0, -math.floor(math.log10(gap) + 1e-9)), 6) if gap > 0 else 2
+    if gap and round(gap, digits) != gap and digits < 6:  # steps of 2.5
+        digits += 1
+    if abs(value) >= 1e6:
+        return f"{value:.2g}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return "0" if float(text) == 0 else text.replace("-", "−")
+
+
+def path(points: Sequence[tuple[float, float]], height: float, class_: str) -> Markup:
+    """A line through (percent, pixel) points, stretched along x without bending its stroke."""
+    text = " ".join(f"{x:.3f},{y:.2f}" for x, y in points)
+    line = tag("polyline", points=text, class_=class_, vector_effect="non-scaling-stroke")
+    return stretched(line, height)
+
+
+def area(points: Sequence[tuple[float, float]], height: float, class_: str) -> Markup:
+    """A filled shape through (percent, pixel) points."""
+    text = " ".join(f"{x:.3f},{y:.2f}" for x, y in points)
+    return stretched(tag("polygon", points=text, class_=class_), height)
+
+
+def stretched(child: Markup, height: float) -> Markup:
+    """`child`, drawn on 100 units by `height` pixels, over the whole width."""
+    return tag(
+        "svg",
+        child,
+        width="100%",
+        height=height,
+        viewBox=f"0 0 100 {height:g}",
+        preserveAspectRatio="none",
+        overflow="visible",
+    )
+
+
+def drawing(*children: object, height: float, title: str, class_: str = "plot") -> Markup:
+    """A fluid drawing; `title` is what a screen reader says in its place."""
+    return tag(
+        "svg",
+        *children,
+        class_=class_,
+        width="100%",
+        height=height,
+        role="img",
+        aria_label=title,
+    )
