@@ -52,7 +52,7 @@ def content_hash(dataset: Dataset) -> str:
     for part, examples in dataset.parts().items():
         digest.update(part.encode())
         for example in examples:
-            digest.update(_canonical(example.messages, example.completion_only).encode())
+            digest.update(canonical(example.messages, example.completion_only).encode())
     return digest.hexdigest()
 
 
@@ -236,12 +236,18 @@ def opening_key(example: Example) -> str:
         if message.role == "assistant":
             break
         opening.append(message)
-    return _canonical([Message(m.role, _folded(m.content)) for m in opening])
+    return canonical([Message(m.role, _folded(m.content)) for m in opening])
 
 
 def pair_key(example: Example) -> str:
     """The whole conversation, to the letter."""
-    return _canonical(example.messages)
+    return canonical(example.messages)
+
+
+def canonical(messages: Iterable[Message], *more: object) -> str:
+    """The messages as text that is equal only for equal messages."""
+    plain = [[message.role, message.content, message.scored] for message in messages]
+    return json.dumps([plain, *more], ensure_ascii=False)
 
 
 def _held_out(total: int, fraction: float | None) -> int:
@@ -268,8 +274,3 @@ def _rank(text: str, seed: int) -> bytes:
 
 def _folded(text: str) -> str:
     return " ".join(text.split()).casefold()
-
-
-def _canonical(messages: Iterable[Message], *more: object) -> str:
-    plain = [[message.role, message.content, message.scored] for message in messages]
-    return json.dumps([plain, *more], ensure_ascii=False)

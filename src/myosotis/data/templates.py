@@ -100,12 +100,16 @@ class Template:
             weights[0] = 0.0  # nothing predicts it
         return Path(ids, weights)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of generated ids, without control tokens."""
+    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
+        """The text of ids; control tokens are left out, or shown by name."""
         text = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            list(ids), skip_special_tokens=not control, clean_up_tokenization_spaces=False
         )
         return str(text)
+
+    def is_control(self, token: int) -> bool:
+        """Whether an id is a control token's."""
+        return self._tokens.is_control(token)
 
     # Text.
 

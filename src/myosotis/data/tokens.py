@@ -37,17 +37,22 @@ class Tokens:
             return self._control_ids[text]
         return self._encode(text, verbatim=verbatim, first=first)
 
+    def is_control(self, token: int) -> bool:
+        """Whether an id is a control token's."""
+        return token in self._control_set
+
     def opening(self, prompted: bool) -> list[int]:
         """What a tokenizer puts before plain text of its own accord: the beginning of sequence.
 
         When that is nothing, and there is no prompt either, some token must be read before the
         first can be predicted: then it is the one that lm-eval takes (`prefix_token_id`).
         """
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        bos: Any = self.tokenizer.bos_token_id
+        eos: Any = self.tokenizer.eos_token_id
         marked: Any = self.tokenizer("a")["input_ids"]
         if bos is not None and marked[:1] == [bos]:
-            return [int(bos)]
-        return [] if prompted else [int(eos if bos is None else bos)]  # type: ignore[arg-type]
+            return [bos]
+        return [] if prompted else [eos if bos is None else bos]
 
     def _encode(self, text: str, *, verbatim: bool, first: bool) -> list[int]:
         name = self.control.search(text) if verbatim else None

@@ -1,0 +1,274 @@
+"""What a person should see of the data before training: `myosotis audit`.
+
+`inspect` computes a plain dict (for `--json`), `show` draws it for a terminal. Text out of the data
+is never taken for markup, and its control characters are shown, not obeyed.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from myosotis.data.formats import Example, Message
+from myosotis.data.module import ExampleModule
+from myosotis.data.sources import canonical, pair_key
+from myosotis.data.templates import Template
+
+READ, SCORED, CONTROL = "dim", ("black on green", "black on bright_green"), "magenta"
+MOST_TOKENS_SHOWN = 400  # of one example
+PLACES_SHOWN = 10
+BINS = 8
+
+
+def inspect(module: ExampleModule, *, samples: int = 3) -> dict[str, Any]:
+    """The audit as plain data. Tokenises the data set if that is not done yet."""
+    dataset, template = module.dataset, module.template
+    module.setup()
+    counts = module.counts()
+    train = counts["train"]
+    report: dict[str, Any] = {
+        "name": dataset.name,
+        "manifest": dataset.manifest,
+        "template": {"kind": template.kind, "note": template.note},
+        "max_length": module.max_length,
+        "parts": {
+            part: counts[part] | {"lengths": _lengths(module.encoded[part].lengths)}
+            for part in dataset.parts()
+        },
+        "duplicates": duplicates(dataset.train),
+        "leakage": {
+            part: leakage(dataset.train, held_out)
+            for part, held_out in (("validation", dataset.validation), ("test", dataset.test))
+        },
+        "budget": {
+            "batch_size": module.batch_size,
+            "steps_per_epoch": module.steps_per_epoch,
+            "tokens_per_epoch": train["tokens"],
+            "scored_tokens_per_epoch": train["scored_tokens"],
+            "scored_share": train["scored_tokens"] / max(1, train["tokens"]),
+            "tokens_per_step": train["tokens"] / max(1, module.steps_per_epoch),
+        },
+        "samples": [
+            {"where": example.where, "tokens": [list(token) for token in tokens(example, template)]}
+            for example in _spread(module.encoded["train"].examples, samples)
+        ],
+    }
+    report["warnings"] = module.warnings() + _warnings(report)
+    return report
+
+
+def show(report: dict[str, Any]) -> RenderableType:
+    """The report of `inspect`, for a terminal."""
+    parts: list[RenderableType] = [_sample(sample) for sample in report["samples"]]
+    legend = Text("scored: ", style=READ)
+    legend.append("⟦answer⟧", SCORED[0]).append("   control token: ", READ)
+    legend.append("<…>", CONTROL).append("   everything else is read only", READ)
+    parts += [legend, Text(), _sizes(report), Text(), _histogram(report), Text(), _budget(report)]
+    for line in report["warnings"]:
+        parts.append(Text.assemble(("! ", "bold yellow"), visible(line)))
+    if not report["warnings"]:
+        parts.append(Text("No duplicates, no leakage, nothing dropped or cut.", style="green"))
+    return Group(*parts)
+
+
+# What is computed.
+
+
+def duplicates(examples: list[Example]) -> dict[str, Any]:
+    """Conversations that occur more than once, to the letter."""
+    groups = [where for where in _places(examples, pair_key).values() if len(where) > 1]
+    return {
+        "groups": len(groups),
+        "surplus": sum(len(where) - 1 for where in groups),
+        "where": groups[:PLACES_SHOWN],
+    }
+
+
+def leakage(train: list[Example], held_out: list[Example]) -> dict[str, Any]:
+    """Held-out examples whose prompt, or whole conversation, is also trained on, to the letter."""
+    prompts, pairs = _places(train, _prompt_key), _places(train, pair_key)
+    same_prompt = [example for example in held_out if _prompt_key(example) in prompts]
+    same_pair = [example for example in held_out if pair_key(example) in pairs]
+    return {
+        "prompts": len(same_prompt),
+        "pairs": len(same_pair),
+        "where": [
+            [example.where, prompts[_prompt_key(example)][0]]
+            for example in same_prompt[:PLACES_SHOWN]
+        ],
+    }
+
+
+def tokens(example: Example, template: Template) -> Iterator[tuple[str, bool, bool]]:
+    """Text, scored, control token: for each token of an example.
+
+    Tokens that are parts of one character come together, as one piece.
+    """
+    path = template.render(example)
+    held: list[int] = []
+    for number, (token, weight) in enumerate(zip(path.ids, path.weights, strict=True)):
+        held.append(token)
+        text = template.decode(held, control=True)
+        last = number + 1 == len(path.ids) or path.weights[number + 1] != weight
+        if not text.endswith("\ufffd") or last or len(held) >= 8:
+            yield text, bool(weight), template.is_control(token)
+            held = []
+
+
+def visible(text: str) -> str:
+    """Text with its control and format characters spelled out; a newline shows and ends a line."""
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character == "\n":
+        return "↵\n"
+    if character == "\t":
+        return "⇥"
+    if unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp"):
+        return f"⟨U+{ord(character):04X}⟩"
+    return character
+
+
+def _prompt_key(example: Example) -> str:
+    return canonical([Message(m.role, m.content) for m in example.prompt])
+
+
+def _places(examples: Iterable[Example], key: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for example in examples:
+        found[key(example)].append(example.where)
+    return found
+
+
+def _spread(examples: list[Example], count: int) -> list[Example]:
+    """Examples from all over the file."""
+    if len(examples) <= count:
+        return examples
+    return [examples[i * len(examples) // count] for i in range(count)]
+
+
+def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:
+    if not rows:
+        return {}
+    prompt, answer = np.asarray(rows).T
+    total = prompt + answer
+    edges = np.unique(np.geomspace(max(1, total.min()), total.max() + 1, BINS + 1).round())
+    counts, edges = np.histogram(total, bins=edges if len(edges) > 1 else [total.min(), np.inf])
+    summary = {
+        name: {
+            "p50": int(np.percentile(values, 50)),
+            "p95": int(np.percentile(values, 95)),
+            "max": int(values.max()),
+        }
+        for name, values in (("prompt", prompt), ("answer", answer), ("total", total))
+    }
+    last = int(total.max())
+    bins = [
+        {
+            "from": int(low),
+            "to": min(int(high) - 1, last) if np.isfinite(high) else last,
+            "count": n,
+        }
+        for low, high, n in zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
+    ]
+    return {**summary, "histogram": bins}
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    found = []
+    double = report["duplicates"]
+    if double["surplus"]:
+        first = ", ".join(double["where"][0][:3])
+        found.append(
+            f"{double['surplus']} training examples repeat another to the letter, such as {first}"
+        )
+    for part, leak in report["leakage"].items():
+        if leak["prompts"]:
+            held, trained = leak["where"][0]
+            found.append(
+                f"{leak['prompts']} {part} prompts are also trained on, {leak['pairs']} of them "
+                f"with the same answer, such as {held} = {trained}: that measures memory"
+            )
+    manifest = report["manifest"]
+    if empty := manifest.get("empty_answers"):
+        found.append(f"{len(empty)} answers have no text, such as {empty[0]}")
+    for file in manifest.get("files", []):
+        if file["unused"]:
+            names = ", ".join(f"{name} ({count})" for name, count in file["unused"].items())
+            found.append(f"{file['name']}: fields nothing is made of: {names}")
+    return found
+
+
+# What is drawn.
+
+
+def _sample(sample: dict[str, Any]) -> Panel:
+    shown = sample["tokens"]
+    text = Text()
+    left_out = len(shown) - MOST_TOKENS_SHOWN
+    scored_before = False
+    for number, (piece, scored, control) in enumerate(shown):
+        if left_out > 0 and number == MOST_TOKENS_SHOWN // 2:
+            text.append(f" … {left_out} tokens … ", "italic yellow")
+        if left_out > 0 and 0 <= number - MOST_TOKENS_SHOWN // 2 < left_out:
+            continue
+        # Brackets too: colours are lost in a pipe, and to some eyes.
+        if scored != scored_before:
+            text.append("⟦" if scored else "⟧", "bold green")
+        style = f"{SCORED[number % 2]}" if scored else CONTROL if control else READ
+        text.append(visible(piece), style)
+        scored_before = scored
+    if scored_before:
+        text.append("⟧", "bold green")
+    return Panel(text, title=Text(visible(sample["where"])), title_align="left")
+
+
+def _sizes(report: dict[str, Any]) -> Table:
+    table = Table(title=Text(visible(report["name"])), title_justify="left", box=None)
+    for name in ("", "examples", "dropped", "truncated", "tokens", "scored"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name in ("prompt", "answer", "total"):
+        table.add_column(f"{name} p50 · p95 · max", justify="right")
+    for part, row in report["parts"].items():
+        lengths = row["lengths"]
+        spread = [
+            f"{lengths[n]['p50']} · {lengths[n]['p95']} · {lengths[n]['max']}" if lengths else "–"
+            for n in ("prompt", "answer", "total")
+        ]
+        numbers = [row[n] for n in ("kept", "dropped", "truncated", "tokens", "scored_tokens")]
+        table.add_row(part, *(f"{n:,}" for n in numbers), *spread)
+    return table
+
+
+def _histogram(report: dict[str, Any]) -> Table:
+    bins = report["parts"]["train"]["lengths"].get("histogram", [])
+    table = Table(title="training examples by length", title_justify="left", box=None)
+    table.add_column("tokens", justify="right")
+    table.add_column("examples", justify="right")
+    table.add_column("")
+    most = max((row["count"] for row in bins), default=1)
+    for row in bins:
+        style = "yellow" if row["to"] > report["max_length"] else "green"
+        bar = Text("█" * round(40 * row["count"] / most) or "▏" * bool(row["count"]), style=style)
+        table.add_row(f"{row['from']}–{row['to']}", f"{row['count']:,}", bar)
+    return table
+
+
+def _budget(report: dict[str, Any]) -> Text:
+    budget = report["budget"]
+    kind = report["template"]["kind"]
+    template = "the model's chat template" if kind == "chat" else "no template"
+    return Text(
+        f"{budget['steps_per_epoch']:,} steps an epoch of {budget['batch_size']} examples, "
+        f"{budget['tokens_per_step']:,.0f} tokens a step, {budget['scored_share']:.0%} of them "
+        f"scored; at most {report['max_length']:,} tokens an example; {template}"
+    )
