@@ -127,12 +127,12 @@ def reach(
     level = 1 - (1 - LEVEL) / tasks
     z = float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power))
     detectable = z * sqrt(discordant / max(items, 1))
-    needed = items * (detectable / epsilon) ** 2 if epsilon > 0 else float("inf")
+    needed = z * z * discordant / max(epsilon, 1e-9) ** 2
     return Reach(
         task=task,
         items=items,
         epsilon=epsilon,
         slipped_from=detectable,
         forgotten_from=epsilon + detectable,
-        retained_items=round(min(needed, 1e9)),
+        retained_items=round(needed),
     )

@@ -194,7 +194,10 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
         noise = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(p.base * (1 - p.base) / p.n)
         if p.base - noise <= chance:
             notes.append("The base is within noise of chance: this task can hardly show a loss.")
-    if (even := pair.p_gold_tempered()) is not None:
+    sure = pair.p_gold()
+    if sure is not None and sure.lo <= 0 <= sure.hi:
+        return notes
+    if (even := pair.p_gold_tempered()) is not None:  # p_gold moved: did more than confidence?
         notes.append(
             "At each model's best temperature p_gold changed by "
             f"{even.delta:+.4f} ({even.lo:+.4f} to {even.hi:+.4f})."

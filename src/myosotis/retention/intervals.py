@@ -31,6 +31,7 @@ Simulated coverage and type-I error of each: tests/retention/test_intervals.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,7 +39,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from myosotis.errors import DataError
 
@@ -65,7 +66,7 @@ def interval(x: Sample, level: float, seed: int) -> Interval:
 
     Where no SE can be estimated, the half width over the normal quantile stands in.
     """
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     if x.groups > 1 and x.binary:
         method, lo, hi, p = _score_interval(x, level)
     elif x.varies:
@@ -141,9 +142,11 @@ class Sample:
 
 
 def _numbered(clusters: Clusters, n: int) -> NDArray[np.int64]:
-    """Clusters as numbers from 0 on, in order of appearance; None is a cluster of its own."""
+    """Clusters as numbers from 0 on; None is a cluster of its own."""
     if clusters is None:
         return np.arange(n)
+    if isinstance(clusters, np.ndarray) and clusters.dtype != np.dtype(object):
+        return np.unique(clusters, return_inverse=True)[1]
     number: dict[object, int] = {}
     keys = (("alone", i) if name is None else ("named", name) for i, name in enumerate(clusters))
     return np.asarray([number.setdefault(key, len(number)) for key in keys], np.int64)
@@ -172,18 +175,18 @@ def _score_interval(x: Sample, level: float) -> tuple[str, float, float, float]:
         else:  # nothing to estimate it from: a whole cluster might change together
             design = float((x.weights**2).sum() / n)
         quantile = 0.5 + level / 2
-        design *= float((stats.t.ppf(quantile, x.groups - 1) / stats.norm.ppf(quantile)) ** 2)
+        design *= float((special.stdtrit(x.groups - 1, quantile) / special.ndtri(quantile)) ** 2)
         shrink, method = 1 / design, "score-cluster"
     lo, hi = tango(gained * shrink, lost * shrink, n * shrink, level)
     chi = abs(gained - lost) * np.sqrt(shrink / max(gained + lost, 1))
-    return method, lo, hi, float(2 * stats.norm.sf(chi))
+    return method, lo, hi, float(2 * special.ndtr(-chi))
 
 
 def _unseen(x: Sample, z: float) -> tuple[str, float, float, float]:
     """Method, interval and p-value where nothing varies."""
     far = z * z / (x.groups + z * z) * x.span
     share = min(abs(x.delta) / x.span, 1.0) if x.span else 0.0
-    p = 2 * stats.norm.sf(np.sqrt(x.groups * share / (1 - share))) if share < 1 else 0.0
+    p = 2 * special.ndtr(-np.sqrt(x.groups * share / (1 - share))) if share < 1 else 0.0
     return "unseen", x.delta - far, x.delta + far, float(p)
 
 
@@ -194,31 +197,30 @@ def tango(gained: float, lost: float, n: float, level: float = 0.95) -> tuple[fl
     `gained` and `lost` of `n` items were right in one of the two only; effective counts need not
     be whole numbers.
     """
-    z, estimate = float(stats.norm.ppf(0.5 + level / 2)), (gained - lost) / n
+    z, estimate = float(special.ndtri(0.5 + level / 2)), (gained - lost) / n
 
     def statistic(delta: float) -> float:
         b = (2 * n - gained + lost) * delta - gained - lost
-        root = np.sqrt(max(b * b + 8 * n * lost * delta * (1 - delta), 0.0))
-        variance = n * ((root - b) / (2 * n) + delta * (1 - delta))  # q of the nuisance, doubled
+        root = math.sqrt(max(b * b + 8 * n * lost * delta * (1 - delta), 0.0))
+        variance = n * ((root - b) / (2 * n) + delta * (1 - delta))  # n (2 q + d (1 - d))
         difference = gained - lost - n * delta
-        return difference / np.sqrt(variance) if variance > 0 else np.sign(difference) * np.inf
+        return difference / math.sqrt(variance) if variance > 0 else math.copysign(1e9, difference)
 
-    def bound(end: float, sign: float) -> float:
-        inside = estimate + sign * 1e-12
-        if abs(inside) >= 1 or abs(statistic(sign * (1 - 1e-12))) < z:
+    def bound(end: float) -> float:
+        near, far = estimate + end * 1e-12, end * (1 - 1e-12)
+        if abs(near) >= 1 or abs(statistic(far)) < z:
             return end
-        root = optimize.brentq(lambda d: abs(statistic(d)) - z, inside, end - sign * 1e-12)
-        return float(root)  # pyright: ignore[reportArgumentType]
+        return float(optimize.brentq(lambda d: abs(statistic(d)) - z, near, far))  # pyright: ignore
 
-    return bound(-1.0, -1.0), bound(1.0, 1.0)
+    return bound(-1.0), bound(1.0)
 
 
 def _studentised(x: Sample, level: float, seed: int) -> tuple[str, float, float, float]:
     """Method, interval and p-value of other scores: bootstrap-t, or Student's t."""
     t = x.delta / x.se
-    high = float(stats.t.ppf(0.5 + level / 2, x.groups - 1))
+    high = float(special.stdtrit(x.groups - 1, 0.5 + level / 2))
     low = -high
-    method, p = "t", float(2 * stats.t.sf(abs(t), x.groups - 1))
+    method, p = "t", float(2 * special.stdtr(x.groups - 1, -abs(t)))
     if x.groups in BOOTSTRAP_CLUSTERS:
         t_B = np.sort(_bootstrap_t(x, seed))
         rank = round((0.5 - level / 2) * (RESAMPLES + 1)) - 1

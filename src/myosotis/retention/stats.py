@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 from myosotis.retention.intervals import Clusters, Sample, interval
 
@@ -156,4 +156,4 @@ def required_items(
 
 
 def _reach(level: float, power: float) -> float:
-    return float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power))
+    return float(special.ndtri(0.5 + level / 2) + special.ndtri(power))

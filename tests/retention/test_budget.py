@@ -1,0 +1,78 @@
+"""The budget in the metric's unit, what is inside it, and what a number of items can show."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from myosotis.errors import ConfigError
+from myosotis.retention.budget import MIN_ITEMS, Budget, chance_corrected, reach
+
+
+def test_epsilon_is_a_share_of_the_base_score() -> None:
+    """5 % of an accuracy of .45 is 2.25 pp; of 1.2 bits a byte .06; of a score of -3 nats .15."""
+    budget = Budget(0.05)
+    assert budget.epsilon(0.45) == pytest.approx(0.0225)
+    assert budget.epsilon(1.2) == pytest.approx(0.06)
+    assert budget.epsilon(-3.0) == pytest.approx(0.15)
+
+
+def test_chance_corrected() -> None:
+    """.0225 of the .20 that a base of .45 has above a chance of .25 is 11.25 %."""
+    assert chance_corrected(0.0225, 0.45, 0.25) == pytest.approx(0.1125)
+    assert chance_corrected(0.0225, 0.24, 0.25) is None
+    assert chance_corrected(0.0225, 0.45, None) is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "strict", "loose"),
+    [("retained", 0, 0), ("forgotten", 3, 3), ("slipped", 4, 0), ("inconclusive", 4, 0)],
+)
+def test_the_gate(verdict: str, strict: int, loose: int) -> None:
+    """3 for forgotten, 4 for not settled, 0 for inside, as DESIGN.md section 4 has it."""
+    assert Budget().exit_code(verdict) == strict
+    assert Budget(accept="not_forgotten").exit_code(verdict) == loose
+    assert Budget().accepts(verdict) == (strict == 0)
+
+
+@pytest.mark.parametrize("fraction", [-0.01, 1.0, 5.0, float("nan")])
+def test_a_budget_is_a_fraction(fraction: float) -> None:
+    with pytest.raises(ConfigError, match=r"retention\.budget"):
+        Budget(fraction)
+
+
+def test_an_unknown_acceptance_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"retention\.accept"):
+        Budget(accept="anything")  # pyright: ignore[reportArgumentType]
+
+
+def test_reach_reference_points() -> None:
+    """7.848879 * .1 / .02^2 = 1962 items for "retained" at 2 pp, / .03^2 = 872; with 500 items the
+    smallest loss noticed is 2.801585 * sqrt(.1 / 500) = .03962."""
+    found = reach("hellaswag", 500, 0.02)
+    assert found.retained_items == 1962
+    assert reach("hellaswag", 500, 0.03).retained_items == 872
+    assert found.slipped_from == pytest.approx(0.03962, abs=1e-5)
+    assert found.forgotten_from == pytest.approx(0.05962, abs=1e-5)
+    assert "retained" not in found.verdicts
+    assert "about 1,962 items" in found.text
+    assert "retained" in reach("hellaswag", 1962, 0.02).verdicts
+
+
+def test_tasks_judged_together_reach_less() -> None:
+    """Holm's first step over 3 tasks: z(1 - .05/6) = 2.39398; its square with .841621: 10.46911."""
+    assert reach("piqa", 500, 0.02, tasks=3).retained_items == round(10.46911 * 0.1 / 0.0004)
+
+
+def test_a_tiny_sample_reaches_no_verdict() -> None:
+    found = reach("copa", MIN_ITEMS - 1, 0.5)
+    assert found.verdicts == ("inconclusive",)
+    assert "Too few" in found.text
+
+
+@given(st.integers(1, 100_000), st.floats(0.0, 0.2), st.floats(0.01, 0.5), st.integers(1, 20))
+def test_more_items_reach_no_less(items, epsilon, discordant, tasks) -> None:
+    few = reach("t", items, epsilon, discordant=discordant, tasks=tasks)
+    many = reach("t", 2 * items, epsilon, discordant=discordant, tasks=tasks)
+    assert set(few.verdicts) <= set(many.verdicts)
+    assert many.slipped_from < few.slipped_from
+    assert few.text

@@ -1,0 +1,292 @@
+"""Verdicts of several tasks and of their mean, and the refusal to compare what differs."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from myosotis.errors import DataError
+from myosotis.record import RetentionRow, SuiteVerdict
+from myosotis.retention.budget import Budget
+from myosotis.retention.compare import Row, Suite, compare, reachable_verdicts
+from myosotis.retention.judge import items_to_settle, judge
+from myosotis.retention.stats import Verdict, holm, paired
+
+
+@dataclass
+class Scores:
+    """One task of one measurement, with the fields of `scorer.TaskScores` that are read."""
+
+    scores: dict[str, np.ndarray]
+    metric: str = "acc"
+    higher_is_better: bool = True
+    accuracy_like: bool = True
+    chance: float | None = None
+    items_of: int = 10_000
+    note: str = ""
+    items: list[str] = field(default_factory=list)
+    clusters: list[str | None] = field(default_factory=list)
+    weights: np.ndarray = field(default_factory=lambda: np.ones(0))
+    gold: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    logp: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    offsets: np.ndarray = field(default_factory=lambda: np.zeros(1, int))
+
+    def __post_init__(self) -> None:
+        n = len(self.scores[self.metric])
+        self.items = self.items or [f"item {i}" for i in range(n)]
+        self.clusters = self.clusters or [None] * n
+        self.weights = self.weights if len(self.weights) else np.ones(n)
+        self.gold = self.gold if len(self.gold) else np.full(n, -1)
+        self.offsets = self.offsets if len(self.offsets) > 1 else np.zeros(n + 1, int)
+
+
+def accuracy(n: int, right: int, lost: int = 0, gained: int = 0) -> tuple[Scores, Scores]:
+    """Base right on the first `right` of `n` items; the tuned model loses and gains some."""
+    base = (np.arange(n) < right).astype(float)
+    tuned = base.copy()
+    tuned[:lost] = 0
+    tuned[n - gained :] = 1
+    return Scores({"acc": base}), Scores({"acc": tuned})
+
+
+def both(**tasks: tuple[Scores, Scores]) -> tuple[dict[str, Scores], dict[str, Scores]]:
+    return {k: v[0] for k, v in tasks.items()}, {k: v[1] for k, v in tasks.items()}
+
+
+def test_one_row_by_hand() -> None:
+    """500 items, 250 right, 30 lost and 10 gained: 50 % to 46 %, budget 2.5 pp.
+
+    d has mean -.04 and variance (40/500 - .0016) * 500/499 = .0785571; SE = .0125346;
+    McNemar on 30:10 .0022 by statsmodels."""
+    found = compare(*both(piqa=accuracy(500, 250, lost=30, gained=10)))
+    (row,) = found.rows
+    assert (row.task, row.n, row.items_of, row.metric) == ("piqa", 500, 10_000, "acc")
+    assert (row.base, row.tuned, row.delta) == pytest.approx((0.5, 0.46, -0.04))
+    assert (row.epsilon, row.se) == pytest.approx((0.025, 0.0125346), abs=1e-6)
+    assert row.mde == pytest.approx(2.801585 * row.se)
+    assert (row.right_to_wrong, row.wrong_to_right) == (30, 10)
+    assert row.p_mcnemar == row.p_holm == pytest.approx(0.002221, abs=1e-5)
+    assert row.lo < -row.epsilon < row.hi < 0
+    assert row.verdict == "slipped"
+    # (2.801585 * .0125346 * sqrt(500) / .015)^2 items, were the loss really 4 pp
+    assert row.needed_items == round((2.801585 * row.se / 0.015) ** 2 * 500)
+    assert found.suite is not None
+    assert (found.suite.lo, found.suite.hi) == pytest.approx((row.lo, row.hi))
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "expected"),
+    [
+        (0, 0, "retained"),
+        (10, 12, "retained"),
+        (100, 10, "forgotten"),
+        (30, 10, "slipped"),
+        (50, 40, "inconclusive"),
+    ],
+)
+def test_the_four_verdicts(lost: int, gained: int, expected: str) -> None:
+    (row,), suite = compare(*both(task=accuracy(500, 250, lost, gained)))
+    assert row.verdict == expected
+    assert suite is not None
+    assert suite.verdict == expected
+    assert (row.needed_items is None) == (expected in ("retained", "forgotten"))
+
+
+@pytest.mark.parametrize(("n", "lost"), [(5, 0), (5, 5), (20, 0), (20, 20), (29, 29)])
+def test_a_tiny_sample_is_never_settled(n: int, lost: int) -> None:
+    for budget in (0.0, 0.05, 0.9):
+        (row,), suite = compare(*both(task=accuracy(n, n, lost)), Budget(budget))
+        assert row.verdict == "inconclusive"
+        assert "Fewer than 30" in row.note
+        assert suite is not None
+        assert suite.verdict == "inconclusive"
+
+
+def test_rows_are_the_run_records_rows() -> None:
+    for ours, theirs in ((Row, RetentionRow), (Suite, SuiteVerdict)):
+        assert {f.name for f in dataclasses.fields(ours)} == {
+            f.name for f in dataclasses.fields(theirs)
+        }
+    (row,), suite = compare(*both(task=accuracy(50, 25)))
+    assert suite is not None
+    assert RetentionRow(**dataclasses.asdict(row)).verdict == row.verdict
+    assert SuiteVerdict(**dataclasses.asdict(suite)).tasks == ["task"]
+
+
+def test_the_suite_is_the_mean_of_the_accuracy_like_tasks() -> None:
+    """-10 pp and +2 pp: mean -4 pp of a base of 60 %. Equal halves of a mean of two have, of tasks
+    with errors s and t, the error sqrt(s^2 + t^2) / 2; bits per byte stand apart."""
+    rng = np.random.default_rng(0)
+    bits = rng.uniform(0.8, 1.2, 100)
+    prose = [
+        Scores({"bpb": b}, metric="bpb", higher_is_better=False, accuracy_like=False)
+        for b in (bits, bits + 0.5 + 0.1 * rng.standard_normal(100))
+    ]
+    rows, suite = compare(
+        *both(
+            one=accuracy(200, 100, lost=24, gained=4),
+            two=accuracy(400, 280, lost=4, gained=12),
+            prose=(prose[0], prose[1]),
+        )
+    )
+    assert suite is not None
+    assert suite.tasks == ["one", "two"]
+    assert (suite.base, suite.delta) == pytest.approx((0.6, (-0.1 + 0.02) / 2))
+    assert suite.epsilon == pytest.approx(0.03)
+    assert suite.mde == pytest.approx(2.801585 * np.hypot(rows[0].se, rows[1].se) / 2)
+    below = np.hypot(rows[0].delta - rows[0].lo, rows[1].delta - rows[1].lo) / 2
+    assert suite.lo == pytest.approx(suite.delta - below)
+    assert rows[2].verdict == "forgotten"
+    assert rows[2].delta == pytest.approx(0.5, abs=0.05)
+    assert rows[2].p_mcnemar is None
+    assert rows[2].right_to_wrong is None
+
+
+def test_without_an_accuracy_like_task_there_is_no_suite() -> None:
+    text = Scores({"bpb": np.linspace(1, 2, 40)}, metric="bpb", accuracy_like=False)
+    assert compare({"prose": text}, {"prose": text}).suite is None
+
+
+def test_a_suite_without_any_change_is_not_a_point() -> None:
+    """3 tasks of 200 items, none changed: each end is .018845 / sqrt(3) away, by MOVER."""
+    _, suite = compare(*both(**{name: accuracy(200, 100) for name in "abc"}))
+    assert suite is not None
+    assert (suite.lo, suite.hi) == pytest.approx((-0.010880, 0.010880), abs=1e-6)
+
+
+def test_the_suites_interval_covers() -> None:
+    """Three tasks of 200 items, 10, 5 and 1 % discordant, losing 2, 0 and 1 points: mean -1 pp."""
+    rng, missed = np.random.default_rng(0), 0
+    changes = ((0.04, 0.06), (0.025, 0.025), (0.0, 0.01))
+    for _ in range(600):
+        pairs = {}
+        for name, (gain, loss) in zip("abc", changes, strict=True):
+            u = rng.random(200)
+            base, tuned = np.where(u < gain, 0.0, 1.0), np.where(u > 1 - loss, 0.0, 1.0)
+            pairs[name] = Scores({"acc": base}), Scores({"acc": tuned})
+        _, suite = compare(*both(**pairs))
+        assert suite is not None
+        missed += not suite.lo <= -0.01 <= suite.hi
+    assert 0.03 <= missed / 600 <= 0.07
+
+
+def test_items_are_paired_by_their_ids() -> None:
+    base, tuned = accuracy(100, 50, lost=10)
+    order = np.random.default_rng(0).permutation(100)
+    shuffled = Scores({"acc": tuned.scores["acc"][order]}, items=[tuned.items[i] for i in order])
+    assert compare({"t": base}, {"t": shuffled}) == compare({"t": base}, {"t": tuned})
+
+
+def test_what_was_not_measured_alike_is_not_compared() -> None:
+    base, tuned = accuracy(100, 50)
+    with pytest.raises(DataError, match="Only one of the two models was measured on: boolq, piqa"):
+        compare({"piqa": base}, {"boolq": tuned})
+    other = dataclasses.replace(tuned, metric="acc_norm", scores={"acc_norm": tuned.scores["acc"]})
+    with pytest.raises(DataError, match="metric is 'acc' for the base, 'acc_norm'"):
+        compare({"piqa": base}, {"piqa": other})
+    other = dataclasses.replace(tuned, items=[f"other {i}" for i in range(100)])
+    with pytest.raises(DataError, match=r"same items \(100 only of the base, 100 only"):
+        compare({"piqa": base}, {"piqa": other})
+    other = dataclasses.replace(tuned, items=["same"] * 100)
+    with pytest.raises(DataError, match="occurs twice"):
+        compare({"piqa": base}, {"piqa": other})
+
+
+def test_notes_say_what_a_number_cannot() -> None:
+    """A base at chance; the task's own note; clusters."""
+    base, tuned = accuracy(200, 105)
+    for side in (base, tuned):
+        side.chance, side.note = 0.5, "Validation split."
+        side.clusters = [f"passage {i // 4}" for i in range(200)]
+    (row,), _ = compare({"boolq": base}, {"boolq": tuned})
+    assert row.note.startswith("Validation split.")
+    assert "within noise of chance" in row.note
+    assert "200 items share 50 passages" in row.note
+
+
+def test_holm_may_withhold_a_verdict_and_says_so() -> None:
+    """One task settled by its own 95 % interval, and four that are open: it must meet 99 %."""
+    near = accuracy(500, 250, lost=11, gained=11)
+    alone = compare(*both(near=near), Budget(0.04)).rows[0]
+    assert alone.verdict == "retained"  # lo = -.0198 > -.02; at 99 % it would be about -.026
+    together = compare(
+        *both(near=near, **{name: accuracy(500, 250, 60, 60) for name in "abcd"}), Budget(0.04)
+    ).rows[0]
+    assert together.lo == alone.lo
+    assert together.verdict == "inconclusive"
+    assert "This interval alone would say retained" in together.note
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 8))
+def test_judging_by_intervals_is_holm_on_the_tests(seed: int, tasks: int) -> None:
+    """With Student's t: settled against the budget exactly where Holm's adjusted p of "the gain is
+    -epsilon" is below .05, slipped where that of "no change" is and the loss is real."""
+    rng = np.random.default_rng(seed)
+    epsilon = 0.1
+    samples = [rng.normal(rng.uniform(-0.3, 0.1), 1.0, 400) for _ in range(tasks)]
+    zeros = np.zeros(400)
+    found = judge(
+        [lambda level, d=d: paired(zeros, d, level=level) for d in samples], [epsilon] * tasks
+    )
+    budget = holm([stats.ttest_1samp(d, -epsilon).pvalue for d in samples])
+    change = holm([stats.ttest_1samp(d, 0).pvalue for d in samples])
+    for d, judged, settled, changed in zip(samples, found, budget, change, strict=True):
+        if settled <= 0.05:
+            expected = Verdict.RETAINED if d.mean() > -epsilon else Verdict.FORGOTTEN
+        else:
+            expected = Verdict.SLIPPED if changed <= 0.05 and d.mean() < 0 else Verdict.INCONCLUSIVE
+        assert judged.verdict == expected
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.5, 1.0, 2.0])
+def test_planted_losses(loss: float) -> None:
+    """Losses of 0, 0.5, 1 and 2 times the budget, on 4 tasks of 1,000 items, 10 % discordant.
+
+    Wrong verdicts ("forgotten" within the budget, "retained" beyond it, "slipped" without a loss)
+    on any of the four tasks stay within 5 % and two standard errors of 300 draws (7.5 %)."""
+    rng = np.random.default_rng(0)
+    epsilon = 0.05 * 0.6
+    change = np.array([0.10 - loss * epsilon, 0.10 + loss * epsilon]) / 2  # gained, lost
+    wrong = right = 0
+    for _ in range(300):
+        ats = []
+        for _ in range(4):
+            u = rng.random(1000)
+            base, tuned = np.where(u < change[0], 0.0, 1.0), np.where(u > 1 - change[1], 0.0, 1.0)
+            ats.append(partial(lambda b, t, level: paired(b, t, level=level), base, tuned))
+        said = [judged.verdict for judged in judge(ats, [epsilon] * 4)]
+        wrong += (
+            (loss <= 1 and "forgotten" in said)
+            or (loss >= 1 and "retained" in said)
+            or (loss == 0 and "slipped" in said)
+        )
+        right += sum(v == ("forgotten" if loss > 1 else "retained") for v in said) / 4
+    assert wrong / 300 <= 0.075
+    if loss in (0.0, 2.0):  # the distance is 3 pp, SE 1 pp; Holm's first step is z = 2.5
+        assert right / 300 > 0.6
+
+
+def test_items_to_settle_settle() -> None:
+    """Twice as far needs a quarter; on the budget itself no number does."""
+    assert items_to_settle(400, 0.015, 0.01) == round(400 * (2.801585 * 1.5) ** 2)
+    assert items_to_settle(400, 0.015, 0.02) == round(400 * (2.801585 * 0.75) ** 2)
+    assert items_to_settle(400, 0.015, 0.0) is None
+
+
+def test_what_the_items_can_show_beforehand() -> None:
+    """A base of 50 % on 200 items of three tasks: budget 2.5 pp; the mean of three has the standard
+    error of 600 items and is judged alone."""
+    base = {name: accuracy(200, 100)[0] for name in "abc"}
+    base["prose"] = Scores({"bpb": np.ones(50)}, metric="bpb", accuracy_like=False)
+    found = reachable_verdicts(base)
+    assert [r.task for r in found] == ["a", "b", "c", "suite mean"]
+    assert found[-1].items == 600
+    assert found[-1].retained_items == round(7.848879 * 0.1 / 0.025**2)
+    assert found[0].retained_items > found[-1].retained_items  # adjusted for four tasks
