@@ -22,6 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from myosotis.console import console, progress
 from myosotis.errors import ConfigError, MyosotisError, RunError
+from myosotis.history import History
 
 
 def log(trainer: Trainer, metrics: dict[str, float]) -> None:
@@ -33,10 +34,10 @@ def log(trainer: Trainer, metrics: dict[str, float]) -> None:
 def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozenset[int]:
     """The optimiser steps at which something with cadence `every` happens.
 
-    Steps (`50`) or a share of the run (`10%`); None is never. The last step is not included: what
-    happens at the end happens after the end. Raises `ConfigError` naming `key`.
+    Steps (`50`) or a share of the run (`10%`); None and 0 are never. The last step is not among
+    them: what happens at the end happens after training. Raises `ConfigError` naming `key`.
     """
-    if every is None:
+    if every is None or every == 0:
         return frozenset()
     text = str(every).strip()
     try:
@@ -44,7 +45,7 @@ def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozens
     except ValueError:
         raise ConfigError(f"{key}={every} is no cadence", "steps, or a share such as 10%") from None
     if not gap > 0:
-        raise ConfigError(f"{key}={every} must be above 0", "or null for never")
+        raise ConfigError(f"{key}={every} is negative", "0 means never")
     gap = max(gap, 1.0)
     return frozenset(round(k * gap) for k in range(1, int(total_steps / gap) + 1)) - {total_steps}
 
@@ -58,7 +59,9 @@ class Randomness(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        torch.manual_seed((self.seed * 1_000_003 + trainer.global_step) * 4099 + trainer.global_rank)
+        torch.manual_seed(
+            (self.seed * 1_000_003 + trainer.global_step) * 4099 + trainer.global_rank
+        )
 
 
 class Meter(Callback):
@@ -74,6 +77,9 @@ class Meter(Callback):
         self._began = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, History):
+                logger.rewind(trainer.global_step)  # a resumed run measures the rest again
         bar = progress("training", total=self.total_steps)
         self._advance = self._stack.enter_context(bar)
         self._advance(trainer.global_step)
@@ -89,7 +95,7 @@ class Meter(Callback):
         self.seconds += time.perf_counter() - self._began
         self.examples += len(batch) * trainer.world_size
         log(trainer, outputs)
-        self._advance(1, f"loss {outputs['train/loss']:.3f}")
+        self._advance(1, f"training, loss {outputs['train/loss']:.3f}")
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "examples": self.examples}
@@ -214,7 +220,8 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.received is not None:
+        # All ranks stop after the same step, whichever of them was told.
+        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
             trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

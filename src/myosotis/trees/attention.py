@@ -26,7 +26,9 @@ class Backend:
 
     name: str  # "dense" | "padded"
     reason: str
-    fast_head: bool = True  # apply the head to chunks ourselves, instead of through `logits_to_keep`
+    fast_head: bool = (
+        True  # apply the head to chunks ourselves, instead of through `logits_to_keep`
+    )
 
 
 def visible(batch: Batch) -> Tensor:

@@ -95,7 +95,9 @@ class Scorer:
             logp_B=per_branch(logp_S[batch.scored_M] * weighted),
             weight_B=per_branch(weighted),
             greedy_B=misses == 0,
-            uniform_B=None if uniform_S is None else per_branch(uniform_S[batch.scored_M] * weighted),
+            uniform_B=None
+            if uniform_S is None
+            else per_branch(uniform_S[batch.scored_M] * weighted),
             tree_B=batch.tree_B,
             path_B=batch.path_B,
         )
@@ -169,7 +171,9 @@ class Head:
         return logits_CV
 
 
-def _in_chunks(predict: Predict, batch: Batch, uniform: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+def _in_chunks(
+    predict: Predict, batch: Batch, uniform: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Log-probs, greedy hits and (asked for) vocabulary means of the S scored tokens."""
     values_ND, head = predict
     # How many scored tokens the first n predictors have; predictor_S is ascending.
@@ -181,7 +185,9 @@ def _in_chunks(predict: Predict, batch: Batch, uniform: bool) -> tuple[Tensor, T
         chunk = values_ND[start : start + CHUNK]
         which, target = batch.predictor_S[low:high] - start, batch.target_S[low:high]
         if chunk.requires_grad or torch.is_grad_enabled():
-            part = checkpoint(_score_chunk, head, chunk, which, target, uniform, use_reentrant=False)
+            part = checkpoint(
+                _score_chunk, head, chunk, which, target, uniform, use_reentrant=False
+            )
         else:
             part = _score_chunk(head, chunk, which, target, uniform)
         parts.append(part)  # type: ignore[arg-type]
@@ -193,7 +199,11 @@ def _in_chunks(predict: Predict, batch: Batch, uniform: bool) -> tuple[Tensor, T
 
 
 def _score_chunk(
-    head: Callable[[Tensor], Tensor], chunk: Tensor, which_S: Tensor, target_S: Tensor, uniform: bool
+    head: Callable[[Tensor], Tensor],
+    chunk: Tensor,
+    which_S: Tensor,
+    target_S: Tensor,
+    uniform: bool,
 ) -> tuple[Tensor, ...]:
     logits_CV = head(chunk)
     if logits_CV.dtype in (torch.float16, torch.bfloat16):  # sums over a vocabulary need fp32

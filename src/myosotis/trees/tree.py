@@ -141,4 +141,6 @@ class _Trie:
             above.append(here)
             stack.append(-node)
             stack.extend(reversed(self.children[node].values()))
-        return Tree(ids, weights, parent, end, depth, np.asarray([place[t] for t in tips], np.int64))
+        return Tree(
+            ids, weights, parent, end, depth, np.asarray([place[t] for t in tips], np.int64)
+        )

@@ -1,0 +1,81 @@
+"""Examining a model: what it keeps (benchmarks) and how good it is at the task, in one sitting.
+
+The same examination is held on the base before anything is attached, during and after training,
+and on the update dialled to other strengths; so that everything a run reports is a difference
+between two sittings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from myosotis import quality
+from myosotis.console import progress
+from myosotis.data.formats import Example
+from myosotis.data.templates import Template
+from myosotis.quality import Quality
+from myosotis.retention.items import Suite
+from myosotis.retention.scorer import Measurement, measure
+from myosotis.trees.score import Scorer
+from myosotis.trees.tree import Tree
+
+
+@dataclass
+class Sitting:
+    """What one model scored."""
+
+    retention: Measurement
+    quality: dict[str, Quality]  # by metric; on generated texts only where those were asked for
+    seconds: float = 0.0
+
+
+@dataclass
+class Examination:
+    """The questions: a benchmark suite, and held-out examples of the task."""
+
+    suite: Suite
+    template: Template
+    examples: Sequence[Example]  # for the task's log-likelihood
+    trees: Sequence[Tree]  # the same, as the model reads them
+    generate: int = 0  # the first so many are also answered in words
+    max_new_tokens: int = 64
+    text_metrics: Sequence[str] = ("rougeL", "chrf")
+    validation: Sequence[Tree] = field(default_factory=tuple)
+
+    def retention(self, scorer: Scorer, what: str) -> Measurement:
+        """The benchmarks alone; `what` is shown on the progress bar."""
+        with progress(f"benchmarks, {what}", total=len(self.suite.grove.trees)) as advance:
+            return measure(self.suite, scorer, advance)
+
+    def quality(self, scorer: Scorer, what: str, *, texts: bool = True) -> dict[str, Quality]:
+        """The task alone: log-likelihood on all examples, generated texts on the first few."""
+        with progress(f"task, {what}", total=len(self.trees)) as advance:
+            found = {"loglik": quality.loglik(scorer, self.trees, advance)}
+        written = list(self.examples[: self.generate]) if texts else []
+        if written:
+            with progress(f"answers, {what}", total=len(written)) as advance:
+                found |= quality.measure(
+                    self.text_metrics,
+                    scorer,
+                    self.template,
+                    written,
+                    max_new_tokens=self.max_new_tokens,
+                    advance=advance,
+                )
+        return found
+
+    def sit(self, scorer: Scorer, what: str, *, texts: bool = True) -> Sitting:
+        """Everything, on the weights as they are now."""
+        began = time.perf_counter()
+        retention = self.retention(scorer, what)
+        found = self.quality(scorer, what, texts=texts)
+        return Sitting(retention, found, time.perf_counter() - began)
+
+    def held_out_loss(self, scorer: Scorer) -> float:
+        """Mean negative log-likelihood of a scored token of the validation part, in nats."""
+        with progress("held-out loss", total=len(self.validation)) as advance:
+            scores = scorer.evaluate(self.validation, advance)
+        weight = sum(s.weight.sum() for s in scores)
+        return float(-sum(s.logp.sum() for s in scores) / weight) if weight else float("nan")

@@ -1,0 +1,235 @@
+"""What a run found: two sittings become the rows, flips, samples and sentences of its record.
+
+Pure functions of measurements; nothing here touches a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from myosotis.data.formats import Example
+from myosotis.examination import Sitting
+from myosotis.quality import Quality
+from myosotis.record import (
+    CurvePoint,
+    DialPoint,
+    Flip,
+    RetentionRow,
+    RunRecord,
+    Sample,
+    SuiteVerdict,
+    TaskQuality,
+)
+from myosotis.retention.budget import Budget
+from myosotis.retention.compare import compare
+from myosotis.retention.items import Suite
+from myosotis.retention.scorer import Measurement
+from myosotis.retention.stats import forgetting, paired
+
+MOST_FLIPS = 40
+"""Items shown on the scorecard; all of them are in the items artifact."""
+
+
+def retention_rows(
+    base: Measurement, tuned: Measurement, budget: Budget
+) -> tuple[list[RetentionRow], SuiteVerdict | None]:
+    """The paired change of every task, and of the suite's mean."""
+    found = compare(base.tasks, tuned.tasks, budget)
+    rows = [RetentionRow(**dataclasses.asdict(row)) for row in found.rows]
+    suite = SuiteVerdict(**dataclasses.asdict(found.suite)) if found.suite else None
+    return rows, suite
+
+
+def forgetting_metrics(
+    rows: Sequence[RetentionRow], suite: SuiteVerdict | None
+) -> dict[str, float]:
+    """`forgetting/<task>` and `forgetting/mean`: base minus tuned, positive means worse."""
+    found = {
+        f"forgetting/{_metric_name(row)}": forgetting(row.base, row.tuned, row.higher_is_better)
+        for row in rows
+        if row.base is not None and row.tuned is not None
+    }
+    if suite is not None and suite.delta is not None:
+        found["forgetting/mean"] = -suite.delta
+    return found
+
+
+def _metric_name(row: RetentionRow) -> str:
+    """Bits per byte stands apart from accuracies in name, too."""
+    return f"{row.task}_bpb" if row.metric == "bits_per_byte" else row.task
+
+
+def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
+    """Every item of every task, both models side by side, as parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {name: [] for name in ITEM_COLUMNS}
+    for name, before in base.tasks.items():
+        after = tuned.tasks[name]
+        n = len(before.items)
+        columns["task"] += [name] * n
+        columns["item"] += before.items
+        columns["half"] += before.halves
+        columns["cluster"] += before.clusters
+        columns["metric"] += [before.metric] * n
+        columns["gold"] += before.gold.tolist()
+        for side, scores in (("base", before), ("tuned", after)):
+            columns[side] += scores.primary.tolist()
+            columns[f"p_gold_{side}"] += scores.scores.get("p_gold", np.full(n, np.nan)).tolist()
+            columns[f"choice_{side}"] += scores.choice.tolist()
+    partial = path.with_suffix(".partial")
+    pq.write_table(pa.table(columns), partial)
+    partial.replace(path)
+
+
+ITEM_COLUMNS = (
+    "task",
+    "item",
+    "half",
+    "cluster",
+    "metric",
+    "gold",
+    "base",
+    "tuned",
+    "p_gold_base",
+    "p_gold_tuned",
+    "choice_base",
+    "choice_tuned",
+)
+
+
+def task_quality(base: Quality, tuned: Quality, *, note: str = "") -> TaskQuality:
+    """The paired change of task quality over held-out examples, with its 95 % interval."""
+    change = paired(base.scores, tuned.scores, higher_is_better=base.higher_is_better)
+    return TaskQuality(
+        metric=base.metric,
+        higher_is_better=base.higher_is_better,
+        base=base.mean,
+        tuned=tuned.mean,
+        n=len(base.scores),
+        delta=change.delta,
+        lo=change.lo,
+        hi=change.hi,
+        unit=base.unit,
+        note=note,
+    )
+
+
+def task_summary(base: Sitting, tuned: Sitting, primary: str) -> TaskQuality:
+    """The primary metric, with the others as its `extra`."""
+    rows = {name: task_quality(base.quality[name], tuned.quality[name]) for name in tuned.quality}
+    first = rows.pop(primary)
+    return dataclasses.replace(first, extra=list(rows.values()))
+
+
+def flips(suite: Suite, base: Measurement, tuned: Measurement) -> list[Flip]:
+    """Items answered right before and wrong after, task by task in turn, at most `MOST_FLIPS`."""
+    by_task: list[list[Flip]] = []
+    for task in suite:
+        before, after = base.tasks[task.name], tuned.tasks[task.name]
+        found = [
+            Flip(
+                task=task.name,
+                item=item.id,
+                prompt=item.prompt,
+                choices=list(item.choices),
+                gold=item.gold[0] if item.gold else None,
+                base_choice=int(was),
+                tuned_choice=int(now),
+            )
+            for item, was, now in zip(task.items, before.choice, after.choice, strict=True)
+            if was in item.gold and now not in item.gold
+        ]
+        by_task.append(found)
+    longest = max(map(len, by_task), default=0)
+    mixed = [found[k] for k in range(longest) for found in by_task if k < len(found)]
+    return mixed[:MOST_FLIPS]
+
+
+def samples(examples: Sequence[Example], base: Sitting, tuned: Sitting) -> list[Sample]:
+    """Held-out prompts with the reference, and what both models wrote."""
+    with_texts = [name for name, q in base.quality.items() if q.texts]
+    if not with_texts:
+        return []
+    before, after = base.quality[with_texts[0]], tuned.quality[with_texts[0]]
+    return [
+        Sample(e.prompt[-1].content, e.completion, was, now)
+        for e, was, now in zip(examples, before.texts, after.texts, strict=False)
+    ]
+
+
+def dial_point(alpha: float, base: Sitting, scaled: Sitting, budget: Budget) -> DialPoint:
+    """Change of task quality and of the suite's mean at strength `alpha`, with intervals."""
+    change = task_quality(base.quality["loglik"], scaled.quality["loglik"])
+    _, suite = retention_rows(base.retention, scaled.retention, budget)
+    return DialPoint(
+        alpha=alpha,
+        task=change.delta,
+        task_lo=change.lo,
+        task_hi=change.hi,
+        retention=suite.delta if suite else None,
+        retention_lo=suite.lo if suite else None,
+        retention_hi=suite.hi if suite else None,
+    )
+
+
+def memorises(curve: Sequence[CurvePoint]) -> str:
+    """A sentence when the training loss leaves the held-out loss behind, else empty.
+
+    Said when the held-out loss has risen by more than 0.05 nats above its lowest value while the
+    training loss (mean of the last fifth) is more than a fifth below it.
+    """
+    val = [(p.step, p.value) for p in curve if p.name == "val/loss" and p.value is not None]
+    train = [p.value for p in curve if p.name == "train/loss" and p.value is not None]
+    if len(val) < 2 or not train:
+        return ""
+    best_step, best = min(val, key=lambda pair: pair[1])
+    last = val[-1][1]
+    recent = float(np.mean(train[-max(1, len(train) // 5) :]))
+    if last - best <= 0.05 or recent >= 0.8 * last:
+        return ""
+    return (
+        f"It memorises: the held-out loss was lowest at step {best_step} ({best:.2f}) and rose to "
+        f"{last:.2f} while the training loss fell to {recent:.2f}. Fewer steps, a lower learning "
+        "rate or more data would help."
+    )
+
+
+def in_words(record: RunRecord) -> list[str]:
+    """What was gained, what was lost, whether that is within budget: a sentence each."""
+    said = []
+    if (task := record.task) is not None and task.delta is not None:
+        assert task.base is not None and task.tuned is not None
+        assert task.lo is not None and task.hi is not None
+        better = task.delta > 0 if task.higher_is_better else task.delta < 0
+        sure = task.lo > 0 or task.hi < 0
+        word = ("better" if better else "worse") if sure else "not measurably different"
+        said.append(
+            f"Task: {word}. Held-out {task.metric} went from {task.base:.3f} to {task.tuned:.3f} "
+            f"({task.delta:+.3f}, 95 % interval {task.lo:+.3f} to {task.hi:+.3f}, n={task.n})."
+        )
+    if (suite := record.suite_verdict) is not None and suite.delta is not None:
+        assert suite.lo is not None and suite.hi is not None and suite.epsilon is not None
+        said.append(
+            f"Benchmarks: {SAID[suite.verdict]} Their mean changed by {suite.delta:+.3f} "
+            f"(95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}; the budget allows "
+            f"-{suite.epsilon:.3f})."
+        )
+    for row in record.retention:
+        if row.verdict in ("forgotten", "slipped"):
+            said.append(f"{row.task}: {row.verdict} ({row.delta:+.3f} {row.metric}).")
+    return said
+
+
+SAID = {
+    "retained": "retained, within the budget.",
+    "forgotten": "forgotten, beyond the budget.",
+    "slipped": "something was lost; whether more than the budget is not settled.",
+    "inconclusive": "not settled; these items cannot tell.",
+}

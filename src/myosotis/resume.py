@@ -1,0 +1,48 @@
+"""Taking up a run where its checkpoint stands.
+
+A resumed run has the configuration it was started with. Keys given again on the command line
+(`resume=last trainer.max_steps=200`) replace single values; choices of a group do not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from myosotis.errors import ConfigError, DataError
+from myosotis.runs import RunFolder, find
+
+
+def continued(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, RunFolder]:
+    """The configuration and folder to run with: those of `cfg`, or of the run it resumes.
+
+    Raises `DataError` when the run has no checkpoint, `ConfigError` for an override that would
+    make it another run.
+    """
+    if cfg.resume is None:
+        return cfg, RunFolder(Path(cfg.out))
+    folder = find(str(cfg.resume))
+    if not folder.checkpoint.exists():
+        raise DataError(
+            f"the run {folder.path} has no checkpoint to resume from",
+            "it stopped before its first one: start it again without resume",
+        )
+    saved = OmegaConf.load(folder.config)
+    assert isinstance(saved, DictConfig)
+    for override in overrides:
+        key, _, _ = override.partition("=")
+        key = key.lstrip("+~")
+        if key == "resume" or key.startswith("hydra."):
+            continue
+        if OmegaConf.is_dict(OmegaConf.select(saved, key)) or OmegaConf.select(cfg, key) is None:
+            raise ConfigError(
+                f"{override} cannot change on resume: it chooses another part",
+                "resume with single values such as trainer.max_steps=200, or start a new run",
+            )
+        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    with open_dict(saved):
+        saved.resume = str(cfg.resume)
+        saved.out = str(folder.path)
+    return saved, folder

@@ -1,0 +1,375 @@
+"""One run, from a checked configuration to a record: the story that everything else serves.
+
+the base is measured, before anything is attached
+the update is trained, watched while it trains
+the tuned model is measured, and both are compared
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from myosotis import findings, summary
+from myosotis.callbacks import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    Evaluator,
+    Interrupted,
+    Meter,
+    Randomness,
+    StopOnSignal,
+    Watch,
+    cadence,
+)
+from myosotis.config import build, check, config_hash, learning_rate
+from myosotis.config.build import plain
+from myosotis.errors import RunError
+from myosotis.examination import Sitting
+from myosotis.journal import Journal, journal, peak_memory_gb
+from myosotis.logger import MLflowLogger, NullLogger
+from myosotis.module import FineTuning
+from myosotis.optimization import Schedule
+from myosotis.record import AttentionInfo, DataInfo, ModelInfo, RunRecord, UpdateInfo
+from myosotis.resume import continued
+from myosotis.retention.budget import Budget
+from myosotis.retention.compare import reachable_verdicts
+from myosotis.runs import RunFolder
+from myosotis.updates.base import Update
+from myosotis.workbench import Workbench
+
+
+def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
+    """Run what `cfg` describes (or continue what `cfg.resume` names); returns the record.
+
+    `overrides` are the command line's, for the command that reproduces the run. Raises
+    `MyosotisError` for what a person can mend, `Interrupted` after Ctrl-C or SIGTERM.
+    """
+    began = time.perf_counter()
+    cfg, folder = continued(cfg, overrides)
+    warnings = check(cfg)
+    lightning.seed_everything(cfg.seed, verbose=False)
+    if cfg.trainer.num_threads:
+        torch.set_num_threads(cfg.trainer.num_threads)
+    if rank_zero_only.rank != 0:
+        return _follow(cfg, folder)
+    with _opened(cfg, folder, overrides) as kept:
+        for warning in warnings:
+            kept.warn(warning)
+        bench = Workbench.of(cfg, kept.warn)
+        _describe(kept, cfg, bench)
+        base = _measure_base(kept, cfg, bench)
+        update = bench.attach(cfg)
+        costs = _fit(kept, cfg, bench, update, base)
+        _check_base(bench, update, base)
+        update.save(kept.folder.update, base_id=bench.base.id)
+        tuned = bench.examination.sit(bench.scorer, "tuned")
+        _conclude(kept, cfg, bench, base, tuned)
+        _dial(kept, cfg, bench, update, base)
+        _count(kept, costs, base, tuned, bench, began)
+        _publish(kept)
+    summary.show(kept.record, findings.in_words(kept.record), kept.folder.scorecard)
+    return kept.record
+
+
+def _opened(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> Any:
+    """The journal of this run; on resume, of the run that is continued."""
+    before = folder.load() if folder.record.exists() else None
+    name = before.run_name if before else cfg.tracking.run_name or _run_name(cfg)
+    mlflow = NullLogger()
+    if cfg.tracking.enabled:
+        mlflow = MLflowLogger(
+            cfg.tracking.uri,
+            cfg.tracking.experiment,
+            name,
+            {**plain(cfg.tracking.tags), "myosotis.out": str(folder.path.resolve())},
+            run_id=before.run_id if before else None,
+        )
+    return journal(
+        folder.path,
+        mlflow,
+        run_name=name,
+        command=before.command if before else ["myosotis", "train", *overrides],
+        config=plain(cfg),
+        config_hash=config_hash(cfg),
+    )
+
+
+def _run_name(cfg: DictConfig) -> str:
+    update = cfg["update"]
+    rank = f"-r{update.r}" if "r" in update else ""
+    rate = f"{learning_rate(cfg).value:.0e}".replace("e-0", "e-")
+    return f"{update.name}{rank}-lr{rate}-{cfg.data.name}-s{cfg.seed}"
+
+
+def _describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
+    """What is known before anything is measured, to the record, the run folder and MLflow."""
+    record = kept.record
+    record.model = ModelInfo(
+        id=bench.base.id,
+        note=bench.base.note,
+        parameters=sum(p.numel() for p in bench.base.model.parameters()),
+        dtype=bench.precision.name,
+        content_hash=bench.base.content_hash,
+    )
+    data = bench.data
+    record.data = DataInfo(
+        data.dataset.name,
+        dict(data.dataset.manifest.get("rows", {})),
+        data.dataset.manifest,
+        str(data.dataset.manifest.get("hash", "")),
+    )
+    record.attention = AttentionInfo(bench.backend.name, bench.backend.reason)
+    record.suite = bench.suite.identity()
+    OmegaConf.save(cfg, kept.folder.config, resolve=True)
+    kept.mlflow.log_hyperparams(_searchable(cfg))
+    kept.mlflow.set_tags(
+        {
+            "method": cfg["update"].name if cfg.objective.name == "sft" else cfg.objective.name,
+            "update": cfg["update"].name,
+            "objective": cfg.objective.name,
+            "seed": cfg.seed,
+            "config_hash": record.config_hash,
+        }
+    )
+    kept.artifact(kept.folder.config)
+    kept.save()
+
+
+def _searchable(cfg: DictConfig) -> dict[str, Any]:
+    groups = ("model", "data", "update", "objective", "optimizer", "schedule", "trainer")
+    chosen = {group: plain(cfg[group]) for group in groups}
+    chosen["optimizer"]["lr"] = learning_rate(cfg).value
+    kept = ("suite", "items", "budget", "num_fewshot")
+    chosen["retention"] = {key: plain(cfg.retention)[key] for key in kept}
+    return {**chosen, "seed": cfg.seed}
+
+
+def _measure_base(kept: Journal, cfg: DictConfig, bench: Workbench) -> Sitting:
+    """The base, before anything is attached; benchmarks from the cache where they are there."""
+    base = bench.measure_base()
+    summary.reach(reachable_verdicts(base.retention.tasks, _budget(cfg)))
+    kept.log(_metrics(base), step=0)
+    return base
+
+
+def _metrics(sitting: Sitting) -> dict[str, float]:
+    found = {f"retention/{name}": task.mean for name, task in sitting.retention.tasks.items()}
+    like = [t.mean for t in sitting.retention.tasks.values() if t.accuracy_like]
+    if like:
+        found["retention/mean"] = sum(like) / len(like)
+    found |= {f"task/{name}": q.mean for name, q in sitting.quality.items()}
+    return found
+
+
+def _fit(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting) -> Costs:
+    """Train, watched; the update holds the result."""
+    kept.record.update = UpdateInfo(
+        name=update.name,
+        trainable=update.count(),
+        total=kept.record.model.parameters,
+        settings=plain(cfg["update"]),
+        identity_at_init=update.capabilities.identity_at_init,
+    )
+    kept.log({"val/loss": bench.examination.held_out_loss(bench.scorer)}, step=0)
+    evaluators = _evaluators(kept, cfg, bench, base)
+    costs = _train_steps(cfg, bench, update, kept.folder, evaluators, [kept.history, kept.mlflow])
+    final = {"val/loss": bench.examination.held_out_loss(bench.scorer)}
+    kept.log(final, step=bench.total_steps)
+    if sentence := findings.memorises(kept.history.points()):
+        kept.warn(sentence)
+    return costs
+
+
+def _train_steps(
+    cfg: DictConfig,
+    bench: Workbench,
+    update: Update,
+    folder: RunFolder,
+    evaluators: list[Evaluator],
+    loggers: list[Any],
+) -> Costs:
+    """Lightning's part. The same on every rank; raises `Interrupted` when told to stop."""
+    module = _module(cfg, bench, update)
+    steps = cadence(cfg.trainer.checkpoint_every, bench.total_steps, key="trainer.checkpoint_every")
+    stop, meter, watch = StopOnSignal(), Meter(bench.total_steps), Watch(evaluators)
+    checkpoints = Checkpoints(folder.checkpoint, steps)
+    trainer = lightning.Trainer(
+        accelerator=cfg.trainer.accelerator,
+        devices=cfg.trainer.devices,
+        strategy=cfg.trainer.strategy,
+        precision=bench.precision.trainer,
+        max_steps=bench.total_steps,
+        max_epochs=-1,
+        logger=loggers,
+        callbacks=[
+            Randomness(cfg.seed),
+            meter,
+            watch,
+            *build.callbacks(cfg),
+            stop,
+            checkpoints,
+        ],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        default_root_dir=str(folder.path),
+    )
+    resuming = cfg.resume is not None and folder.checkpoint.exists()
+    path = str(folder.checkpoint) if resuming else None
+    trainer.fit(module, datamodule=bench.data, ckpt_path=path, weights_only=True)
+    if stop.received is not None:
+        raise Interrupted(stop.received, trainer.global_step)
+    return Costs(meter.seconds, watch.seconds, meter.examples, module.tokens_seen)
+
+
+def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
+    return FineTuning(
+        update,
+        build.objective(cfg),
+        bench.scorer,
+        optimizer=build.optimizer(cfg),
+        schedule=Schedule(cfg.schedule.name, cadence_share(cfg.schedule.warmup), bench.total_steps),
+        weight_decay=cfg.optimizer.get("weight_decay", 0.0),
+        gradient_clip_val=cfg.trainer.gradient_clip_val,
+    )
+
+
+def cadence_share(value: float | str) -> float:
+    """`10%` as 0.1; numbers as they are."""
+    text = str(value)
+    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+
+
+def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting) -> list[Evaluator]:
+    """What is measured while training, and when."""
+
+    def held_out() -> dict[str, float]:
+        return {"val/loss": bench.examination.held_out_loss(bench.scorer)}
+
+    def retention() -> dict[str, float]:
+        now = bench.examination.retention(bench.scorer, "while training")
+        rows, suite = findings.retention_rows(base.retention, now, _budget(cfg))
+        if suite is not None and suite.verdict == "forgotten":
+            kept.warn(
+                f"the benchmarks have lost more than the budget ({suite.delta:+.3f}, 95 % interval "
+                f"{suite.lo:+.3f} to {suite.hi:+.3f}, budget -{suite.epsilon:.3f})"
+            )
+        return {**_metrics(Sitting(now, {})), **findings.forgetting_metrics(rows, suite)}
+
+    loss_steps, retention_steps = _watched_steps(cfg, bench)
+    return [Evaluator(held_out, loss_steps), Evaluator(retention, retention_steps)]
+
+
+def _watched_steps(cfg: DictConfig, bench: Workbench) -> tuple[frozenset[int], frozenset[int]]:
+    """When the held-out loss and the benchmarks are measured while training."""
+    steps = bench.total_steps
+    return (
+        cadence(cfg.trainer.val_every, steps, key="trainer.val_every"),
+        cadence(cfg.retention.every, steps, key="retention.every"),
+    )
+
+
+def _budget(cfg: DictConfig) -> Budget:
+    return Budget(cfg.retention.budget, cfg.retention.accept)
+
+
+def _check_base(bench: Workbench, update: Update, base: Sitting) -> None:
+    """Base weights did not move, and with the update off the model scores as the base did."""
+    update.fingerprint_base()
+    few = bench.examination.trees[:4]
+    with update.disabled():
+        off = bench.scorer.evaluate(few)
+    scores = [float(s) for tree in off for s in tree.logp / tree.weight]
+    before = base.quality["loglik"].scores[: len(scores)]
+    worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
+    if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
+        raise RunError(
+            f"with the update off the model scores differently than the base did (by {worst:.2g} "
+            "nats a token): what was measured as forgetting would be wrong"
+        )
+
+
+def _conclude(
+    kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting, tuned: Sitting
+) -> None:
+    """Compare the two sittings."""
+    record = kept.record
+    record.task = findings.task_summary(base, tuned, cfg.task.metric)
+    record.retention, record.suite_verdict = findings.retention_rows(
+        base.retention, tuned.retention, _budget(cfg)
+    )
+    record.flips = findings.flips(bench.suite, base.retention, tuned.retention)
+    record.samples = findings.samples(bench.examination.examples, base, tuned)
+    findings.write_items(kept.folder.items, base.retention, tuned.retention)
+    forgetting = findings.forgetting_metrics(record.retention, record.suite_verdict)
+    kept.log({**_metrics(tuned), **forgetting}, step=bench.total_steps)
+    kept.save()
+
+
+def _dial(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting) -> None:
+    """The update at other strengths: the same questions, asked of θ0 + αΔθ."""
+    for alpha in cfg.retention.dial:
+        with update.scaled(alpha):
+            sitting = bench.examination.sit(bench.scorer, f"α={alpha:g}", texts=False)
+        kept.record.dial.append(findings.dial_point(alpha, base, sitting, _budget(cfg)))
+        kept.save()
+
+
+class Costs(NamedTuple):
+    """Of the training alone: what is measured between steps has its own seconds."""
+
+    train_seconds: float
+    watch_seconds: float
+    examples: int
+    tokens: int
+
+
+def _count(
+    kept: Journal, costs: Costs, base: Sitting, tuned: Sitting, bench: Workbench, began: float
+) -> None:
+    seconds = max(costs.train_seconds, 1e-9)
+    kept.record.cost = {
+        "train_seconds": costs.train_seconds,
+        "total_seconds": time.perf_counter() - began,
+        "tokens_per_second": costs.tokens / seconds,
+        "examples_per_second": costs.examples / seconds,
+        "retention_seconds": costs.watch_seconds,
+        "base_seconds": base.seconds,
+        "final_seconds": tuned.seconds,
+        "peak_memory_gb": peak_memory_gb(),
+        "trainable_params": float(kept.record.update.trainable or 0),
+        "rows_at_once": float(bench.scorer.rows_at_once),
+    }
+    logged = {f"cost/{k}": v for k, v in kept.record.cost.items() if v is not None}
+    kept.log(logged, step=bench.total_steps)
+
+
+def _publish(kept: Journal) -> None:
+    """Scorecard and artifacts."""
+    from myosotis.report.scorecard import scorecard
+
+    kept.record.status = "FINISHED"
+    kept.save()
+    scorecard([kept.record], kept.folder.scorecard)
+    for path in (kept.folder.scorecard, kept.folder.items):
+        kept.artifact(path)
+    kept.artifact(kept.folder.update, "update")
+
+
+def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
+    """What the other ranks of a distributed run do: train, and nothing else."""
+    bench = Workbench.of(cfg, lambda _: None)
+    idle = [Evaluator(dict, steps) for steps in _watched_steps(cfg, bench)]
+    _train_steps(cfg, bench, bench.attach(cfg), folder, idle, [])
+    return RunRecord(run_id="")

@@ -1,0 +1,123 @@
+"""What a run says on the screen: what its items can show beforehand, what was found at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from myosotis.console import console
+from myosotis.record import RunRecord, TaskQuality
+from myosotis.retention.budget import Reach
+
+COLOURS = {"retained": "green", "forgotten": "red", "slipped": "yellow", "inconclusive": "dim"}
+
+
+def reach(found: Sequence[Reach]) -> None:
+    """Which verdicts the items of this run can reach."""
+    if found:
+        console.print("[bold]What these items can show[/]")
+    for line in found:
+        console.print(f"  {line.text}", highlight=False)
+
+
+def show(record: RunRecord, words: Sequence[str], scorecard: Path | None = None) -> None:
+    """The summary table of a finished run, and what it means in words."""
+    table = Table(title=Text(record.run_name), title_justify="left", expand=False)
+    table.add_column("measure")
+    for column in ("base", "tuned", "change", "95 % interval"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    if record.task is not None:
+        for quality in (record.task, *record.task.extra):
+            table.add_row(*_quality(quality))
+        table.add_section()
+    for row in record.retention:
+        table.add_row(
+            f"{row.task} ({row.metric})",
+            _number(row.base),
+            _number(row.tuned),
+            _signed(row.delta),
+            _interval(row.lo, row.hi),
+            Text(row.verdict, COLOURS.get(row.verdict, "")),
+        )
+    if (suite := record.suite_verdict) is not None:
+        table.add_section()
+        table.add_row(
+            "mean of accuracies",
+            _number(suite.base),
+            _number(suite.tuned),
+            _signed(suite.delta),
+            _interval(suite.lo, suite.hi),
+            Text(suite.verdict, COLOURS.get(suite.verdict, "")),
+        )
+    console.print(table)
+    if record.dial:
+        console.print(_dial(record))
+    console.print(Panel(Text("\n".join(words)), border_style="blue", title="in words"))
+    if scorecard is not None:
+        console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
+    console.print(
+        f"run {record.run_id[:8]} · {_cost(record)} · myosotis ui shows its curves", highlight=False
+    )
+
+
+def _quality(quality: TaskQuality) -> tuple[str | Text, ...]:
+    lo, hi = quality.lo, quality.hi
+    verdict = Text("no difference shown", "dim")
+    if lo is not None and hi is not None and (lo > 0 or hi < 0):
+        better = (lo > 0) == quality.higher_is_better
+        verdict = Text("better", "green") if better else Text("worse", "red")
+    name = f"task: {quality.metric}"
+    return (
+        name,
+        _number(quality.base),
+        _number(quality.tuned),
+        _signed(quality.delta),
+        _interval(lo, hi),
+        verdict,
+    )
+
+
+def _dial(record: RunRecord) -> Table:
+    table = Table(title="the update dialled: θ0 + αΔθ", title_justify="left")
+    for column in ("α", "task", "95 % interval", "benchmarks", "95 % interval"):
+        table.add_column(column, justify="right")
+    for point in record.dial:
+        table.add_row(
+            f"{point.alpha:g}",
+            _signed(point.task),
+            _interval(point.task_lo, point.task_hi),
+            _signed(point.retention),
+            _interval(point.retention_lo, point.retention_hi),
+        )
+    return table
+
+
+def _cost(record: RunRecord) -> str:
+    cost = record.cost
+    parts = []
+    if (seconds := cost.get("total_seconds")) is not None:
+        parts.append(f"{seconds / 60:.1f} min")
+    if (speed := cost.get("tokens_per_second")) is not None:
+        parts.append(f"{speed:,.0f} tokens/s")
+    if (memory := cost.get("peak_memory_gb")) is not None:
+        parts.append(f"{memory:.1f} GB")
+    if (count := record.update.trainable) is not None:
+        parts.append(f"{count:,} parameters moved")
+    return ", ".join(parts)
+
+
+def _number(value: float | None) -> str:
+    return "—" if value is None else f"{value:.3f}"
+
+
+def _signed(value: float | None) -> str:
+    return "—" if value is None else f"{value:+.3f}"
+
+
+def _interval(lo: float | None, hi: float | None) -> str:
+    return "—" if lo is None or hi is None else f"{lo:+.3f} to {hi:+.3f}"

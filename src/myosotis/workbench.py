@@ -1,0 +1,183 @@
+"""Everything a run works with, made from its configuration in the order in which it can fail.
+
+Data and benchmarks come first, so that a malformed line or a benchmark that is not at hand is told
+before any weights load.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from myosotis import models, updates
+from myosotis.config import build
+from myosotis.config.build import plain
+from myosotis.console import progress
+from myosotis.data import sources
+from myosotis.data.module import ExampleModule
+from myosotis.data.sources import Dataset
+from myosotis.data.templates import Template
+from myosotis.errors import ConfigError
+from myosotis.examination import Examination, Sitting
+from myosotis.models import BaseModel
+from myosotis.precision import Precision, resolve
+from myosotis.retention import baseline
+from myosotis.retention import suite as suites
+from myosotis.retention.items import Suite
+from myosotis.trees.attention import Backend
+from myosotis.trees.probe import probe
+from myosotis.trees.score import Scorer
+from myosotis.updates.base import Update
+
+SOURCES: dict[str, Callable[..., Dataset]] = {
+    "docstrings": sources.docstrings,
+    "jsonl": sources.jsonl,
+}
+
+
+@dataclass
+class Workbench:
+    """The parts of a run. `scorer` scores with the weights as they are now."""
+
+    base: BaseModel
+    precision: Precision
+    backend: Backend
+    scorer: Scorer
+    data: ExampleModule
+    suite: Suite
+    examination: Examination
+    total_steps: int
+
+    @classmethod
+    def of(cls, cfg: DictConfig, warn: Callable[[str], None]) -> Workbench:
+        """Data, benchmarks, model and probe, in this order. `warn` takes sentences for a person."""
+        source = build.model_source(cfg)
+        tokenizer = models.load_tokenizer(source)
+        context = models.context_length(models.load_config(source), tokenizer)
+        data = examples(cfg, Template(tokenizer, cfg.data.template), context)
+        for sentence in data.warnings():
+            warn(sentence)
+        suite = benchmarks(cfg, tokenizer, context)
+        precision = resolve(
+            cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
+        )
+        base = models.load(source, precision.weights)
+        models.zero_dropouts(base.model)
+        backend = probe(base.model)
+        if backend.name == "padded":
+            warn(f"every path is a row of its own: {backend.reason}")
+        scorer = Scorer(
+            base.model,
+            backend,
+            row_tokens=cfg.data.row_tokens,
+            rows_at_once=cfg.trainer.rows_at_once or rows_at_once(cfg.trainer.accelerator),
+        )
+        return cls(
+            base=base,
+            precision=precision,
+            backend=backend,
+            scorer=scorer,
+            data=data,
+            suite=suite,
+            examination=examination(cfg, data, suite),
+            total_steps=total_steps(cfg, data.steps_per_epoch),
+        )
+
+    def measure_base(self) -> Sitting:
+        """Examine the base, before anything is attached; benchmarks from the cache if they can be.
+
+        Only for the model as it was loaded: the cache goes by the content of its files.
+        """
+        began = time.perf_counter()
+        trees = len(self.suite.grove.trees)
+        with progress("benchmarks, base", total=trees) as advance:
+            retention = baseline.measured(
+                self.suite,
+                self.scorer,
+                model=self.base.content_hash,
+                dtype=self.precision.name,
+                backend=self.backend.name,
+                advance=advance,
+            )
+        quality = self.examination.quality(self.scorer, "base")
+        return Sitting(retention, quality, time.perf_counter() - began)
+
+    def attach(self, cfg: DictConfig) -> Update:
+        """Wrap the base with the update of `cfg`; from now on `scorer` scores the tuned model."""
+        update = updates.build(plain(cfg["update"]))
+        update.attach(self.base.model)
+        if cfg.trainer.gradient_checkpointing:
+            model = update.model  # its method was renamed in transformers 5
+            name = "activation_checkpointing_enable"
+            getattr(model, name, model.gradient_checkpointing_enable)({"use_reentrant": False})
+        self.scorer.model = update.model
+        return update
+
+
+def examples(cfg: DictConfig, template: Template, context_length: int) -> ExampleModule:
+    """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
+    settings = plain(cfg.data)
+    source = dict(settings["source"])
+    make = SOURCES[source.pop("_target_").rpartition(".")[2]]
+    dataset = make(**source)
+    module = ExampleModule(
+        dataset,
+        template,
+        batch_size=settings["batch_size"],
+        max_length=min(settings["max_length"] or context_length, context_length),
+        overlong=settings["overlong"],
+        seed=cfg.seed,
+    )
+    module.setup()
+    return module
+
+
+def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite:
+    """The suite of `cfg`, rendered for this tokenizer."""
+    return suites.build(
+        list(cfg.retention.suite),
+        tokenizer,  # type: ignore[arg-type]
+        context_length=context_length,
+        items=cfg.retention["items"],
+        seed=cfg.retention.seed,
+        num_fewshot=cfg.retention.num_fewshot,
+        chat_template=cfg.retention.chat_template,
+    )
+
+
+def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examination:
+    """What the models of this run are asked."""
+    count = cfg.task["items"] or len(data.test_trees)
+    return Examination(
+        suite=suite,
+        template=data.template,
+        examples=data.test_examples[:count],
+        trees=data.test_trees[:count],
+        generate=cfg.task.generate,
+        max_new_tokens=cfg.task.max_new_tokens,
+        validation=data.validation_trees[:count],
+    )
+
+
+def total_steps(cfg: DictConfig, steps_per_epoch: int) -> int:
+    """Optimiser steps of the run: the first limit that is reached; one epoch if none is set."""
+    limits = []
+    if cfg.trainer.max_steps is not None:
+        limits.append(int(cfg.trainer.max_steps))
+    if cfg.trainer.max_epochs is not None:
+        limits.append(int(cfg.trainer.max_epochs) * steps_per_epoch)
+    return min(limits, default=steps_per_epoch)
+
+
+def rows_at_once(accelerator: str) -> int:
+    """Rows in one forward pass to begin with; halved when memory runs out.
+
+    A CPU gains nothing from more than one (bench/rows.py).
+    """
+    import torch
+
+    return 16 if accelerator != "cpu" and torch.cuda.is_available() else 1
