@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from myosotis.cli.explain import explained
 from myosotis.config.composition import compose
+from myosotis.console import console
 from myosotis.errors import ConfigError
 
 Arguments = argparse.Namespace
@@ -91,9 +92,12 @@ def _audit(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        from myosotis import run
+        from myosotis.data import audit
+        from myosotis.workbench import data_of
 
-        return run.audit(cfg)
+        report = audit.inspect(data_of(cfg))
+        console.print(audit.show(report))
+        return report
 
     return parser, start
 
@@ -107,9 +111,9 @@ def _demo(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed, "experiment=demo")
-        from myosotis import run
+        from myosotis.demo import demo
 
-        return run.demo(cfg)
+        return demo(cfg)
 
     return parser, start
 
@@ -125,10 +129,12 @@ def _evaluate(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        from myosotis import run
         from myosotis.cli.train import gated
+        from myosotis.evaluation import evaluate
 
-        record = run.evaluate(cfg, parsed.model, base=parsed.base)
+        words = [parsed.model, *(["--base", parsed.base] if parsed.base else [])]
+        command = [*words, *parsed.overrides]
+        record = evaluate(cfg, parsed.model, base=parsed.base, command=command)
         return gated(record, getattr(record, "suite_verdict", None), cfg)
 
     return parser, start
@@ -160,11 +166,9 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
         prompts = [sys.stdin.read() if text == "-" else text for text in parsed.prompt]
         if not all(text.strip() for text in prompts):
             raise ConfigError("A prompt is empty.")
-        cfg = _config(parsed)
-        from myosotis import run
+        from myosotis.conversation import answer
 
-        return run.generate(
-            cfg,
+        return answer(
             parsed.run,
             prompts,
             compare=parsed.compare,
@@ -189,9 +193,13 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
             parsed.overrides.insert(0, parsed.run)
             parsed.run = "last"
         cfg = _config(parsed)
-        from myosotis import run
+        from myosotis.report.scorecard import scorecard
+        from myosotis.runs import recall
 
-        return run.scorecard(cfg, parsed.run, out=parsed.out)
+        record, place = recall(parsed.run, cfg.tracking.uri)
+        path = scorecard(record, parsed.out or place)
+        console.print(f"scorecard: {path}", highlight=False, soft_wrap=True)
+        return {"run_id": record.run_id, "scorecard": str(path)}
 
     return parser, start
 

@@ -5,8 +5,11 @@ Everything Hydra's own command line offers works: -m, --cfg, --info, -cd, -cn, -
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -120,7 +123,7 @@ def _measured(record: Any, name: str) -> float:
 def _train(cfg: DictConfig) -> Any:
     from myosotis import run
 
-    return run.train(cfg)
+    return run.train(cfg, list(HydraConfig.get().overrides.task))
 
 
 def _job_of_many(cfg: DictConfig, number: int, overrides: list[str]) -> Any:
@@ -149,7 +152,8 @@ def _run_hydra(args: list[str]) -> None:
     argv, sys.argv = sys.argv, ["myosotis train", *args]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(config_path=PRIMARY, config_name="train", version_base="1.3")(_job)()
+        with _logging_restored():
+            hydra.main(config_path=PRIMARY, config_name="train", version_base="1.3")(_job)()
     except JobFailed:
         done = [job.document for job in _finished]
         raise JobsFailed(
@@ -165,6 +169,21 @@ def _run_hydra(args: list[str]) -> None:
         sys.argv = argv
         if not asked_for_traceback:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+@contextmanager
+def _logging_restored() -> Iterator[None]:
+    """Take Hydra's handlers off again: a caller in the same process has its own."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            root.removeHandler(handler)
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def _told(error: Exception, args: list[str]) -> MyosotisError | None:

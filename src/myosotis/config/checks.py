@@ -186,7 +186,7 @@ def _names(cfg: DictConfig) -> None:
 
 
 def _paths(cfg: DictConfig) -> None:
-    for key in ("data.path", "data.val_path"):
+    for key in ("data.path", "data.val_path", "data.test_path"):
         value = OmegaConf.select(cfg, key)
         if value is None:
             continue

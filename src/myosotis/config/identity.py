@@ -30,7 +30,7 @@ WITHOUT_EFFECT = (
     "trainer.checkpoint_every",
     "trainer.gradient_checkpointing",
 )
-PATHS = ("data.path", "data.val_path", "model.path")
+PATHS = ("data.path", "data.val_path", "data.test_path", "model.path")
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -38,7 +38,8 @@ def config_hash(cfg: DictConfig) -> str:
 
     Files named by a path are read; a missing one counts by its name.
     """
-    kept = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    # Unresolved, so that what refers to a path follows when its content takes its place.
+    kept = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     assert isinstance(kept, DictConfig)
     kept.optimizer.lr = learning_rate(cfg).value
     for path in PATHS:
@@ -49,7 +50,7 @@ def config_hash(cfg: DictConfig) -> str:
         node = OmegaConf.select(kept, parent) if parent else kept
         if isinstance(node, DictConfig):
             node.pop(leaf, None)
-    settings = {"version": myosotis.__version__, "config": OmegaConf.to_container(kept)}
+    settings = {"version": myosotis.__version__, "config": OmegaConf.to_container(kept, resolve=True)}
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

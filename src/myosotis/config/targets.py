@@ -59,18 +59,24 @@ def resolve(name: str, base: type, where: str) -> Any:
 
 def _makes(found: Any, base: type) -> bool:
     if inspect.isclass(found):
-        # A protocol with data members (objectives) cannot be asked by issubclass: by its methods.
-        if getattr(base, "_is_protocol", False):
-            members = {*base.__annotations__, *(n for n in vars(base) if not n.startswith("_"))}
-            return all(hasattr(found, name) for name in members)
-        return issubclass(found, base)
+        return _is_subtype(found, base)
     if not inspect.isfunction(found):
         return False
     try:
         returned = typing.get_type_hints(found).get("return")
     except (NameError, TypeError):
         return False
-    return inspect.isclass(returned) and issubclass(returned, base)
+    return inspect.isclass(returned) and _is_subtype(returned, base)
+
+
+def _is_subtype(found: type, base: type) -> bool:
+    if found.__module__ != "typing":  # Any is a class since Python 3.11
+        # A protocol with data members (objectives) cannot be asked by issubclass: by its methods.
+        if getattr(base, "_is_protocol", False):
+            members = {*base.__annotations__, *(n for n in vars(base) if not n.startswith("_"))}
+            return all(hasattr(found, name) for name in members)
+        return issubclass(found, base)
+    return False
 
 
 def bound(

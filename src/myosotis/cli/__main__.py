@@ -1,0 +1,9 @@
+"""`python -m myosotis.cli`: the command, where its script is not on the path."""
+
+from __future__ import annotations
+
+import sys
+
+from myosotis.cli import main
+
+sys.exit(main())
