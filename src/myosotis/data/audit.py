@@ -17,10 +17,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from myosotis.data.encode import Encoded
 from myosotis.data.formats import Example, Message
 from myosotis.data.module import ExampleModule
 from myosotis.data.sources import canonical, pair_key
 from myosotis.data.templates import Template
+from myosotis.trees.tree import Path, Tree
 
 READ, SCORED, CONTROL = "dim", ("black on green", "black on bright_green"), "magenta"
 MOST_TOKENS_SHOWN = 400  # of one example
@@ -57,8 +59,8 @@ def inspect(module: ExampleModule, *, samples: int = 3) -> dict[str, Any]:
             "tokens_per_step": train["tokens"] / max(1, module.steps_per_epoch),
         },
         "samples": [
-            {"where": example.where, "tokens": [list(token) for token in tokens(example, template)]}
-            for example in _spread(module.encoded["train"].examples, samples)
+            {"where": example.where, "tokens": list(map(list, tokens(tree.paths()[0], template)))}
+            for example, tree in _spread(module.encoded["train"], samples)
         ],
     }
     report["warnings"] = module.warnings() + _warnings(report)
@@ -107,12 +109,11 @@ def leakage(train: list[Example], held_out: list[Example]) -> dict[str, Any]:
     }
 
 
-def tokens(example: Example, template: Template) -> Iterator[tuple[str, bool, bool]]:
-    """Text, scored, control token: for each token of an example.
+def tokens(path: Path, template: Template) -> Iterator[tuple[str, bool, bool]]:
+    """Text, scored, control token: for each token that the model sees.
 
     Tokens that are parts of one character come together, as one piece.
     """
-    path = template.render(example)
     held: list[int] = []
     for number, (token, weight) in enumerate(zip(path.ids, path.weights, strict=True)):
         held.append(token)
@@ -149,11 +150,11 @@ def _places(examples: Iterable[Example], key: Any) -> dict[str, list[str]]:
     return found
 
 
-def _spread(examples: list[Example], count: int) -> list[Example]:
-    """Examples from all over the file."""
-    if len(examples) <= count:
-        return examples
-    return [examples[i * len(examples) // count] for i in range(count)]
+def _spread(encoded: Encoded, count: int) -> list[tuple[Example, Tree]]:
+    """Examples from all over the file, with their trees."""
+    total = len(encoded.trees)
+    chosen = range(total) if total <= count else [i * total // count for i in range(count)]
+    return [(encoded.examples[i], encoded.trees[i]) for i in chosen]
 
 
 def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:

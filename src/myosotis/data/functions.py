@@ -74,7 +74,7 @@ def identity(source: str) -> str:
 
 _MARKUP = (
     (re.compile(r":[\w:.+-]+:`[~!]?(?:[^`]*\.)?([^`<]+?)(?:\s*<[^`>]*>)?`"), r"\1"),  # :func:`~a.b`
-    (re.compile(r"`{1,2}~?([^`]+?)`{1,2}_?"), r"\1"),
+    (re.compile(r"`{1,2}~?([^`<]+?)(?:\s*<[^`>]*>)?`{1,2}_{0,2}"), r"\1"),
     (re.compile(r"\*{1,2}(\w[^*]*)\*{1,2}"), r"\1"),
 )
 _NOT_PROSE = re.compile(
@@ -93,11 +93,13 @@ _SMALL_WORDS |= {"or", "the", "thi", "to", "with"}  # as `_stem` leaves them
 def first_sentence(docstring: str) -> str:
     """The first sentence in plain words, with a full stop; empty when it is not usable prose."""
     prose: list[str] = []
+    cut = False
     for line in inspect.cleandoc(docstring).split("\n"):
-        if not line.strip() or _NOT_PROSE.match(line):
+        cut = _NOT_PROSE.match(line) is not None
+        if cut or not line.strip():
             break
         prose.append(line.strip())
-    sentence = _until_stop(" ".join(prose))
+    sentence = _until_stop(" ".join(prose), cut)
     for pattern, replacement in _MARKUP:
         sentence = pattern.sub(replacement, sentence)
     sentence = " ".join(sentence.split())
@@ -115,13 +117,14 @@ def first_sentence(docstring: str) -> str:
     return sentence if usable else ""
 
 
-def _until_stop(text: str) -> str:
+def _until_stop(text: str, cut: bool) -> str:
+    """The first sentence of a paragraph; `cut` when a list or a heading follows it directly."""
     for stop in re.finditer(r"[.!?](?=\s|$)", text):
         rest = text[stop.end() :].lstrip()
         if not _ABBREVIATED.search(text[: stop.end()]) and not rest[:1].islower():
             return text[: stop.end()]
-    # Many first lines lack their full stop; a colon announces what does not follow.
-    return "" if not text or text[-1] in ":,;" else f"{text}."
+    # Many first lines lack their full stop; a colon or a list says that the sentence goes on.
+    return "" if cut or not text or text[-1] in ":,;" else f"{text}."
 
 
 def _repeats(name: str, sentence: str) -> bool:

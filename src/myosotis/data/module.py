@@ -130,7 +130,7 @@ class ExampleModule(lightning.LightningDataModule):
                     raise DataError(
                         f"none of the {len(examples)} {part} examples fits into "
                         f"{self.max_length} tokens; the shortest has {shortest}",
-                        "a larger data.max_length, or data.overlong=truncate",
+                        "a larger data.max_length; where prompts fit, data.overlong=truncate",
                     )
         self.encoded = encoded
 
