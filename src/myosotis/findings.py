@@ -45,6 +45,33 @@ def retention_rows(
     return rows, suite
 
 
+def scores_only(measured: Measurement) -> list[RetentionRow]:
+    """Rows of a model that there is no base to compare with."""
+    return [
+        RetentionRow(
+            task=name,
+            metric=task.metric,
+            higher_is_better=task.higher_is_better,
+            chance=task.chance,
+            n=len(task.items),
+            items_of=task.items_of,
+            tuned=task.mean,
+            note=task.note,
+        )
+        for name, task in measured.tasks.items()
+    ]
+
+
+def metrics(sitting: Sitting) -> dict[str, float]:
+    """`retention/<task>`, `retention/mean` and `task/<metric>` of one sitting."""
+    tasks = sitting.retention.tasks
+    found = {f"retention/{name}": task.mean for name, task in tasks.items()}
+    like = [task.mean for task in tasks.values() if task.accuracy_like]
+    if like:
+        found["retention/mean"] = sum(like) / len(like)
+    return found | {f"task/{name}": q.mean for name, q in sitting.quality.items()}
+
+
 def forgetting_metrics(
     rows: Sequence[RetentionRow], suite: SuiteVerdict | None
 ) -> dict[str, float]:

@@ -18,7 +18,6 @@ from rich.text import Text
 from myosotis import models, updates, workbench
 from myosotis.config import LearningRate, build, check, config_hash, learning_rate
 from myosotis.console import console
-from myosotis.data.templates import Template
 from myosotis.precision import Precision, resolve
 from myosotis.retention.budget import Reach, reach
 
@@ -133,10 +132,7 @@ def described(settings: dict[str, Any]) -> str:
 
 def count_steps(cfg: DictConfig) -> Steps:
     """The data as a run would read them, counted."""
-    source = build.model_source(cfg)
-    tokenizer = models.load_tokenizer(source)
-    context = models.context_length(models.load_config(source), tokenizer)
-    data = workbench.examples(cfg, Template(tokenizer, cfg.data.template), context)
+    data = workbench.data_of(cfg)
     read = data.encoded["train"]
     total = workbench.total_steps(cfg, data.steps_per_epoch)
     warmup = cfg.schedule.warmup
@@ -220,11 +216,11 @@ def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
 
 def reachable(cfg: DictConfig) -> list[Reach]:
     """Which verdicts the items can reach, were each benchmark's base score `ASSUMED_SCORE`."""
-    if cfg.retention.items is None:
+    if cfg.retention["items"] is None:
         return []
     epsilon = float(cfg.retention.budget) * ASSUMED_SCORE
     suite = [name for name in cfg.retention.suite if name != "prose"]
-    items = int(cfg.retention.items)
+    items = int(cfg.retention["items"])
     found = [reach("each benchmark", items, epsilon, tasks=len(suite))] if suite else []
     if len(suite) > 1:
         found.append(reach("their mean", items * len(suite), epsilon))

@@ -7,6 +7,7 @@ the tuned model is measured, and both are compared
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -52,6 +53,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
     `MyosotisError` for what a person can mend, `Interrupted` after Ctrl-C or SIGTERM.
     """
     began = time.perf_counter()
+    quiet_lightning()
     cfg, folder = continued(cfg, overrides)
     warnings = check(cfg)
     lightning.seed_everything(cfg.seed, verbose=False)
@@ -76,6 +78,12 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         _publish(kept)
     summary.show(kept.record, findings.in_words(kept.record), kept.folder.scorecard)
     return kept.record
+
+
+def quiet_lightning() -> None:
+    """Lightning's notes and tips belong to its own command lines; its warnings are kept."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _opened(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> Any:
@@ -155,17 +163,8 @@ def _measure_base(kept: Journal, cfg: DictConfig, bench: Workbench) -> Sitting:
     """The base, before anything is attached; benchmarks from the cache where they are there."""
     base = bench.measure_base()
     summary.reach(reachable_verdicts(base.retention.tasks, _budget(cfg)))
-    kept.log(_metrics(base), step=0)
+    kept.log(findings.metrics(base), step=0)
     return base
-
-
-def _metrics(sitting: Sitting) -> dict[str, float]:
-    found = {f"retention/{name}": task.mean for name, task in sitting.retention.tasks.items()}
-    like = [t.mean for t in sitting.retention.tasks.values() if t.accuracy_like]
-    if like:
-        found["retention/mean"] = sum(like) / len(like)
-    found |= {f"task/{name}": q.mean for name, q in sitting.quality.items()}
-    return found
 
 
 def _fit(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting) -> Costs:
@@ -265,7 +264,7 @@ def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting)
                 f"the benchmarks have lost more than the budget ({suite.delta:+.3f}, 95 % interval "
                 f"{suite.lo:+.3f} to {suite.hi:+.3f}, budget -{suite.epsilon:.3f})"
             )
-        return {**_metrics(Sitting(now, {})), **findings.forgetting_metrics(rows, suite)}
+        return {**findings.metrics(Sitting(now, {})), **findings.forgetting_metrics(rows, suite)}
 
     loss_steps, retention_steps = _watched_steps(cfg, bench)
     return [Evaluator(held_out, loss_steps), Evaluator(retention, retention_steps)]
@@ -313,7 +312,7 @@ def _conclude(
     record.samples = findings.samples(bench.examination.examples, base, tuned)
     findings.write_items(kept.folder.items, base.retention, tuned.retention)
     forgetting = findings.forgetting_metrics(record.retention, record.suite_verdict)
-    kept.log({**_metrics(tuned), **forgetting}, step=bench.total_steps)
+    kept.log({**findings.metrics(tuned), **forgetting}, step=bench.total_steps)
     kept.save()
 
 

@@ -6,7 +6,6 @@ before any weights load.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +15,13 @@ from omegaconf import DictConfig
 from myosotis import models, updates
 from myosotis.config import build
 from myosotis.config.build import plain
+from myosotis.config.targets import bound
 from myosotis.console import progress
-from myosotis.data import sources
 from myosotis.data.module import ExampleModule
 from myosotis.data.sources import Dataset
 from myosotis.data.templates import Template
-from myosotis.errors import ConfigError
 from myosotis.examination import Examination, Sitting
-from myosotis.models import BaseModel
+from myosotis.models import BaseModel, ModelSource
 from myosotis.precision import Precision, resolve
 from myosotis.retention import baseline
 from myosotis.retention import suite as suites
@@ -32,11 +30,6 @@ from myosotis.trees.attention import Backend
 from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
 from myosotis.updates.base import Update
-
-SOURCES: dict[str, Callable[..., Dataset]] = {
-    "docstrings": sources.docstrings,
-    "jsonl": sources.jsonl,
-}
 
 
 @dataclass
@@ -55,13 +48,11 @@ class Workbench:
     @classmethod
     def of(cls, cfg: DictConfig, warn: Callable[[str], None]) -> Workbench:
         """Data, benchmarks, model and probe, in this order. `warn` takes sentences for a person."""
-        source = build.model_source(cfg)
-        tokenizer = models.load_tokenizer(source)
-        context = models.context_length(models.load_config(source), tokenizer)
-        data = examples(cfg, Template(tokenizer, cfg.data.template), context)
+        data = data_of(cfg)
         for sentence in data.warnings():
             warn(sentence)
-        suite = benchmarks(cfg, tokenizer, context)
+        source = build.model_source(cfg)
+        suite = benchmarks(cfg, data.template.tokenizer, context_of(source))
         precision = resolve(
             cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
         )
@@ -118,22 +109,28 @@ class Workbench:
         return update
 
 
-def examples(cfg: DictConfig, template: Template, context_length: int) -> ExampleModule:
+def data_of(cfg: DictConfig) -> ExampleModule:
     """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
     settings = plain(cfg.data)
-    source = dict(settings["source"])
-    make = SOURCES[source.pop("_target_").rpartition(".")[2]]
-    dataset = make(**source)
+    make, words = bound(settings["source"], Dataset, "data.source")
+    dataset = make(**words)
+    source = build.model_source(cfg)
+    context = context_of(source)
     module = ExampleModule(
         dataset,
-        template,
+        Template(models.load_tokenizer(source), settings["template"]),
         batch_size=settings["batch_size"],
-        max_length=min(settings["max_length"] or context_length, context_length),
+        max_length=min(settings["max_length"] or context, context),
         overlong=settings["overlong"],
         seed=cfg.seed,
     )
     module.setup()
     return module
+
+
+def context_of(source: ModelSource) -> int:
+    """Longest path in tokens; read from the configuration alone."""
+    return models.context_length(models.load_config(source), models.load_tokenizer(source))
 
 
 def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from myosotis.cli.explain import explained
-from myosotis.config.composition import compose
+from myosotis.config import compose
 from myosotis.console import console
 from myosotis.errors import ConfigError
 
@@ -158,7 +159,7 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
         "--top-p", type=_share, default=1.0, help="of the likeliest that make up a share of P"
     )
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
-    _with_overrides(parser, config=False)
+    parser.set_defaults(overrides=[])
 
     def start(parsed: Arguments) -> Any:
         if not parsed.prompt:
@@ -183,23 +184,27 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
 
 
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
-    parser.description = "A run as one self-contained HTML page that opens without network."
-    parser.add_argument("run", metavar="RUN", nargs="?", default="last", help=RUN_HELP)
+    parser.description = (
+        "One run, or several side by side, as one self-contained HTML page that opens without "
+        "network; a name that ends in .md gives Markdown."
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="*", help=f"{RUN_HELP} (default: last)")
     parser.add_argument("--out", metavar="FILE", help="where to write it (default: with the run)")
-    _with_overrides(parser, config=False)
+    parser.set_defaults(overrides=[])
 
     def start(parsed: Arguments) -> Any:
-        if "=" in parsed.run:  # no RUN given, an override first
-            parsed.overrides.insert(0, parsed.run)
-            parsed.run = "last"
-        cfg = _config(parsed)
         from myosotis.report.scorecard import scorecard
-        from myosotis.runs import recall
+        from myosotis.runs import find
 
-        record, place = recall(parsed.run, cfg.tracking.uri)
-        path = scorecard(record, parsed.out or place)
-        console.print(f"scorecard: {path}", highlight=False, soft_wrap=True)
-        return {"run_id": record.run_id, "scorecard": str(path)}
+        folders = [find(name) for name in parsed.runs or ["last"]]
+        records = [folder.load() for folder in folders]
+        at = Path(parsed.out) if parsed.out else folders[0].scorecard
+        if len(folders) > 1 and not parsed.out:
+            at = Path("scorecard.html")
+        written = scorecard(records, at)
+        console.print(f"Scorecard of {', '.join(r.run_name for r in records)}:", style="bold")
+        console.print(str(written), soft_wrap=True)
+        return {"scorecard": str(written), "runs": [r.run_id for r in records]}
 
     return parser, start
 

@@ -1,0 +1,168 @@
+"""`myosotis evaluate`: the benchmarks on any model; with a base, what was lost between the two."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from myosotis import findings, models, summary
+from myosotis.config import config_hash
+from myosotis.config.build import plain
+from myosotis.console import progress
+from myosotis.errors import ConfigError
+from myosotis.examination import Sitting
+from myosotis.journal import Journal, journal
+from myosotis.logger import MLflowLogger, NullLogger
+from myosotis.models import BaseModel
+from myosotis.record import AttentionInfo, ModelInfo, RunRecord
+from myosotis.retention import baseline
+from myosotis.retention.budget import Budget
+from myosotis.retention.items import Suite
+from myosotis.retention.scorer import Measurement, measure
+from myosotis.subjects import Subject, dtype_of, source_named, subject
+from myosotis.trees.probe import probe
+from myosotis.trees.score import Scorer
+from myosotis.updates.base import Update
+from myosotis.workbench import benchmarks, context_of
+
+
+def evaluate(
+    cfg: DictConfig, model: str, *, base: str | None = None, command: Sequence[str] = ()
+) -> RunRecord:
+    """Measure `model` on `cfg.retention`; with `base` (or an update, which has one), compare.
+
+    Raises `ConfigError` when the two models do not share a tokenizer: their items could not be
+    paired.
+    """
+    tuned = subject(model, base)
+    reference = _reference(tuned, base)
+    mlflow = NullLogger()
+    name = f"evaluate-{tuned.name}"
+    if cfg.tracking.enabled:
+        mlflow = MLflowLogger(
+            cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
+        )
+    with journal(
+        Path(cfg.out),
+        mlflow,
+        run_name=name,
+        command=["myosotis", "evaluate", *command],
+        config=plain(cfg),
+        config_hash=config_hash(cfg),
+    ) as kept:
+        began = time.perf_counter()
+        suite = _suite(cfg, tuned, reference)
+        before, after = _measure_both(cfg, kept, suite, tuned, reference)
+        _conclude(cfg, kept, suite, before, after)
+        kept.record.cost = {"total_seconds": time.perf_counter() - began}
+        _publish(kept)
+    said = findings.in_words(kept.record)
+    if before is None:
+        said = [
+            f"{n}: {t.mean:.3f} {t.metric}, {len(t.items)} items" for n, t in after.tasks.items()
+        ]
+    summary.show(kept.record, said, kept.folder.scorecard)
+    return kept.record
+
+
+def _reference(tuned: Subject, base: str | None) -> Subject | None:
+    """What to compare with: the given base, the base under an update, or nothing."""
+    if tuned.adapter is not None:
+        return Subject(tuned.source.name, tuned.source)
+    return None if base is None else Subject(base, source_named(base))
+
+
+def _suite(cfg: DictConfig, tuned: Subject, reference: Subject | None) -> Suite:
+    """The suite, rendered with the tokenizer both models have."""
+    suites = []
+    for one in (tuned, reference):
+        if one is None or (suites and one.source == tuned.source):
+            continue
+        tokenizer = models.load_tokenizer(one.source)
+        suites.append(benchmarks(cfg, tokenizer, context_of(one.source)))
+    if len(suites) == 2 and suites[0].hash != suites[1].hash:
+        raise ConfigError(
+            "the two models read the benchmarks differently: tokenizer, template or context length",
+            "compare models of one family, or add retention.chat_template=false",
+        )
+    return suites[0]
+
+
+def _measure_both(
+    cfg: DictConfig, kept: Journal, suite: Suite, tuned: Subject, reference: Subject | None
+) -> tuple[Measurement | None, Measurement]:
+    """The base (from the cache if it can be), then the tuned model."""
+    dtype = dtype_of(cfg)
+    loaded, update = tuned.load(dtype)
+    scorer = Scorer(loaded.model, probe(loaded.model), row_tokens=cfg.data.row_tokens)
+    _describe(kept, suite, loaded, update, scorer)
+    before = None
+    if reference is not None:
+        if update is not None:
+            with update.disabled():
+                before = _measure_base(suite, loaded, scorer, kept)
+        else:
+            base, _ = reference.load(dtype)
+            of_base = Scorer(base.model, probe(base.model), row_tokens=cfg.data.row_tokens)
+            before = _measure_base(suite, base, of_base, kept)
+    with progress(f"benchmarks, {tuned.name}", total=len(suite.grove.trees)) as advance:
+        return before, measure(suite, scorer, advance)
+
+
+def _measure_base(suite: Suite, base: BaseModel, scorer: Scorer, kept: Journal) -> Measurement:
+    with progress(f"benchmarks, {base.id}", total=len(suite.grove.trees)) as advance:
+        return baseline.measured(
+            suite,
+            scorer,
+            model=base.content_hash,
+            dtype=kept.record.model.dtype,
+            backend=scorer.backend.name,
+            advance=advance,
+        )
+
+
+def _describe(
+    kept: Journal, suite: Suite, loaded: BaseModel, update: Update | None, scorer: Scorer
+) -> None:
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    kept.record.model = ModelInfo(
+        loaded.id,
+        loaded.note,
+        sum(p.numel() for p in loaded.model.parameters()),
+        dtype,
+        loaded.content_hash,
+    )
+    kept.record.attention = AttentionInfo(scorer.backend.name, scorer.backend.reason)
+    kept.record.suite = suite.identity()
+    if update is not None:
+        kept.record.update.name = update.name
+        kept.record.update.trainable = update.count()
+
+
+def _conclude(
+    cfg: DictConfig, kept: Journal, suite: Suite, before: Measurement | None, after: Measurement
+) -> None:
+    record = kept.record
+    if before is None:
+        record.retention = findings.scores_only(after)
+    else:
+        budget = Budget(cfg.retention.budget, cfg.retention.accept)
+        record.retention, record.suite_verdict = findings.retention_rows(before, after, budget)
+        record.flips = findings.flips(suite, before, after)
+        findings.write_items(kept.folder.items, before, after)
+        forgetting = findings.forgetting_metrics(record.retention, record.suite_verdict)
+        kept.log(forgetting, step=0)
+    kept.log(findings.metrics(Sitting(after, {})), step=0)
+    kept.save()
+
+
+def _publish(kept: Journal) -> None:
+    from myosotis.report.scorecard import scorecard
+
+    kept.record.status = "FINISHED"
+    scorecard(kept.record, kept.folder.scorecard)
+    for path in (kept.folder.scorecard, kept.folder.items):
+        kept.artifact(path)
