@@ -73,7 +73,17 @@ def show(report: dict[str, Any]) -> RenderableType:
     legend = Text("scored: ", style=READ)
     legend.append("⟦answer⟧", SCORED[0]).append("   control token: ", READ)
     legend.append("<…>", CONTROL).append("   everything else is read only", READ)
-    parts += [legend, Text(), _sizes(report), Text(), _histogram(report), Text(), _budget(report)]
+    parts += [
+        legend,
+        Text(),
+        _sizes(report),
+        Text(),
+        _spans(report),
+        Text(),
+        _histogram(report),
+        Text(),
+        _budget(report),
+    ]
     for line in report["warnings"]:
         parts.append(Text.assemble(("! ", "bold yellow"), visible(line)))
     if not report["warnings"]:
@@ -237,16 +247,22 @@ def _sizes(report: dict[str, Any]) -> Table:
     table = Table(title=Text(visible(report["name"])), title_justify="left", box=None)
     for name in ("", "examples", "dropped", "truncated", "tokens", "scored"):
         table.add_column(name, justify="left" if not name else "right")
-    for name in ("prompt", "answer", "total"):
-        table.add_column(f"{name} p50 · p95 · max", justify="right")
     for part, row in report["parts"].items():
-        lengths = row["lengths"]
-        spread = [
-            f"{lengths[n]['p50']} · {lengths[n]['p95']} · {lengths[n]['max']}" if lengths else "–"
-            for n in ("prompt", "answer", "total")
-        ]
         numbers = [row[n] for n in ("kept", "dropped", "truncated", "tokens", "scored_tokens")]
-        table.add_row(part, *(f"{n:,}" for n in numbers), *spread)
+        table.add_row(part, *(f"{n:,}" for n in numbers))
+    return table
+
+
+def _spans(report: dict[str, Any]) -> Table:
+    title = "tokens an example: median · 95th percentile · largest"
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("")
+    for name in ("prompt", "answer", "total"):
+        table.add_column(name, justify="right")
+    for part, row in report["parts"].items():
+        if lengths := row["lengths"]:
+            spans = [lengths[name] for name in ("prompt", "answer", "total")]
+            table.add_row(part, *(f"{s['p50']:,} · {s['p95']:,} · {s['max']:,}" for s in spans))
     return table
 
 
