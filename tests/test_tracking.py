@@ -428,14 +428,6 @@ def test_the_record_comes_from_the_artifacts_or_the_run_folder(uri: str, tmp_pat
     assert tracking.load_record(tracking.find_run(uri, "last")).status == "FINISHED"
 
 
-def test_ui_is_on_loopback_without_the_job_runner(uri: str):
-    shown = tracking.ui(5055, uri)
-    assert shown.command is not None
-    assert shown.command[shown.command.index("--host") + 1] == "127.0.0.1"
-    assert shown.env["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
-    assert shown.url == "http://127.0.0.1:5055"
-
-
 # -- names ---------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -347,7 +348,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        if value is None:
+        # Python's json reads the NaN and Infinity that others write; here they are missing.
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
             return None
         return _read(next(arg for arg in args if arg is not type(None)), value, where)
     if origin is Literal and value in args:
@@ -358,9 +360,9 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return {key: _read(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
         return _read_dataclass(kind, value, where)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        # Python's json reads the NaN and Infinity that others write; here they are missing.
-        return float(value) if math.isfinite(value) else None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number and abs(value) <= sys.float_info.max:  # an int may be larger
+        return float(value)
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind in (str, bool) and isinstance(value, kind):

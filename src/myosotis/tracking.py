@@ -12,7 +12,6 @@ import logging
 import os
 import platform
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -293,26 +292,3 @@ def load_record(run: RunInfo) -> RunRecord:
             if folder and (Path(folder) / RECORD).is_file():
                 return RunRecord.load(Path(folder) / RECORD)
             raise
-
-
-@dataclass(frozen=True)
-class Ui:
-    """How to show the store: `command` (None when a server shows it already) with `env`."""
-
-    url: str
-    command: list[str] | None
-    env: dict[str, str]
-
-
-def ui(port: int = 5000, uri: str | None = None) -> Ui:
-    """The MLflow UI on the store, reachable from this machine only."""
-    store = open_store(uri, create=False)
-    if store.uri.startswith("http"):
-        return Ui(store.uri, None, {})
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", store.uri]
-    if store.artifacts:
-        command += ["--default-artifact-root", store.artifacts]
-    # The job runner is of no use here and costs 0.9 GB.
-    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return Ui(f"http://127.0.0.1:{port}", command, env)

@@ -95,9 +95,9 @@ def make_record() -> RunRecord:
         git=GitState("0a08646e0c1d4c2b9be2f9d6f5c37d1f3f8c9a11", True),
         host={"platform": "Linux x86_64", "cpu_count": 2, "threads": 2, "accelerator": "none"},
         model=ModelInfo(
-            "SmolLM2-135M-Instruct", "dequantised from Q4_1", 134_515_008, "32-true", "b179c9523d0e6a0f"
+            "SmolLM2-135M-Instruct", "dequantised from Q4_1", 134_515_008, "32-true", "b179c952"
         ),
-        data=DataInfo("docstrings", {"train": 4000, "validation": 200, "test": 200}, {}, "c0ffee12"),
+        data=DataInfo("docstrings", {"train": 4000, "validation": 200}, {}, "c0ffee12"),
         update=UpdateInfo("lora", 4_884_480, 134_515_008, {"r": 16}, True),
         attention=AttentionInfo("dense", "packed scores equal padded ones to 2e-6; no leakage"),
         suite={"seed": 0, "hash": "5e1f77aa90cd", "tasks": []},
@@ -129,7 +129,7 @@ def make_record() -> RunRecord:
                 "a car, and a woman wearing winter clothes smiles. then",
                 [
                     ", the man adds wax to the windshield and cuts it.",
-                    ", a person boards a ski lift, while two men supporting the head of the person.",
+                    ", a person boards a ski lift, while two men hold its head.",
                     ", the man puts on a christmas coat, knitted with netting.",
                     ", the man continues removing the snow on his car.",
                 ], 3, 3, 0,
@@ -139,7 +139,7 @@ def make_record() -> RunRecord:
         samples=[
             Sample(
                 'Write the first sentence of the docstring of this function.\n\n'
-                'def clip(a, a_min, a_max, out=None):\n    return _wrapfunc(a, "clip", a_min, a_max)\n',
+                'def clip(a, a_min, a_max):\n    return _wrapfunc(a, "clip", a_min, a_max)\n',
                 "Clip (limit) the values in an array.",
                 "The function clip() takes four arguments: a, a_min, a_max and out, and it is used "
                 "to clip the array a so that its values lie between a_min and a_max.",

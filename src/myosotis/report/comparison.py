@@ -17,9 +17,8 @@ from myosotis.report.view import badge
 def view(records: Sequence[RunRecord]) -> dict[str, Any]:
     """A sentence, a plane with every run that can be placed, and a row a run."""
     measured = [record for record in records if panels.place_of(record, "") is not None]
-    tasks = {
-        (r.task.metric, r.task.unit, r.task.higher_is_better) for r in measured if r.task is not None
-    }
+    known = [record.task for record in measured if record.task is not None]
+    tasks = {(task.metric, task.unit, task.higher_is_better) for task in known}
     comparable = len(tasks) == 1
     best = _best(measured) if comparable else None
     places = []
@@ -32,6 +31,7 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
         "plane": panels.plane_view(places, measured[0]) if comparable else None,
         "rows": [_row(number, record, record is best) for number, record in enumerate(records, 1)],
         "best": best is not None,
+        "unit": words.task_scale(measured[0].task).of if comparable and measured[0].task else "",
     }
 
 
@@ -60,7 +60,7 @@ def _row(number: int, record: RunRecord, best: bool) -> dict[str, Any]:
     learned = kept = learned_interval = kept_interval = words.MISSING
     if task is not None and task.delta is not None:
         s = words.task_scale(task)
-        learned = f"{s.change(task.delta)} {s.of}"
+        learned = s.change(task.delta)
         learned_interval = words.interval(s, task.lo, task.hi)
     if suite is not None and suite.delta is not None:
         s = words.suite_scale(suite)

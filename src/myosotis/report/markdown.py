@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from myosotis.record import RunRecord, plain
 from myosotis.report import words
-from myosotis.report.view import badge, forest, task_rows
+from myosotis.report.rows import forest, task_rows
+from myosotis.report.view import badge
 
 
 def render_json(records: Sequence[RunRecord]) -> str:
@@ -39,7 +40,16 @@ def _run(record: RunRecord) -> str:
         lines += ["", *_table(head, [[row[key] for key in keys] for row in task["rows"]])]
     rows = [row for group in forest(record) for row in group["rows"]]
     if rows:
-        head = ("benchmark", "base", "tuned", "change", "95 % interval", "budget", "verdict", "items")
+        head = (
+            "benchmark",
+            "base",
+            "tuned",
+            "change",
+            "95 % interval",
+            "budget",
+            "verdict",
+            "items",
+        )
         keys = ("task", "base", "tuned", "change", "interval", "epsilon", "verdict", "n")
         lines += ["", *_table(head, [[row[key] for key in keys] for row in rows])]
     lines += ["", f"    {' '.join(shlex.join(record.command).split())}"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-
 from myosotis.record import CurvePoint, DialPoint, RunRecord
 from myosotis.report import words
 from myosotis.report.plots import Chart, Place, Reference, Series, line_chart, plane
@@ -93,13 +92,13 @@ def curves(record: RunRecord) -> list[dict[str, Any]]:
     """Loss, then each benchmark, over the steps of training."""
     found = _by_name(record.curves)
     drawn = []
-    losses = [
-        _series("held-out", found.get("val/loss", []), "main", dots=True),
+    losses = [  # the later is drawn over the earlier
         _series("training", found.get("train/loss", []), "quiet"),
+        _series("held-out", found.get("val/loss", []), "main", dots=True),
     ]
     losses = [series for series in losses if series.points]
     if losses:
-        note = " · ".join(f"{s.name} {s.points[-1][1]:.2f}" for s in losses)
+        note = " · ".join(f"{s.name} {_plain(s.points[-1][1])}" for s in reversed(losses))
         chart = Chart("Loss", losses, _plain, "step")
         drawn.append(_panel("Loss", "nats per token, lower is better", note, chart, legend=True))
     rows = {row.task: row for row in record.retention}
@@ -142,13 +141,13 @@ def more_curves(record: RunRecord) -> list[dict[str, Any]]:
 
 def _series(name: str, points: Sequence[CurvePoint], style: str, *, dots: bool = False) -> Series:
     known = [(float(p.step), p.value) for p in points if p.value is not None]
-    bands = [
-        (float(p.step), p.lo, p.hi) for p in points if p.lo is not None and p.hi is not None
-    ]
+    bands = [(float(p.step), p.lo, p.hi) for p in points if p.lo is not None and p.hi is not None]
     return Series(name, known, bands, style, dots and len(known) <= 40)
 
 
-def _panel(title: str, unit: str, note: str, chart: Chart, *, legend: bool = False) -> dict[str, Any]:
+def _panel(
+    title: str, unit: str, note: str, chart: Chart, *, legend: bool = False
+) -> dict[str, Any]:
     keys = [{"name": s.name, "style": s.style} for s in chart.series] if legend else []
     return {"title": title, "unit": unit, "note": note, "drawn": line_chart(chart), "keys": keys}
 
@@ -214,5 +213,3 @@ def _alpha_series(
         if lo is not None and hi is not None:
             bands.append((point.alpha, lo, hi))
     return Series(name, known, bands, dots=True)
-
-

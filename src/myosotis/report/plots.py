@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from myosotis.report.svg import Axis, area, drawing, path, span, tag, tick_label
+from myosotis.report.svg import Axis, area, drawing, path, span, tag, tick_label, tidy
 
 MOST_POINTS = 300
 """Longer curves are drawn as the means of so many neighbourhoods."""
@@ -74,12 +74,10 @@ def interval_scale(axis: Axis, change: Format) -> Markup:
     """The tick labels under a forest plot."""
     ticks = axis.ticks(5)
     parts = [
-        tag("text", change(tick), x=axis.x(tick), y=14, class_="tick", text_anchor=_anchor(axis, tick))
-        for tick in ticks
+        tag("text", said, x=axis.x(t), y=14, class_="tick", text_anchor=_anchor(axis, t))
+        for t, said in zip(ticks, tidy([change(t) for t in ticks]), strict=True)
     ]
-    return tag(
-        "svg", *parts, width="100%", height=20, class_="strip-axis", aria_hidden="true"
-    )
+    return tag("svg", *parts, width="100%", height=20, class_="strip-axis", aria_hidden="true")
 
 
 def _anchor(axis: Axis, value: float) -> str:
@@ -140,15 +138,15 @@ def line_chart(chart: Chart) -> Markup:
             said = tick_label(tick, chart.x_ticks or x.ticks(4))
             where = {"x": x.x(tick), "y": chart.height + 15, "text_anchor": anchor}
             inside.append(tag("text", said, **where, class_="tick"))
+    written = tidy([tick_label(t, ticks) if abs(t) >= 1e6 else chart.value(t) for t in ticks])
+    if len(set(written)) < len(written):  # the format is too coarse for this range
+        written = [tick_label(t, ticks) for t in ticks]
     labels = [
-        tag("text", tick_label(t, ticks) if abs(t) >= 1e6 else chart.value(t), x=46, y=y(t) + 4,
-            class_="tick", text_anchor="end")
-        for t in ticks
-    ]  # fmt: skip
+        tag("text", said, x=46, y=y(t) + 4, class_="tick", text_anchor="end")
+        for t, said in zip(ticks, written, strict=True)
+    ]
     total = chart.height + 20
-    gutter = tag(
-        "svg", *labels, width=52, height=total, class_="gutter", aria_hidden="true"
-    )
+    gutter = tag("svg", *labels, width=52, height=total, class_="gutter", aria_hidden="true")
     spoken = f"{chart.title}. {_spoken(chart)}"
     return gutter + drawing(*inside, height=total, title=spoken)
 
@@ -238,9 +236,7 @@ def plane(
         )
     ticks_x, ticks_y = x.ticks(5), y.ticks(5)
     parts += [_rule(y(t), "grid") for t in ticks_y]
-    parts += [
-        tag("line", x1=x.x(t), x2=x.x(t), y1=0, y2=height, class_="grid") for t in ticks_x
-    ]
+    parts += [tag("line", x1=x.x(t), x2=x.x(t), y1=0, y2=height, class_="grid") for t in ticks_x]
     parts.append(_rule(y(0), "zero"))
     parts.append(tag("line", x1=x.x(0), x2=x.x(0), y1=0, y2=height, class_="zero"))
     if epsilon is not None:
@@ -249,12 +245,12 @@ def plane(
         parts.append(path([(x(a), y(b)) for a, b in joined], height, "line dial"))
     for place in sorted(places, key=lambda p: p.style == "tuned"):
         parts += _place(place, x, y)
-    for t in ticks_x:
+    for t, said in zip(ticks_x, tidy([x_value(t) for t in ticks_x]), strict=True):
         where = {"x": x.x(t), "y": height + 16, "text_anchor": _anchor(x, t)}
-        parts.append(tag("text", x_value(t), **where, class_="tick"))
+        parts.append(tag("text", said, **where, class_="tick"))
     labels = [
-        tag("text", y_value(t), x=46, y=y(t) + 4, class_="tick", text_anchor="end")
-        for t in ticks_y
+        tag("text", said, x=46, y=y(t) + 4, class_="tick", text_anchor="end")
+        for t, said in zip(ticks_y, tidy([y_value(t) for t in ticks_y]), strict=True)
         if 8 < y(t) < height - 4
     ]
     gutter = tag("svg", *labels, width=52, height=height + 22, class_="gutter", aria_hidden="true")
@@ -274,7 +270,7 @@ def _place(place: Place, x: Axis, y: Axis) -> list[Markup]:
     radius = {"tuned": 8, "base": 6}.get(place.style, 4.5)
     mark.append(tag("circle", cx=across, cy=up, r=radius, class_="dot"))
     if place.name:
-        right = x(place.x) > 78
+        right = x(place.x) > 86
         # A nested svg, because text cannot be moved by pixels from a percentage otherwise.
         below = place.style == "dialled"
         words = tag(

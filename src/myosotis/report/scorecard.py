@@ -40,6 +40,8 @@ def scorecard(
     format and RunError when the file cannot be written.
     """
     records = [records] if isinstance(records, RunRecord) else list(records)
+    # Through JSON, so that a record in memory and the same one read back give the same bytes.
+    records = [RunRecord.from_json(record.to_json()) for record in records]
     if not records:
         raise DataError("There are no runs to write a scorecard of.")
     out = Path(out)
@@ -56,7 +58,9 @@ def scorecard(
         partial.write_bytes(page)
         partial.replace(out)
     except OSError as error:
-        raise RunError(f"Could not write the scorecard {out}: {error.strerror or error}.") from error
+        raise RunError(
+            f"Could not write the scorecard {out}: {error.strerror or error}."
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     return out

@@ -8,7 +8,9 @@ strokes keep their size. Every text and attribute is escaped.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -31,34 +33,27 @@ def _plain(value: object) -> object:
     return value
 
 
-def percent(value: float) -> str:
-    """A position along x."""
-    return f"{value:.3f}".rstrip("0").rstrip(".") + "%"
-
-
 class Axis:
     """A linear scale from `lo`..`hi` in data to `start`..`end` in the drawing.
 
-    `flipped` axes run from `hi` to `lo`. Raises ValueError for an empty or endless range.
+    Raises ValueError for an empty or endless range.
     """
 
-    def __init__(
-        self, lo: float, hi: float, start: float = 0, end: float = 100, *, flipped: bool = False
-    ) -> None:
+    def __init__(self, lo: float, hi: float, start: float = 0, end: float = 100) -> None:
         if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
             raise ValueError(f"not a range: {lo} to {hi}")
         self.lo, self.hi, self.start, self.end = lo, hi, start, end
-        self.flipped = flipped
 
     def __call__(self, value: float) -> float:
         # In halves: the difference of two finite floats can overflow, that of their halves cannot.
         share = (value / 2 - self.lo / 2) / (self.hi / 2 - self.lo / 2)
-        share = 1 - share if self.flipped else share
+        share = min(max(share, -1.0), 2.0)  # far outside is outside
         return self.start + share * (self.end - self.start)
 
     def x(self, value: float) -> str:
         """The position as a percentage, kept within the drawing."""
-        return percent(min(max(self(value), self.start), self.end))
+        at = min(max(self(value), self.start), self.end)
+        return f"{at:.3f}".rstrip("0").rstrip(".") + "%"
 
     def ticks(self, wanted: int = 4) -> list[float]:
         """At most about `wanted` round values inside the range."""
@@ -86,7 +81,7 @@ def span(values: Iterable[float | None], pad: float = 0.08) -> tuple[float, floa
 
 def tick_label(value: float, ticks: Sequence[float]) -> str:
     """A tick with as many decimals as tell it from its neighbours."""
-    gap = min((b - a for a, b in zip(ticks, ticks[1:], strict=False)), default=abs(value) or 1)
+    gap = min((b - a for a, b in pairwise(ticks)), default=abs(value) or 1)
     digits = min(max(0, -math.floor(math.log10(gap) + 1e-9)), 6) if gap > 0 else 2
     if gap and round(gap, digits) != gap and digits < 6:  # steps of 2.5
         digits += 1
@@ -94,6 +89,14 @@ def tick_label(value: float, ticks: Sequence[float]) -> str:
         return f"{value:.2g}".replace("-", "−")
     text = f"{value:.{digits}f}"
     return "0" if float(text) == 0 else text.replace("-", "−")
+
+
+def tidy(labels: Sequence[str]) -> list[str]:
+    """The labels of one axis without the decimals that are zero in all of them."""
+    shorter = list(labels)
+    while shorter and all(re.search(r"\.\d*0(\D*)$", said) for said in shorter):
+        shorter = [re.sub(r"\.?0(\D*)$", r"\1", said) for said in shorter]
+    return shorter
 
 
 def path(points: Sequence[tuple[float, float]], height: float, class_: str) -> Markup:

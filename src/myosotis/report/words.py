@@ -63,11 +63,15 @@ class Scale:
             return MISSING
         return fixed(number * 100 if self.percent else number, self.digits, signed=True)
 
-    def amount(self, number: float | None) -> str:
-        """A size without sign, e.g. of the budget: `2.4 points`."""
+    def size(self, number: float | None) -> str:
+        """A difference without sign, e.g. of a budget: `2.4`."""
         if number is None:
             return MISSING
-        return f"{fixed(abs(number) * (100 if self.percent else 1), self.digits)} {self.of}".strip()
+        return fixed(abs(number) * (100 if self.percent else 1), self.digits)
+
+    def amount(self, number: float | None) -> str:
+        """The same with its unit: `2.4 points`."""
+        return MISSING if number is None else f"{self.size(number)} {self.of}".strip()
 
     @property
     def of(self) -> str:
@@ -78,9 +82,12 @@ class Scale:
 def scale(metric: str, unit: str = "", *spread: float | None) -> Scale:
     """The scale of a metric, with two significant digits of the half-width of `spread`."""
     percent = is_share(metric, unit)
-    known = [x * (100 if percent else 1) for x in spread if x is not None]
-    half = (max(known) - min(known)) / 2 if known else 0.0
+    known = [x * (100 if percent else 1) for x in spread if x is not None and abs(x) < 1e300]
+    half = max(known) / 2 - min(known) / 2 if known else 0.0
     digits = 1 - math.floor(math.log10(half)) if half > 0 else 3 - 2 * percent
+    smallest = min((abs(x) for x in known if x), default=1.0)
+    if smallest < 0.5 * 10.0**-digits:  # an end that decides a verdict must not read as 0
+        digits += 1
     unit = unit or ("" if percent else label(metric))
     return Scale(percent, min(max(digits, 1), 2 if percent else 4), unit)
 
@@ -102,7 +109,9 @@ def suite_scale(suite: SuiteVerdict) -> Scale:
 
 def fixed(number: float, digits: int, *, signed: bool = False) -> str:
     """A decimal with a real minus sign; never `−0.0`."""
-    text = f"{abs(number):,.{digits}f}".replace(",", " ")
+    if abs(number) >= 1e12:
+        return f"{number:{'+' if signed else ''}.3g}".replace("-", "−")
+    text = f"{abs(number):,.{digits}f}".replace(",", "\u202f")
     zero = not any(c in "123456789" for c in text)
     if number < 0 and not zero:
         return f"−{text}"
@@ -118,7 +127,7 @@ def general(number: float | None) -> str:
         return f"{number:.3g}".replace("-", "−")
     if number == int(number):
         return fixed(number, 0)
-    digits = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     digits = max(digits, 2 - math.floor(math.log10(size))) if size < 0.1 else digits
     return fixed(number, digits)
 
@@ -230,8 +239,9 @@ def headline(record: RunRecord) -> str:
 
 
 def ledes(record: RunRecord) -> list[str]:
-    """The sentences under the headline, with the numbers."""
-    said = []
+    """The paragraphs under the headline, with the numbers: the task, then the benchmarks."""
+    said: list[str] = []
+    kept: list[str] = []
     if (task := record.task) is not None and task.delta is not None:
         s = task_scale(task)
         said.append(
@@ -243,25 +253,28 @@ def ledes(record: RunRecord) -> list[str]:
         s = suite_scale(suite)
         over = f"over {len(suite.tasks)} benchmarks " if len(suite.tasks) > 1 else ""
         budget = f"; the budget allows a loss of {s.amount(suite.epsilon)}" if suite.epsilon else ""
-        said.append(
+        kept.append(
             f"Its mean accuracy {over}changed by {s.change(suite.delta)} points "
             f"({interval(s, suite.lo, suite.hi)}){budget}."
         )
         if suite.needed_items and suite.verdict in ("slipped", "inconclusive"):
-            said.append(f"About {count(suite.needed_items)} items would settle it.")
-    said += _exceptions(record.retention, suite.verdict if suite else "")
-    return said
+            kept.append(f"About {count(suite.needed_items)} items would settle it.")
+    kept += _exceptions(record.retention, suite.verdict if suite else "")
+    return [*said, " ".join(kept)] if kept else said
 
 
 def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
     """Benchmarks that say something worse than the suite does."""
-    worse = {"forgotten": "is beyond its own budget", "slipped": "lost something"}
+    worse = {
+        "forgotten": ("is beyond its own budget", "are beyond their own budget"),
+        "slipped": ("lost something", "lost something"),
+    }
     said = []
-    for verdict, words in worse.items():
-        if verdict != suite and suite != "forgotten":
-            names = [row.task for row in rows if row.verdict == verdict]
-            if names:
-                said.append(f"{' and '.join(names)} {words}.".replace(" and ", ", ", len(names) - 2))
+    for verdict, (one, several) in worse.items():
+        names = [row.task for row in rows if row.verdict == verdict]
+        if names and suite not in (verdict, "forgotten"):
+            listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+            said.append(f"{listed} {several if len(names) > 1 else one}.")
     return said
 
 

@@ -1,0 +1,154 @@
+"""The scorecard's smaller sections: flipped items, samples, cost, identity, configuration.
+
+What belongs here: from a record to plain data for the template, where nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from myosotis.record import Flip, RunRecord, Sample
+from myosotis.report import words
+from myosotis.report.words import MISSING
+
+FLIPS_SHOWN = 8
+TEXT_CHARACTERS = 4000
+
+
+def text(value: str, *, keep_end: bool = False) -> str:
+    """Model and data text made safe to look at: controls visible, the very long cut."""
+    kept = (c in "\n\t" or unicodedata.category(c) != "Cc" for c in value)
+    shown = "".join(c if keep else _visible(c) for c, keep in zip(value, kept, strict=True))
+    if len(shown) <= TEXT_CHARACTERS:
+        return shown
+    left = words.count(len(shown) - TEXT_CHARACTERS)
+    if keep_end:
+        return f"[… {left} characters before]\n{shown[-TEXT_CHARACTERS:]}"
+    return f"{shown[:TEXT_CHARACTERS]}\n[… {left} more characters]"
+
+
+def _visible(control: str) -> str:
+    return chr(0x2400 + ord(control)) if ord(control) < 0x20 else "�"
+
+
+def sample(given: Sample) -> dict[str, str]:
+    """One prompt and its answers."""
+    return {
+        "summary": _tail(given.prompt),
+        "prompt": text(given.prompt, keep_end=True),
+        "reference": text(given.reference),
+        "base": text(given.base),
+        "tuned": text(given.tuned),
+    }
+
+
+def flips(record: RunRecord) -> dict[str, Any]:
+    """What was right and is wrong now; both directions are counted, since noise goes both ways."""
+    lost = [row.right_to_wrong for row in record.retention if row.right_to_wrong is not None]
+    won = [row.wrong_to_right for row in record.retention if row.wrong_to_right is not None]
+    items = [_flip(flip) for flip in record.flips]
+    return {
+        "counted": bool(lost),
+        "lost": words.count(sum(lost)) if lost else MISSING,
+        "won": words.count(sum(won)) if won else MISSING,
+        "total": sum(lost) if lost else len(items),
+        "first": items[:FLIPS_SHOWN],
+        "rest": items[FLIPS_SHOWN:],
+    }
+
+
+def _flip(flip: Flip) -> dict[str, Any]:
+    marks = {flip.gold: "gold", flip.tuned_choice: "tuned"}
+    choices = [
+        {"text": text(choice), "mark": marks.get(i, ""), "base": i == flip.base_choice}
+        for i, choice in enumerate(flip.choices)
+    ]
+    return {
+        "task": flip.task,
+        "item": flip.item,
+        "summary": _tail(flip.prompt),
+        "prompt": text(flip.prompt, keep_end=True),
+        "choices": choices,
+    }
+
+
+def _tail(prompt: str) -> str:
+    """The end of a prompt in one line, where what is asked usually stands."""
+    line = " ".join(text(prompt[-1000:]).split())
+    return line if len(line) <= 160 else f"… {line[-160:]}"
+
+
+_COSTS = {
+    "total_seconds": ("Whole run", words.duration),
+    "train_seconds": ("Training", words.duration),
+    "retention_seconds": ("Benchmarks while training", words.duration),
+    "base_seconds": ("Measuring the base", words.duration),
+    "final_seconds": ("Measuring the tuned model", words.duration),
+    "tokens_per_second": ("Tokens a second", words.count),
+    "examples_per_second": ("Examples a second", words.general),
+    "peak_memory_gb": ("Peak memory", lambda gb: f"{words.general(gb)} GB"),
+    "rows_at_once": ("Rows at a time", words.count),
+}
+
+
+def cost(record: RunRecord) -> list[tuple[str, str]]:
+    known = {k: v for k, v in record.cost.items() if k != "trainable_params"}
+    rows = [
+        (name, write(known[key]) if known[key] is not None else MISSING)
+        for key, (name, write) in _COSTS.items()
+        if key in known
+    ]
+    unknown = [key for key in known if key not in _COSTS]
+    others = [(key.replace("_", " "), words.general(known[key])) for key in unknown]
+    trainable, total = record.update.trainable, record.update.total
+    if trainable is not None:
+        share = f" ({100 * trainable / total:.3g} % of {words.large(total)})" if total else ""
+        rows.append(("Trainable parameters", f"{words.count(trainable)}{share}"))
+    return rows + others
+
+
+def identity(record: RunRecord) -> list[tuple[str, str]]:
+    """Model, data and code: what must be equal for two runs to be comparable."""
+    counts = ", ".join(f"{words.count(n)} {part}" for part, n in record.data.counts.items())
+    git = f"{record.git.commit[:12]}{' with uncommitted changes' if record.git.dirty else ''}"
+    attention = record.attention
+    rows = [
+        ("Run", record.run_id),
+        ("Status", record.status),
+        ("Started", record.started),
+        ("Ended", record.ended),
+        ("Model", record.model.id),
+        ("Note on the model", record.model.note),
+        ("Weights", f"{record.model.dtype} {record.model.content_hash[:16]}".strip()),
+        ("Data", f"{record.data.name}{f': {counts}' if counts else ''}"),
+        ("Data content", record.data.hash[:16]),
+        ("Benchmark suite", str(record.suite.get("hash", ""))[:16]),
+        ("Configuration", record.config_hash),
+        ("Attention", ": ".join(p for p in (attention.backend, attention.reason) if p)),
+        ("Code", git),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in record.versions.items())),
+        ("Host", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in record.host.items())),
+    ]
+    return [
+        (name, value if value else "not recorded")
+        for name, value in rows
+        if value or name in _ALWAYS
+    ]
+
+
+_ALWAYS = ("Model", "Data", "Data content", "Code", "Weights", "Ended")
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The configuration as dotted keys."""
+    rows: list[tuple[str, str]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            rows += flat(value, f"{prefix}{key}.")
+        else:
+            said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            rows.append((f"{prefix}{key}", text(said)))
+    return rows

@@ -1,0 +1,121 @@
+"""The page in a real browser: it fits, it is quiet, it fetches nothing, hostile text stays text."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from myosotis.record import RunRecord
+from myosotis.report.scorecard import scorecard
+
+from .conftest import make_record
+from .test_scorecard import HOSTILE, with_text
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+# WCAG 2 contrast of every piece of text against the nearest background behind it.
+CONTRAST = """
+() => {
+  const channel = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = c => .2126 * channel(c[0]) + .7152 * channel(c[1]) + .0722 * channel(c[2]);
+  const rgb = s => s.match(/[\\d.]+/g).map(Number);
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const c = rgb(getComputedStyle(e).backgroundColor);
+      if (c.length < 4 || c[3] > 0) return c;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  const texts = 'h1,h2,h3,h4,p,small,strong,span,td,th,dt,dd,li,em,summary,a';
+  for (const e of document.querySelectorAll(texts)) {
+    if (!e.checkVisibility() || !e.innerText.trim()) continue;
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < 4.5) faint.push([e.className || e.tagName, e.innerText.slice(0, 30), ratio]);
+  }
+  return faint;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as play:
+        launched = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+class Visit:
+    """A page opened from disk, with everything it complained about or asked for."""
+
+    def __init__(self, browser: Any, path: Path, width: int, scheme: str) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+        for summary in self.page.query_selector_all("details:not([open]) > summary"):
+            summary.evaluate("s => s.parentElement.open = true")
+
+    def sideways(self) -> int:
+        """Pixels the page is wider than its window."""
+        return self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+
+def records(kind: str) -> list[RunRecord]:
+    one = make_record()
+    if kind == "one":
+        return [one]
+    if kind == "empty":
+        return [RunRecord("x")]
+    failed = copy.deepcopy(one)
+    failed.status, failed.error, failed.suite_verdict = "FAILED", "out of memory", None
+    return [one, failed, RunRecord("y", "never measured")]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", ["one", "several", "empty"])
+def test_it_fits_and_is_quiet(browser: Any, tmp_path: Path, kind: str, width: int, scheme: str):
+    path = scorecard(records(kind), tmp_path / "card.html")
+    visit = Visit(browser, path, width, scheme)
+    assert visit.said == []
+    assert [url for url in visit.asked if not url.startswith("data:")] == [path.as_uri()]
+    assert visit.sideways() <= 0
+    assert visit.page.evaluate(CONTRAST) == []
+    visit.page.close()
+
+
+def test_hostile_text_neither_runs_nor_breaks_the_layout(browser: Any, tmp_path: Path):
+    together = " ".join(text for text in HOSTILE if len(text) < 100)
+    texts = [together, *(text for text in HOSTILE if len(text) >= 100)]
+    for number, text in enumerate(texts):
+        path = scorecard(with_text(make_record(), text), tmp_path / f"{number}.html")
+        visit = Visit(browser, path, 390, "light")
+        assert visit.page.evaluate("typeof window.pwned") == "undefined"
+        assert visit.page.evaluate("document.scripts.length") == 0
+        assert visit.said == []
+        assert [url for url in visit.asked if not url.startswith("data:")] == [path.as_uri()]
+        assert visit.sideways() <= 0, text[:40]
+        visit.page.close()
+
+
+def test_it_prints_with_everything_open(browser: Any, tmp_path: Path, record: RunRecord):
+    page = browser.new_page()
+    page.goto(scorecard(record, tmp_path / "card.html").as_uri())
+    page.emulate_media(media="print")
+    assert page.get_by_text("a copper rod").first.is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.close()

@@ -1,0 +1,277 @@
+"""The page: the same bytes for the same records, complete, and deaf to hostile text."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from myosotis.errors import ConfigError, DataError
+from myosotis.record import RunRecord, TaskQuality
+from myosotis.report.scorecard import render_html, scorecard
+
+from .conftest import make_record
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The elements with their attributes, in order, the text, and whether tags are balanced."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        kept = tuple((k, v if k in ("class", "id", "http-equiv") else "") for k, v in attrs)
+        self.elements.append((tag, kept))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes <{self.open[-1:]}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] not in (["style"], ["title"]):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def test_same_records_same_bytes(tmp_path: Path, record: RunRecord):
+    one = scorecard(record, tmp_path / "a.html").read_bytes()
+    record.save(tmp_path / "record.json")
+    again = scorecard([RunRecord.load(tmp_path / "record.json")], tmp_path / "b.html")
+    assert again.read_bytes() == one
+    assert len(one) < 200_000
+
+
+def test_it_answers_in_order(record: RunRecord):
+    text = Page(render_html([record])).text
+    asked = [
+        "The model learned its task, but lost something",
+        "+0.803; 95 % interval +0.722 to +0.884",
+        "dequantised from Q4_1",
+        "3 of 4000 training examples were longer",
+        "Forgetting against quality",
+        "What it learned",
+        "What it kept",
+        "arc_easy",
+        "While it trained",
+        "Turning it down",
+        "What it got wrong that the base got right",
+        "a copper rod",
+        "In its own words",
+        "Clip an array to a minimum and a maximum.",
+        "What it cost",
+        "6 min 42 s",
+        "To run it again",
+        "myosotis train method=lora data=docstrings trainer.max_steps=120",
+        "0a08646e0c1d with uncommitted changes",
+        "update.r",
+    ]
+    places = [text.find(said) for said in asked]
+    assert -1 not in places, asked[places.index(-1)]
+    assert places == sorted(places)
+
+
+def test_nothing_is_fetched_and_no_script_is_there(record: RunRecord):
+    page = render_html([record, record])
+    parsed = Page(page)
+    names = {tag for tag, _ in parsed.elements}
+    assert not names & {"script", "iframe", "object", "embed", "img", "form", "base"}
+    attributes = {key for _, attrs in parsed.elements for key, _ in attrs}
+    assert not {key for key in attributes if key.startswith("on") or key in ("style", "src")}
+    assert "default-src 'none'" in page
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page
+
+
+def test_ids_are_unique_and_labels_refer_to_them(record: RunRecord):
+    parsed = Page(render_html([record, record, record]))
+    ids = [value for _, attrs in parsed.elements for key, value in attrs if key == "id"]
+    assert len(ids) == len(set(ids)) > 10
+
+
+def test_an_empty_record_shows_what_is_missing():
+    text = Page(render_html([RunRecord("x")])).text
+    for said in (
+        "This run has no result yet.",
+        "Task quality was not measured.",
+        "No benchmark was measured.",
+        "No cost was recorded.",
+        "The command was not recorded.",
+        "not recorded",
+    ):
+        assert said in text
+
+
+def test_a_failed_run_is_in_plain_sight(record: RunRecord):
+    record.status, record.error = "FAILED", "The loss became infinite at step 43."
+    text = Page(render_html([record])).text
+    assert text.index("failed") < text.index("The loss became infinite at step 43.") < 1200
+
+
+def test_each_missing_number_is_a_dash_not_a_zero(record: RunRecord):
+    row = record.retention[0]
+    for part in dataclasses.fields(row):
+        if part.name not in ("task", "metric", "higher_is_better", "verdict", "note"):
+            setattr(row, part.name, None)
+    text = Page(render_html([record])).text
+    assert "no interval" in text
+    assert "None" not in text
+    assert "nan" not in text.lower().split()
+
+
+def test_several_runs_stand_side_by_side(record: RunRecord):
+    better = copy.deepcopy(record)
+    better.run_name = "careful"
+    assert better.suite_verdict is not None
+    better.suite_verdict.verdict = "retained"
+    failed = RunRecord("f" * 32, "broken", status="FAILED", error="out of memory")
+    text = Page(render_html([record, better, failed])).text
+    assert "Of 3 runs, careful learned most within the budget." in text
+    assert "out of memory" in text
+    other = copy.deepcopy(record)
+    other.task = TaskQuality("chrf", delta=1.0, lo=0.5, hi=1.5)
+    assert "measured on different tasks" in Page(render_html([record, other])).text
+
+
+def test_non_finite_numbers_in_memory_are_missing(tmp_path: Path, record: RunRecord):
+    record.retention[0].lo = float("nan")
+    record.cost["peak_memory_gb"] = float("inf")
+    page = scorecard(record, tmp_path / "x.html").read_text()
+    assert "no interval" in page
+
+
+def test_formats_follow_the_ending(tmp_path: Path, record: RunRecord):
+    said = scorecard(record, tmp_path / "card.md").read_text()
+    assert said.startswith("# The model learned its task, but lost something")
+    assert "| arc\\_easy | 50.5 % | 47.0 % | −3.5 | −6.5 to −0.5 | 2.5 | slipped | 200 |" in said
+    (document,) = json.loads(scorecard(record, tmp_path / "card.json").read_text())
+    assert document["record"]["run_id"] == record.run_id
+    assert scorecard(record, tmp_path).name == "scorecard.html"
+    with pytest.raises(ConfigError, match="--format pdf"):
+        scorecard(record, tmp_path / "x", "pdf")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no runs"):
+        scorecard([], tmp_path / "x.html")
+
+
+def test_markdown_text_cannot_leave_its_place(tmp_path: Path, record: RunRecord):
+    record.run_name = "a | b\n# <b>c</b> [d](e)"
+    said = scorecard(record, tmp_path / "card.md").read_text()
+    assert "a \\| b \\# &lt;b&gt;c&lt;/b&gt; \\[d\\](e)" in said
+
+
+def test_report_imports_nothing_heavy():
+    """Also not through the errors and the record: a scorecard is made where no model ever was."""
+    code = (
+        "import sys; import myosotis.report.scorecard; "
+        "print([m for m in ('torch', 'lightning', 'mlflow', 'transformers', 'numpy', 'pandas', "
+        "'plotly') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# -- hostile text and numbers ----------------------------------------------------------------
+
+
+def with_text(value: Any, extra: str, key: str = "") -> Any:
+    """A copy with `extra` after every string, keys of mappings included, but for the status."""
+    if isinstance(value, str):
+        return value if key == "status" else value + extra
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = dataclasses.fields(value)
+        return dataclasses.replace(
+            value, **{p.name: with_text(getattr(value, p.name), extra, p.name) for p in parts}
+        )
+    if isinstance(value, dict):
+        return {name + extra: with_text(item, extra) for name, item in value.items()}
+    if isinstance(value, list):
+        return [with_text(item, extra) for item in value]
+    return value
+
+
+HOSTILE = [
+    "</style><script>window.pwned=1</script>",
+    '"><img src=x onerror="window.pwned=1">',
+    "' onmouseover='window.pwned=1",
+    "</textarea></title></svg><svg onload=window.pwned=1>",
+    "{{ 7*7 }}{% raw %}",
+    "<!-- ]]> --!> <![CDATA[",
+    "&lt;script&gt;&#60;b&#62;",
+    "\x00\x1b[31m\u202eevil\u2066\ufffe\ud800",
+    "W" * 3000,
+    "ก็็็็็็็็็็็็็็็็็็็็" * 20,
+    "javascript:alert(1)",
+    "\n\n\n# h\n| a |",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_text(text: str):
+    plain = Page(render_html([with_text(make_record(), "x")]))
+    hostile = Page(render_html([with_text(make_record(), text)]))
+    assert hostile.elements == plain.elements
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(st.characters(), min_size=1, max_size=60))
+def test_any_text_leaves_the_page_as_it_was(text: str):
+    plain = Page(render_html([with_text(make_record(), "x")]))
+    fuzzed = Page(render_html([with_text(make_record(), "x" + text)]))
+    assert fuzzed.elements == plain.elements
+
+
+def with_numbers(value: Any, numbers: Any) -> Any:
+    """A copy with every float and optional number replaced by the next of `numbers`."""
+    if isinstance(value, float):
+        return next(numbers)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = dataclasses.fields(value)
+        return dataclasses.replace(
+            value, **{p.name: with_numbers(getattr(value, p.name), numbers) for p in parts}
+        )
+    if isinstance(value, dict):
+        return {name: with_numbers(item, numbers) for name, item in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(item, numbers) for item in value]
+    return value
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_numbers_can_be_drawn(data: st.DataObject):
+    record = make_record()
+    record.curves = record.curves[-40:]
+    pool = data.draw(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4))
+    rest = iter(lambda: pool[len(used) % len(pool)], object())
+    used: list[float] = []
+
+    def numbers():
+        for number in rest:
+            used.append(number)
+            yield number
+
+    page = render_html([with_numbers(record, numbers())])
+    Page(page)
+    assert "nan" not in page.split("</style>")[1]
+    assert "inf%" not in page

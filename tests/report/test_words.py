@@ -1,0 +1,165 @@
+"""Numbers and verdicts as a person reads them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from myosotis.record import DialPoint, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.report import words
+from myosotis.report.svg import Axis, tick_label, tidy
+
+
+@pytest.mark.parametrize(
+    ("number", "digits", "text"),
+    [(-1.5, 1, "−1.5"), (-0.001, 1, "0.0"), (1234567.0, 0, "1\u202f234\u202f567"), (2, 1, "2.0")],
+)
+def test_fixed(number: float, digits: int, text: str):
+    assert words.fixed(number, digits) == text
+
+
+def test_a_difference_has_a_sign_and_zero_has_none():
+    assert words.fixed(0.25, 1, signed=True) == "+0.2"
+    assert words.fixed(0.0, 1, signed=True) == "0.0"
+
+
+def test_accuracy_is_written_in_points_with_two_significant_digits_of_the_half_width():
+    """[-3.8, 1.8] points has a half-width of 2.8, so one decimal shows two digits of it."""
+    s = words.scale("acc", "", -0.038, 0.018)
+    assert (s.value(0.445), s.change(-0.01), s.amount(0.0222)) == ("44.5 %", "−1.0", "2.2 points")
+
+
+def test_an_end_that_decides_the_verdict_never_reads_as_zero():
+    """hi = -0.03 points: one decimal would print 0.0 beside the word slipped."""
+    s = words.scale("acc", "", -0.0331, -0.0003)
+    assert words.interval(s, -0.0331, -0.0003) == "−3.31 to −0.03"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.84, "0.8 s"), (59.4, "59 s"), (133, "2 min 13 s"), (3840, "1 h 04 min"), (None, "—")],
+)
+def test_duration(seconds: float | None, text: str):
+    assert words.duration(seconds) == text
+
+
+def test_p_values():
+    said = [words.p_value(p) for p in (None, 0.0001, 0.0312, 0.727)]
+    assert said == ["—", "<0.001", "0.031", "0.73"]
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "higher_is_better", "said"),
+    [
+        (0.1, 0.3, True, "better"),
+        (-0.3, -0.1, True, "worse"),
+        (-0.1, 0.1, True, "same"),
+        (0.1, 0.3, False, "worse"),
+        (-0.3, -0.1, False, "better"),
+    ],
+)
+def test_outcome_reads_the_interval_in_the_metrics_own_direction(
+    lo: float, hi: float, higher_is_better: bool, said: str
+):
+    task = TaskQuality("x", higher_is_better, delta=(lo + hi) / 2, lo=lo, hi=hi)
+    assert words.outcome(task) == said
+
+
+@pytest.mark.parametrize(
+    ("verdict", "accept", "inside"),
+    [
+        ("retained", "retained", True),
+        ("forgotten", "not_forgotten", False),
+        ("slipped", "retained", None),
+        ("slipped", "not_forgotten", True),
+        ("inconclusive", "retained", None),
+        ("", "retained", None),
+    ],
+)
+def test_within_budget(verdict: str, accept: str, inside: bool | None):
+    assert words.within(SuiteVerdict(verdict=verdict, accept=accept)) is inside
+
+
+def with_verdict(task: str, verdict: str | None) -> RunRecord:
+    ends = {"better": (0.1, 0.3), "worse": (-0.3, -0.1), "same": (-0.1, 0.3)}
+    return RunRecord(
+        "x",
+        status="FINISHED",
+        task=TaskQuality("loglik", delta=0.1, lo=ends[task][0], hi=ends[task][1])
+        if task in ends
+        else None,
+        suite_verdict=None
+        if verdict is None
+        else SuiteVerdict(-0.01, -0.02, 0.01, 0.03, verdict, accept="retained"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "verdict", "said"),
+    [
+        ("better", "retained", "learned its task and kept what it knew, within the budget"),
+        ("better", "forgotten", "learned its task, but forgot more than the budget allows"),
+        ("worse", "forgotten", "got worse at its task and forgot more than the budget allows"),
+        ("same", "retained", "is not measurably better at its task, but kept what it knew, "
+         "within the budget"),
+        ("better", "inconclusive", "learned its task; whether it forgot anything is not settled"),
+        ("better", None, "learned its task; what it forgot was not measured"),
+        ("missing", "retained", "was not measured on its task, but kept what it knew, within the "
+         "budget"),
+    ],
+)  # fmt: skip
+def test_the_headline_says_gain_loss_and_budget(task: str, verdict: str | None, said: str):
+    assert words.headline(with_verdict(task, verdict)) == f"The model {said}."
+
+
+def test_a_failed_run_says_so():
+    record = RunRecord("x", status="FAILED", error="disk full")
+    assert words.headline(record) == "This run failed before it had a result."
+
+
+def test_a_benchmark_that_is_worse_than_the_mean_is_named(record: RunRecord):
+    record.retention[0].verdict = "forgotten"
+    record.retention[1].verdict = "forgotten"
+    assert "hellaswag and arc_easy are beyond their own budget." in words.ledes(record)[-1]
+
+
+def test_the_dial_picks_the_most_gain_whose_whole_interval_is_inside(record: RunRecord):
+    """epsilon = 2.71 points: 0.75 reaches down to -2.49, 1.0 to -3.31."""
+    best = words.best_dial(record)
+    assert best is not None
+    assert best.alpha == 0.75
+    record.dial = [DialPoint(1.0, 0.8, 0.7, 0.9, -0.05, -0.08, -0.02)]
+    assert words.best_dial(record) is None
+    assert "none of the strengths" in words.dial_said(record)
+
+
+def test_missing_numbers_are_dashes():
+    row = RetentionRow("t", "acc")
+    s = words.row_scale(row)
+    assert (s.value(None), s.change(None), s.amount(None)) == ("—", "—", "—")
+    assert words.interval(s, None, None) == "no interval"
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_ticks_lie_inside_and_can_be_told_apart(a: float, b: float):
+    lo, hi = sorted((a, b))
+    if not lo < hi:
+        return
+    axis = Axis(lo, hi)
+    ticks = axis.ticks()
+    slack = (hi / 2 - lo / 2) * 1e-6
+    assert all(lo - slack <= tick <= hi + slack for tick in ticks)
+    if abs(hi) < 1e5 and abs(lo) < 1e5 and hi - lo > 1e-4:
+        assert 2 <= len(ticks) <= 7
+        assert len({tick_label(tick, ticks) for tick in ticks}) == len(ticks)
+
+
+def test_tidy_drops_decimals_that_are_all_zero():
+    assert tidy(["−2.0", "0.0", "+2.0"]) == ["−2", "0", "+2"]
+    assert tidy(["44.0 %", "43.0 %"]) == ["44 %", "43 %"]
+    assert tidy(["0.00", "+0.25", "+0.50"]) == ["0.00", "+0.25", "+0.50"]
+    assert tidy(["10", "20"]) == ["10", "20"]
