@@ -184,6 +184,7 @@ def _start_together(uri: str, barrier, answer) -> None:
         raise
 
 
+@pytest.mark.slow
 def test_six_processes_make_one_store_at_once(tmp_path: Path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     # Real processes; preloading spares each of them the seconds that importing Lightning takes.
