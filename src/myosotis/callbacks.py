@@ -34,10 +34,10 @@ def log(trainer: Trainer, metrics: dict[str, float]) -> None:
 def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozenset[int]:
     """The optimiser steps at which something with cadence `every` happens.
 
-    Steps (`50`) or a share of the run (`10%`); None and 0 are never. The last step is not among
+    Steps (`50`) or a share of the run (`10%`); None is never. The last step is not among
     them: what happens at the end happens after training. Raises `ConfigError` naming `key`.
     """
-    if every is None or every == 0:
+    if every is None:
         return frozenset()
     text = str(every).strip()
     try:
@@ -45,7 +45,7 @@ def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozens
     except ValueError:
         raise ConfigError(f"{key}={every} is no cadence", "steps, or a share such as 10%") from None
     if not gap > 0:
-        raise ConfigError(f"{key}={every} is negative", "0 means never")
+        raise ConfigError(f"{key}={every} is not above 0", "null means never")
     gap = max(gap, 1.0)
     return frozenset(round(k * gap) for k in range(1, int(total_steps / gap) + 1)) - {total_steps}
 
@@ -109,10 +109,21 @@ class Meter(Callback):
 
 @dataclass
 class Evaluator:
-    """Something to measure at some steps: `measure()` returns metrics by name."""
+    """Something to measure at some steps: `measure()` returns metrics by name.
+
+    It may raise `Enough` when what it measured should end the training.
+    """
 
     measure: Callable[[], dict[str, float]]
     steps: frozenset[int]
+
+
+class Enough(Exception):
+    """The training should end here, in good order; carries what was measured."""
+
+    def __init__(self, metrics: dict[str, float]) -> None:
+        super().__init__()
+        self.metrics = metrics
 
 
 class Watch(Callback):
@@ -131,7 +142,11 @@ class Watch(Callback):
         began = time.perf_counter()
         if trainer.is_global_zero:
             for evaluator in due:
-                log(trainer, evaluator.measure())
+                try:
+                    log(trainer, evaluator.measure())
+                except Enough as enough:
+                    log(trainer, enough.metrics)
+                    trainer.should_stop = True
         trainer.strategy.barrier("watch")
         self.seconds += time.perf_counter() - began
 
@@ -221,7 +236,8 @@ class StopOnSignal(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # All ranks stop after the same step, whichever of them was told.
-        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+        told = self.received is not None or trainer.should_stop
+        if trainer.strategy.reduce_boolean_decision(told, all=False):
             trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

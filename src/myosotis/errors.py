@@ -34,6 +34,6 @@ class AssetError(MyosotisError):
 
 
 class RunError(MyosotisError):
-    """A run that had to stop: non-finite loss, full disk, weights that moved and should not have."""
+    """A run that had to stop: non-finite loss, full disk, weights that moved unasked."""
 
     exit_code = 1

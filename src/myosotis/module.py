@@ -59,7 +59,7 @@ class FineTuning(lightning.LightningModule):
         return optimizer
 
     def on_fit_start(self) -> None:
-        # `from_pretrained` returns evaluation mode, in which gradient checkpointing is silently off.
+        # `from_pretrained` returns evaluation mode, where gradient checkpointing is silently off.
         self.model.train()
         self.update.verify(self.optimizers().optimizer)  # type: ignore[union-attr]
 

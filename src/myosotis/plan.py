@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from omegaconf import DictConfig
 from rich.table import Table
@@ -29,8 +30,12 @@ ASSUMED_SCORE = 0.5  # of a benchmark not measured yet: what a budget is a fract
 
 @dataclass(frozen=True)
 class Memory:
-    """Gigabytes (1e9 bytes) at the peak of a training step, by what they hold."""
+    """Gigabytes (1e9 bytes) at the peak of a training step, by what they hold.
 
+    `program` is Python, its libraries and the data, where they share memory with the model (CPU).
+    """
+
+    program: float
     weights: float
     gradients: float
     optimizer: float
@@ -163,7 +168,9 @@ def memory(
     text = model.config.get_text_config()
     from myosotis.trees.score import CHUNK
 
+    shared = cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     return Memory(
+        program=psutil.Process().memory_info().rss / 1e9 if shared else 0.0,
         weights=weights / 1e9,
         gradients=4 * trainable / 1e9,
         optimizer=4 * moments * trainable / 1e9,

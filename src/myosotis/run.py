@@ -21,6 +21,7 @@ from myosotis import findings, summary
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
+    Enough,
     Evaluator,
     Interrupted,
     Meter,
@@ -59,7 +60,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
     lightning.seed_everything(cfg.seed, verbose=False)
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
-    if rank_zero_only.rank != 0:
+    if getattr(rank_zero_only, "rank", 0) != 0:
         return _follow(cfg, folder)
     with _opened(cfg, folder, overrides) as kept:
         for warning in warnings:
@@ -72,7 +73,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         _check_base(bench, update, base)
         update.save(kept.folder.update, base_id=bench.base.id)
         tuned = bench.examination.sit(bench.scorer, "tuned")
-        _conclude(kept, cfg, bench, base, tuned)
+        _conclude(kept, cfg, bench, base, tuned, costs.steps)
         _dial(kept, cfg, bench, update, base)
         _count(kept, costs, base, tuned, bench, began)
         _publish(kept)
@@ -180,7 +181,7 @@ def _fit(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base:
     evaluators = _evaluators(kept, cfg, bench, base)
     costs = _train_steps(cfg, bench, update, kept.folder, evaluators, [kept.history, kept.mlflow])
     final = {"val/loss": bench.examination.held_out_loss(bench.scorer)}
-    kept.log(final, step=bench.total_steps)
+    kept.log(final, step=costs.steps)
     if sentence := findings.memorises(kept.history.points()):
         kept.warn(sentence)
     return costs
@@ -229,7 +230,9 @@ def _train_steps(
     trainer.fit(module, datamodule=bench.data, ckpt_path=path, weights_only=True)
     if stop.received is not None:
         raise Interrupted(stop.received, trainer.global_step)
-    return Costs(meter.seconds, watch.seconds, meter.examples, module.tokens_seen)
+    return Costs(
+        trainer.global_step, meter.seconds, watch.seconds, meter.examples, module.tokens_seen
+    )
 
 
 def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
@@ -259,12 +262,18 @@ def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting)
     def retention() -> dict[str, float]:
         now = bench.examination.retention(bench.scorer, "while training")
         rows, suite = findings.retention_rows(base.retention, now, _budget(cfg))
+        metrics = {
+            **findings.metrics(Sitting(now, {})),
+            **findings.forgetting_metrics(rows, suite),
+        }
         if suite is not None and suite.verdict == "forgotten":
             kept.warn(
                 f"the benchmarks have lost more than the budget ({suite.delta:+.3f}, 95 % interval "
                 f"{suite.lo:+.3f} to {suite.hi:+.3f}, budget -{suite.epsilon:.3f})"
             )
-        return {**findings.metrics(Sitting(now, {})), **findings.forgetting_metrics(rows, suite)}
+            if cfg.retention.on_breach == "stop":
+                raise Enough(metrics)
+        return metrics
 
     loss_steps, retention_steps = _watched_steps(cfg, bench)
     return [Evaluator(held_out, loss_steps), Evaluator(retention, retention_steps)]
@@ -300,9 +309,9 @@ def _check_base(bench: Workbench, update: Update, base: Sitting) -> None:
 
 
 def _conclude(
-    kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting, tuned: Sitting
+    kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting, tuned: Sitting, step: int
 ) -> None:
-    """Compare the two sittings."""
+    """Compare the two sittings; `step` is the last one of the training."""
     record = kept.record
     record.task = findings.task_summary(base, tuned, cfg.task.metric)
     record.retention, record.suite_verdict = findings.retention_rows(
@@ -312,7 +321,7 @@ def _conclude(
     record.samples = findings.samples(bench.examination.examples, base, tuned)
     findings.write_items(kept.folder.items, base.retention, tuned.retention)
     forgetting = findings.forgetting_metrics(record.retention, record.suite_verdict)
-    kept.log({**findings.metrics(tuned), **forgetting}, step=bench.total_steps)
+    kept.log({**findings.metrics(tuned), **forgetting}, step=step)
     kept.save()
 
 
@@ -328,6 +337,7 @@ def _dial(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base
 class Costs(NamedTuple):
     """Of the training alone: what is measured between steps has its own seconds."""
 
+    steps: int
     train_seconds: float
     watch_seconds: float
     examples: int
@@ -351,7 +361,7 @@ def _count(
         "rows_at_once": float(bench.scorer.rows_at_once),
     }
     logged = {f"cost/{k}": v for k, v in kept.record.cost.items() if v is not None}
-    kept.log(logged, step=bench.total_steps)
+    kept.log(logged, step=costs.steps)
 
 
 def _publish(kept: Journal) -> None:

@@ -15,10 +15,8 @@ from omegaconf import DictConfig
 from myosotis import models, updates
 from myosotis.config import build
 from myosotis.config.build import plain
-from myosotis.config.targets import bound
 from myosotis.console import progress
 from myosotis.data.module import ExampleModule
-from myosotis.data.sources import Dataset
 from myosotis.data.templates import Template
 from myosotis.examination import Examination, Sitting
 from myosotis.models import BaseModel, ModelSource
@@ -111,17 +109,15 @@ class Workbench:
 
 def data_of(cfg: DictConfig) -> ExampleModule:
     """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
-    settings = plain(cfg.data)
-    make, words = bound(settings["source"], Dataset, "data.source")
-    dataset = make(**words)
+    dataset = build.dataset(cfg)
     source = build.model_source(cfg)
     context = context_of(source)
     module = ExampleModule(
         dataset,
-        Template(models.load_tokenizer(source), settings["template"]),
-        batch_size=settings["batch_size"],
-        max_length=min(settings["max_length"] or context, context),
-        overlong=settings["overlong"],
+        Template(models.load_tokenizer(source), cfg.data.template),
+        batch_size=cfg.data.batch_size,
+        max_length=min(cfg.data.max_length or context, context),
+        overlong=cfg.data.overlong,
         seed=cfg.seed,
     )
     module.setup()

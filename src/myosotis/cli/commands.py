@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from myosotis.cli.explain import explained
-from myosotis.config import compose
+from myosotis.config import check, compose
 from myosotis.console import console
 from myosotis.errors import ConfigError
 
@@ -93,6 +93,7 @@ def _audit(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
+        check(cfg)
         from myosotis.data import audit
         from myosotis.workbench import data_of
 
@@ -130,6 +131,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
+        check(cfg)
         from myosotis.cli.train import gated
         from myosotis.evaluation import evaluate
 

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -42,7 +43,7 @@ class Gated(Exception):
 
 def report(command: Callable[[], Any], *, json: bool) -> int:
     """Run `command`; print its result as JSON when asked for; return the exit code."""
-    with _stdout_for_results(json) as out:
+    with _stdout_for_results(json) as out, _only_our_warnings():
         try:
             document, code = command(), 0
         except Gated as gated:
@@ -58,6 +59,15 @@ def report(command: Callable[[], Any], *, json: bool) -> int:
     return code
 
 
+@contextmanager
+def _only_our_warnings() -> Iterator[None]:
+    """Libraries warn about each other; who wants to read it says so with python -W or its variable."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.filterwarnings("ignore", module=r"(?!myosotis)")
+        yield
+
+
 def _failed(error: BaseException) -> tuple[Any, int]:
     """The JSON document and the exit code of an error, after showing it."""
     if isinstance(error, MyosotisError):
@@ -68,7 +78,8 @@ def _failed(error: BaseException) -> tuple[Any, int]:
         return {**document, "exit_code": error.exit_code}, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         # Shells read 128 + the signal's number.
-        return {"error": "interrupted", "exit_code": 130}, 128 + signal.SIGINT
+        code = int(getattr(error, "exit_code", 128 + signal.SIGINT))
+        return {"error": "interrupted", "exit_code": code}, code
     if isinstance(error, SystemExit):
         if error.code is None or error.code == 0:
             return None, 0

@@ -37,6 +37,14 @@ class JobFailed(Exception):
     """
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, already told. Hydra would go on with the next job after an Exception."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
 def main(args: list[str]) -> Any:
     """Run `myosotis train ARGS`; returns the run record, or for a multirun {"runs": [...]}."""
     if "-h" in args or "--help" in args:
@@ -101,14 +109,14 @@ MEASURES = {"quality": quality, "forgetting": forgetting}
 def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """What Hydra calls for each job; returns what `sweep.objectives` names, to the sweeper."""
     job = HydraConfig.get()
+    overrides = [*job.overrides.task, *_own_folder(job)]
     _started.append(cfg)
     with open_dict(cfg):
         cfg.out = job.runtime.output_dir
     if job.mode != RunMode.MULTIRUN:
-        record = _train(cfg)
+        record = _train(cfg, overrides)
         _finished.append(record)
     else:
-        overrides = list(job.overrides.task)
         record = _job_of_many(cfg, int(job.job.num), overrides)
         _finished.append(Job(record, overrides))
     values = tuple(_measured(record, name) for name in cfg.sweep.objectives)
@@ -120,20 +128,26 @@ def _measured(record: Any, name: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _train(cfg: DictConfig) -> Any:
+def _own_folder(job: Any) -> list[str]:
+    """`-cd DIR` as an override, so that the command which a run records finds the same config."""
+    folders = [s.path for s in job.runtime.config_sources if s.provider == "command-line"]
+    return [f"hydra.searchpath=[file://{folder}]" for folder in folders]
+
+
+def _train(cfg: DictConfig, overrides: list[str]) -> Any:
     from myosotis import run
 
-    return run.train(cfg, list(HydraConfig.get().overrides.task))
+    return run.train(cfg, overrides)
 
 
 def _job_of_many(cfg: DictConfig, number: int, overrides: list[str]) -> Any:
     try:
-        return _train(cfg)
-    except KeyboardInterrupt:
-        raise
+        return _train(cfg, overrides)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told here, counted at the end
         if isinstance(error, MyosotisError):
             show(error)
+            if error.exit_code > 128:  # asked to stop: the other jobs do not start
+                raise Stopped(error.exit_code) from None
         else:
             import traceback
 

@@ -11,7 +11,9 @@ from myosotis.trees.score import Branches
 from myosotis.trees.tree import Tree
 
 
-def sft_loss(logp_B: Tensor, uniform_B: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
+def sft_loss(
+    logp_B: Tensor, uniform_B: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Summed negative log-likelihood in nats (scalar), optionally with label smoothing.
 
     With smoothing ε: (1 − ε)·nll + ε·(mean over the vocabulary of −log p), as `torch`'s

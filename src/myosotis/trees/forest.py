@@ -14,16 +14,18 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from myosotis.trees.tree import Ints, Tree
+from myosotis.trees.tree import Floats, Ints, Tree
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class Piece:
     """A tree, or some paths of one: `paths[k]` is where path k of `tree` stood in tree `index`."""
 
     index: int
@@ -151,8 +153,9 @@ class _Scored(NamedTuple):
 
     source: Ints
     target: Ints
-    weight: Ints
-    member: tuple[Ints, Ints]
+    weight: Floats
+    scored: Ints  # pairs (scored token, branch it lies on)
+    branch: Ints
     tree: Ints
     path: Ints
 
@@ -163,11 +166,13 @@ class _Scored(NamedTuple):
         # Siblings are predicted from the same position: bring them together.
         token = token[np.argsort(tree.parent[token], kind="stable")]
         on_path = (token[:, None] <= tree.tips) & (tree.tips < tree.end[token][:, None])
+        scored, branch = np.nonzero(on_path)
         return cls(
             source=tree.parent[token] + offset,
             target=tree.ids[token],
             weight=tree.weights[token],
-            member=np.nonzero(on_path),
+            scored=scored,
+            branch=branch,
             tree=np.full(len(tree.tips), piece.index),
             path=np.asarray(piece.paths),
         )
@@ -176,7 +181,7 @@ class _Scored(NamedTuple):
 def _index(parts: list[_Scored]) -> dict[str, Tensor]:
     """Number predictors, scored tokens and branches through the whole batch."""
 
-    def joined(arrays: Iterable[Ints], dtype: type) -> Ints:
+    def joined(arrays: Iterable[NDArray[Any]], dtype: type) -> NDArray[Any]:
         found = [np.zeros(0, dtype), *arrays]
         return np.concatenate(found).astype(dtype)
 
@@ -188,8 +193,12 @@ def _index(parts: list[_Scored]) -> dict[str, Tensor]:
         "predictor_S": predictor,
         "target_S": joined((p.target for p in parts), np.int64),
         "weight_S": joined((p.weight for p in parts), np.float32),
-        "scored_M": joined((p.member[0] + n for p, n in zip(parts, scored_before)), np.int64),
-        "branch_M": joined((p.member[1] + n for p, n in zip(parts, branches_before)), np.int64),
+        "scored_M": joined(
+            (p.scored + n for p, n in zip(parts, scored_before[:-1], strict=True)), np.int64
+        ),
+        "branch_M": joined(
+            (p.branch + n for p, n in zip(parts, branches_before[:-1], strict=True)), np.int64
+        ),
         "tree_B": joined((p.tree for p in parts), np.int64),
         "path_B": joined((p.path for p in parts), np.int64),
     }

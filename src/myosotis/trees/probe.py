@@ -68,7 +68,7 @@ def _same(
     exact = mask_dtype(model) in (torch.float32, torch.float64)
     try:
         found = _scores(model, trees, backend)
-    except Exception as error:  # whatever an architecture raises on a mask it does not take
+    except Exception as error:  # noqa: BLE001 - whatever an architecture raises on a mask it does not take
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     worst = max(np.abs(a - b).max() for a, b in zip(found, reference, strict=True))
     if not worst <= (2e-4 if exact else 0.1):  # NaN fails too

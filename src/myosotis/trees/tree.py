@@ -103,7 +103,7 @@ class _Trie:
         ids, weights = path
         if len(ids) == 0 or len(ids) != len(weights):
             raise ValueError(
-                f"a path needs as many weights as ids, at least one (got {len(weights)}, {len(ids)})"
+                f"a path needs as many weights as ids, and some (got {len(weights)}, {len(ids)})"
             )
         if weights[0] != 0:
             raise ValueError("the first token of a path cannot be scored: nothing predicts it")
