@@ -61,7 +61,7 @@ def report(command: Callable[[], Any], *, json: bool) -> int:
 
 @contextmanager
 def _only_our_warnings() -> Iterator[None]:
-    """Libraries warn about each other; who wants to read it says so with python -W or its variable."""
+    """Libraries warn about each other; `python -W` or PYTHONWARNINGS brings that back."""
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.filterwarnings("ignore", module=r"(?!myosotis)")
