@@ -154,3 +154,8 @@ def test_multiple_targets_and_custom_scoring(tmp_path: Path) -> None:
     task = suite(tmp_path, "truthfulqa_mc2")["truthfulqa_mc2"]
     equal = [answers(*[-2.0] * len(item.requests)) for item in task.items]
     assert task_scores(task, equal).mean == pytest.approx(2 / 3)
+
+
+def test_an_empty_suite_asks_nothing(tmp_path: Path) -> None:
+    scorer = tiny_scorer()
+    assert measure(suite(tmp_path), scorer).tasks == {} and scorer.forwards == 0

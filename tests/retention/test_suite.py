@@ -219,11 +219,9 @@ def test_generated_answers_are_refused_before_any_data_is_read(tmp_path: Path) -
         suite(tmp_path, "gsm8k")
 
 
-def test_names_given_twice_and_no_names(tmp_path: Path) -> None:
+def test_names_given_twice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="arc_easy more than once"):
         suite(shelf_folder(tmp_path), "arc_easy", "arc_easy")
-    with pytest.raises(ConfigError, match="empty"):
-        suite(tmp_path)
 
 
 def test_data_that_are_not_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,7 @@ def build(
     """Load tasks by their lm-eval names (and `prose`) and render everything they ask.
 
     `items` of each task are taken, by `seed` (None: all); a larger number takes the same and more.
+    No names make an empty suite, which asks nothing (`retention=none`).
     `num_fewshot` None means each task's own. `context_length` is the model's, in tokens. Raises
     `ConfigError` for names that cannot be used, `DataError` for data that are not at hand.
     """
@@ -73,11 +74,9 @@ def build(
             advance()
     names = [task.name for task in found]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not names:
+    if twice:
         raise ConfigError(
-            f"retention.suite names {', '.join(twice)} more than once."
-            if twice
-            else "retention.suite is empty.",
+            f"retention.suite names {', '.join(twice)} more than once.",
             "Name each benchmark once; a tag such as ai2_arc stands for several.",
         )
     return Suite(tuple(found), seed, tokenizer_hash(tokenizer))
