@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from myosotis.errors import RunError
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.items import Suite
 from myosotis.retention.requests import Answer
@@ -159,3 +160,9 @@ def test_multiple_targets_and_custom_scoring(tmp_path: Path) -> None:
 def test_an_empty_suite_asks_nothing(tmp_path: Path) -> None:
     scorer = tiny_scorer()
     assert measure(suite(tmp_path), scorer).tasks == {} and scorer.forwards == 0
+
+
+def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    task = suite(shelf_folder(tmp_path), "wikitext").first(1)["wikitext"]
+    with pytest.raises(RunError, match="'wikitext' are not finite"):
+        task_scores(task, [[Answer(math.nan, False)]])

@@ -246,3 +246,22 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         suite(tmp_path / "nowhere", "arc_easy")
+
+
+def test_an_answer_longer_than_the_context_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Benchmark 'hellaswag', row \d+: The answer .* tokens"):
+        suite(shelf_folder(tmp_path), "hellaswag", context_length=8)
+
+
+def test_hidden_labels_are_left_out_and_said(tmp_path: Path) -> None:
+    rows = [row | {"label": -1 if i == 2 else 0} for i, row in enumerate(PIQA * 4)]
+    write(tmp_path / "piqa" / "validation.jsonl", rows)
+    task = suite(tmp_path, "piqa")["piqa"]
+    assert len(task.items) == 3
+    assert task.substitution == "1 items without a right answer left out"
+    write(tmp_path / "piqa" / "validation.jsonl", [PIQA[0] | {"label": -1}])
+    with pytest.raises(DataError, match="says which choice is right"):
+        suite(tmp_path, "piqa")
+
+
+PIQA = [{"goal": "boil an egg", "sol1": "use water", "sol2": "use sand", "label": 0}]

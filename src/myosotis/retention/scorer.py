@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from myosotis.errors import DataError, RunError
 from myosotis.retention.items import Item, Suite, Task
 from myosotis.retention.requests import Answer
 from myosotis.trees.score import TreeScore
@@ -160,21 +161,30 @@ def measure(
 
 
 def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
-    """Score the answers to one task's items."""
-    rows: list[dict[str, float]] = []
-    raw: dict[str, list[Any]] = {}
-    weights: list[float] = []
-    for item, given in zip(task.items, answers, strict=True):
-        verdict = item.judge(given)
-        for metric, value in verdict.items():
-            raw.setdefault(metric, []).append(value)
-        rows.append(item_scores(task, item, given, verdict))
-        weights.append(_bytes(item, verdict) if task.metric == "bits_per_byte" else 1.0)
-    metrics = list(dict.fromkeys(metric for row in rows for metric in row))
-    logp = [
-        [answer.logp for answer in given[: _choices(item)]]
-        for item, given in zip(task.items, answers, strict=True)
+    """Score the answers to one task's items.
+
+    Metrics that some item has no finite value of are left out; `DataError` if that is the metric
+    verdicts rest on, `RunError` if the model's own log-probs are not finite.
+    """
+    if not all(math.isfinite(answer.logp) for said in answers for answer in said):
+        raise RunError(
+            f"The model's log-probs on the benchmark {task.name!r} are not finite.",
+            "Its weights or activations have overflowed: lower optimizer.lr, or use fp32.",
+        )
+    given = list(zip(task.items, answers, strict=True))
+    verdicts = [item.judge(said) for item, said in given]
+    rows = [item_scores(task, *pair, v) for pair, v in zip(given, verdicts, strict=True)]
+    logp = [[answer.logp for answer in said[: len(item.choices) or None]] for item, said in given]
+    metrics = [
+        m for m in (rows[0] if rows else ()) if all(math.isfinite(r.get(m, math.nan)) for r in rows)
     ]
+    if task.metric not in metrics:
+        raise DataError(
+            f"The benchmark {task.name!r} gave no finite {task.metric} for every item "
+            f"(it gave {', '.join(metrics) or 'nothing'}).",
+            "Leave it out of retention.suite.",
+        )
+    by_bytes = task.metric == "bits_per_byte"
     return TaskScores(
         task=task.name,
         metric=task.metric,
@@ -187,19 +197,29 @@ def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
         items=[item.id for item in task.items],
         clusters=[item.cluster for item in task.items],
         halves=[item.half for item in task.items],
-        aggregates={
-            m: float(task.aggregations[m](v)) for m, v in raw.items() if m in task.aggregations
-        },
-        scores={m: np.array([row.get(m, math.nan) for row in rows]) for m in metrics},
-        weights=np.array(weights),
-        choice=np.array(
-            [_taken(task, i, x) for i, x in zip(task.items, logp, strict=True)], np.int64
+        aggregates=_aggregates(task, verdicts),
+        scores={metric: np.array([row[metric] for row in rows]) for metric in metrics},
+        weights=np.array(
+            [_bytes(i, v) if by_bytes else 1.0 for i, v in zip(task.items, verdicts, strict=True)]
         ),
+        choice=np.array([_taken(task, *x) for x in zip(task.items, logp, strict=True)], np.int64),
         gold=np.array([item.gold[0] if item.gold else -1 for item in task.items], np.int64),
         logp=np.array([value for values in logp for value in values]),
         lengths=np.array([float(n) for item in task.items for n in item.lengths]),
         offsets=np.cumsum([0, *map(len, logp)]).astype(np.int64),
     )
+
+
+def _aggregates(task: Task, verdicts: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """lm-eval's own figure for each metric, where it can be computed on these items."""
+    found: dict[str, float] = {}
+    for metric, aggregate in task.aggregations.items():
+        values = [verdict[metric] for verdict in verdicts if metric in verdict]
+        try:
+            found[metric] = float(aggregate(values))
+        except Exception:  # noqa: BLE001  (f1 of one class, an empty mean ...: no figure then)
+            continue
+    return found
 
 
 def item_scores(
@@ -229,7 +249,7 @@ def twins(logp: Floats, item: Item) -> dict[str, float]:
     gold = np.isin(np.arange(len(z)), item.gold)
     p_gold = float(p[gold].sum())
     best = max(item.gold, key=lambda choice: logp[choice])
-    margin = float(z[gold].max() - z[~gold].max()) if not gold.all() else math.inf
+    margin = float(z[gold].max() - z[~gold].max()) if not gold.all() else 0.0
     return {
         "p_gold": p_gold,
         "gold_margin": margin,
@@ -241,10 +261,6 @@ def twins(logp: Floats, item: Item) -> dict[str, float]:
 def softmax(z: Floats) -> Floats:
     e = np.exp(z - z.max())
     return e / e.sum()
-
-
-def _choices(item: Item) -> int | None:
-    return len(item.choices) or None
 
 
 def _taken(task: Task, item: Item, logp: list[float]) -> int:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from myosotis.console import progress
-from myosotis.errors import ConfigError
+from myosotis.errors import ConfigError, DataError
 from myosotis.retention import prose
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.catalogue import version as harness_version
@@ -131,10 +131,15 @@ class _Renderer:
         items: list[Item] = []
         for row, half in self.drawn(name, len(rows)):
             m, d = rows[row]
-            items.append(self.item(name, members[m], guards[m], d, half, len(members) > 1))
+            try:
+                items.append(self.item(name, members[m], guards[m], d, half, len(members) > 1))
+            except DataError as error:
+                where = f"Benchmark {members[m].name!r}, row {d}: "
+                raise DataError(where + error.message, error.hint) from error
+        items, unanswerable = _answerable(items, members)
         one, shots = members[0], members[0].harness.config.num_fewshot or 0
         metric, higher = primary(one)
-        notes = [one.scored_note, one.example_note if shots else ""]
+        notes = [one.scored_note, one.example_note if shots else "", unanswerable]
         return Task(
             name=name,
             kind=kind(one),
@@ -246,6 +251,21 @@ def _choices(harness: Any, doc: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
     several = gold if isinstance(gold, list) else [gold]
     found = [choices.index(g) if isinstance(g, str) and g in choices else g for g in several]
     return choices, tuple(g for g in found if isinstance(g, int) and 0 <= g < len(choices))
+
+
+def _answerable(items: list[Item], members: list[Loaded]) -> tuple[list[Item], str]:
+    """Without the questions of which no choice is marked right (a hidden label), and a note."""
+    own = any(callable(one.harness.get_config("process_results")) for one in members)
+    if own or kind(members[0]) != "multiple_choice":  # a task that scores itself knows best
+        return items, ""
+    kept = [item for item in items if item.gold]
+    if not kept:
+        raise DataError(
+            f"No row of the benchmark {members[0].name!r} says which choice is right.",
+            "Labels of test splits are often withheld: use the validation split.",
+        )
+    left = len(items) - len(kept)
+    return kept, f"{left} items without a right answer left out" if left else ""
 
 
 def _chance(kind: Kind, metric: str, items: list[Item]) -> float | None:
