@@ -16,13 +16,14 @@ SRC = ROOT / "src" / "myosotis"
 TIERS: list[set[str]] = [
     {"errors", "__version__"},
     {"console", "record", "store", "trees", "optimization", "precision", "updates"},
-    {"sealed", "runs", "tracking", "history", "objectives", "report", "generate"},
-    {"assets", "logger", "callbacks", "module", "resume"},
-    {"conversion", "model_files", "data", "retention", "journal"},
+    {"sealed", "tracking", "history", "objectives", "report", "generate"},
+    {"assets", "logger", "callbacks", "module", "runs"},
+    {"conversion", "model_files", "data", "retention", "journal", "resume"},
     {"models", "quality", "summary"},
     {"examination", "config"},
-    {"findings", "workbench"},
-    {"run", "plan"},
+    {"findings", "workbench", "subjects"},
+    {"run", "estimates", "evaluation", "conversation"},
+    {"demo", "plan"},
     {"cli"},
 ]
 TIER = {room: level for level, rooms in enumerate(TIERS) for room in rooms}
@@ -33,7 +34,21 @@ HOMES = {
     "lm_eval": {"retention.lm", "retention.tasks"},
     "peft": {"updates.peft"},
     "hydra": {"cli", "config"},
-    "omegaconf": {"cli", "config", "run", "plan", "workbench", "resume"},
+    # Who is handed the composed config; every other room takes plain arguments.
+    "omegaconf": {
+        *(
+            "cli",
+            "config",
+            "run",
+            "plan",
+            "estimates",
+            "workbench",
+            "resume",
+            "demo",
+            "evaluation",
+            "subjects",
+        ),
+    },
 }
 # What reads results must not need what makes them.
 LIGHT = {"record", "report", "retention.stats", "runs", "store", "errors", "console", "cli"}

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from myosotis import plan
+from myosotis import estimates, plan
 from myosotis.config import compose
 from myosotis.errors import ConfigError
 from myosotis.precision import resolve
@@ -128,7 +128,7 @@ def test_gradient_checkpointing_keeps_less(folder: Path) -> None:
     ],
 )
 def test_optimizer_state_is_found_by_asking_it(overrides: list[str], moments: int) -> None:
-    assert plan.moments_per_parameter(compose(overrides)) == moments
+    assert estimates.moments_per_parameter(compose(overrides)) == moments
 
 
 def test_activations_against_what_autograd_keeps() -> None:
@@ -157,7 +157,7 @@ def test_activations_against_what_autograd_keeps() -> None:
         out = model(torch.randint(0, VOCAB, (1, 256))).last_hidden_state
     assert out.requires_grad
     found = sum(kept.values()) / 1e9
-    estimate = plan.activations(text, 256, 1, 4, checkpointing=False)
+    estimate = estimates.activations(text, 256, 1, 4, checkpointing=False)
     assert found / 2 < estimate < found * 2
 
 

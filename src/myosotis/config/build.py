@@ -51,7 +51,7 @@ def optimizer(cfg: DictConfig) -> Callable[..., torch.optim.Optimizer]:
 
 
 def dataset(cfg: DictConfig) -> Dataset:
-    """The examples that `data.source` gives. Raises `DataError` for the first line that is wrong."""
+    """The examples that `data.source` gives. Raises `DataError` for a line that is wrong."""
     from myosotis.data.sources import Dataset
 
     make, words = bound(plain(cfg.data.source), Dataset, "data.source")

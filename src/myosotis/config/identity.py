@@ -50,7 +50,10 @@ def config_hash(cfg: DictConfig) -> str:
         node = OmegaConf.select(kept, parent) if parent else kept
         if isinstance(node, DictConfig):
             node.pop(leaf, None)
-    settings = {"version": myosotis.__version__, "config": OmegaConf.to_container(kept, resolve=True)}
+    settings = {
+        "version": myosotis.__version__,
+        "config": OmegaConf.to_container(kept, resolve=True),
+    }
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -3,7 +3,8 @@
 What has the same keys whatever is chosen (training, retention, …) is a dataclass here, and its
 defaults live here only; a typo in one of its keys stops composition. What changes its keys with the
 choice (update, objective, optimizer, …) is a YAML file of its group under `conf/`, held against the
-signature of what it builds by `check`. Where a field's default is MISSING, each option of its group gives one.
+signature of what it builds by `check`. Where a field's default is MISSING, each option of its group
+gives one.
 
 No heavy imports: `myosotis train --help` reads this.
 """

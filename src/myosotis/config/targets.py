@@ -84,7 +84,8 @@ def bound(
 ) -> tuple[Any, dict[str, Any]]:
     """The class that `settings["_target_"]` names, and its keywords, checked to fit.
 
-    A `name` that the class does not take is only the label of a choice. `given` are parameters that the run supplies itself.
+    A `name` that the class does not take is only the label of a choice. `given` are parameters that
+    the run supplies itself.
     """
     words = {k: v for k, v in settings.items() if k != "_target_"}
     if "_target_" not in settings:
