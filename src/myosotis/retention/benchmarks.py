@@ -98,8 +98,6 @@ class Shelf:
                 "it; or go online (HF_HUB_OFFLINE unset); or leave the benchmark out of "
                 "retention.suite.",
             ) from error
-        if not isinstance(found, Mapping):
-            found = {"test": found}
         return Data(_dict(found), f"HF hub {title}")
 
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ class Loaded:
     source: str  # where its data were found
     scored_note: str  # in words, when another split stands in; empty otherwise
     example_note: str  # the same for the split few-shot examples are taken from
-    description: dict[str, Any] = field(default_factory=dict[str, Any])  # its configuration
 
     @property
     def version(self) -> str:
@@ -161,8 +160,7 @@ def _loaded(harness: Any, group: str | None) -> Loaded:
     if getattr(harness, "MULTIMODAL", False) or getattr(harness, "UNSAFE_CODE", False):
         raise ConfigError(f"retention.suite: {name!r} needs images, sound or running model output.")
     notes = getattr(harness, "myosotis_notes", _Notes())
-    describe = getattr(harness, "dump_config", dict)
-    return Loaded(name, group, harness, notes.source, notes.scored, notes.examples, describe())
+    return Loaded(name, group, harness, notes.source, notes.scored, notes.examples)
 
 
 @dataclass
@@ -184,13 +182,15 @@ def _data_from(shelf: Shelf, groups: tuple[str, ...]) -> Iterator[None]:
     from_hub, download = datasets.load_dataset, ConfigurableTask.download
     current: list[tuple[str, _Notes]] = []
 
-    def load_dataset(path: str, name: str | None = None, **kwargs: Any) -> Any:
+    def load_dataset(
+        path: str, name: str | None = None, split: str | None = None, **kwargs: Any
+    ) -> Any:
         task, notes = current[-1] if current else (path, _Notes())
         found = shelf.find(
             task, groups, path, name, lambda: from_hub(path=path, name=name, **kwargs)
         )
         notes.source = found.source
-        return found.splits[kwargs["split"]] if kwargs.get("split") else found.splits
+        return found.splits if split is None else found.splits[split]
 
     def download_and_substitute(self: Any, *args: Any, **kwargs: Any) -> None:
         notes = self.myosotis_notes = _Notes()
