@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +14,8 @@ from rich.text import Text
 
 # Help was asked for, so it is a result and goes to stdout.
 out = Console(highlight=False, soft_wrap=False)
+
+COMMENTED = r"^(\w+):[^#\n]*#\s*(\S.*)$"
 
 EXAMPLES = (
     ("myosotis demo", "about ten minutes on two CPU cores"),
@@ -87,7 +91,7 @@ def _keys(cfg: Any) -> dict[str, list[tuple[str, str, str]]]:
 
     from myosotis.config.schema import Config, sentences
 
-    said = sentences(Config)
+    said = _commented(list(cfg)) | sentences(Config)
     groups: dict[str, list[tuple[str, str, str]]] = {}
     for name in cfg:
         node = cfg._get_node(name)
@@ -95,9 +99,26 @@ def _keys(cfg: Any) -> dict[str, list[tuple[str, str, str]]]:
             groups.setdefault("", []).append((name, _shown(node), said.get(name, "")))
             continue
         for key in node:
-            row = (str(key), _shown(node._get_node(key)), said.get(f"{name}.{key}", ""))
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and "_target_" in child:
+                continue  # what the keys beside it are handed to
+            row = (str(key), _shown(child), said.get(f"{name}.{key}", ""))
             groups.setdefault(str(name), []).append(row)
     return groups
+
+
+def _commented(groups: list[str]) -> dict[str, str]:
+    """What the comments behind the keys of our YAML files say, by dotted key."""
+    found: dict[str, str] = {}
+    conf = resources.files("myosotis.conf")
+    for group in groups:
+        folders = [conf / group, conf / group / "common"]
+        files = [f for folder in folders if folder.is_dir() for f in folder.iterdir()]
+        for file in files:
+            if file.name.endswith(".yaml"):
+                for key, text in re.findall(COMMENTED, file.read_text(), re.MULTILINE):
+                    found.setdefault(f"{group}.{key}", text)
+    return found
 
 
 def _shown(node: Any) -> str:

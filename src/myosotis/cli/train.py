@@ -9,11 +9,12 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
@@ -22,6 +23,8 @@ from myosotis.cli.outcome import Gated, JobsFailed, show
 from myosotis.config.composition import PRIMARY
 from myosotis.config.schema import register
 from myosotis.errors import ConfigError, MyosotisError
+
+SIGNALLED = 128  # exit codes above this: stopped by a signal, in good order
 
 # What the jobs of this process came to, in order: Hydra hands back no results of a multirun.
 _finished: list[Any] = []
@@ -137,7 +140,23 @@ def _own_folder(job: Any) -> list[str]:
 def _train(cfg: DictConfig, overrides: list[str]) -> Any:
     from myosotis import run
 
-    return run.train(cfg, overrides)
+    try:
+        return run.train(cfg, overrides)
+    except MyosotisError as error:
+        if error.exit_code > SIGNALLED and not error.hint:
+            error.hint = f"Go on with: myosotis train resume={_name_of_run(cfg)}"
+        raise
+
+
+def _name_of_run(cfg: DictConfig) -> str:
+    """What to call a stopped run: its id, short."""
+    from myosotis.record import RunRecord
+
+    if cfg.resume is not None:
+        return str(cfg.resume)
+    with suppress(MyosotisError):
+        return RunRecord.load(cfg.out).run_id[:8]
+    return "last"
 
 
 def _job_of_many(cfg: DictConfig, number: int, overrides: list[str]) -> Any:
@@ -146,7 +165,7 @@ def _job_of_many(cfg: DictConfig, number: int, overrides: list[str]) -> Any:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told here, counted at the end
         if isinstance(error, MyosotisError):
             show(error)
-            if error.exit_code > 128:  # asked to stop: the other jobs do not start
+            if error.exit_code > SIGNALLED:  # asked to stop: the other jobs do not start
                 raise Stopped(error.exit_code) from None
         else:
             import traceback
@@ -166,7 +185,7 @@ def _run_hydra(args: list[str]) -> None:
     argv, sys.argv = sys.argv, ["myosotis train", *args]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        with _logging_restored():
+        with _logging_restored(), _errors_told_once():
             hydra.main(config_path=PRIMARY, config_name="train", version_base="1.3")(_job)()
     except JobFailed:
         done = [job.document for job in _finished]
@@ -174,7 +193,8 @@ def _run_hydra(args: list[str]) -> None:
             f"{len(_failed)} of {len(_started)} jobs failed.", [*done, *_failed]
         ) from None
     except Exception as error:
-        if asked_for_traceback or isinstance(error, MyosotisError):
+        # Once a job has started, what is raised is the job's own.
+        if asked_for_traceback or _started or isinstance(error, MyosotisError):
             raise
         if (told := _told(error, args)) is not None:
             raise told from None
@@ -200,8 +220,26 @@ def _logging_restored() -> Iterator[None]:
         root.setLevel(level)
 
 
+@contextmanager
+def _errors_told_once() -> Iterator[None]:
+    """Without Hydra's own line ("Error executing job with overrides: …") before each error."""
+    kept = JobReturn.return_value
+
+    def get(job: JobReturn) -> Any:
+        if job.status == JobStatus.FAILED:
+            raise job._return_value
+        assert job.status == JobStatus.COMPLETED
+        return job._return_value
+
+    JobReturn.return_value = property(get, kept.fset)
+    try:
+        yield
+    finally:
+        JobReturn.return_value = kept
+
+
 def _told(error: Exception, args: list[str]) -> MyosotisError | None:
-    if not _started and isinstance(error, OSError) and error.filename:
+    if isinstance(error, OSError) and error.filename:
         return ConfigError(
             f"Cannot write the run folder {error.filename}: {error.strerror}.",
             "Choose another with out=FOLDER (hydra.sweep.dir=FOLDER for -m).",

@@ -1,8 +1,8 @@
 """Scoring: from a batch of rows to one log-probability a branch.
 
-The output head runs only at positions that predict a scored token, a chunk at a time, and each
-chunk is recomputed in the backward pass: logits of prompt tokens are never made, and never more
-than one chunk of logits is alive.
+The output head runs only at positions that predict a scored token, a chunk at a time: logits of
+prompt tokens are never made. For the backward pass `KEPT_BYTES` of logits are kept, the rest are
+recomputed.
 
 Shape suffixes as in `forest.py`; C predicting positions of a chunk, D hidden size, V vocabulary.
 """
@@ -26,6 +26,9 @@ from myosotis.trees.tree import Tree
 
 CHUNK = 256
 """Predicting positions a chunk; with 50,000 words one chunk of fp32 logits is 50 MB."""
+
+KEPT_BYTES = 2**27
+"""Logits of a batch that are kept for the backward pass; those of further chunks are recomputed."""
 
 
 class Branches(NamedTuple):
@@ -181,15 +184,18 @@ def _in_chunks(
     edges = torch.tensor([*starts, len(values_ND)], device=batch.predictor_S.device)
     cuts = torch.searchsorted(batch.predictor_S, edges).tolist()
     parts: list[tuple[Tensor, ...]] = []
+    kept_bytes = 0
     for start, low, high in zip(starts, cuts, cuts[1:], strict=False):
         chunk = values_ND[start : start + CHUNK]
         which, target = batch.predictor_S[low:high] - start, batch.target_S[low:high]
-        if chunk.requires_grad or torch.is_grad_enabled():
+        if torch.is_grad_enabled() and kept_bytes >= KEPT_BYTES:
             part = checkpoint(
                 _score_chunk, head, chunk, which, target, uniform, use_reentrant=False
             )
         else:
-            part = _score_chunk(head, chunk, which, target, uniform)
+            logits_CV = head(chunk)
+            kept_bytes += logits_CV.numel() * 4
+            part = _pick(logits_CV, which, target, uniform)
         parts.append(part)  # type: ignore[arg-type]
     if not parts:  # an empty row: keep it in the graph, so that every rank has a backward pass
         nothing = head(values_ND).sum(-1).float()
@@ -205,15 +211,42 @@ def _score_chunk(
     target_S: Tensor,
     uniform: bool,
 ) -> tuple[Tensor, ...]:
-    logits_CV = head(chunk)
+    return _pick(head(chunk), which_S, target_S, uniform)
+
+
+def _pick(
+    logits_CV: Tensor, which_S: Tensor, target_S: Tensor, uniform: bool
+) -> tuple[Tensor, ...]:
+    """Log-prob and greedy hit of each scored token, and (asked for) the vocabulary's mean."""
     if logits_CV.dtype in (torch.float16, torch.bfloat16):  # sums over a vocabulary need fp32
         logits_CV = logits_CV.float()
-    norm_C = logits_CV.logsumexp(-1)
-    logp_S = logits_CV[which_S, target_S] - norm_C[which_S]
     greedy_S = logits_CV.detach().argmax(-1)[which_S] == target_S
+    logp_S = _LogProb.apply(logits_CV, which_S, target_S)
     if not uniform:
         return logp_S, greedy_S
-    return logp_S, greedy_S, (logits_CV.mean(-1) - norm_C)[which_S]
+    return logp_S, greedy_S, (logits_CV.mean(-1) - logits_CV.logsumexp(-1))[which_S]
+
+
+class _LogProb(torch.autograd.Function):
+    """logits[which, target] - logsumexp(logits)[which], with one pass backward in one buffer.
+
+    The gradient is g·(onehot - softmax); autograd would make four tensors of the logits' size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_CV: Tensor, which_S: Tensor, target_S: Tensor) -> Tensor:
+        norm_C = logits_CV.logsumexp(-1)
+        ctx.save_for_backward(logits_CV, norm_C, which_S, target_S)
+        return logits_CV[which_S, target_S] - norm_C[which_S]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad_S,) = grads
+        logits_CV, norm_C, which_S, target_S = ctx.saved_tensors
+        total_C = torch.zeros_like(norm_C).index_add_(0, which_S, grad_S)
+        grad_CV = torch.sub(logits_CV, norm_C[:, None]).exp_().mul_(-total_C[:, None])
+        grad_CV.index_put_((which_S, target_S), grad_S, accumulate=True)
+        return grad_CV, None, None
 
 
 def _groups(bundles: Sequence[Bundle], rows_at_once: int) -> Iterator[list[Bundle]]:

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
@@ -24,6 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from myosotis.errors import AssetError, ConfigError, RunError
 from myosotis.updates.base import Capabilities, Update, copy_exactly
+from myosotis.updates.low_rank import LowRankLinear
 from myosotis.updates.targets import resolve, shortest_suffixes
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -79,6 +81,7 @@ class LoraUpdate(Update):
             fan_in_fan_out=all(isinstance(m, Conv1D) for m in modules),
             **{k: v for k, v in self.settings.items() if k not in ("name", "target_modules")},
         )
+        config._register_custom_module({torch.nn.Linear: LowRankLinear})
         self._peft_model = get_peft_model(model, config)
         injected = {n for n, m in model.named_modules() if isinstance(m, LoraLayer)}
         if injected != set(targets):
