@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +29,39 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages as they look in a terminal of 80 columns, without colours."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random Llama of 97 letters, its tokenizer, and 43 records in `data.jsonl`.
+
+    Hidden size 32, MLP 48, 2 layers, 4 heads (2 for keys and values), a context of 128 tokens; a
+    record is "NN" and "ok", each letter a token.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    place, size = tmp_path_factory.mktemp("tiny"), 97
+    letters = {chr(32 + i): i for i in range(size - 2)}
+    words = models.WordLevel({**letters, "<unk>": size - 2, "</s>": size - 1}, unk_token="<unk>")
+    raw = Tokenizer(words)
+    raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(place)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(place)
+    lines = [json.dumps({"prompt": f"{i:02}", "completion": "ok"}) for i in range(43)]
+    (place / "data.jsonl").write_text("\n".join(lines))
+    return place

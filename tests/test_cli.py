@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +325,110 @@ def test_ui_without_runs(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert main(["ui"]) == 2
     assert "no runs to show yet" in capfd.readouterr().err
+
+
+# Whole runs, on a tiny model.
+
+
+@pytest.fixture
+def tiny_run(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides of a run that takes seconds; the current folder is a fresh one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return [
+        *("model=local", f"model.path={tiny_model}", "trainer.max_steps=3", "retention=none"),
+        *("data=jsonl", f"data.path={tiny_model / 'data.jsonl'}", "data.template=none"),
+        *("tracking=none", "task.generate=1", "task.max_new_tokens=2", "trainer.accelerator=cpu"),
+    ]
+
+
+def test_train_prints_its_record(
+    tiny_run: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *tiny_run, "--json"]) == 0
+    out, err = capfd.readouterr()
+    record = json.loads(out)
+    assert record["status"] == "FINISHED"
+    assert record["command"] == ["myosotis", "train", *tiny_run]
+    assert "Traceback" not in err
+    (folder,) = (path.parent for path in tmp_path.rglob("record.json"))
+    assert (folder / "scorecard.html").exists()
+    assert folder.is_relative_to(tmp_path / "runs")
+
+
+def test_own_config_folder_is_part_of_the_command(
+    tiny_run: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    args = ["train", "-cd", str(own.parent), "experiment=mine", *tiny_run, "--json"]
+    assert main(args) == 0
+    first = json.loads(capfd.readouterr().out)
+    assert main([*first["command"][1:], "--json"]) == 0
+    again = json.loads(capfd.readouterr().out)
+    assert again["config"]["seed"] == 7
+    assert again["config_hash"] == first["config_hash"]
+
+
+def test_gate_without_a_verdict_is_not_settled(
+    tiny_run: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """retention.gate needs a suite; without one the config is refused, not run."""
+    assert main(["train", *tiny_run, "retention.gate=true", "--json"]) == 2
+    assert "retention.suite is empty" in json.loads(capfd.readouterr().out)["error"]
+
+
+def test_sweep_runs_every_value(
+    tiny_run: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A job that fails does not stop the others; its neighbours' results are told."""
+    args = ["train", "-m", *tiny_run, "optimizer.lr=1e-3,-1,1e-2", "--json"]
+    assert main(args) == 1
+    out, err = capfd.readouterr()
+    document = json.loads(out)
+    assert document["error"] == "1 of 3 jobs failed."
+    status = {job["overrides"][-1]: job["status"] for job in document["runs"]}
+    assert status == {
+        "optimizer.lr=0.001": "FINISHED",
+        "optimizer.lr=-1": "FAILED",
+        "optimizer.lr=0.01": "FINISHED",
+    }
+    qualities = [job["quality"] for job in document["runs"] if "quality" in job]
+    assert len(set(qualities)) == 2
+    assert "Traceback" not in err
+    assert len(list((tmp_path / "multirun").rglob("record.json"))) == 2
+
+
+def test_stopped_job_stops_the_sweep(capfd: pytest.CaptureFixture[str]) -> None:
+    from myosotis.cli.train import Stopped
+
+    code, out = ended(raising(Stopped(143)), capfd)
+    assert code == json.loads(out)["exit_code"] == 143
+
+
+@pytest.mark.slow
+def test_interrupted_run_says_how_to_go_on(tiny_run: list[str], tmp_path: Path) -> None:
+    """SIGINT finishes the step, keeps a checkpoint, marks the run and names the command."""
+    steps = [word for word in tiny_run if not word.startswith("trainer.max_steps")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "myosotis.cli", "train", *steps, "trainer.max_steps=100000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        began = time.monotonic()
+        while not list(tmp_path.rglob("metrics.jsonl")) and time.monotonic() - began < 120:
+            time.sleep(0.2)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, err[-2000:]
+    assert "Traceback" not in err
+    assert "resume=" in err
+    (path,) = tmp_path.rglob("record.json")
+    assert json.loads(path.read_text())["status"] == "KILLED"

@@ -3,58 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from omegaconf import DictConfig
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from myosotis import estimates, plan
 from myosotis.config import compose
 from myosotis.errors import ConfigError
 from myosotis.precision import resolve
 
+# The sizes of `tiny_model`.
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, VOCAB = 32, 48, 2, 4, 2, 97
 HEAD = HIDDEN // HEADS
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model without weights: a plan must not want them."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    place = tmp_path_factory.mktemp("tiny")
-    vocabulary = {chr(32 + i): i for i in range(VOCAB - 2)} | {
-        "<unk>": VOCAB - 2,
-        "</s>": VOCAB - 1,
-    }
-    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(place)
-    LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=HIDDEN,
-        intermediate_size=INNER,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=KV_HEADS,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        architectures=["LlamaForCausalLM"],
-    ).save_pretrained(place)
-    assert AutoTokenizer.from_pretrained(place)
-    lines = [json.dumps({"prompt": f"{i:02}", "completion": "ok"}) for i in range(43)]
-    (place / "data.jsonl").write_text("\n".join(lines))
-    return place
+def config(tiny_model: Path, *overrides: str) -> DictConfig:
+    data = ["data=jsonl", f"data.path={tiny_model / 'data.jsonl'}", "data.template=none"]
+    return compose(["model=local", f"model.path={tiny_model}", *data, *overrides])
 
 
-def config(folder: Path, *overrides: str) -> DictConfig:
-    data = ["data=jsonl", f"data.path={folder / 'data.jsonl'}", "data.template=none"]
-    return compose(["model=local", f"model.path={folder}", *data, *overrides])
+def test_no_weights_are_needed(tiny_model: Path, tmp_path: Path) -> None:
+    for file in tiny_model.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, tmp_path)
+    assert plan.make(config(tmp_path)).parameters > 0
 
 
 def layer_shapes() -> list[tuple[int, int]]:
@@ -64,19 +41,19 @@ def layer_shapes() -> list[tuple[int, int]]:
     return [*attention, (HIDDEN, INNER), (HIDDEN, INNER), (INNER, HIDDEN)]
 
 
-def test_counts_by_hand(folder: Path) -> None:
+def test_counts_by_hand(tiny_model: Path) -> None:
     """r(d_in + d_out) a linear layer (SCIENCE.md section 1); tied embeddings count once."""
-    made = plan.make(config(folder, "update.r=4"))
+    made = plan.make(config(tiny_model, "update.r=4"))
     assert made.trainable == LAYERS * sum(4 * (i + o) for i, o in layer_shapes())
     norms = (2 * LAYERS + 1) * HIDDEN
     matrices = LAYERS * sum(i * o for i, o in layer_shapes())
     assert made.parameters == VOCAB * HIDDEN + matrices + norms
-    assert plan.make(config(folder, "method=full")).trainable == made.parameters
+    assert plan.make(config(tiny_model, "method=full")).trainable == made.parameters
 
 
-def test_steps_by_hand(folder: Path) -> None:
+def test_steps_by_hand(tiny_model: Path) -> None:
     """43 records, a tenth held out; 8 a step; every example is "NN" + "ok" + the end: 5 tokens."""
-    made = plan.make(config(folder, "trainer.max_epochs=2", "schedule.warmup=0.25")).steps
+    made = plan.make(config(tiny_model, "trainer.max_epochs=2", "schedule.warmup=0.25")).steps
     assert made.train_examples == 39
     assert made.per_epoch == 5  # ceil(39 / 8)
     assert made.total == 10
@@ -94,30 +71,29 @@ def test_steps_by_hand(folder: Path) -> None:
         (["trainer.max_steps=12", "trainer.max_epochs=1"], 5),
     ],
 )
-def test_first_limit_ends_the_run(folder: Path, overrides: list[str], total: int) -> None:
-    assert plan.make(config(folder, *overrides)).steps.total == total
+def test_first_limit_ends_the_run(tiny_model: Path, overrides: list[str], total: int) -> None:
+    assert plan.make(config(tiny_model, *overrides)).steps.total == total
 
 
-def test_memory_of_full_tuning_is_16_bytes_a_parameter_and_the_base(folder: Path) -> None:
+def test_memory_of_full_tuning_is_16_bytes_a_parameter_and_the_base(tiny_model: Path) -> None:
     """Fp32 weights 4, gradients 4, Adam 8 (SCIENCE.md section 1), and 4 for the base kept aside."""
-    made = plan.make(config(folder, "method=full"))
+    made = plan.make(config(tiny_model, "method=full"))
     held = made.memory.weights + made.memory.gradients + made.memory.optimizer
     assert held * 1e9 == pytest.approx(20 * made.parameters)
 
 
-def test_memory_of_lora(folder: Path) -> None:
+def test_memory_of_lora(tiny_model: Path) -> None:
     """The base in fp32 (4 bytes) or bf16 (2); what trains has weight, gradient, moments in fp32."""
     for precision, size in (("32-true", 4), ("bf16-true", 2)):
-        made = plan.make(config(folder, f"trainer.precision={precision}"))
+        made = plan.make(config(tiny_model, f"trainer.precision={precision}"))
         held = made.memory.weights + made.memory.gradients + made.memory.optimizer
         assert held * 1e9 == pytest.approx(size * made.parameters + 16 * made.trainable)
 
 
-def test_gradient_checkpointing_keeps_less(folder: Path) -> None:
-    without = plan.make(config(folder)).memory.activations
-    assert plan.make(config(folder, "trainer.gradient_checkpointing=true")).memory.activations < (
-        without
-    )
+def test_gradient_checkpointing_keeps_less(tiny_model: Path) -> None:
+    without = plan.make(config(tiny_model)).memory.activations
+    with_it = plan.make(config(tiny_model, "trainer.gradient_checkpointing=true"))
+    assert with_it.memory.activations < without
 
 
 @pytest.mark.parametrize(
@@ -179,9 +155,9 @@ def test_reachable_verdicts_are_shown_beforehand() -> None:
 
 
 def test_rate_and_warning_are_on_the_screen(
-    folder: Path, capfd: pytest.CaptureFixture[str]
+    tiny_model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    document = plan.plan(config(folder, "optimizer.lr=0.5"))
+    document = plan.plan(config(tiny_model, "optimizer.lr=0.5"))
     shown = capfd.readouterr().err
     assert "0.5 (given)" in shown
     assert "far above the usual range" in " ".join(shown.split())
@@ -191,9 +167,9 @@ def test_rate_and_warning_are_on_the_screen(
     )
 
 
-def test_a_plan_checks_first(folder: Path) -> None:
+def test_a_plan_checks_first(tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match="out of range"):
-        plan.make(config(folder, "data.batch_size=0"))
+        plan.make(config(tiny_model, "data.batch_size=0"))
 
 
 def test_durations() -> None:
@@ -206,7 +182,7 @@ def test_durations() -> None:
     ]
 
 
-def test_precision_is_that_of_a_run(folder: Path) -> None:
-    made = plan.make(config(folder, "trainer.precision=bf16-mixed"))
+def test_precision_is_that_of_a_run(tiny_model: Path) -> None:
+    made = plan.make(config(tiny_model, "trainer.precision=bf16-mixed"))
     assert made.precision == "bf16-mixed, base weights in float32"
     assert resolve("bf16-mixed", update="lora", accelerator="cpu").weights is torch.float32
