@@ -32,7 +32,7 @@ TIER = {room: level for level, rooms in enumerate(TIERS) for room in rooms}
 HOMES = {
     "mlflow": {"tracking"},
     "lm_eval": {"retention.lm", "retention.tasks"},
-    "peft": {"updates.peft"},
+    "peft": {"updates"},
     "hydra": {"cli", "config"},
     # Who is handed the composed config; every other room takes plain arguments.
     "omegaconf": {
