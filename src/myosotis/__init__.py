@@ -1,10 +1,45 @@
-"""Fine-tune a language model, and see what it forgets."""
+"""myosotis: fine-tune a language model, and see what it forgets.
+
+For notebooks, `train` and `compare` do what the commands `myosotis train` and `myosotis evaluate`
+do. Importing this package imports nothing heavy.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from myosotis.record import RunRecord
 
 try:
     __version__ = version("myosotis")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+except PackageNotFoundError:  # from a source tree that is not installed
+    __version__ = "0.0.0"
+
+
+def train(overrides: Sequence[str] = ()) -> RunRecord:
+    """One run, as `myosotis train` with these overrides (`["method=lora", "optimizer.lr=2e-4"]`).
+
+    Raises `MyosotisError` for what a person can mend.
+    """
+    from myosotis import run
+    from myosotis.config import compose
+
+    return run.train(compose(overrides), overrides)
+
+
+def compare(
+    base: str, tuned: str, suite: Sequence[str], overrides: Sequence[str] = ()
+) -> RunRecord:
+    """What `tuned` lost of `base` on the benchmarks of `suite` (lm-eval task names, and `prose`).
+
+    Both are presets, folders or hub ids; `tuned` may be a PEFT adapter or a run. Raises
+    `MyosotisError` for what a person can mend.
+    """
+    from myosotis.config import compose
+    from myosotis.evaluation import evaluate
+
+    asked = [f"retention.suite=[{','.join(suite)}]", *overrides]
+    return evaluate(compose(asked), tuned, base=base, command=asked)

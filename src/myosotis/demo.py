@@ -35,8 +35,8 @@ def last_words(record: RunRecord, scorecard: Path) -> list[str]:
     lines = [""]
     if best := best_strength(record.dial):
         lines.append(
-            f"Of the strengths tried, α={best.alpha:g} does best on the task ({best.task:+.3f} nats "
-            "a token); the table above has what each of them costs."
+            f"Of the strengths tried, α={best.alpha:g} does best on the task ({best.task:+.3f} "
+            "nats a token); the table above has what each of them costs."
         )
     lines += [
         f"[bold]Open[/] {scorecard} in a browser, or [bold]myosotis ui[/] for the curves.",

@@ -30,6 +30,7 @@ SIGNALLED = 128  # exit codes above this: stopped by a signal, in good order
 _finished: list[Any] = []
 _failed: list[dict[str, Any]] = []
 _started: list[DictConfig] = []
+_given_argv: list[str] = []
 
 
 class JobFailed(Exception):
@@ -114,6 +115,7 @@ def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     job = HydraConfig.get()
     overrides = [*job.overrides.task, *_own_folder(job)]
     _started.append(cfg)
+    sys.argv = _given_argv  # Lightning starts the other ranks of a run by this very command
     with open_dict(cfg):
         cfg.out = job.runtime.output_dir
     if job.mode != RunMode.MULTIRUN:
@@ -182,7 +184,8 @@ def _run_hydra(args: list[str]) -> None:
     HYDRA_FULL_ERROR is Hydra's own switch for that. A user who sets it gets the full traceback.
     """
     asked_for_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    argv, sys.argv = sys.argv, ["myosotis train", *args]
+    global _given_argv
+    _given_argv, sys.argv = sys.argv, ["myosotis train", *args]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         with _logging_restored(), _errors_told_once():
@@ -200,7 +203,7 @@ def _run_hydra(args: list[str]) -> None:
             raise told from None
         raise
     finally:
-        sys.argv = argv
+        sys.argv = _given_argv
         if not asked_for_traceback:
             del os.environ["HYDRA_FULL_ERROR"]
 
