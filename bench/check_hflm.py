@@ -4,7 +4,8 @@
 
 Prints, for each task, the largest and mean difference over all choices of all items, whether acc
 and acc_norm are equal, and both times (for orientation: see the speed benchmarks for a fair race).
-Exit code 1 when a difference exceeds 1e-3 nats or a metric differs.
+Exit code 1 when a difference exceeds 1e-3 nats or a metric differs (HFLM as it comes is shown, not
+judged; see below).
 
 HFLM is run with its `softmax_dtype=float64` and, with `--softmax both`, as it comes. As it comes,
 its fp32 log-softmax over 49,152 words is off by about 2e-5 a token on CPUs, always to one side, so
@@ -18,14 +19,12 @@ import argparse
 import copy
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from myosotis.console import console, progress
 from myosotis.models import ModelSource, load
@@ -37,6 +36,11 @@ from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
 
 T = TypeVar("T")
+
+HEAD = (
+    "task         against                items choices max |diff|  mean |diff|  acc            "
+    "acc_norm        seconds        equal"
+)
 
 BOUND = 1e-3
 """Largest difference of a log-likelihood, in nats, that counts as equal."""
@@ -62,6 +66,14 @@ class Row:
     def agrees(self) -> bool:
         return self.largest <= BOUND and self.acc[0] == self.acc[1] and self.same_answers
 
+    def line(self) -> str:
+        return (
+            f"{self.task:12} {self.against:22} {self.items:5} {self.choices:7}   "
+            f"{self.largest:.2e}    {self.mean:.2e}  {self.acc[0]:.4f} {self.acc[1]:.4f}  "
+            f"{self.acc_norm[0]:.4f} {self.acc_norm[1]:.4f}  "
+            f"{self.seconds[0]:6.1f} {self.seconds[1]:6.1f}  {'yes' if self.agrees else 'NO'}"
+        )
+
 
 def compare(
     tasks: list[str],
@@ -71,8 +83,8 @@ def compare(
     batch_size: int = 8,
     softmax: tuple[str, ...] = ("float64",),
     truth: bool = False,
-) -> list[Row]:
-    """Score the same requests both ways with the embedded model.
+) -> Iterator[Row]:
+    """Score the same requests both ways with the embedded model, a row as soon as it is known.
 
     `softmax` lists HFLM's softmax dtypes to compare with; `truth` adds the model in float64.
     """
@@ -86,19 +98,17 @@ def compare(
     )
     backend = probe(base.model)
     console.print(f"backend: {backend.name} ({backend.reason})")
-    rows: list[Row] = []
     for task in suite:
         part = suite.only([task.name])
         with progress(f"{task.name}: ours", len(part.grove.trees)) as advance:
             ours, own = _timed(measure, part, Scorer(base.model, backend), advance)
         for dtype in softmax:
             answers, theirs = _timed(_hflm, task, base, batch_size, dtype)
-            rows.append(_row(task, ours[task.name], answers, f"HFLM {dtype}", (own, theirs)))
+            yield _row(task, ours[task.name], answers, f"HFLM, softmax {dtype}", (own, theirs))
         if truth:
             exact = copy.deepcopy(base.model).double()
             answers, theirs = _timed(_one_by_one, task, exact)
-            rows.append(_row(task, ours[task.name], answers, "model in fp64", (own, theirs)))
-    return rows
+            yield _row(task, ours[task.name], answers, "the model in float64", (own, theirs))
 
 
 def _timed(work: Callable[..., T], *arguments: Any) -> tuple[T, float]:
@@ -194,27 +204,15 @@ def main() -> int:
         softmax=("float64", "float32") if given.softmax == "both" else (given.softmax,),
         truth=given.truth,
     )
-    table = Table(title=f"{torch.get_num_threads()} threads, {given.num_fewshot} examples a prompt")
-    for column in (
-        "task", "against", "items", "choices", "max |diff|", "mean |diff|", "acc: ours, theirs",
-        "acc_norm", "same answers", "seconds",
-    ):  # fmt: skip
-        table.add_column(column)
-    for r in rows:
-        table.add_row(
-            r.task,
-            r.against,
-            str(r.items),
-            str(r.choices),
-            f"{r.largest:.2e}",
-            f"{r.mean:.2e}",
-            f"{r.acc[0]:.4f} {r.acc[1]:.4f}",
-            f"{r.acc_norm[0]:.4f} {r.acc_norm[1]:.4f}",
-            "yes" if r.same_answers else "NO",
-            f"{r.seconds[0]:.1f} {r.seconds[1]:.1f}",
-        )
-    Console(width=150).print(table)
-    return 0 if all(row.agrees for row in rows) else 1
+    print(
+        f"fp32, {torch.get_num_threads()} threads, {given.num_fewshot} examples a prompt (ours, theirs)"
+    )
+    print(HEAD)
+    equal = True
+    for row in rows:
+        print(row.line(), flush=True)
+        equal &= row.agrees or "float32" in row.against
+    return 0 if equal else 1
 
 
 if __name__ == "__main__":

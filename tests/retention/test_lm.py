@@ -114,7 +114,7 @@ def test_the_real_model_agrees_with_hflm(tasks: list[str], items: int, num_fewsh
     from bench.check_hflm import compare
 
     try:
-        rows = compare(tasks, items=items, num_fewshot=num_fewshot)
+        rows = list(compare(tasks, items=items, num_fewshot=num_fewshot))
     except AssetError as error:
         pytest.skip(f"the embedded model or the benchmarks are not at hand: {error.message}")
     assert len(rows) == len(tasks)
