@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
+import absl.logging
 import pytest
 
 # Before anything imports them: both are read once, at import.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# absl (rouge-score brings it) closes the stream it was made with when Hydra configures logging
+# anew; under pytest that stream is pytest's own capture, and the whole session ends.
+absl.logging.PythonHandler.close = logging.Handler.close  # type: ignore[method-assign]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

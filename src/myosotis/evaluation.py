@@ -162,7 +162,7 @@ def _conclude(
 def _publish(kept: Journal) -> None:
     from myosotis.report.scorecard import scorecard
 
-    kept.record.status = "FINISHED"
+    kept.finished()
     scorecard(kept.record, kept.folder.scorecard)
     for path in (kept.folder.scorecard, kept.folder.items):
         kept.artifact(path)

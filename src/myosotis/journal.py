@@ -63,9 +63,14 @@ class Journal:
         if path.exists():
             self.mlflow.log_artifact(path, folder)
 
+    def finished(self) -> None:
+        """The record says FINISHED from here on, so that what is made of it does too."""
+        self.record.status, self.record.ended = "FINISHED", now()
+        self.save()
+
     def _end(self, status: Status, error: str = "") -> None:
         self.record.status, self.record.error = status, error
-        self.record.ended = now()
+        self.record.ended = self.record.ended or now()
         with suppress(RunError):  # a full disk: the reason still reaches MLflow and the screen
             self.save()
         self.artifact(self.folder.record)

@@ -368,8 +368,7 @@ def _publish(kept: Journal) -> None:
     """Scorecard and artifacts."""
     from myosotis.report.scorecard import scorecard
 
-    kept.record.status = "FINISHED"
-    kept.save()
+    kept.finished()
     scorecard([kept.record], kept.folder.scorecard)
     for path in (kept.folder.scorecard, kept.folder.items):
         kept.artifact(path)
