@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -23,6 +24,7 @@ from myosotis.models import BaseModel, ModelSource
 from myosotis.precision import Precision, resolve
 from myosotis.retention import baseline
 from myosotis.retention import suite as suites
+from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.items import Suite
 from myosotis.trees.attention import Backend
 from myosotis.trees.probe import probe
@@ -139,6 +141,10 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
         seed=cfg.retention.seed,
         num_fewshot=cfg.retention.num_fewshot,
         chat_template=cfg.retention.chat_template,
+        shelf=Shelf(
+            Path(cfg.retention.data_dir).expanduser() if cfg.retention.data_dir else None,
+            plain(cfg.retention.data_files),
+        ),
     )
 
 

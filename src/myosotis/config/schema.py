@@ -74,6 +74,8 @@ class Retention:
     gate: bool = key(False, "exit code 3 when the verdict is forgotten, 4 when it is not settled")
     num_fewshot: int | None = key(0, "solved examples before each question; null: the task's own")
     chat_template: bool = key(False, "ask through the model's chat template")
+    data_dir: str | None = key(None, "folder with benchmark data of your own, one entry each")
+    data_files: dict[str, str] = key({}, "benchmark or data set name: a file or folder of yours")
     seed: int = key(0, "which items are taken; not the training seed")
 
 

@@ -72,8 +72,10 @@ class Batch:
 def pack(trees: Sequence[Tree], row_tokens: int, *, one_path_a_row: bool = False) -> list[Bundle]:
     """Pack trees into rows of at most `row_tokens` tokens, best fit in order of falling length.
 
-    A path longer than `row_tokens` gets a longer row of its own. The result depends on the trees
-    and their order only. With `one_path_a_row` nothing is shared and nothing is packed.
+    A path longer than `row_tokens` gets a longer row of its own, and so does a tree of up to half a
+    row more than its longest path: splitting it would read its long prefix again for every part
+    (few-shot examples before each choice). The result depends on the trees and their order only.
+    With `one_path_a_row` nothing is shared and nothing is packed.
     """
     if one_path_a_row:
         return [
@@ -83,10 +85,11 @@ def pack(trees: Sequence[Tree], row_tokens: int, *, one_path_a_row: bool = False
     bundles: list[Bundle] = []
     whole: list[Piece] = []
     for index, tree in enumerate(trees):
-        if len(tree) <= row_tokens or len(tree.tips) == 1:
+        most = max(row_tokens, tree.longest + row_tokens // 2)
+        if len(tree) <= most:
             whole.append(Piece(index, range(len(tree.tips)), tree))
         else:
-            bundles.append([[piece] for piece in _split(index, tree, row_tokens)])
+            bundles.append([[piece] for piece in _split(index, tree, most)])
     return bundles + [[row] for row in _best_fit(whole, row_tokens)]
 
 
@@ -106,15 +109,15 @@ def _best_fit(pieces: list[Piece], row_tokens: int) -> list[Row]:
     return rows
 
 
-def _split(index: int, tree: Tree, row_tokens: int) -> Iterable[Piece]:
-    """Consecutive groups of paths whose union fits into a row."""
+def _split(index: int, tree: Tree, most: int) -> Iterable[Piece]:
+    """Consecutive groups of paths whose union has at most `most` tokens."""
     members = [set(tree.path_tokens(p).tolist()) for p in range(len(tree.tips))]
     order = np.argsort(tree.tips, kind="stable").tolist()
     paths = tree.paths()
     group: list[int] = []
     union: set[int] = set()
     for p in order:
-        if group and len(union | members[p]) > row_tokens:
+        if group and len(union | members[p]) > most:
             yield Piece(index, group, Tree.of(paths[q] for q in group))
             group, union = [], set()
         group.append(p)
