@@ -18,7 +18,7 @@ def demo(cfg: DictConfig) -> RunRecord:
     """Train as `experiment=demo` says; put the scorecard where the README says it is."""
     console.print(
         "[bold]myosotis demo[/]: LoRA on docstrings of installed packages. The base is measured "
-        "first, then tuned, then measured again; about ten minutes on two CPU cores.\n"
+        "first, then tuned, then measured again; ten to fifteen minutes on two CPU cores.\n"
         f"[dim]{cfg.out} keeps everything.[/]"
     )
     record = train(cfg, ["experiment=demo"])
