@@ -15,7 +15,7 @@ from torch.nn import Parameter
 
 from myosotis.errors import ConfigError
 
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True)

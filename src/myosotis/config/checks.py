@@ -26,7 +26,6 @@ from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.errors import ConfigError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-SCHEDULES = ("cosine", "linear", "constant")
 METRICS = ("loglik", "rouge_l", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
@@ -166,6 +165,8 @@ def _one_of(key: str, value: Any, known: Collection[str]) -> None:
 
 def _names(cfg: DictConfig) -> None:
     _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
+    from myosotis.optimization import SCHEDULES
+
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
     _one_of("retention.accept", cfg.retention.accept, ("retained", "not_forgotten"))
     _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop"))
