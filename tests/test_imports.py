@@ -22,6 +22,7 @@ TIERS: list[set[str]] = [
     {"models", "quality", "summary"},
     {"examination", "config"},
     {"findings", "workbench", "subjects"},
+    {"opening"},
     {"run", "estimates", "evaluation", "conversation"},
     {"demo", "plan"},
     {"cli"},
@@ -39,6 +40,7 @@ HOMES = {
         *(
             "cli",
             "config",
+            "opening",
             "run",
             "plan",
             "estimates",

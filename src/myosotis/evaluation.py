@@ -58,7 +58,7 @@ def evaluate(
         before, after = _measure_both(cfg, kept, suite, tuned, reference)
         _conclude(cfg, kept, suite, before, after)
         kept.record.cost = {"total_seconds": time.perf_counter() - began}
-        _publish(kept)
+        kept.publish()
     said = findings.in_words(kept.record)
     if before is None:
         said = [
@@ -157,12 +157,3 @@ def _conclude(
         kept.log(forgetting, step=0)
     kept.log(findings.metrics(Sitting(after, {})), step=0)
     kept.save()
-
-
-def _publish(kept: Journal) -> None:
-    from myosotis.report.scorecard import scorecard
-
-    kept.finished()
-    scorecard(kept.record, kept.folder.scorecard)
-    for path in (kept.folder.scorecard, kept.folder.items):
-        kept.artifact(path)

@@ -29,6 +29,16 @@ class Sitting:
     retention: Measurement
     quality: dict[str, Quality]  # by metric; on generated texts only where those were asked for
     seconds: float = 0.0
+    prompted: Prompted | None = None  # the base alone: what tuning has to beat
+
+
+@dataclass
+class Prompted:
+    """Task quality of a model that was shown solved examples in its prompt instead of tuned."""
+
+    shots: int  # the most that any prompt has
+    fewest: int  # in the prompt that had least room
+    quality: dict[str, Quality]
 
 
 @dataclass
@@ -43,6 +53,8 @@ class Examination:
     max_new_tokens: int = 64
     text_metrics: Sequence[str] = ("rougeL", "chrf")
     validation: Sequence[Tree] = field(default_factory=tuple)
+    shots: Sequence[Example] = ()  # solved examples to prompt the base with
+    max_length: int = 0  # tokens of the longest prompt with its answer
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
         """The benchmarks alone; `what` is shown on the progress bar."""
@@ -65,6 +77,32 @@ class Examination:
                     advance=advance,
                 )
         return found
+
+    def prompted(self, scorer: Scorer, metric: str) -> Prompted | None:
+        """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
+        if not self.shots:
+            return None
+        examples = list(self.examples)
+        trees, used = quality.few_shot_trees(
+            self.template, examples, self.shots, max_length=self.max_length
+        )
+        with progress("task, base with examples", total=len(trees)) as advance:
+            found = {"loglik": quality.loglik(scorer, trees, advance)}
+        if metric != "loglik":
+            written = [
+                quality.few_shot_prompt(example, self.shots[:n], self.template)
+                for example, n in zip(examples[: self.generate], used, strict=False)
+            ]
+            with progress("answers, base with examples", total=len(written)) as advance:
+                found |= quality.measure(
+                    [metric],
+                    scorer,
+                    self.template,
+                    written,
+                    max_new_tokens=self.max_new_tokens,
+                    advance=advance,
+                )
+        return Prompted(max(used, default=0), min(used, default=0), found)
 
     def sit(self, scorer: Scorer, what: str, *, texts: bool = True) -> Sitting:
         """Everything, on the weights as they are now."""

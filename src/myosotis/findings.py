@@ -16,6 +16,7 @@ from myosotis.data.formats import Example
 from myosotis.examination import Sitting
 from myosotis.quality import Quality
 from myosotis.record import (
+    Baseline,
     CurvePoint,
     DialPoint,
     Flip,
@@ -155,6 +156,33 @@ def task_summary(base: Sitting, tuned: Sitting, primary: str) -> TaskQuality:
     return dataclasses.replace(first, extra=list(rows.values()))
 
 
+def baselines(base: Sitting, tuned: Sitting) -> list[Baseline]:
+    """The tuned model against the base that was shown examples instead, by each metric it has."""
+    if (prompted := base.prompted) is None:
+        return []
+    k = prompted.shots
+    found = []
+    for name, shown in prompted.quality.items():
+        change = paired(
+            shown.scores, tuned.quality[name].scores, higher_is_better=shown.higher_is_better
+        )
+        found.append(
+            Baseline(
+                name=f"the base with {k} solved example{'s' * (k != 1)} in its prompt",
+                metric=name,
+                value=shown.mean,
+                delta=change.delta,
+                lo=change.lo,
+                hi=change.hi,
+                n=len(shown.scores),
+                note=f"{prompted.fewest} where there was no room for more"
+                if prompted.fewest < k
+                else "",
+            )
+        )
+    return found
+
+
 def flips(suite: Suite, base: Measurement, tuned: Measurement) -> list[Flip]:
     """Items answered right before and wrong after, task by task in turn, at most `MOST_FLIPS`."""
     by_task: list[list[Flip]] = []
@@ -241,6 +269,9 @@ def in_words(record: RunRecord) -> list[str]:
             f"Task: {word}. Held-out {task.metric} went from {task.base:.3f} to {task.tuned:.3f} "
             f"({task.delta:+.3f}, 95 % interval {task.lo:+.3f} to {task.hi:+.3f}, n={task.n})."
         )
+    for beaten in record.baselines:
+        if record.task is not None and beaten.metric == record.task.metric:
+            said.append(_against(beaten, record.task.higher_is_better))
     if (suite := record.suite_verdict) is not None and suite.delta is not None:
         assert suite.lo is not None and suite.hi is not None and suite.epsilon is not None
         said.append(
@@ -252,6 +283,19 @@ def in_words(record: RunRecord) -> list[str]:
         if row.verdict in ("forgotten", "slipped"):
             said.append(f"{row.task}: {row.verdict} ({row.delta:+.3f} {row.metric}).")
     return said
+
+
+def _against(baseline: Baseline, higher_is_better: bool) -> str:
+    """Whether tuning beat what a prompt alone does."""
+    assert baseline.value is not None and baseline.delta is not None
+    assert baseline.lo is not None and baseline.hi is not None
+    word = "Not measurably better than"
+    if baseline.lo > 0 or baseline.hi < 0:
+        word = "Better than" if (baseline.lo > 0) == higher_is_better else "Worse than"
+    return (
+        f"{word} {baseline.name} ({baseline.value:.3f}): {baseline.delta:+.3f}, 95 % interval "
+        f"{baseline.lo:+.3f} to {baseline.hi:+.3f}."
+    )
 
 
 SAID = {

@@ -15,7 +15,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from myosotis.console import console
 from myosotis.errors import ConfigError
-from myosotis.trees.score import device_of, evaluating, text_config
+from myosotis.trees.attention import text_config
+from myosotis.trees.score import device_of, evaluating
 
 
 def generate(

@@ -63,10 +63,20 @@ class Journal:
         if path.exists():
             self.mlflow.log_artifact(path, folder)
 
-    def finished(self) -> None:
-        """The record says FINISHED from here on, so that what is made of it does too."""
+    def publish(self, update: Path | None = None) -> None:
+        """The scorecard and what else a finished run leaves, as artifacts too.
+
+        The record says FINISHED from here on, so that what is made of it does too.
+        """
+        from myosotis.report.scorecard import scorecard
+
         self.record.status, self.record.ended = "FINISHED", now()
         self.save()
+        scorecard([self.record], self.folder.scorecard)
+        for path in (self.folder.scorecard, self.folder.items):
+            self.artifact(path)
+        if update is not None:
+            self.artifact(update, "update")
 
     def _end(self, status: Status, error: str = "") -> None:
         self.record.status, self.record.error = status, error

@@ -212,11 +212,15 @@ class DialPoint:
 
 @dataclass
 class Baseline:
-    """Something the tuned model must beat, e.g. the base prompted with k examples."""
+    """Something the tuned model must beat, e.g. the base prompted with k examples.
+
+    `delta` is tuned - baseline on the same `n` examples, `lo` to `hi` its 95 % interval.
+    """
 
     name: str
     metric: str = ""
     value: float | None = None
+    delta: float | None = None
     lo: float | None = None
     hi: float | None = None
     n: int | None = None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import lightning
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from myosotis import findings, summary
 from myosotis.callbacks import (
@@ -30,15 +30,15 @@ from myosotis.callbacks import (
     Watch,
     cadence,
 )
-from myosotis.config import build, check, config_hash, learning_rate
+from myosotis.config import build, check
 from myosotis.config.build import plain
 from myosotis.errors import RunError
 from myosotis.examination import Sitting
-from myosotis.journal import Journal, journal, peak_memory_gb
-from myosotis.logger import MLflowLogger, NullLogger
+from myosotis.journal import Journal, peak_memory_gb
 from myosotis.module import FineTuning
+from myosotis.opening import describe, opened
 from myosotis.optimization import Schedule
-from myosotis.record import AttentionInfo, DataInfo, ModelInfo, RunRecord, UpdateInfo
+from myosotis.record import RunRecord, UpdateInfo
 from myosotis.resume import continued
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import reachable_verdicts
@@ -62,11 +62,11 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         torch.set_num_threads(cfg.trainer.num_threads)
     if getattr(rank_zero_only, "rank", 0) != 0:
         return _follow(cfg, folder)
-    with _opened(cfg, folder, overrides) as kept:
+    with opened(cfg, folder, overrides) as kept:
         for warning in warnings:
             kept.warn(warning)
         bench = Workbench.of(cfg, kept.warn)
-        _describe(kept, cfg, bench)
+        describe(kept, cfg, bench)
         base = _measure_base(kept, cfg, bench)
         update = bench.attach(cfg)
         costs = _fit(kept, cfg, bench, update, base)
@@ -76,7 +76,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         _conclude(kept, cfg, bench, base, tuned, costs.steps)
         _dial(kept, cfg, bench, update, base)
         _count(kept, costs, base, tuned, bench, began)
-        _publish(kept)
+        kept.publish(kept.folder.update)
     summary.show(kept.record, findings.in_words(kept.record), kept.folder.scorecard)
     return kept.record
 
@@ -87,82 +87,9 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _opened(cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]) -> Any:
-    """The journal of this run; on resume, of the run that is continued."""
-    before = folder.load() if folder.record.exists() else None
-    name = before.run_name if before else cfg.tracking.run_name or _run_name(cfg)
-    mlflow = NullLogger()
-    if cfg.tracking.enabled:
-        mlflow = MLflowLogger(
-            cfg.tracking.uri,
-            cfg.tracking.experiment,
-            name,
-            {**plain(cfg.tracking.tags), "myosotis.out": str(folder.path.resolve())},
-            run_id=before.run_id if before else None,
-        )
-    return journal(
-        folder.path,
-        mlflow,
-        run_name=name,
-        command=before.command if before else ["myosotis", "train", *overrides],
-        config=plain(cfg),
-        config_hash=config_hash(cfg),
-    )
-
-
-def _run_name(cfg: DictConfig) -> str:
-    update = cfg["update"]
-    rank = f"-r{update.r}" if "r" in update else ""
-    rate = f"{learning_rate(cfg).value:.0e}".replace("e-0", "e-")
-    return f"{update.name}{rank}-lr{rate}-{cfg.data.name}-s{cfg.seed}"
-
-
-def _describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
-    """What is known before anything is measured, to the record, the run folder and MLflow."""
-    record = kept.record
-    record.model = ModelInfo(
-        id=bench.base.id,
-        note=bench.base.note,
-        parameters=sum(p.numel() for p in bench.base.model.parameters()),
-        dtype=bench.precision.name,
-        content_hash=bench.base.content_hash,
-    )
-    data = bench.data
-    record.data = DataInfo(
-        data.dataset.name,
-        dict(data.dataset.manifest.get("rows", {})),
-        data.dataset.manifest,
-        str(data.dataset.manifest.get("hash", "")),
-    )
-    record.attention = AttentionInfo(bench.backend.name, bench.backend.reason)
-    record.suite = bench.suite.identity()
-    OmegaConf.save(cfg, kept.folder.config, resolve=True)
-    kept.mlflow.log_hyperparams(_searchable(cfg))
-    kept.mlflow.set_tags(
-        {
-            "method": cfg["update"].name if cfg.objective.name == "sft" else cfg.objective.name,
-            "update": cfg["update"].name,
-            "objective": cfg.objective.name,
-            "seed": cfg.seed,
-            "config_hash": record.config_hash,
-        }
-    )
-    kept.artifact(kept.folder.config)
-    kept.save()
-
-
-def _searchable(cfg: DictConfig) -> dict[str, Any]:
-    groups = ("model", "data", "update", "objective", "optimizer", "schedule", "trainer")
-    chosen = {group: plain(cfg[group]) for group in groups}
-    chosen["optimizer"]["lr"] = learning_rate(cfg).value
-    kept = ("suite", "items", "budget", "num_fewshot")
-    chosen["retention"] = {key: plain(cfg.retention)[key] for key in kept}
-    return {**chosen, "seed": cfg.seed}
-
-
 def _measure_base(kept: Journal, cfg: DictConfig, bench: Workbench) -> Sitting:
     """The base, before anything is attached; benchmarks from the cache where they are there."""
-    base = bench.measure_base()
+    base = bench.measure_base(cfg.task.metric)
     summary.reach(reachable_verdicts(base.retention.tasks, _budget(cfg)))
     kept.log(findings.metrics(base), step=0)
     return base
@@ -241,16 +168,10 @@ def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
         build.objective(cfg),
         bench.scorer,
         optimizer=build.optimizer(cfg),
-        schedule=Schedule(cfg.schedule.name, cadence_share(cfg.schedule.warmup), bench.total_steps),
+        schedule=Schedule(cfg.schedule.name, cfg.schedule.warmup, bench.total_steps),
         weight_decay=cfg.optimizer.get("weight_decay", 0.0),
         gradient_clip_val=cfg.trainer.gradient_clip_val,
     )
-
-
-def cadence_share(value: float | str) -> float:
-    """`10%` as 0.1; numbers as they are."""
-    text = str(value)
-    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
 
 
 def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting) -> list[Evaluator]:
@@ -314,6 +235,7 @@ def _conclude(
     """Compare the two sittings; `step` is the last one of the training."""
     record = kept.record
     record.task = findings.task_summary(base, tuned, cfg.task.metric)
+    record.baselines = findings.baselines(base, tuned)
     record.retention, record.suite_verdict = findings.retention_rows(
         base.retention, tuned.retention, _budget(cfg)
     )
@@ -362,17 +284,6 @@ def _count(
     }
     logged = {f"cost/{k}": v for k, v in kept.record.cost.items() if v is not None}
     kept.log(logged, step=costs.steps)
-
-
-def _publish(kept: Journal) -> None:
-    """Scorecard and artifacts."""
-    from myosotis.report.scorecard import scorecard
-
-    kept.finished()
-    scorecard([kept.record], kept.folder.scorecard)
-    for path in (kept.folder.scorecard, kept.folder.items):
-        kept.artifact(path)
-    kept.artifact(kept.folder.update, "update")
 
 
 def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:

@@ -22,6 +22,7 @@ from myosotis.data.templates import Template
 from myosotis.examination import Examination, Sitting
 from myosotis.models import BaseModel, ModelSource
 from myosotis.precision import Precision, resolve
+from myosotis.quality import choose_shots
 from myosotis.retention import baseline
 from myosotis.retention import suite as suites
 from myosotis.retention.benchmarks import Shelf
@@ -78,10 +79,11 @@ class Workbench:
             total_steps=total_steps(cfg, data.steps_per_epoch),
         )
 
-    def measure_base(self) -> Sitting:
+    def measure_base(self, metric: str) -> Sitting:
         """Examine the base, before anything is attached; benchmarks from the cache if they can be.
 
-        Only for the model as it was loaded: the cache goes by the content of its files.
+        Only for the model as it was loaded: the cache goes by the content of its files. Where
+        `task.shots` asks, the task is also measured with examples in the prompt, by `metric`.
         """
         began = time.perf_counter()
         trees = len(self.suite.grove.trees)
@@ -95,7 +97,8 @@ class Workbench:
                 advance=advance,
             )
         quality = self.examination.quality(self.scorer, "base")
-        return Sitting(retention, quality, time.perf_counter() - began)
+        prompted = self.examination.prompted(self.scorer, metric)
+        return Sitting(retention, quality, time.perf_counter() - began, prompted)
 
     def attach(self, cfg: DictConfig) -> Update:
         """Wrap the base with the update of `cfg`; from now on `scorer` scores the tuned model."""
@@ -159,6 +162,8 @@ def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examinati
         generate=cfg.task.generate,
         max_new_tokens=cfg.task.max_new_tokens,
         validation=data.validation_trees[:count],
+        shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
+        max_length=data.max_length,
     )
 
 

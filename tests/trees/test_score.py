@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from myosotis.trees.attention import Backend
+from myosotis.trees.head import Head
 from myosotis.trees.probe import probe
-from myosotis.trees.score import Head, Scorer, body
+from myosotis.trees.score import Scorer, body
 from myosotis.trees.tree import Path, Tree
 from tests.tiny import CONFIGS, PACKS, VOCAB, tiny
 

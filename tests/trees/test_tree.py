@@ -63,7 +63,7 @@ def test_packing_loses_and_doubles_nothing(forest: list[Tree], row_tokens: int) 
     for row in rows:
         longest = max(forest[piece.index].longest for piece in row)
         most = max(row_tokens, longest + row_tokens // 2 if len(row) == 1 else 0)
-        assert sum(len(piece.tree) for piece in row) <= most
+        assert sum(map(len, row)) <= most
 
 
 @given(trees, st.integers(4, 30))
@@ -75,15 +75,29 @@ def test_a_token_sees_exactly_its_ancestors(forest: list[Tree], row_tokens: int)
         for r, row in enumerate(bundle):
             start = 0
             for piece in row:
-                for i in range(len(piece.tree)):
+                read = np.flatnonzero(piece.tree.read).tolist()
+                for i in read:
                     ancestors, j = [], i
                     while j >= 0:
-                        ancestors.append(start + j)
+                        ancestors.append(start + read.index(j))
                         j = int(piece.tree.parent[j])
-                    assert np.flatnonzero(seen[r, start + i]).tolist() == ancestors[::-1]
-                start += len(piece.tree)
+                    found = np.flatnonzero(seen[r, start + read.index(i)])
+                    assert found.tolist() == ancestors[::-1]
+                start += len(piece)
             for i in range(start, seen.shape[1]):
                 assert np.flatnonzero(seen[r, i]).tolist() == [i]  # padding sees itself: no NaN
+
+
+@given(trees)
+def test_what_is_read_is_what_a_scored_token_follows(forest: list[Tree]) -> None:
+    for tree in forest:
+        wanted = np.zeros(len(tree), bool)
+        for token in np.flatnonzero(tree.weights):
+            above = int(tree.parent[token])
+            while above >= 0:
+                wanted[above] = True
+                above = int(tree.parent[above])
+        assert tree.read.tolist() == wanted.tolist()
 
 
 @given(trees, st.integers(4, 30))
@@ -100,18 +114,18 @@ def test_every_scored_token_reaches_its_branches(forest: list[Tree], row_tokens:
 
 
 def test_packing_is_best_fit() -> None:
-    """Lengths 6 5 4 3 2 into rows of 10: 6+4 and 5+3+2, two full rows."""
+    """6 5 4 3 2 tokens to read (one more is only predicted) into rows of 10: 6+4 and 5+3+2."""
     lengths = [2, 3, 4, 5, 6]
-    forest = [Tree.of([Path([k] * n, [0.0] * n)]) for k, n in enumerate(lengths)]
-    rows = [sorted(len(p.tree) for p in row) for bundle in pack(forest, 10) for row in bundle]
+    forest = [Tree.fork([k] * n, [[7]]) for k, n in enumerate(lengths)]
+    rows = [sorted(map(len, row)) for bundle in pack(forest, 10) for row in bundle]
     assert sorted(rows) == [[2, 3, 5], [4, 6]]
 
 
 def test_an_oversized_tree_is_split_at_its_branches() -> None:
-    """Prompt of 6, four answers of 2, rows of 4: half a row beyond the longest path, 8 + 2, is room
-    for two answers; the two rows stay in one bundle."""
-    tree = Tree.fork([1] * 6, [[k, k] for k in (2, 3, 4, 5)])
-    (bundle,) = pack([tree], 4)
+    """Prompt of 6, four answers of 3 (2 of them read), rows of 2: half a row beyond the longest
+    path, 9 + 1, is room for two answers; the two rows stay in one bundle."""
+    tree = Tree.fork([1] * 6, [[k, k, k] for k in (2, 3, 4, 5)])
+    (bundle,) = pack([tree], 2)
     assert [list(row[0].paths) for row in bundle] == [[0, 1], [2, 3]]
 
 

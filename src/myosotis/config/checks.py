@@ -26,7 +26,7 @@ from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.errors import ConfigError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-METRICS = ("loglik", "rouge_l", "chrf")
+METRICS = ("loglik", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
@@ -121,6 +121,7 @@ RANGES = {
     "retention.budget": _SHARE,
     "retention.num_fewshot": _at_least(0),
     "task.items": _at_least(2),
+    "task.shots": _at_least(0),
     "task.generate": _at_least(0),
     "task.max_new_tokens": _at_least(1),
 }

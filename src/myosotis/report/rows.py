@@ -26,16 +26,18 @@ def task_rows(record: RunRecord) -> dict[str, Any] | None:
     baselines = []
     for entry in record.baselines:
         same = entry.metric == record.task.metric
-        s = words.task_scale(record.task) if same else words.scale(entry.metric)
-        around = ""
-        if entry.lo is not None and entry.hi is not None:
-            around = f"{s.value(entry.lo)} to {s.value(entry.hi)}"
+        s = (
+            words.task_scale(record.task)
+            if same
+            else words.scale(entry.metric, "", entry.lo, entry.hi)
+        )
         baselines.append(
             {
                 "name": entry.name,
                 "metric": words.label(entry.metric),
                 "value": s.value(entry.value),
-                "interval": around,
+                "change": s.change(entry.delta),
+                "interval": words.interval(s, entry.lo, entry.hi),
                 "n": words.count(entry.n),
                 "note": entry.note,
             }

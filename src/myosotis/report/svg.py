@@ -46,7 +46,8 @@ class Axis:
 
     def __call__(self, value: float) -> float:
         # In halves: the difference of two finite floats can overflow, that of their halves cannot.
-        share = (value / 2 - self.lo / 2) / (self.hi / 2 - self.lo / 2)
+        span = self.hi / 2 - self.lo / 2
+        share = (value / 2 - self.lo / 2) / span if span else 0.5
         share = min(max(share, -1.0), 2.0)  # far outside is outside
         return self.start + share * (self.end - self.start)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from myosotis.trees.forest import Batch
 
@@ -29,6 +29,11 @@ class Backend:
     fast_head: bool = (
         True  # apply the head to chunks ourselves, instead of through `logits_to_keep`
     )
+
+
+def text_config(model: nn.Module) -> Any:
+    """The configuration of the language part (multimodal models nest it)."""
+    return model.config.get_text_config()  # type: ignore[operator, union-attr]
 
 
 def visible(batch: Batch) -> Tensor:
@@ -62,6 +67,13 @@ def tree_inputs(batch: Batch, config: Any, dtype: torch.dtype) -> dict[str, Any]
 def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
     mask = torch.full(seen.shape, torch.finfo(dtype).min, dtype=dtype, device=seen.device)
     return mask.masked_fill_(seen, 0.0)[:, None]
+
+
+def only_chains(batch: Batch) -> bool:
+    """Whether every row is one path: then plain causal attention, without a mask, is the same."""
+    place = torch.arange(batch.end_RL.shape[1], device=batch.end_RL.device)
+    inside = place < batch.length_R[:, None]
+    return bool(((batch.end_RL == batch.length_R[:, None]) | ~inside).all())
 
 
 def padded_inputs(batch: Batch) -> dict[str, Any]:

@@ -4,6 +4,7 @@ What belongs here is bookkeeping on token counts and indices; attention is in `a
 model is called in `score.py`. A *bundle* is the smallest group of rows that must be scored
 together: nearly always one row of several trees; several rows where one tree did not fit into a
 row (it is split at its branches, never cut) or where every path has a row of its own (`padded`).
+Rows hold the tokens a model must read (`Tree.read`): what is only predicted takes no room.
 
 Shape suffixes: R rows, L tokens of the longest row, N predicting positions, S scored tokens,
 B branches (root-to-leaf paths), M pairs (scored token, branch it lies on).
@@ -14,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,13 +26,22 @@ from torch import Tensor
 from myosotis.trees.tree import Floats, Ints, Tree
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
     """A tree, or some paths of one: `paths[k]` is where path k of `tree` stood in tree `index`."""
 
     index: int
     paths: Sequence[int]
     tree: Tree
+
+    @cached_property
+    def place(self) -> Ints:
+        """(T + 1,) how many tokens the model reads of those before each one, and of all."""
+        return np.concatenate([[0], np.cumsum(self.tree.read)])
+
+    def __len__(self) -> int:
+        """Tokens the model reads."""
+        return int(self.place[-1])
 
 
 Row = list[Piece]
@@ -86,8 +97,9 @@ def pack(trees: Sequence[Tree], row_tokens: int, *, one_path_a_row: bool = False
     whole: list[Piece] = []
     for index, tree in enumerate(trees):
         most = max(row_tokens, tree.longest + row_tokens // 2)
-        if len(tree) <= most:
-            whole.append(Piece(index, range(len(tree.tips)), tree))
+        piece = Piece(index, range(len(tree.tips)), tree)
+        if len(piece) <= most:
+            whole.append(piece)
         else:
             bundles.append([[piece] for piece in _split(index, tree, most)])
     return bundles + [[row] for row in _best_fit(whole, row_tokens)]
@@ -96,8 +108,8 @@ def pack(trees: Sequence[Tree], row_tokens: int, *, one_path_a_row: bool = False
 def _best_fit(pieces: list[Piece], row_tokens: int) -> list[Row]:
     rows: list[Row] = []
     room: list[tuple[int, int]] = []  # (tokens left, row), ascending
-    for piece in sorted(pieces, key=lambda p: (-len(p.tree), p.index)):
-        size = len(piece.tree)
+    for piece in sorted(pieces, key=lambda p: (-len(p), p.index)):
+        size = len(piece)
         at = bisect_left(room, (size, -1))
         if at == len(room):
             rows.append([piece])
@@ -110,8 +122,9 @@ def _best_fit(pieces: list[Piece], row_tokens: int) -> list[Row]:
 
 
 def _split(index: int, tree: Tree, most: int) -> Iterable[Piece]:
-    """Consecutive groups of paths whose union has at most `most` tokens."""
-    members = [set(tree.path_tokens(p).tolist()) for p in range(len(tree.tips))]
+    """Consecutive groups of paths of which the model reads at most `most` tokens."""
+    tokens = (tree.path_tokens(p) for p in range(len(tree.tips)))
+    members = [set(t[tree.read[t]].tolist()) for t in tokens]
     order = np.argsort(tree.tips, kind="stable").tolist()
     paths = tree.paths()
     group: list[int] = []
@@ -127,7 +140,7 @@ def _split(index: int, tree: Tree, most: int) -> Iterable[Piece]:
 
 def stack(rows: Sequence[Row]) -> Batch:
     """Stack rows into one `Batch`, padded on the right to the longest."""
-    lengths = [sum(len(piece.tree) for piece in row) for row in rows]
+    lengths = [sum(map(len, row)) for row in rows]
     width = max(1, *lengths)
     ids = np.zeros((len(rows), width), np.int64)
     depth = np.zeros_like(ids)
@@ -136,10 +149,10 @@ def stack(rows: Sequence[Row]) -> Batch:
     for r, row in enumerate(rows):
         start = 0
         for piece in row:
-            tree, stop = piece.tree, start + len(piece.tree)
-            ids[r, start:stop] = tree.ids
-            depth[r, start:stop] = tree.depth
-            end[r, start:stop] = tree.end + start
+            tree, read, stop = piece.tree, piece.tree.read, start + len(piece)
+            ids[r, start:stop] = tree.ids[read]
+            depth[r, start:stop] = tree.depth[read]
+            end[r, start:stop] = piece.place[tree.end[read]] + start
             parts.append(_Scored.of(piece, offset=r * width + start))
             start = stop
     return Batch(
@@ -171,7 +184,7 @@ class _Scored(NamedTuple):
         on_path = (token[:, None] <= tree.tips) & (tree.tips < tree.end[token][:, None])
         scored, branch = np.nonzero(on_path)
         return cls(
-            source=tree.parent[token] + offset,
+            source=piece.place[tree.parent[token]] + offset,
             target=tree.ids[token],
             weight=tree.weights[token],
             scored=scored,

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from myosotis.trees.attention import Backend
-from myosotis.trees.score import Scorer, evaluating, mask_dtype, text_config
+from myosotis.trees.attention import Backend, text_config
+from myosotis.trees.score import Scorer, evaluating, mask_dtype
 from myosotis.trees.tree import Path, Tree
 
 WINDOW = 12

@@ -1,8 +1,8 @@
 """Scoring: from a batch of rows to one log-probability a branch.
 
-The output head runs only at positions that predict a scored token, a chunk at a time: logits of
-prompt tokens are never made. For the backward pass `KEPT_BYTES` of logits are kept, the rest are
-recomputed.
+The output head runs only at positions that predict a scored token: logits of prompt tokens are
+never made. A frozen head takes the short way of `head.py`. One that trains runs a chunk at a time;
+for the backward pass `KEPT_BYTES` of logits are kept, the rest are recomputed.
 
 Shape suffixes as in `forest.py`; C predicting positions of a chunk, D hidden size, V vocabulary.
 """
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from myosotis.trees.attention import Backend, padded_inputs, tree_inputs
+from myosotis.trees.attention import Backend, only_chains, padded_inputs, text_config, tree_inputs
 from myosotis.trees.forest import Batch, Bundle, pack, stack
+from myosotis.trees.head import Head
 from myosotis.trees.tree import Tree
 
 CHUNK = 256
@@ -75,7 +76,7 @@ class Scorer:
         """Pack trees into batches of about `rows_at_once` rows; a bundle is never torn apart."""
         bundles = pack(trees, self.row_tokens, one_path_a_row=self.backend.name == "padded")
         if self.backend.name == "padded":  # rows of like length waste the least padding
-            bundles.sort(key=lambda b: max(len(p.tree) for row in b for p in row), reverse=True)
+            bundles.sort(key=lambda b: max(len(p) for row in b for p in row), reverse=True)
         return [
             stack([row for bundle in group for row in bundle])
             for group in _groups(bundles, self.rows_at_once)
@@ -130,7 +131,7 @@ class Scorer:
 
     def _predictor(self, batch: Batch) -> Predict:
         """Run the body of the model; returns the function from predicting positions to logits."""
-        if self.backend.name == "padded":
+        if self.backend.name == "padded" or only_chains(batch):
             inputs = padded_inputs(batch)
         else:
             inputs = tree_inputs(batch, text_config(self.model), mask_dtype(self.model))
@@ -151,34 +152,13 @@ def _as_is(logits_CV: Tensor) -> Tensor:
     return logits_CV
 
 
-class Head:
-    """The output head of a model with what its architecture does to the logits afterwards.
-
-    Called as a module, so that an adapter on the head is used too. Accepted for a model only
-    where the probe finds it equal to the model's own logits.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        config = text_config(model)
-        self.linear: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
-        self.cap: float | None = getattr(config, "final_logit_softcapping", None)
-        self.divide: float = getattr(config, "logits_scaling", None) or 1.0  # Granite
-        self.times: float = getattr(config, "logit_scale", None) or 1.0  # Cohere
-
-    def __call__(self, hidden_CD: Tensor) -> Tensor:
-        logits_CV = self.linear(hidden_CD)
-        if self.divide != 1.0 or self.times != 1.0:
-            logits_CV = logits_CV * (self.times / self.divide)
-        if self.cap is not None:
-            logits_CV = torch.tanh(logits_CV / self.cap) * self.cap
-        return logits_CV
-
-
 def _in_chunks(
     predict: Predict, batch: Batch, uniform: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Log-probs, greedy hits and (asked for) vocabulary means of the S scored tokens."""
     values_ND, head = predict
+    if isinstance(head, Head) and head.frozen(values_ND):
+        return head.log_probs(values_ND, batch.predictor_S, batch.target_S, uniform)
     # How many scored tokens the first n predictors have; predictor_S is ascending.
     starts = range(0, len(values_ND), CHUNK)
     edges = torch.tensor([*starts, len(values_ND)], device=batch.predictor_S.device)
@@ -260,11 +240,6 @@ def _groups(bundles: Sequence[Bundle], rows_at_once: int) -> Iterator[list[Bundl
         rows += len(bundle)
     if group:
         yield group
-
-
-def text_config(model: nn.Module) -> Any:
-    """The configuration of the language part (multimodal models nest it)."""
-    return model.config.get_text_config()  # type: ignore[operator, union-attr]
 
 
 def body(model: nn.Module) -> nn.Module:

@@ -56,6 +56,15 @@ class Tree:
         return int(self.depth.max()) + 1
 
     @property
+    def read(self) -> NDArray[np.bool_]:
+        """(T,) whether the model must read a token: only when one that is scored lies below it.
+
+        The last token of a path is predicted, and nothing follows from it.
+        """
+        before = np.concatenate([[0], np.cumsum(self.weights != 0)])
+        return before[self.end] > before[1:]
+
+    @property
     def scored(self) -> float:
         """Target weight summed over the paths; a token shared by several counts for each."""
         return float(sum(self.weights[self.path_tokens(p)].sum() for p in range(len(self.tips))))

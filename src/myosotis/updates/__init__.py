@@ -20,24 +20,31 @@ __all__ = ["NAMES", "Capabilities", "Update", "build", "from_folder"]
 
 _HOMES = {
     "full": ("myosotis.updates.full", "FullUpdate"),
-    "lora": ("myosotis.updates.peft", "LoraUpdate"),
+    "lora": ("myosotis.updates.lora", "LoraUpdate"),
+    "qlora": ("myosotis.updates.lora", "LoraUpdate"),
+    "adapter": ("myosotis.updates.adapter", "AdapterUpdate"),
 }
+_PROMPTS = ("PREFIX_TUNING", "PROMPT_TUNING")
 NAMES = tuple(_HOMES)
 
 
 def build(settings: Mapping[str, Any]) -> Update:
     """The update that `settings["name"]` names, set up by the other settings; touches no model.
 
-    Raises `ConfigError` for an unknown name, an unknown setting or a value out of range.
+    With a `peft_type` it is that method of PEFT, and the name is only what it is called. Raises
+    `ConfigError` for an unknown name, an unknown setting or a value out of range.
     """
-    rest = dict(settings)
-    name = rest.pop("name", None)
+    name = settings.get("name")
+    if kind := settings.get("peft_type"):
+        prompt = str(kind).upper() in _PROMPTS
+        module, cls = ("prompt", "PromptUpdate") if prompt else ("peft", "PeftUpdate")
+        return getattr(import_module(f"myosotis.updates.{module}"), cls)(settings)
     if name not in _HOMES:
         near = get_close_matches(str(name), NAMES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(NAMES)}"
-        raise ConfigError(f"update.name={name}: no such update", hint)
+        raise ConfigError(f"update.name={name}: no such update", f"{hint}; others take a peft_type")
     module, cls = _HOMES[name]
-    return getattr(import_module(module), cls)(rest)
+    return getattr(import_module(module), cls)(settings)
 
 
 def from_folder(folder: Path | str) -> Update:
@@ -52,7 +59,10 @@ def from_folder(folder: Path | str) -> Update:
     if (folder / "adapter_config.json").is_file():
         from myosotis.updates.peft import settings_of
 
-        return build(settings_of(folder))
+        try:
+            return build(settings_of(folder))
+        except ConfigError as error:
+            raise AssetError(f"{folder}: {error.message}", error.hint) from None
     raise AssetError(
         f"{folder} holds no saved update", "it needs update.json or adapter_config.json"
     )

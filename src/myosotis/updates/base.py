@@ -12,9 +12,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,20 +26,24 @@ from myosotis.errors import ConfigError, RunError
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an update can do; asked when the config is checked, before weights load."""
+    """What an update can do; asked when the config is checked, before weights load.
 
-    mergeable: bool  # Δθ can be added into the base weights
-    scalable: bool  # θ0 + αΔθ means something
-    packs: bool  # works with tree masks and restarted positions
-    gradient_checkpointing: bool
-    identity_at_init: bool  # before the first step, no logit differs from the base
+    `reasons` says why not, for each that is false.
+    """
+
+    mergeable: bool = True  # Δθ can be added into the base weights
+    scalable: bool = True  # θ0 + αΔθ means something
+    packs: bool = True  # works with tree masks and restarted positions
+    gradient_checkpointing: bool = True
+    identity_at_init: bool = True  # before the first step, no logit differs from the base
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 class Update(ABC):
     """θ0 and a Δθ. Built from settings, then attached to one model."""
 
-    name: ClassVar[str]
-    capabilities: ClassVar[Capabilities]
+    name: str
+    capabilities: Capabilities = Capabilities()
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings: dict[str, Any] = {"name": self.name, **settings}
@@ -69,6 +73,14 @@ class Update(ABC):
     @abstractmethod
     def _load(self, folder: Path) -> None: ...
 
+    def _called(self, model: PreTrainedModel) -> PreTrainedModel:
+        """The module to call, once attached: `model` itself, or what was put around it."""
+        return model
+
+    def rate(self, name: str) -> float:
+        """By how much the learning rate of a trained tensor is multiplied."""
+        return 1.0
+
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         """The tensors of θ0, by name; they must not move."""
         ours = {id(p) for p in self._trainable.values()}
@@ -93,8 +105,8 @@ class Update(ABC):
             raise RuntimeError(f"update {self.name} is already attached")
         self._base_total = sum(p.numel() for p in model.parameters())
         chosen = {id(p) for p in self._attach(model)}
-        self._model = model
-        self._trainable = {n: p for n, p in model.named_parameters() if id(p) in chosen}
+        self._model = self._called(model)
+        self._trainable = {n: p for n, p in self._model.named_parameters() if id(p) in chosen}
         self._base_prints = {n: fingerprint(t) for n, t in self._frozen()}
 
     def parameters(self) -> list[tuple[str, Parameter]]:
@@ -130,7 +142,7 @@ class Update(ABC):
         `ConfigError` when the update cannot be scaled or α is not finite.
         """
         if not self.capabilities.scalable:
-            raise ConfigError(f"update {self.name} cannot be scaled", "it is either on or off")
+            raise self._cannot("scalable", "cannot be scaled")
         if not math.isfinite(alpha):
             raise ConfigError(f"α = {alpha} is not a number to scale an update by")
         with self._elsewhere(float(alpha)):
@@ -147,6 +159,10 @@ class Update(ABC):
         finally:
             self._alpha = None
 
+    def _cannot(self, capability: str, what: str) -> ConfigError:
+        reason = self.capabilities.reasons.get(capability, "")
+        return ConfigError(f"update {self.name} {what}{': ' if reason else ''}{reason}")
+
     def _must_be_tuned(self, what: str) -> None:
         if self._alpha is not None:
             raise RuntimeError(f"{what} inside disabled() or scaled() would see the wrong weights")
@@ -159,9 +175,9 @@ class Update(ABC):
         """
         self._must_be_tuned("merged()")
         if not self.capabilities.mergeable:
-            raise ConfigError(f"update {self.name} cannot be merged into the base weights")
+            raise self._cannot("mergeable", "cannot be merged into the base weights")
         if alpha != 1 and not self.capabilities.scalable:
-            raise ConfigError(f"update {self.name} cannot be scaled", "merge it with α = 1")
+            raise self._cannot("scalable", "cannot be scaled")
         with torch.no_grad():
             model = self._merged(float(alpha))
         model.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight moves, and θ0 is kept aside.
+"""Full fine-tuning: the weights themselves move, all or some, and θ0 is kept aside.
 
 Memory: one fp32 copy of the trained weights for θ0, from `attach` on, and a second one inside
 `scaled(α)` for 0 < α < 1. Going to the base and back swaps pointers and copies nothing.
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,13 +20,20 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from myosotis.errors import ConfigError, RunError
-from myosotis.updates.base import Capabilities, Update, copy_exactly
+from myosotis.updates.base import Update, copy_exactly
+from myosotis.updates.settings import check_names
+from myosotis.updates.targets import layer_stack
 
 WEIGHTS = "update.safetensors"
+DEFAULTS: dict[str, Any] = {"layers": None, "train_embeddings": True, "only": None}
 
 
 class FullUpdate(Update):
-    """All weights train; Δθ = θ − θ0 is never formed.
+    """The weights train; Δθ = θ − θ0 is never formed.
+
+    Settings: `layers` (numbers of the layers that train, negative ones from the end; with it
+    nothing outside the layers trains but the embeddings), `train_embeddings` (also the output
+    head), and `only` (`bias`: Ben Zaken et al. 2022, or `norm`).
 
     θ0 + 1·(θ − θ0) differs from θ in a fifth of the elements, so both sides are stored and α
     interpolates by `torch.lerp`, which is exact at both ends.
@@ -37,23 +43,14 @@ class FullUpdate(Update):
     (`trainer.precision=bf16-mixed`), and the base to compare with is the cast one.
     """
 
-    name: ClassVar[str] = "full"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        mergeable=True,
-        scalable=True,
-        packs=True,
-        gradient_checkpointing=True,
-        identity_at_init=True,
-    )
+    name = "full"
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        for key in settings:
-            near = get_close_matches(key, ["name"], n=1)
-            raise ConfigError(
-                f"update.{key}: update full has no such setting",
-                f"did you mean {near[0]}?" if near else "it trains all weights and takes none",
-            )
-        super().__init__(settings)
+        words = {k: v for k, v in settings.items() if k != "name"}
+        check_names(self.name, words, DEFAULTS)
+        super().__init__({**DEFAULTS, **words})
+        if self.settings["only"] not in (None, "bias", "norm"):
+            raise ConfigError(f"update.only={self.settings['only']}", "it is null, bias or norm")
         self._theta0: dict[str, Tensor] = {}
         self._base_dtypes: dict[str, torch.dtype] = {}
 
@@ -62,12 +59,15 @@ class FullUpdate(Update):
         for parameter in model.parameters():  # not the buffers: rotary ones are fp32 in any model
             if parameter.dtype.itemsize < 4:
                 parameter.data = parameter.data.float()
-        model.requires_grad_(True)
-        self._theta0 = {n: p.detach().clone() for n, p in model.named_parameters()}
-        return list(model.parameters())
+        chosen = set(selected(model, **{k: self.settings[k] for k in DEFAULTS}))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in chosen)
+        trained = [(n, p) for n, p in model.named_parameters() if n in chosen]
+        self._theta0 = {n: p.detach().clone() for n, p in trained}
+        return [p for _, p in trained]
 
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
-        return self._theta0.items()
+        return {**dict(super()._frozen()), **self._theta0}.items()
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
@@ -109,3 +109,49 @@ class FullUpdate(Update):
 
     def _load(self, folder: Path) -> None:
         copy_exactly(load_file(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
+
+
+def selected(
+    model: PreTrainedModel,
+    *,
+    layers: Sequence[int] | None,
+    train_embeddings: bool,
+    only: str | None,
+) -> list[str]:
+    """Names of the parameters that train; tied ones once.
+
+    Raises `ConfigError` for a layer that is not there, and when nothing is left.
+    """
+    prefix, count = layer_stack(model)
+    wanted = None
+    if layers is not None:
+        if outside := [i for i in layers if not -count <= i < count]:
+            raise ConfigError(
+                f"update.layers: there is no layer {outside[0]}", f"this model has {count}, from 0"
+            )
+        wanted = {i % count for i in layers}
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    tables = {id(p) for end in ends if end is not None for p in end.parameters()}
+    norms = {
+        id(p) for m in model.modules() if "norm" in type(m).__name__.lower() for p in m.parameters()
+    }
+    names = []
+    for name, parameter in model.named_parameters():
+        if id(parameter) in tables:
+            trains = train_embeddings
+        elif name.startswith(f"{prefix}."):
+            trains = wanted is None or int(name[len(prefix) + 1 :].split(".")[0]) in wanted
+        else:
+            trains = wanted is None
+        if only == "bias":
+            trains = trains and name.endswith("bias")
+        elif only == "norm":
+            trains = trains and id(parameter) in norms
+        if trains:
+            names.append(name)
+    if not names:
+        raise ConfigError(
+            f"update=full is left with nothing to train (layers={layers}, only={only})",
+            "a model without biases has none to train" if only == "bias" else "choose more",
+        )
+    return names

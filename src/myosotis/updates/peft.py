@@ -1,22 +1,31 @@
-"""Updates made by PEFT: low-rank matrices (LoRA) injected beside the linear layers.
+"""Updates that PEFT provides: attached, switched, scaled, merged and saved the same way for all.
 
-PEFT injects, computes and defines the file format. What is decided here: which layers are
-targets, that the base can be had back bit for bit, and that nothing is ever merged in place.
+Any PEFT method whose config has `target_modules` works by a config of a few lines (conf/update/):
+`name`, `peft_type`, and keywords of PEFT's own config class. What PEFT does not say about a method
+is in `KINDS`. LoRA has a room of its own (lora.py), and so have virtual tokens (prompt.py).
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft import (
+    PEFT_TYPE_TO_CONFIG_MAPPING,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
@@ -24,88 +33,151 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from myosotis.errors import AssetError, ConfigError, RunError
-from myosotis.updates.base import Capabilities, Update, copy_exactly
-from myosotis.updates.low_rank import LowRankLinear
+from myosotis.updates.base import Capabilities, Update, copy_exactly, fingerprint
+from myosotis.updates.settings import check_names
 from myosotis.updates.targets import resolve, shortest_suffixes
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-DEFAULTS: dict[str, Any] = {
-    "r": 16,
-    "lora_alpha": 32,
-    "lora_dropout": 0.0,
-    "target_modules": "all-linear",
-    "use_rslora": False,
+
+# Fields of PEFT's configs that are not a person's to set here: bookkeeping, and what is derived.
+NOT_SETTINGS = {
+    "auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode",
+    "modules_to_save", "peft_type", "peft_version", "revision", "runtime_config",
+    "task_type", "token_dim",
+    "num_attention_heads", "num_layers", "num_transformer_submodules",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What is true of a PEFT method; `scale(name, tensor, α)` is its trained tensor at α."""
+
+    capabilities: Capabilities
+    scale: Callable[[str, Tensor, float], Tensor] | None = None
+
+
+def _rescaling(name: str, tensor: Tensor, alpha: float) -> Tensor:
+    """IA3 multiplies by l, so that Δθ = θ0·(l − 1): at α it multiplies by 1 + α(l − 1)."""
+    return torch.lerp(torch.ones_like(tensor), tensor, alpha)
+
+
+def _one_factor(name: str, tensor: Tensor, alpha: float) -> Tensor:
+    """VeRA's Δθ = Λb·B·Λd·A is linear in Λb (Kopiczko et al. 2024, equation 2)."""
+    return tensor * alpha if "vera_lambda_b" in name else tensor
+
+
+KINDS = {
+    "LORA": Kind(Capabilities()),
+    "IA3": Kind(Capabilities(), _rescaling),
+    "VERA": Kind(Capabilities(), _one_factor),
+    "OFT": Kind(
+        Capabilities(
+            scalable=False, reasons={"scalable": "a rotation has no strength between 0 and 1"}
+        )
+    ),
 }
+UNKNOWN = Kind(
+    Capabilities(
+        scalable=False,
+        identity_at_init=False,
+        reasons={
+            "scalable": "it is not known how this PEFT method scales",
+            "identity_at_init": "it is not known how this PEFT method begins",
+        },
+    )
+)
 
 
-class LoraUpdate(Update):
-    """LoRA (Hu et al. 2021): W + (α/r)·B·A, or (α/√r)·B·A with `use_rslora`, on each target.
+class PeftUpdate(Update):
+    """A method of PEFT, by its `peft_type` and the keywords of its config class.
 
-    Trains r(d_in + d_out) numbers a target, in fp32 on a base of half precision. A is random and B
-    zero at the start, so the first forward pass is the base's.
-
-    Settings: `r`, `lora_alpha`, `lora_dropout`, `use_rslora` and `target_modules`, which is
-    `all-linear`, `attention`, `mlp`, a list of name endings, or a regex over whole module names.
-    The output head is never a target.
+    `target_modules` may be `all-linear`, `attention`, `mlp`, a list of name endings or a regex;
+    left out, it is what PEFT knows for the architecture. Trains in fp32, also on a base of half
+    precision.
     """
 
-    name: ClassVar[str] = "lora"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        mergeable=True,
-        scalable=True,
-        packs=True,
-        gradient_checkpointing=True,
-        identity_at_init=True,
-    )
-
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        _check(settings)
-        super().__init__({**DEFAULTS, **settings})
+        self.name = str(settings.get("name") or settings["peft_type"]).lower()
+        super().__init__(settings)
+        self.kind = str(settings["peft_type"]).upper()
+        self.config_class = config_class(self.kind)
+        check_names(self.name, self._given(), settable(self.config_class))
+        self.capabilities = KINDS.get(self.kind, UNKNOWN).capabilities
+        self._config({k: v for k, v in self._given().items() if k not in MODULES})
         self._peft_model: PeftModel | None = None
 
     @property
     def peft_model(self) -> PeftModel:
-        """PEFT's wrapper of `model`; both share every tensor."""
+        """PEFT's wrapper of the base; both share every tensor."""
         if self._peft_model is None:
-            raise RuntimeError("update lora is not attached to a model yet")
+            raise RuntimeError(f"update {self.name} is not attached to a model yet")
         return self._peft_model
+
+    def _given(self) -> dict[str, Any]:
+        """The keywords for PEFT's config class."""
+        return {k: v for k, v in self.settings.items() if k not in ("name", "peft_type")}
+
+    def _config(self, words: Mapping[str, Any]) -> PeftConfig:
+        try:
+            return self.config_class(task_type="CAUSAL_LM", **words)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"update={self.name}: {error}") from None
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         base = {id(p) for p in model.parameters()}
-        spec = self.settings["target_modules"]
-        targets = resolve(model, spec)
-        modules = [model.get_submodule(name) for name in targets]
-        config = LoraConfig(
-            task_type="CAUSAL_LM",
-            target_modules=shortest_suffixes(targets, [n for n, _ in model.named_modules()]),
-            fan_in_fan_out=all(isinstance(m, Conv1D) for m in modules),
-            **{k: v for k, v in self.settings.items() if k not in ("name", "target_modules")},
-        )
-        config._register_custom_module({torch.nn.Linear: LowRankLinear})
-        self._peft_model = get_peft_model(model, config)
-        injected = {n for n, m in model.named_modules() if isinstance(m, LoraLayer)}
-        if injected != set(targets):
+        before = Counter(fingerprint(p) for p in model.parameters())
+        words, targets = located(model, self._given(), settable(self.config_class))
+        config = self._config(words)
+        self._prepare(config)
+        try:
+            self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
+        except ValueError as error:
+            raise ConfigError(f"update={self.name}: {error}") from None
+        injected = {n for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
+        if targets and injected != set(targets):
             wrong = ", ".join(sorted(injected ^ set(targets)))
-            raise ConfigError(f"update.target_modules={spec}: PEFT and we disagree on {wrong}")
-        return [p for p in model.parameters() if id(p) not in base]
+            raise ConfigError(
+                f"update.target_modules={self.settings['target_modules']}: PEFT and we disagree "
+                f"on {wrong}"
+            )
+        rewritten = before - Counter(fingerprint(p) for p in self.peft_model.parameters())
+        if rewritten:
+            raise ConfigError(
+                f"update={self.name} rewrites {rewritten.total()} tensors of the base when it "
+                "begins, so that nothing could be compared with the base any more"
+            )
+        added = [p for p in self.peft_model.parameters() if id(p) not in base and p.requires_grad]
+        for parameter in added:
+            if parameter.dtype.itemsize < 4:
+                parameter.data = parameter.data.float()
+        return added
+
+    def _prepare(self, config: PeftConfig) -> None:
+        """Last changes to the config before PEFT sees the model."""
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
         if alpha == 1:
             yield
-            return
-        if alpha == 0:
+        elif alpha == 0:
             with self._off():
                 yield
-            return
-        before = [dict(layer.scaling) for layer in self._layers()]
+        else:
+            with self._scaled_layers(self.peft_model, alpha):
+                yield
+
+    @contextmanager
+    def _scaled_layers(self, model: PeftModel, alpha: float) -> Iterator[None]:
+        scale = KINDS[self.kind].scale
+        assert scale is not None
+        trained = [(n, p, p.data) for n, p in model.named_parameters() if p.requires_grad]
         try:
-            for layer, scaling in zip(self._layers(), before, strict=True):
-                layer.scaling.update({k: alpha * v for k, v in scaling.items()})
+            for name, parameter, data in trained:
+                parameter.data = scale(name, data, alpha)
             yield
         finally:
-            for layer, scaling in zip(self._layers(), before, strict=True):
-                layer.scaling.update(scaling)
+            for _, parameter, data in trained:
+                parameter.data = data
 
     @contextmanager
     def _off(self) -> Iterator[None]:
@@ -118,16 +190,13 @@ class LoraUpdate(Update):
             for parameter, requires_grad in wanted:
                 parameter.requires_grad_(requires_grad)
 
-    def _layers(self) -> list[LoraLayer]:
-        return [m for m in self.model.modules() if isinstance(m, LoraLayer)]
-
     def _merged(self, alpha: float) -> PreTrainedModel:
         wrapper = copy.deepcopy(self.peft_model)
-        for layer in wrapper.modules():
-            if isinstance(layer, LoraLayer):
-                layer.scaling.update({k: alpha * v for k, v in layer.scaling.items()})
         try:
-            return wrapper.merge_and_unload(safe_merge=True)  # type: ignore[operator]
+            if alpha == 1:
+                return wrapper.merge_and_unload(safe_merge=True)  # type: ignore[operator]
+            with self._scaled_layers(wrapper, alpha):
+                return wrapper.merge_and_unload(safe_merge=True)  # type: ignore[operator]
         except ValueError as error:
             raise RunError(f"the merged weights are not finite: {error}") from None
 
@@ -142,63 +211,96 @@ class LoraUpdate(Update):
         config = copy.copy(self.peft_model.peft_config["default"])
         config.base_model_name_or_path = base_id
         config.inference_mode = True
-        config.target_modules = sorted(config.target_modules)  # type: ignore[attr-defined]
+        for field in MODULES:
+            if isinstance(names := getattr(config, field, None), set):
+                setattr(config, field, sorted(names))
         config.save_pretrained(str(folder))
 
     def _load(self, folder: Path) -> None:
         saved, ours = settings_of(folder), self.peft_model.peft_config["default"]
-        for key in ("r", "lora_alpha", "use_rslora"):  # shapes do not show the scale
-            if saved[key] != getattr(ours, key):
+        for key, value in saved.items():  # shapes do not show a scale
+            begins = any(word in key for word in ("init", "dropout"))
+            if isinstance(value, int | float) and not begins and value != getattr(ours, key):
                 raise RunError(
-                    f"{folder / CONFIG} has {key}={saved[key]}, this update {getattr(ours, key)}",
+                    f"{folder / CONFIG} has {key}={value}, this update {getattr(ours, key)}",
                     "build it with myosotis.updates.from_folder",
                 )
         copy_exactly(load_file(folder / ADAPTER), self._tensors(), str(folder / ADAPTER))
 
 
-# Of an adapter's config, what changes no number once its weights are loaded.
-_HARMLESS = {
-    "auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "peft_type",
-    "peft_version", "revision", "runtime_config", "task_type",
-}  # fmt: skip
-_PLAIN_STARTS = (True, False, "gaussian", "orthogonal")  # the others rewrite the base
+# A loss or a schedule of their own (AdaLoRA), a router or task ids, or tokens inside attention.
+ELSEWHERE = {"ADALORA", "ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MIXED", "POLY", "XLORA"}
+MODULES = ("target_modules", "feedforward_modules", "exclude_modules")
+
+
+def config_class(kind: str) -> type[PeftConfig]:
+    """PEFT's config class of a method. Raises `ConfigError` for one that cannot be used."""
+    known = {str(getattr(k, "value", k)): c for k, c in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    if kind not in known:
+        near = get_close_matches(kind, known, n=1)
+        raise ConfigError(
+            f"update.peft_type={kind}: PEFT has no such method",
+            f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}",
+        )
+    layers = "target_modules" in {f.name for f in dataclasses.fields(known[kind])}
+    if kind in ELSEWHERE or not (layers or kind in ("PREFIX_TUNING", "PROMPT_TUNING")):
+        raise ConfigError(
+            f"update.peft_type={kind} needs more than layers or virtual tokens of its own",
+            "methods with target_modules work, and PREFIX_TUNING and PROMPT_TUNING",
+        )
+    return known[kind]
+
+
+def settable(config: type[PeftConfig]) -> list[str]:
+    """The keywords of a PEFT config class that a person may give."""
+    return [f.name for f in dataclasses.fields(config) if f.init and f.name not in NOT_SETTINGS]
+
+
+def located(
+    model: PreTrainedModel, words: Mapping[str, Any], known: Iterable[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Keywords with the modules as PEFT wants them, and the names of the targets in this model."""
+    found, targets = dict(words), list[str]()
+    names = [n for n, _ in model.named_modules()]
+    for field in MODULES:
+        if found.get(field) is not None:
+            modules = resolve(model, found[field])
+            found[field] = shortest_suffixes(modules, names)
+            targets = modules if field == "target_modules" else targets
+    if "fan_in_fan_out" in known or _wants_fan_in(model, targets):
+        found["fan_in_fan_out"] = True
+    return found, targets
+
+
+def _wants_fan_in(model: PreTrainedModel, targets: list[str]) -> bool:
+    """Whether the targets store their weights as (in, out), as GPT-2's do."""
+    return bool(targets) and all(isinstance(model.get_submodule(t), Conv1D) for t in targets)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The settings of `LoraUpdate` that an adapter folder was written with.
+    """The settings of the update that an adapter folder was written with.
 
-    Raises `AssetError` for an adapter of another kind, or one that uses options of LoRA which
-    `LoraUpdate` does not have.
+    Raises `AssetError` for an adapter with options that the update would not follow.
     """
     saved: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    if saved.get("peft_type") != "LORA":
-        raise AssetError(f"{folder} holds a {saved.get('peft_type')} adapter, not LoRA")
-    usual = LoraConfig().to_dict()
-    odd = [
-        f"{key}={value}"
-        for key, value in saved.items()
-        if key not in DEFAULTS.keys() | _HARMLESS | {"init_lora_weights"}
-        and value not in (usual.get(key), None, {}, [])
-    ]
-    if saved.get("init_lora_weights", True) not in _PLAIN_STARTS:
-        odd.append(f"init_lora_weights={saved['init_lora_weights']}")
+    kind = str(saved.get("peft_type", "")).upper()
+    try:
+        config = config_class(kind)
+    except ConfigError as error:
+        raise AssetError(f"{folder} holds a {kind} adapter, which is not supported") from error
+    from myosotis.updates.lora import kept_of_lora
+
+    known = kept_of_lora() if kind == "LORA" else settable(config)
+    usual = config(task_type="CAUSAL_LM").to_dict()
+    differs = {
+        k: v
+        for k, v in saved.items()
+        if k not in NOT_SETTINGS and v not in (usual.get(k), None, {}, [])
+    }
+    if saved.get("modules_to_save"):
+        differs["modules_to_save"] = saved["modules_to_save"]
+    odd = [f"{k}={v}" for k, v in differs.items() if k not in known]
     if odd:
         raise AssetError(f"{folder / CONFIG} uses {', '.join(odd)}", "load it with plain PEFT")
-    return {"name": "lora", **{k: saved[k] for k in DEFAULTS if k in saved}}
-
-
-def _check(settings: Mapping[str, Any]) -> None:
-    for key in settings.keys() - DEFAULTS.keys():
-        near = get_close_matches(key, DEFAULTS, n=1)
-        raise ConfigError(
-            f"update.{key}: update lora has no such setting",
-            f"did you mean {near[0]}?" if near else f"it has {', '.join(DEFAULTS)}",
-        )
-    got = {**DEFAULTS, **settings}
-    r, alpha, dropout = got["r"], got["lora_alpha"], got["lora_dropout"]
-    if isinstance(r, bool) or not isinstance(r, int) or r < 1:
-        raise ConfigError(f"update.r={r}", "the rank is a whole number, 1 or more")
-    if not isinstance(alpha, int | float) or not alpha > 0:
-        raise ConfigError(f"update.lora_alpha={alpha}", "it is a number above 0")
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise ConfigError(f"update.lora_dropout={dropout}", "it is a share: 0 or more, below 1")
+    start = {"name": "lora"} if kind == "LORA" else {"name": kind.lower(), "peft_type": kind}
+    return {**start, **{k: saved[k] for k in known if k in saved and saved[k] is not None}}

@@ -33,6 +33,15 @@ def linear_names(model: PreTrainedModel) -> list[str]:
     ]
 
 
+def layer_stack(model: PreTrainedModel) -> tuple[str, int]:
+    """Name of the list of transformer layers, and how many there are: the largest `ModuleList`."""
+    stacks = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
+    if not stacks:
+        raise ConfigError(f"{type(model).__name__} has no list of layers")
+    name, stack = max(stacks, key=lambda s: sum(p.numel() for p in s[1].parameters()))
+    return name, len(stack)
+
+
 def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
     """Names of the modules that `spec` means.
 

@@ -1,0 +1,146 @@
+"""The output head: log-probabilities of chosen words, without the logits of all words at once.
+
+A log-probability is one number a scored token, so its gradient with respect to the hidden state is
+one vector times one number that only the backward pass knows:
+
+    d logp(t | h) / dh = s·(W[t] - sum_v p(v | h) W[v])
+
+Where the head's weights are frozen the vector is therefore made in the forward pass, block by block
+of the vocabulary, while the block's logits are in the cache; nothing of the logits' size is kept or
+computed twice. The same sums give the mean log-probability over the vocabulary.
+
+Shape suffixes as in `score.py`; K words of a block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from myosotis.trees.attention import text_config
+
+CACHED_BYTES, GPU_BYTES = 2**23, 2**28
+"""Logits of one block: small enough for a CPU's cache, large enough to keep a GPU busy."""
+
+
+class Head:
+    """The output head of a model with what its architecture does to the logits afterwards.
+
+    Called as a module, so that an adapter on the head is used too. Accepted for a model only
+    where the probe finds it equal to the model's own logits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        config = text_config(model)
+        self.linear: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+        self.cap: float | None = getattr(config, "final_logit_softcapping", None)
+        divide: float = getattr(config, "logits_scaling", None) or 1.0  # Granite
+        times: float = getattr(config, "logit_scale", None) or 1.0  # Cohere
+        self.scale = times / divide
+
+    def __call__(self, hidden_CD: Tensor) -> Tensor:
+        logits_CV = self.linear(hidden_CD)
+        if self.scale != 1.0:
+            logits_CV = logits_CV * self.scale
+        if self.cap is not None:
+            logits_CV = torch.tanh(logits_CV / self.cap) * self.cap
+        return logits_CV
+
+    def frozen(self, hidden_ND: Tensor) -> bool:
+        """Whether this is a plain product with weights that do not train: `log_probs` serves it."""
+        linear = self.linear
+        return (
+            type(linear) is nn.Linear
+            and self.cap is None
+            and linear.bias is None
+            and not linear.weight.requires_grad
+            and linear.weight.dtype == hidden_ND.dtype
+            and not torch.is_autocast_enabled(hidden_ND.device.type)
+            and not linear._forward_hooks
+            and not linear._forward_pre_hooks
+        )
+
+    def log_probs(
+        self, hidden_ND: Tensor, predictor_S: Tensor, target_S: Tensor, uniform: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-prob, greedy hit and (asked for) vocabulary mean of each scored token.
+
+        For a head that is `frozen`. Differentiable in `hidden_ND`.
+        """
+        weight = self.linear.weight
+        logp_S, greedy_S, uniform_S = _LogProbs.apply(
+            hidden_ND, weight, predictor_S, target_S, self.scale, uniform
+        )
+        return logp_S, greedy_S, uniform_S if uniform else None
+
+
+class _LogProbs(torch.autograd.Function):
+    """See the top of the file; sums over the vocabulary are rescaled as their maximum rises
+    (Milakov & Gimelshein 2018)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        predictor_S: Tensor,
+        target_S: Tensor,
+        scale: float,
+        uniform: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wide = torch.promote_types(hidden_ND.dtype, torch.float32)
+        rows, words = len(hidden_ND), len(weight_VD)
+        learns = ctx.needs_input_grad[0]
+        top_N = hidden_ND.new_full((rows,), -torch.inf, dtype=wide)
+        word_N = torch.zeros(rows, dtype=torch.int64, device=hidden_ND.device)
+        sum_N = torch.zeros_like(top_N)
+        logit_sum_N = torch.zeros_like(top_N)
+        mean_ND = hidden_ND.new_zeros((rows if learns else 0, hidden_ND.shape[1]), dtype=wide)
+        room = CACHED_BYTES if hidden_ND.device.type == "cpu" else GPU_BYTES
+        block = max(256, room // (wide.itemsize * max(1, rows)))
+        for start in range(0, words, block):
+            weight_KD = weight_VD[start : start + block]
+            logits_NK = F.linear(hidden_ND, weight_KD).to(wide)
+            if scale != 1.0:
+                logits_NK *= scale
+            if uniform:
+                logit_sum_N += logits_NK.sum(-1)
+            here_N, at_N = logits_NK.max(-1)
+            word_N = torch.where(here_N > top_N, at_N + start, word_N)
+            new_N = torch.maximum(top_N, here_N)
+            shrink_N = (top_N - new_N).exp_()
+            top_N = new_N
+            exp_NK = logits_NK.sub_(top_N[:, None]).exp_()
+            sum_N.mul_(shrink_N).add_(exp_NK.sum(-1))
+            if learns:
+                mean_ND.mul_(shrink_N[:, None]).add_(exp_NK.to(weight_VD.dtype) @ weight_KD)
+        norm_N = top_N + sum_N.log()
+        target_logit_S = (hidden_ND[predictor_S].to(wide) * weight_VD[target_S]).sum(-1) * scale
+        if learns:
+            mean_ND /= sum_N[:, None]
+            ctx.save_for_backward(mean_ND, weight_VD, predictor_S, target_S)
+            ctx.scale, ctx.uniform, ctx.dtype = scale, uniform, hidden_ND.dtype
+        greedy_S = word_N[predictor_S] == target_S
+        ctx.mark_non_differentiable(greedy_S)
+        uniform_N = logit_sum_N / words - norm_N
+        return target_logit_S - norm_N[predictor_S], greedy_S, uniform_N[predictor_S]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_S, _, uniform_S = grads
+        mean_ND, weight_VD, predictor_S, target_S = ctx.saved_tensors
+        grad_ND = torch.zeros_like(mean_ND)
+        wide_SD = weight_VD[target_S].to(mean_ND.dtype)
+        grad_ND.index_add_(0, predictor_S, wide_SD * grad_S[:, None])
+        total_S = grad_S
+        if ctx.uniform:
+            total_S = grad_S + uniform_S
+            even_D = weight_VD.mean(0, dtype=mean_ND.dtype)
+            per_N = torch.zeros_like(mean_ND[:, 0]).index_add_(0, predictor_S, uniform_S)
+            grad_ND += per_N[:, None] * even_D
+        total_N = torch.zeros_like(mean_ND[:, 0]).index_add_(0, predictor_S, total_S)
+        grad_ND -= mean_ND * total_N[:, None]
+        return (grad_ND * ctx.scale).to(ctx.dtype), None, None, None, None, None

@@ -1,0 +1,143 @@
+"""LoRA and its family: rsLoRA, DoRA, LoRA+, and LoRA on a base quantised to four bits (QLoRA)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel
+
+from myosotis.errors import ConfigError, RunError
+from myosotis.updates.base import Capabilities
+from myosotis.updates.low_rank import LowRankLinear
+from myosotis.updates.peft import PeftUpdate
+from myosotis.updates.settings import check_names
+
+DEFAULTS: dict[str, Any] = {
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.0,
+    "target_modules": "all-linear",
+    "use_rslora": False,
+    "use_dora": False,
+    "init_lora_weights": True,
+    "lr_ratio": 1.0,
+    "quantization": None,
+}
+OURS = ("lr_ratio", "quantization")  # not PEFT's
+STARTS = (True, "gaussian", "orthogonal")
+NOT_LINEAR = "DoRA also moves the norms of the weights, so θ0 + αΔθ has no adapter of its shape"
+
+
+class LoraUpdate(PeftUpdate):
+    """LoRA (Hu et al. 2021): W + (α/r)·B·A, or (α/√r)·B·A with `use_rslora`, on each target.
+
+    Trains r(d_in + d_out) numbers a target, in fp32 on a base of half precision. A is random and B
+    zero at the start, so the first forward pass is the base's.
+
+    Settings: `r`, `lora_alpha`, `lora_dropout`, `use_rslora`, `use_dora` (Liu et al. 2024, which
+    trains the norm of each output, too), `lr_ratio` (LoRA+, Hayou et al. 2024: B learns so many
+    times faster than A), `quantization=nf4` (QLoRA, Dettmers et al. 2023), and `target_modules`,
+    which is `all-linear`, `attention`, `mlp`, a list of name endings, or a regex over whole module
+    names. The output head is never a target.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        words = {k: v for k, v in settings.items() if k != "name"}
+        check_names("lora", words, DEFAULTS)
+        _check({**DEFAULTS, **words})
+        name = settings.get("name", "lora")
+        super().__init__({"name": name, "peft_type": "LORA", **DEFAULTS, **words})
+        del self.settings["peft_type"]
+        if self.settings["use_dora"]:
+            self.capabilities = Capabilities(scalable=False, reasons={"scalable": NOT_LINEAR})
+
+    def _given(self) -> dict[str, Any]:
+        return {k: v for k, v in super()._given().items() if k not in OURS}
+
+    def _prepare(self, config: PeftConfig) -> None:
+        if not self.settings["quantization"]:
+            config._register_custom_module({nn.Linear: LowRankLinear})  # type: ignore[attr-defined]
+
+    def rate(self, name: str) -> float:
+        return float(self.settings["lr_ratio"]) if "lora_B" in name else 1.0
+
+    @contextmanager
+    def _scaled_layers(self, model: PeftModel, alpha: float) -> Iterator[None]:
+        layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
+        before = [dict(layer.scaling) for layer in layers]
+        try:
+            for layer, scaling in zip(layers, before, strict=True):
+                layer.scaling.update({k: alpha * v for k, v in scaling.items()})
+            yield
+        finally:
+            for layer, scaling in zip(layers, before, strict=True):
+                layer.scaling.update(scaling)
+
+    def _merged(self, alpha: float) -> PreTrainedModel:
+        if not self.settings["quantization"]:
+            return super()._merged(alpha)
+        return _dequantised(self.model, alpha)
+
+
+def _dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
+    """A plain copy of a four-bit model, with the adapters added in.
+
+    Merging into four bits would round the update away: the copy has the base's compute dtype.
+    """
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    merged = copy.deepcopy(model)
+    dtype = merged.get_input_embeddings().weight.dtype  # type: ignore[union-attr]
+    for name, module in list(merged.named_modules()):
+        base = module.get_base_layer() if isinstance(module, LoraLayer) else module
+        if not isinstance(base, Linear4bit) or name.endswith("base_layer"):
+            continue
+        weight = dequantize_4bit(base.weight.data, base.weight.quant_state).float()
+        if isinstance(module, LoraLayer):
+            weight += alpha * module.get_delta_weight("default").float()  # type: ignore[operator]
+        if not torch.isfinite(weight).all():
+            raise RunError(f"the merged weights of {name} are not finite")
+        plain = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)
+        plain.weight.data = weight.to(dtype)
+        if base.bias is not None:
+            plain.bias.data = base.bias.data.to(dtype)
+        parent, _, leaf = name.rpartition(".")
+        setattr(merged.get_submodule(parent), leaf, plain)
+    del merged.config.quantization_config
+    for attribute in ("is_quantized", "is_loaded_in_4bit", "hf_quantizer", "quantization_method"):
+        if hasattr(merged, attribute):
+            delattr(merged, attribute)
+    return merged
+
+
+def _check(got: Mapping[str, Any]) -> None:
+    r, alpha, dropout = got["r"], got["lora_alpha"], got["lora_dropout"]
+    if isinstance(r, bool) or not isinstance(r, int) or r < 1:
+        raise ConfigError(f"update.r={r}", "the rank is a whole number, 1 or more")
+    if not isinstance(alpha, int | float) or not alpha > 0:
+        raise ConfigError(f"update.lora_alpha={alpha}", "it is a number above 0")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ConfigError(f"update.lora_dropout={dropout}", "it is a share: 0 or more, below 1")
+    if not isinstance(got["lr_ratio"], int | float) or not got["lr_ratio"] > 0:
+        raise ConfigError(f"update.lr_ratio={got['lr_ratio']}", "it is a number above 0")
+    if got["quantization"] not in (None, "nf4"):
+        raise ConfigError(f"update.quantization={got['quantization']}", "it is null or nf4")
+    if got["init_lora_weights"] not in STARTS:
+        raise ConfigError(
+            f"update.init_lora_weights={got['init_lora_weights']} rewrites the base weights, so "
+            "that switching the update off would not give the base any more",
+            "true, gaussian and orthogonal leave the base as it is",
+        )
+
+
+def kept_of_lora() -> list[str]:
+    """The settings that an adapter file of PEFT holds."""
+    return [key for key in DEFAULTS if key not in OURS]

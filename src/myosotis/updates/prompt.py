@@ -1,0 +1,99 @@
+"""Virtual tokens: prefix tuning and prompt tuning, with PEFT's own model around the base.
+
+The tuned model is PEFT's wrapper, called like any causal language model; what it adds in front is
+nobody else's business (`logits_to_keep` is moved along here). Such a model cannot read packed
+rows: every path would need virtual tokens of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from myosotis.errors import ConfigError
+from myosotis.updates.base import Capabilities
+from myosotis.updates.peft import PeftUpdate
+
+NOT_WEIGHTS = "virtual tokens are no change of the weights"
+NO_STRENGTH = "virtual tokens are there or not; they have no strength between"
+NOT_PACKED = "every path needs its own virtual tokens in front"
+NOT_THE_BASE = "the model reads virtual tokens from the start"
+
+
+class PromptUpdate(PeftUpdate):
+    """`PREFIX_TUNING` (Li & Liang 2021): keys and values in front of every layer's own, or
+    `PROMPT_TUNING` (Lester et al. 2021): embeddings in front of the prompt.
+
+    Trains 2 · layers · virtual tokens · kv_heads · head_dim numbers, or virtual tokens · width.
+    `init_text` begins prompt tuning with the embeddings of a text (repeated or cut to length).
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._text = settings.get("init_text")
+        super().__init__({k: v for k, v in settings.items() if k != "init_text"})
+        if not self._given().get("num_virtual_tokens"):
+            raise ConfigError("update.num_virtual_tokens is needed", "20 is usual")
+        if self._text is not None and self.kind != "PROMPT_TUNING":
+            raise ConfigError("update.init_text belongs to prompt tuning", "leave it out")
+        if self._given().get("prefix_projection"):
+            raise ConfigError("update.prefix_projection is not supported", "leave it out")
+        prefix = self.kind == "PREFIX_TUNING"
+        reasons = {
+            "mergeable": NOT_WEIGHTS,
+            "scalable": NO_STRENGTH,
+            "packs": NOT_PACKED,
+            "identity_at_init": NOT_THE_BASE,
+        }
+        if prefix:
+            reasons["gradient_checkpointing"] = "transformers drops the prefix when it recomputes"
+        self.capabilities = Capabilities(
+            mergeable=False,
+            scalable=False,
+            packs=False,
+            gradient_checkpointing=not prefix,
+            identity_at_init=False,
+            reasons=reasons,
+        )
+
+    def _attach(self, model: PreTrainedModel) -> list[Parameter]:
+        trained = super()._attach(model)
+        if self._text is not None:
+            self._begin_with(model, str(self._text))
+        self.peft_model.register_forward_pre_hook(self._make_room, with_kwargs=True)
+        return trained
+
+    def _called(self, model: PreTrainedModel) -> PreTrainedModel:
+        return self.peft_model  # type: ignore[return-value]
+
+    def _begin_with(self, model: PreTrainedModel, text: str) -> None:
+        from transformers import AutoTokenizer
+
+        ids = AutoTokenizer.from_pretrained(model.config.name_or_path)(text).input_ids
+        rows = self._table().weight
+        if not ids:
+            raise ConfigError("update.init_text is empty", "a few words, or leave it out")
+        chosen = [ids[i % len(ids)] for i in range(len(rows))]
+        with torch.no_grad():
+            rows.copy_(model.get_input_embeddings().weight[chosen])  # type: ignore[index]
+
+    def _make_room(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Logits are wanted of what was given, not of embeddings that were put in front."""
+        keep = kwargs.get("logits_to_keep")
+        if self._alpha != 0 and self.kind == "PROMPT_TUNING" and isinstance(keep, Tensor):
+            front = keep.new_zeros((len(keep), self._given()["num_virtual_tokens"]))
+            kwargs = {**kwargs, "logits_to_keep": torch.cat([front, keep], dim=1)}
+        return args, kwargs
+
+    def _table(self) -> nn.Embedding:
+        encoder = self.peft_model.prompt_encoder["default"]  # type: ignore[index]
+        return encoder.embedding  # type: ignore[return-value]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"prompt_embeddings": self._table().weight}
