@@ -24,7 +24,7 @@ TIERS: list[set[str]] = [
     {"findings", "workbench", "subjects"},
     {"opening"},
     {"run", "estimates", "evaluation", "conversation"},
-    {"demo", "plan"},
+    {"demo", "exporting", "plan"},
     {"cli"},
 ]
 TIER = {room: level for level, rooms in enumerate(TIERS) for room in rooms}
@@ -40,6 +40,7 @@ HOMES = {
         *(
             "cli",
             "config",
+            "exporting",
             "opening",
             "run",
             "plan",

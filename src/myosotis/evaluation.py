@@ -25,7 +25,7 @@ from myosotis.retention.scorer import Measurement, measure
 from myosotis.subjects import Subject, dtype_of, source_named, subject
 from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
-from myosotis.updates.base import Update
+from myosotis.updates.base import Update, numbers
 from myosotis.workbench import benchmarks, context_of
 
 
@@ -131,7 +131,7 @@ def _describe(
     kept.record.model = ModelInfo(
         loaded.id,
         loaded.note,
-        sum(p.numel() for p in loaded.model.parameters()),
+        numbers(loaded.model),
         dtype,
         loaded.content_hash,
     )

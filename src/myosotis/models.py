@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from myosotis import model_files
 from myosotis.conversion import converted, wheel_model
-from myosotis.errors import AssetError, MyosotisError
+from myosotis.errors import AssetError, ConfigError, MyosotisError
 
 _DROPOUTS = (
     torch.nn.Dropout,
@@ -67,8 +68,13 @@ class BaseModel:
     context_length: int  # tokens
 
 
-def load(source: ModelSource, dtype: torch.dtype = torch.float32) -> BaseModel:
+def load(
+    source: ModelSource, dtype: torch.dtype = torch.float32, *, quantization: str | None = None
+) -> BaseModel:
     """The model in `dtype` and eval mode, with its tokenizer.
+
+    `quantization` "nf4" keeps the linear layers in four bits, their constants quantised too, and
+    computes in `dtype` (QLoRA, Dettmers et al. 2023).
 
     Raises AssetError when it is not at hand, lacks a part, is damaged, or is no causal language
     model. Dropouts are left as they are; see `zero_dropouts`.
@@ -85,6 +91,7 @@ def load(source: ModelSource, dtype: torch.dtype = torch.float32) -> BaseModel:
             local_files_only=True,
             trust_remote_code=source.trust_remote_code,
             output_loading_info=True,
+            **_quantized(quantization, dtype),
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
     _require_all_weights(model, found, place)
@@ -96,10 +103,30 @@ def load(source: ModelSource, dtype: torch.dtype = torch.float32) -> BaseModel:
         model=model.eval(),
         tokenizer=tokenizer,
         id=source.name,
-        note=_note(source, place),
-        content_hash=model_files.content_hash(place),
+        note="; ".join(filter(None, (_note(source, place), QUANTIZED.get(quantization or "")))),
+        content_hash=model_files.content_hash(place) + (f"+{quantization}" if quantization else ""),
         context_length=context_length(config, tokenizer),
     )
+
+
+QUANTIZED = {"nf4": "linear layers in 4 bits (NF4, double quantisation)"}
+
+
+def _quantized(name: str | None, dtype: torch.dtype) -> dict[str, Any]:
+    """Keywords of `from_pretrained`. Raises ConfigError where bitsandbytes is not installed."""
+    if name is None:
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "update.quantization=nf4 needs bitsandbytes", "pip install 'myosotis[qlora]'"
+        )
+    settings = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": settings}
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:

@@ -19,7 +19,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from myosotis.errors import RunError
 from myosotis.objectives import Objective
-from myosotis.optimization import OptimizerFactory, Schedule, decay_groups
+from myosotis.optimization import OptimizerFactory, Schedule, parameter_groups
 from myosotis.trees.forest import Batch
 from myosotis.trees.score import Scorer
 from myosotis.trees.tree import Tree
@@ -53,7 +53,8 @@ class FineTuning(lightning.LightningModule):
         self.tokens_seen = 0  # read by the model on this rank, prompts included
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        groups = decay_groups(self.update.parameters(), self.weight_decay)
+        lr = self.optimizer_factory.keywords.get("lr")
+        groups = parameter_groups(self.update.parameters(), self.weight_decay, lr, self.update.rate)
         optimizer = self.optimizer_factory(groups)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         return optimizer

@@ -14,6 +14,7 @@ from myosotis.journal import Journal, journal
 from myosotis.logger import MLflowLogger, NullLogger
 from myosotis.record import AttentionInfo, DataInfo, ModelInfo
 from myosotis.runs import RunFolder
+from myosotis.updates.base import numbers
 from myosotis.workbench import Workbench
 
 
@@ -55,7 +56,7 @@ def describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
     record.model = ModelInfo(
         id=bench.base.id,
         note=bench.base.note,
-        parameters=sum(p.numel() for p in bench.base.model.parameters()),
+        parameters=numbers(bench.base.model),
         dtype=bench.precision.name,
         content_hash=bench.base.content_hash,
     )

@@ -20,9 +20,10 @@ from myosotis.console import console
 from myosotis.estimates import Memory, flops_a_second, memory
 from myosotis.precision import resolve
 from myosotis.retention.budget import Reach, reach
+from myosotis.updates.base import numbers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    pass
 
 EFFICIENCY = 0.6  # of training against matrix products alone: SmolLM2-135M, fp32, one CPU thread
 ASSUMED_SCORE = 0.5  # of a benchmark not measured yet: what a budget is a fraction of
@@ -82,7 +83,7 @@ def make(cfg: DictConfig) -> Plan:
     warnings = check(cfg)
     source = build.model_source(cfg)
     model = models.meta_model(source)
-    parameters = count(model)
+    parameters = numbers(model)
     settings = build.plain(cfg["update"])
     update = updates.build(settings)
     update.attach(model)
@@ -107,11 +108,6 @@ def make(cfg: DictConfig) -> Plan:
         reach=reachable(cfg),
         warnings=[*warnings, *steps.warnings],
     )
-
-
-def count(model: PreTrainedModel) -> int:
-    """Parameters, tied ones once."""
-    return sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
 
 
 def described(settings: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ from myosotis.config import build, check
 from myosotis.config.build import plain
 from myosotis.errors import RunError
 from myosotis.examination import Sitting
-from myosotis.journal import Journal, peak_memory_gb
+from myosotis.journal import Journal, forget_peak_memory, peak_memory_gb
 from myosotis.module import FineTuning
 from myosotis.opening import describe, opened
 from myosotis.optimization import Schedule
@@ -55,6 +55,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
     """
     began = time.perf_counter()
     quiet_lightning()
+    forget_peak_memory()
     cfg, folder = continued(cfg, overrides)
     warnings = check(cfg)
     lightning.seed_everything(cfg.seed, verbose=False)

@@ -30,10 +30,11 @@ class Subject:
     name: str
     source: ModelSource
     adapter: Path | None = None
+    quantization: str | None = None
 
     def load(self, dtype: torch.dtype) -> tuple[BaseModel, Update | None]:
         """The base, and the update attached to it (None for a whole model)."""
-        base = models.load(self.source, dtype)
+        base = models.load(self.source, dtype, quantization=self.quantization)
         models.zero_dropouts(base.model)
         if self.adapter is None:
             return base, None
@@ -70,7 +71,9 @@ def of_run(folder: RunFolder) -> Subject:
             f"the run {folder.path} has no finished update (its status is {status})",
             "myosotis train resume=… finishes a run that stopped",
         )
-    return Subject(folder.load().run_name, config_of(folder)[1], folder.update)
+    cfg, source = config_of(folder)
+    quantization = cfg["update"].get("quantization")
+    return Subject(folder.load().run_name, source, folder.update, quantization)
 
 
 def config_of(folder: RunFolder) -> tuple[DictConfig, ModelSource]:

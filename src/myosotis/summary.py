@@ -65,6 +65,39 @@ def show(record: RunRecord, words: Sequence[str], scorecard: Path | None = None)
     )
 
 
+def table(records: Sequence[RunRecord], scorecard: Path) -> None:
+    """Runs side by side: what each moved, what it cost, what it learned and kept."""
+    shown = Table(title="trials", title_justify="left", expand=False)
+    shown.add_column("run")
+    for column in (
+        "parameters",
+        "GB",
+        "tokens/s",
+        "task",
+        "95 % interval",
+        "kept",
+        "95 % interval",
+    ):
+        shown.add_column(column, justify="right")
+    shown.add_column("verdict")
+    for record in records:
+        task, suite = record.task, record.suite_verdict
+        verdict = suite.verdict if suite else record.status.lower()
+        shown.add_row(
+            record.run_name,
+            "—" if record.update.trainable is None else f"{record.update.trainable:,}",
+            _number(record.cost.get("peak_memory_gb")),
+            f"{record.cost.get('tokens_per_second') or 0:,.0f}",
+            _signed(task.delta if task else None),
+            _interval(task.lo, task.hi) if task else "—",
+            _signed(suite.delta if suite else None),
+            _interval(suite.lo, suite.hi) if suite else "—",
+            Text(verdict, COLOURS.get(verdict, "")),
+        )
+    console.print(shown)
+    console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
+
+
 def _quality(quality: TaskQuality) -> tuple[str | Text, ...]:
     lo, hi = quality.lo, quality.hi
     verdict = Text("no difference shown", "dim")

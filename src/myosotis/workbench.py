@@ -57,7 +57,7 @@ class Workbench:
         precision = resolve(
             cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
         )
-        base = models.load(source, precision.weights)
+        base = models.load(source, precision.weights, quantization=quantization_of(cfg))
         models.zero_dropouts(base.model)
         backend = probe(base.model)
         if backend.name == "padded":
@@ -103,13 +103,22 @@ class Workbench:
     def attach(self, cfg: DictConfig) -> Update:
         """Wrap the base with the update of `cfg`; from now on `scorer` scores the tuned model."""
         update = updates.build(plain(cfg["update"]))
-        update.attach(self.base.model)
+        update.attach(self.base.model, self.base.tokenizer)
         if cfg.trainer.gradient_checkpointing:
             model = update.model  # its method was renamed in transformers 5
             name = "activation_checkpointing_enable"
             getattr(model, name, model.gradient_checkpointing_enable)({"use_reentrant": False})
         self.scorer.model = update.model
+        if not update.capabilities.packs:
+            self.scorer.backend = Backend(
+                "padded", update.capabilities.reasons["packs"], fast_head=False
+            )
         return update
+
+
+def quantization_of(cfg: DictConfig) -> str | None:
+    """How the frozen weights are quantised: null, or nf4 (a setting of LoRA's)."""
+    return cfg["update"].get("quantization")
 
 
 def data_of(cfg: DictConfig) -> ExampleModule:

@@ -6,6 +6,7 @@ imported when that command runs: nothing here imports torch.
 
 __init__.py   the table of commands
 train.py      `train`, through `hydra.main`
+sweep.py      `sweep`, a multirun by name
 commands.py   the others: their arguments
 outcome.py    exit codes, messages, JSON
 explain.py    Hydra's own errors in plain words, with near matches
@@ -33,6 +34,12 @@ def _train(args: list[str]) -> Any:
     return train.main(args)
 
 
+def _sweep(args: list[str]) -> Any:
+    from myosotis.cli import sweep
+
+    return sweep.main(args)
+
+
 def _command(name: str) -> Callable[[list[str]], Any]:
     def start(args: list[str]) -> Any:
         from myosotis.cli import commands
@@ -47,8 +54,10 @@ COMMANDS: dict[str, Command] = {
     "plan": Command("what would run: parameters, memory, steps", _command("plan")),
     "audit": Command("what the model will see, token by token", _command("audit")),
     "train": Command("one run; -m for a Hydra sweep", _train),
+    "sweep": Command("a study of many runs: sweeps/NAME.yaml", _sweep),
     "evaluate": Command("the benchmarks on any model, against a base", _command("evaluate")),
     "generate": Command("answers of a run, base and tuned side by side", _command("generate")),
+    "export": Command("a run written out for others, scored again", _command("export")),
     "scorecard": Command("a run as one HTML page", _command("scorecard")),
     "ui": Command("the MLflow pages of your runs", _command("ui")),
 }

@@ -185,6 +185,29 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _export(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "A run written out: its adapter for PEFT, whole merged weights, or a LoRA made of a full "
+        "run. The folder is loaded again and scored on the run's benchmarks before it is called "
+        "good."
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("--to", required=True, choices=("adapter", "merged", "lora"))
+    parser.add_argument("--rank", type=_positive(int), metavar="R", help="with --to lora")
+    parser.add_argument(
+        "--alpha", type=float, default=1.0, help="strength of the update, with --to merged"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: in the run's folder")
+    parser.set_defaults(overrides=[])
+
+    def start(parsed: Arguments) -> Any:
+        from myosotis.exporting import export
+
+        return export(parsed.run, parsed.to, rank=parsed.rank, alpha=parsed.alpha, out=parsed.out)
+
+    return parser, start
+
+
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "One run, or several side by side, as one self-contained HTML page that opens without "
@@ -231,6 +254,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "demo": _demo,
     "evaluate": _evaluate,
     "generate": _generate,
+    "export": _export,
     "scorecard": _scorecard,
     "ui": _ui,
 }

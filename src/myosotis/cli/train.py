@@ -85,9 +85,10 @@ def gated(result: Any, suite_verdict: Any, cfg: DictConfig) -> Any:
 class Job:
     """A finished job of a multirun, as the JSON document lists it."""
 
-    def __init__(self, record: Any, overrides: list[str]) -> None:
+    def __init__(self, record: Any, overrides: list[str], out: str) -> None:
         self.document = {
             "overrides": overrides,
+            "out": out,
             "run_id": record.run_id,
             "run_name": record.run_name,
             "status": record.status,
@@ -123,7 +124,7 @@ def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
         _finished.append(record)
     else:
         record = _job_of_many(cfg, int(job.job.num), overrides)
-        _finished.append(Job(record, overrides))
+        _finished.append(Job(record, overrides, cfg.out))
     values = tuple(_measured(record, name) for name in cfg.sweep.objectives)
     return values[0] if len(values) == 1 else values
 

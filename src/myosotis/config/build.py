@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ def objective(cfg: DictConfig) -> Objective:
     return make(**words)
 
 
-def optimizer(cfg: DictConfig) -> Callable[..., torch.optim.Optimizer]:
+def optimizer(cfg: DictConfig) -> partial[torch.optim.Optimizer]:
     """The `optimizer` group as a function of the parameter groups, with the run's learning rate."""
     import torch
 

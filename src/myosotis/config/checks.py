@@ -230,13 +230,19 @@ def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
 def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
 
-    if cfg.trainer.gradient_checkpointing:
-        update = updates.build(values["update"])
-        if not update.capabilities.gradient_checkpointing:
-            raise ConfigError(
-                f"update={cfg['update']['name']} cannot train with gradient checkpointing.",
-                "Add trainer.gradient_checkpointing=false.",
-            )
+    able = updates.build(values["update"]).capabilities
+    name = cfg["update"]["name"]
+    if cfg.trainer.gradient_checkpointing and not able.gradient_checkpointing:
+        raise ConfigError(
+            f"update={name} cannot train with gradient checkpointing: "
+            f"{able.reasons['gradient_checkpointing']}.",
+            "Add trainer.gradient_checkpointing=false.",
+        )
+    if list(cfg.retention.dial) and not able.scalable:
+        raise ConfigError(
+            f"update={name} cannot be dialled: {able.reasons['scalable']}.",
+            "Add 'retention.dial=[]'.",
+        )
     if cfg.retention.gate and not cfg.retention.suite:
         raise ConfigError(
             "retention.gate=true needs a verdict, but retention.suite is empty.",

@@ -19,7 +19,7 @@ from typing import Any
 from myosotis.config.suggest import did_you_mean
 from myosotis.errors import ConfigError
 
-TRUSTED = frozenset({"myosotis", "torch", "lightning", "peft", "transformers"})
+TRUSTED = frozenset({"bitsandbytes", "myosotis", "torch", "lightning", "peft", "transformers"})
 
 
 def trusted() -> frozenset[str]:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from myosotis.trees.attention import text_config
 
-CACHED_BYTES, GPU_BYTES = 2**23, 2**28
+CACHED_BYTES, GPU_BYTES = 2**22, 2**28
 """Logits of one block: small enough for a CPU's cache, large enough to keep a GPU busy."""
 
 
@@ -56,7 +56,7 @@ class Head:
             type(linear) is nn.Linear
             and self.cap is None
             and linear.bias is None
-            and not linear.weight.requires_grad
+            and not (linear.weight.requires_grad and torch.is_grad_enabled())
             and linear.weight.dtype == hidden_ND.dtype
             and not torch.is_autocast_enabled(hidden_ND.device.type)
             and not linear._forward_hooks

@@ -11,7 +11,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from myosotis.errors import ConfigError, RunError
 
@@ -39,6 +39,15 @@ class Capabilities:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
+MERGE_TOLERANCE = {
+    torch.float64: 1e-6,
+    torch.float32: 1e-4,
+    torch.bfloat16: 0.1,
+    torch.float16: 0.05,
+}
+"""By the merged weights' dtype: how far a logit may be off, as a share of the largest."""
+
+
 class Update(ABC):
     """θ0 and a Δθ. Built from settings, then attached to one model."""
 
@@ -48,6 +57,7 @@ class Update(ABC):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings: dict[str, Any] = {"name": self.name, **settings}
         self._model: PreTrainedModel | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._trainable: dict[str, Parameter] = {}
         self._base_prints: dict[str, int] = {}
         self._base_total = 0
@@ -95,15 +105,18 @@ class Update(ABC):
             raise RuntimeError(f"update {self.name} is not attached to a model yet")
         return self._model
 
-    def attach(self, model: PreTrainedModel) -> None:
+    def attach(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> None:
         """Wrap `model` as θ0: freeze what stays, add or free what trains. Changes it in place.
 
-        New weights are drawn from torch's global generator: seed it before. Raises `ConfigError`
-        when the settings do not fit this model.
+        New weights are drawn from torch's global generator: seed it before. The tokenizer is for
+        what begins with a text. Raises `ConfigError` when the settings do not fit this model.
         """
         if self._model is not None:
             raise RuntimeError(f"update {self.name} is already attached")
-        self._base_total = sum(p.numel() for p in model.parameters())
+        self._tokenizer = tokenizer
+        self._base_total = numbers(model)
         chosen = {id(p) for p in self._attach(model)}
         self._model = self._called(model)
         self._trainable = {n: p for n, p in self._model.named_parameters() if id(p) in chosen}
@@ -182,7 +195,30 @@ class Update(ABC):
             model = self._merged(float(alpha))
         model.requires_grad_(False)
         model.eval()
+        self._check_merged(model, float(alpha))
         return model
+
+    def _check_merged(self, model: PreTrainedModel, alpha: float) -> None:
+        """The merged logits are the unmerged ones; raises `RunError` when they are not."""
+        device = next(model.parameters()).device
+        words = model.config.get_text_config().vocab_size
+        ids = torch.arange(3, 19, device=device)[None] % words
+        modes = [(m, m.training) for m in self.model.modules()]
+        self.model.eval()
+        with nullcontext() if alpha == 1 else self.scaled(alpha), torch.no_grad():
+            wanted = self.model(input_ids=ids).logits.float()
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            found = model(input_ids=ids).logits.float()
+        allowed = MERGE_TOLERANCE[next(model.parameters()).dtype]
+        apart = ((found - wanted).abs().max() / wanted.abs().max()).item()
+        if not apart <= allowed:  # NaN fails too
+            raise RunError(
+                f"merged, the model's logits differ by {apart:.2g} of the largest from the "
+                f"unmerged ones ({allowed:g} is allowed)",
+                "keep the update beside the base instead (--to adapter)",
+            )
 
     def save(self, folder: Path | str, *, base_id: str | None = None) -> None:
         """Write Δθ (or the tuned tensors) as safetensors and its settings as JSON into `folder`.
@@ -256,6 +292,14 @@ class Update(ABC):
                 f"base weights moved while update {self.name} trained: {', '.join(moved)}"
             )
         return hashlib.sha256(repr(sorted(now.items())).encode()).hexdigest()[:16]
+
+
+def numbers(model: PreTrainedModel) -> int:
+    """How many numbers a model has; tied tensors count once, a byte of four-bit weights twice."""
+    return sum(
+        p.numel() * (2 if hasattr(p, "quant_state") and p.dtype == torch.uint8 else 1)
+        for p in model.parameters()
+    )
 
 
 @contextmanager

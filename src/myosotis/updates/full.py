@@ -94,6 +94,12 @@ class FullUpdate(Update):
             base = self._theta0[name] = base.to(tuned.device)
         return base if alpha == 0 else torch.lerp(base, tuned, alpha)
 
+    def delta(self) -> Iterator[tuple[str, Tensor]]:
+        """Δθ, a tensor at a time."""
+        self._must_be_tuned("delta()")
+        for name, parameter in self._trainable.items():
+            yield name, parameter.detach() - self._theta0[name].to(parameter.device)
+
     def _merged(self, alpha: float) -> PreTrainedModel:
         with self._weights_at(alpha):
             model = copy.deepcopy(self.model)

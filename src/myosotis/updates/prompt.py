@@ -71,9 +71,9 @@ class PromptUpdate(PeftUpdate):
         return self.peft_model  # type: ignore[return-value]
 
     def _begin_with(self, model: PreTrainedModel, text: str) -> None:
-        from transformers import AutoTokenizer
-
-        ids = AutoTokenizer.from_pretrained(model.config.name_or_path)(text).input_ids
+        if self._tokenizer is None:
+            raise ConfigError("update.init_text needs the model's tokenizer", "attach with it")
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids  # type: ignore
         rows = self._table().weight
         if not ids:
             raise ConfigError("update.init_text is empty", "a few words, or leave it out")
