@@ -71,3 +71,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [json.dumps({"prompt": f"{i:02}", "completion": "ok"}) for i in range(43)]
     (place / "data.jsonl").write_text("\n".join(lines))
     return place
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random model of two layers and forty questions (tests/world.py)."""
+    from tests.world import build
+
+    return build(tmp_path_factory.mktemp("world"))

@@ -10,93 +10,18 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers as hf
 from safetensors.torch import load_file
 
 from myosotis.record import RunRecord
-from tests.data.conftest import byte_level
+from tests.world import call, settings, start
 
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, "-m", "myosotis.cli"]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random model of two layers and forty questions."""
-    place = tmp_path_factory.mktemp("world")
-    tokenizer = byte_level()
-    config = hf.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    hf.set_seed(0)
-    hf.LlamaForCausalLM(config).save_pretrained(place / "model")
-    tokenizer.save_pretrained(place / "model")
-    lines = [{"prompt": f"the answer of {n}", "completion": f"is {n * 7}"} for n in range(40)]
-    (place / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return place
-
-
-def settings(world: Path, out: Path, **changes: Any) -> list[str]:
-    given = {
-        "model": "local",
-        "model.path": world / "model",
-        "data": "jsonl",
-        "data.path": world / "mine.jsonl",
-        "data.batch_size": 4,
-        "data.row_tokens": 64,
-        "data.val_fraction": 0.25,
-        "trainer.max_steps": 12,
-        "trainer.accelerator": "cpu",
-        "trainer.num_threads": 1,
-        "trainer.checkpoint_every": 5,
-        "retention.suite": "[prose]",
-        "retention.items": 30,
-        "retention.every": "null",
-        "task.generate": 2,
-        "task.max_new_tokens": 4,
-        "optimizer.lr": 0.01,
-        "out": out,
-        **changes,
-    }
-    return [f"{key}={value}" for key, value in given.items()]
-
-
-def start(args: list[str], cwd: Path, **options: Any) -> subprocess.Popen[str]:
-    env = {**os.environ, "MYOSOTIS_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
-    env.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.Popen(
-        [*COMMAND, *args],
-        cwd=cwd,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
-
-
-def call(args: list[str], cwd: Path, code: int = 0, **options: Any) -> tuple[str, str]:
-    process = start(args, cwd, **options)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
-    assert code not in (2, 3, 4, 130, 143) or "Traceback" not in err, err
-    return out, err
 
 
 def steps_done(out: Path) -> int:

@@ -55,6 +55,7 @@ class Examination:
     validation: Sequence[Tree] = field(default_factory=tuple)
     shots: Sequence[Example] = ()  # solved examples to prompt the base with
     max_length: int = 0  # tokens of the longest prompt with its answer
+    labels: int = 0  # how many there are, when answers are labels instead of text
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
         """The benchmarks alone; `what` is shown on the progress bar."""
@@ -64,6 +65,8 @@ class Examination:
     def quality(self, scorer: Scorer, what: str, *, texts: bool = True) -> dict[str, Quality]:
         """The task alone: log-likelihood on all examples, generated texts on the first few."""
         with progress(f"task, {what}", total=len(self.trees)) as advance:
+            if self.labels:
+                return quality.classified(scorer, self.trees, self.labels, advance)
             found = {"loglik": quality.loglik(scorer, self.trees, advance)}
         written = list(self.examples[: self.generate]) if texts else []
         if written:
@@ -80,7 +83,7 @@ class Examination:
 
     def prompted(self, scorer: Scorer, metric: str) -> Prompted | None:
         """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
-        if not self.shots:
+        if not self.shots or self.labels:
             return None
         examples = list(self.examples)
         trees, used = quality.few_shot_trees(

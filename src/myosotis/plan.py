@@ -17,6 +17,7 @@ from rich.text import Text
 from myosotis import models, updates, workbench
 from myosotis.config import LearningRate, build, check, config_hash, learning_rate
 from myosotis.console import console
+from myosotis.data.module import ExampleModule
 from myosotis.estimates import Memory, flops_a_second, memory
 from myosotis.precision import resolve
 from myosotis.retention.budget import Reach, reach
@@ -84,10 +85,11 @@ def make(cfg: DictConfig) -> Plan:
     source = build.model_source(cfg)
     model = models.meta_model(source)
     parameters = numbers(model)
-    settings = build.plain(cfg["update"])
+    data = workbench.data_of(cfg)
+    settings = workbench.update_settings(cfg, data)
     update = updates.build(settings)
     update.attach(model)
-    steps = count_steps(cfg)
+    steps = count_steps(cfg, data)
     precision = resolve(
         cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
     )
@@ -115,9 +117,8 @@ def described(settings: dict[str, Any]) -> str:
     return f"{settings['name']} ({rest})" if rest else str(settings["name"])
 
 
-def count_steps(cfg: DictConfig) -> Steps:
+def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
     """The data as a run would read them, counted."""
-    data = workbench.data_of(cfg)
     read = data.encoded["train"]
     total = workbench.total_steps(cfg, data.steps_per_epoch)
     warmup = cfg.schedule.warmup

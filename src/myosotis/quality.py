@@ -41,6 +41,7 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("loglik", True, "nats per token", generates=False),
+        Metric("accuracy", True, "share right", generates=False),
         Metric("rougeL", True, "F1, 0 to 1", generates=True),
         Metric("chrf", True, "chrF, 0 to 100", generates=True),
     )
@@ -125,6 +126,28 @@ def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
     scores = np.array([s for tree in found for s in tree.logp / tree.weight], dtype=np.float64)
     kind = METRICS["loglik"]
     return Quality(kind.name, kind.higher_is_better, kind.unit, scores)
+
+
+def classified(
+    scorer: Scorer, trees: Sequence[Tree], labels: int, advance: Advance | None = None
+) -> dict[str, Quality]:
+    """Log-likelihood and accuracy of the label of each tree (a path that ends in a label).
+
+    A model without a classifier is at chance: each of the `labels` is as likely.
+    """
+    if not hasattr(scorer.model, "label_head"):
+        n = len(trees)
+        values = {"loglik": np.full(n, -np.log(labels)), "accuracy": np.full(n, 1 / labels)}
+    else:
+        found = scorer.evaluate(trees, advance)
+        values = {
+            "loglik": np.array([s.logp[0] for s in found]),
+            "accuracy": np.array([float(s.greedy[0]) for s in found]),
+        }
+    return {
+        name: Quality(name, METRICS[name].higher_is_better, METRICS[name].unit, scores)
+        for name, scores in values.items()
+    }
 
 
 def answers(

@@ -69,6 +69,7 @@ class UpdateInfo:
     total: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     identity_at_init: bool | None = None
+    off_difference: float | None = None  # nats a token: with the update off, against the base
 
 
 @dataclass

@@ -71,7 +71,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         base = _measure_base(kept, cfg, bench)
         update = bench.attach(cfg)
         costs = _fit(kept, cfg, bench, update, base)
-        _check_base(bench, update, base)
+        kept.record.update.off_difference = _check_base(bench, update, base)
         update.save(kept.folder.update, base_id=bench.base.id)
         tuned = bench.examination.sit(bench.scorer, "tuned")
         _conclude(kept, cfg, bench, base, tuned, costs.steps)
@@ -214,8 +214,11 @@ def _budget(cfg: DictConfig) -> Budget:
     return Budget(cfg.retention.budget, cfg.retention.accept)
 
 
-def _check_base(bench: Workbench, update: Update, base: Sitting) -> None:
-    """Base weights did not move, and with the update off the model scores as the base did."""
+def _check_base(bench: Workbench, update: Update, base: Sitting) -> float:
+    """Base weights did not move, and with the update off the model scores as the base did.
+
+    Returns by how much the scores differ, in nats a token.
+    """
     update.fingerprint_base()
     few = bench.examination.trees[:4]
     with update.disabled():
@@ -228,6 +231,7 @@ def _check_base(bench: Workbench, update: Update, base: Sitting) -> None:
             f"with the update off the model scores differently than the base did (by {worst:.2g} "
             "nats a token): what was measured as forgetting would be wrong"
         )
+    return worst
 
 
 def _conclude(

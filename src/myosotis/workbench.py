@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -17,6 +19,7 @@ from myosotis import models, updates
 from myosotis.config import build
 from myosotis.config.build import plain
 from myosotis.console import progress
+from myosotis.data.labels import LabelTemplate, labels_of
 from myosotis.data.module import ExampleModule
 from myosotis.data.templates import Template
 from myosotis.examination import Examination, Sitting
@@ -102,7 +105,7 @@ class Workbench:
 
     def attach(self, cfg: DictConfig) -> Update:
         """Wrap the base with the update of `cfg`; from now on `scorer` scores the tuned model."""
-        update = updates.build(plain(cfg["update"]))
+        update = updates.build(update_settings(cfg, self.data))
         update.attach(self.base.model, self.base.tokenizer)
         if cfg.trainer.gradient_checkpointing:
             model = update.model  # its method was renamed in transformers 5
@@ -116,6 +119,14 @@ class Workbench:
         return update
 
 
+def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
+    """The `update` group, with the labels of the data where there are any."""
+    settings = plain(cfg["update"])
+    if isinstance(data.template, LabelTemplate):
+        settings["labels"] = data.template.labels
+    return settings
+
+
 def quantization_of(cfg: DictConfig) -> str | None:
     """How the frozen weights are quantised: null, or nf4 (a setting of LoRA's)."""
     return cfg["update"].get("quantization")
@@ -126,9 +137,12 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     dataset = build.dataset(cfg)
     source = build.model_source(cfg)
     context = context_of(source)
+    tokenizer, template = models.load_tokenizer(source), Template
+    if updates.build(plain(cfg["update"])).reads_labels:
+        template = partial(LabelTemplate, labels=labels_of(dataset))
     module = ExampleModule(
         dataset,
-        Template(models.load_tokenizer(source), cfg.data.template),
+        template(tokenizer, cfg.data.template),
         batch_size=cfg.data.batch_size,
         max_length=min(cfg.data.max_length or context, context),
         overlong=cfg.data.overlong,
@@ -173,6 +187,7 @@ def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examinati
         validation=data.validation_trees[:count],
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
         max_length=data.max_length,
+        labels=len(data.template.labels) if isinstance(data.template, LabelTemplate) else 0,
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +374,81 @@ def _folder_with_tokenizer(folder: Path) -> None:
     tiny_64().save_pretrained(folder)
     raw = Tokenizer(words.WordLevel({f"w{i}": i for i in range(97)}, unk_token="w0"))
     PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="w0").save_pretrained(folder)
+
+
+def test_a_probe_learns_labels_and_leaves_the_language_model_alone(tmp_path: Path) -> None:
+    """Label k is the token -1 - k: never read, predicted by the probe from the prompt's last token.
+
+    Untrained, each of 3 labels has probability 1/3, and so it is with the update off.
+    """
+    labelled = [Tree.fork([5 + n, 20, 40 + n], [[-1 - n % 3]]) for n in range(9)]
+    update = updates.build({"name": "probe", "labels": ["a", "b", "c"]})
+    update.attach(tiny("llama"))
+    assert update.count() == 32 * 3 + 3
+    scorer = Scorer(update.model, Backend("dense", "test"), row_tokens=16)
+    chance = torch.full((9,), -math.log(3))
+    logp = lambda: torch.tensor([s.logp[0] for s in scorer.evaluate(labelled)])  # noqa: E731
+    torch.testing.assert_close(logp(), chance, rtol=0, atol=1e-6)
+    optimizer = torch.optim.AdamW([p for _, p in update.parameters()], lr=0.05)
+    update.verify(optimizer)
+    for _ in range(60):
+        optimizer.zero_grad()
+        for batch in scorer.batches(labelled):
+            (-scorer.score(batch).logp_B.sum()).backward()
+        optimizer.step()
+    found = scorer.evaluate(labelled)
+    assert all(s.greedy[0] for s in found)
+    with update.disabled():
+        torch.testing.assert_close(logp(), chance, rtol=0, atol=1e-6)
+    torch.testing.assert_close(scores(update), base_scores(), rtol=0, atol=2e-5)
+    update.save(tmp_path)
+    again = updates.from_folder(tmp_path)
+    again.attach(tiny("llama"))
+    again.load(tmp_path)
+    other = Scorer(again.model, Backend("dense", "test"), row_tokens=16).evaluate(labelled)
+    assert [s.logp[0] for s in other] == [s.logp[0] for s in found]
+    for refused in (update.merged, lambda: update.scaled(0.5).__enter__()):
+        with pytest.raises(ConfigError, match="no part of the language model"):
+            refused()
+
+
+# Plain PEFT, in a process that cannot import myosotis, from folders that have been moved.
+_PLAIN = """
+import sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+for name in sys.argv[1:]:
+    model = AutoModelForCausalLM.from_pretrained("base", dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, name).eval()
+    ids = torch.load("ids.pt")
+    with torch.no_grad():
+        torch.save(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, name + ".pt")
+assert "myosotis" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_plain_peft_loads_what_peft_has(ids: Tensor, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    tiny("llama").save_pretrained(here / "base")
+    torch.save(ids, here / "ids.pt")
+    wanted = {}
+    for method in ("dora", "prefix", "prompt", "ia3", "vera", "oft"):
+        update = attached(method)
+        tune(update, rate(method), steps=3)
+        with torch.no_grad():
+            logits = update.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        wanted[method] = logits[:, -ids.shape[1] :]
+        update.save(here / method, base_id="owner/tiny")
+        assert str(tmp_path) not in (here / method / "adapter_config.json").read_text()
+    here.rename(there)
+    site = next(p for p in sys.path if (Path(p) / "peft").is_dir())
+    script = f"import sys; sys.path.append({site!r})\n" + _PLAIN
+    command = [sys.executable, "-I", "-S", "-c", script, *wanted]
+    subprocess.run(command, check=True, timeout=300, cwd=there)
+    for method, logits in wanted.items():
+        found = torch.load(there / f"{method}.pt")[:, -ids.shape[1] :]
+        torch.testing.assert_close(found, logits, rtol=1e-5, atol=1e-5, msg=method)
 
 
 # What is refused, before any weights load.

@@ -421,4 +421,4 @@ def test_what_is_a_portable_name(name: str | None, kept: bool) -> None:
 
 
 def test_every_method_is_tested() -> None:
-    assert set(SETTINGS) | {"qlora"} == set(updates.NAMES)  # qlora: test_methods.py
+    assert set(SETTINGS) | {"qlora", "probe"} == set(updates.NAMES)  # those: test_methods.py

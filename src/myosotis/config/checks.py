@@ -26,7 +26,7 @@ from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.errors import ConfigError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-METRICS = ("loglik", "rougeL", "chrf")
+METRICS = ("loglik", "accuracy", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
@@ -248,7 +248,9 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "retention.gate=true needs a verdict, but retention.suite is empty.",
             "Add a task, as in 'retention.suite=[hellaswag]'.",
         )
-    if cfg.task.metric != "loglik" and not cfg.task.generate:
+    if (cfg.task.metric == "accuracy") > updates.build(values["update"]).reads_labels:
+        raise ConfigError("task.metric=accuracy is for labelled data: method=probe.")
+    if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
         raise ConfigError(
             f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0."
         )

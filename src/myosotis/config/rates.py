@@ -30,6 +30,7 @@ RATES: dict[tuple[str, str], Rate] = {
     ("ia3", "sft"): Rate(5e-3, 5e-4, 5e-2, "few numbers move far (Liu et al. 2022: 3e-3)"),
     ("vera", "sft"): Rate(5e-3, 5e-4, 5e-2, "ten times LoRA's (Kopiczko et al. 2024)"),
     ("oft", "sft"): Rate(1e-3, 5e-5, 1e-2, "angles of rotations from zero"),
+    ("probe", "sft"): Rate(1e-3, 1e-5, 1e-1, "a linear head on normed hidden states"),
     ("prefix", "sft"): Rate(1e-2, 5e-4, 1e-1, "keys and values without a projection"),
     ("prompt", "sft"): Rate(1e-2, 1e-3, 5e-1, "embeddings in front of the prompt"),
     ("full", "sft"): Rate(

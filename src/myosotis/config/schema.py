@@ -81,7 +81,10 @@ class Retention:
 
 @dataclass
 class Task:
-    metric: str = key("loglik", "what quality means: loglik (held-out answers), rougeL or chrf")
+    metric: str = key(
+        "loglik",
+        "what quality means: loglik (of answers), rougeL, chrf; a probe's accuracy",
+    )
     items: int | None = key(200, "held-out examples measured; null: all")
     shots: int = key(3, "also measure the base prompted with so many examples; 0: do not")
     generate: int = key(16, "held-out prompts answered in words, base and tuned side by side")

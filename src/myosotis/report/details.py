@@ -107,6 +107,9 @@ def cost(record: RunRecord) -> list[tuple[str, str]]:
     if trainable is not None:
         share = f" ({100 * trainable / total:.3g} % of {words.large(total)})" if total else ""
         rows.append(("Trainable parameters", f"{words.count(trainable)}{share}"))
+    if (off := record.update.off_difference) is not None:
+        same = "scores exactly as the base" if off == 0 else f"within {off:.1g} nats a token"
+        rows.append(("With the update off", same))
     return rows + others
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +86,10 @@ class Scorer:
         """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
         batch = batch.to(device_of(self.model))
         self.forwards += 1
-        predict = self._predictor(batch)
+        labels = len(batch.target_S) > 0 and int(batch.target_S.min()) < 0
+        if labels:  # see data/labels.py
+            batch = replace(batch, target_S=-1 - batch.target_S)
+        predict = self._predictor(batch, labels)
         logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
         weighted = batch.weight_S[batch.scored_M]
         size = len(batch.tree_B)
@@ -129,16 +132,17 @@ class Scorer:
                     advance(len(set(batch.tree_B.tolist())))
         return scores
 
-    def _predictor(self, batch: Batch) -> Predict:
+    def _predictor(self, batch: Batch, labels: bool) -> Predict:
         """Run the body of the model; returns the function from predicting positions to logits."""
         if self.backend.name == "padded" or only_chains(batch):
             inputs = padded_inputs(batch)
         else:
             inputs = tree_inputs(batch, text_config(self.model), mask_dtype(self.model))
         inputs |= {"input_ids": batch.ids_RL, "use_cache": False}
-        if self.backend.fast_head:
+        if labels or self.backend.fast_head:
             hidden_RLD = body(self.model)(**inputs).last_hidden_state
-            return hidden_RLD.flatten(0, 1)[batch.source_N], Head(self.model)
+            head = self.model.get_submodule("label_head") if labels else Head(self.model)
+            return hidden_RLD.flatten(0, 1)[batch.source_N], head
         keep = torch.zeros_like(batch.ids_RL, dtype=torch.bool)
         keep.view(-1)[batch.source_N] = True
         return self.model(**inputs, logits_to_keep=keep).logits, _as_is

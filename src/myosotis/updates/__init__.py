@@ -22,6 +22,7 @@ _HOMES = {
     "full": ("myosotis.updates.full", "FullUpdate"),
     "lora": ("myosotis.updates.lora", "LoraUpdate"),
     "qlora": ("myosotis.updates.lora", "LoraUpdate"),
+    "probe": ("myosotis.updates.probe", "ProbeUpdate"),
     "adapter": ("myosotis.updates.adapter", "AdapterUpdate"),
 }
 _PROMPTS = ("PREFIX_TUNING", "PROMPT_TUNING")

@@ -10,26 +10,22 @@ what a sublayer puts out, before it is added to the residual stream:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from myosotis.errors import ConfigError
-from myosotis.updates.base import Capabilities, Update, copy_exactly
+from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.settings import check_names
 from myosotis.updates.targets import layer_stack
 
-WEIGHTS = "update.safetensors"
 SUBLAYERS = {
     "attention": re.compile(r"(self_|linear_)?(attn|attention)|conv|mixer|mamba"),  # or its kin
     "mlp": re.compile(r"(block_sparse_)?(mlp|ffn|feed_forward|moe)"),
@@ -120,15 +116,6 @@ class AdapterUpdate(Update):
 
     def _merged(self, alpha: float) -> PreTrainedModel:
         raise AssertionError("refused by merged()")
-
-    def _save(self, folder: Path, base_id: str | None) -> None:
-        tensors = {n: p.detach().contiguous().cpu() for n, p in self._trainable.items()}
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        about = {"settings": self.settings, "base_model": base_id, "parameters": self.count()}
-        (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
-
-    def _load(self, folder: Path) -> None:
-        copy_exactly(load_file(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
 
 
 def _behind(sublayer: nn.Module, args: Any, output: Any) -> Any:

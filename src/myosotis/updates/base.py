@@ -8,6 +8,7 @@ tuned ones, nothing saved then, exactly the intended tensors train, and the base
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,6 +41,7 @@ class Capabilities:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
+WEIGHTS = "update.safetensors"
 MERGE_TOLERANCE = {
     torch.float64: 1e-6,
     torch.float32: 1e-4,
@@ -53,6 +56,7 @@ class Update(ABC):
 
     name: str
     capabilities: Capabilities = Capabilities()
+    reads_labels: bool = False  # answers as label numbers (data/labels.py) instead of text
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings: dict[str, Any] = {"name": self.name, **settings}
@@ -77,11 +81,15 @@ class Update(ABC):
     def _merged(self, alpha: float) -> PreTrainedModel:
         """A new model with weights θ0 + αΔθ in the base dtype."""
 
-    @abstractmethod
-    def _save(self, folder: Path, base_id: str | None) -> None: ...
+    def _save(self, folder: Path, base_id: str | None) -> None:
+        """Our own format; families with a format of others write that."""
+        tensors = {n: p.detach().contiguous().cpu() for n, p in self._trainable.items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        about = {"settings": self.settings, "base_model": base_id, "parameters": self.count()}
+        (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
 
-    @abstractmethod
-    def _load(self, folder: Path) -> None: ...
+    def _load(self, folder: Path) -> None:
+        copy_exactly(load_file(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
 
     def _called(self, model: PreTrainedModel) -> PreTrainedModel:
         """The module to call, once attached: `model` itself, or what was put around it."""

@@ -7,24 +7,20 @@ Memory: one fp32 copy of the trained weights for θ0, from `attach` on, and a se
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from myosotis.errors import ConfigError, RunError
-from myosotis.updates.base import Update, copy_exactly
+from myosotis.updates.base import Update
 from myosotis.updates.settings import check_names
 from myosotis.updates.targets import layer_stack
 
-WEIGHTS = "update.safetensors"
 DEFAULTS: dict[str, Any] = {"layers": None, "train_embeddings": True, "only": None}
 
 
@@ -106,15 +102,6 @@ class FullUpdate(Update):
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(self._base_dtypes[name])
         return model
-
-    def _save(self, folder: Path, base_id: str | None) -> None:
-        tensors = {n: p.detach().contiguous().cpu() for n, p in self._trainable.items()}
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        about = {"settings": self.settings, "base_model": base_id, "parameters": self.count()}
-        (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
-
-    def _load(self, folder: Path) -> None:
-        copy_exactly(load_file(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
 
 
 def selected(
