@@ -19,7 +19,7 @@ TIERS: list[set[str]] = [
     {"sealed", "tracking", "history", "objectives", "report", "generate"},
     {"assets", "logger", "callbacks", "module", "runs"},
     {"conversion", "model_files", "data", "retention", "journal", "resume"},
-    {"models", "quality", "summary"},
+    {"models", "quality", "reference", "summary"},
     {"examination", "config"},
     {"findings", "workbench", "subjects"},
     {"opening"},

@@ -12,8 +12,10 @@ import torch
 from omegaconf import DictConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from myosotis import estimates, plan
+from myosotis import estimates, plan, updates
 from myosotis.config import compose
+from myosotis.config.build import plain
+from myosotis.config.composition import options
 from myosotis.errors import ConfigError
 from myosotis.precision import resolve
 
@@ -186,3 +188,13 @@ def test_precision_is_that_of_a_run(tiny_model: Path) -> None:
     made = plan.make(config(tiny_model, "trainer.precision=bf16-mixed"))
     assert made.precision == "bf16-mixed, base weights in float32"
     assert resolve("bf16-mixed", update="lora", accelerator="cpu").weights is torch.float32
+
+
+@pytest.mark.parametrize("name", [n for n in options("update") if n != "probe"])
+def test_what_is_planned_is_what_trains(name: str, tiny_model: Path) -> None:
+    """Counted on the meta device, and on the model itself."""
+    cfg = config(tiny_model, f"update={name}")
+    planned = plan.make(cfg).trainable
+    update = updates.build(plain(cfg["update"]))
+    update.attach(LlamaForCausalLM.from_pretrained(tiny_model))
+    assert planned == update.count() > 0

@@ -93,6 +93,16 @@ def test_exports_are_scored_and_load_in_plain_transformers(world: Path, tmp_path
     merged = _plain(Path(found["merged"]["folder"]))
     adapter = _plain(world / "model", Path(found["adapter"]["folder"]))
     torch.testing.assert_close(merged, adapter, rtol=0, atol=1e-4)
+    _train(world, tmp_path, "ia3")
+    several = ["--update", found["adapter"]["folder"], "--compare", "--prompt", "the answer of 3"]
+    out, _ = call(["generate", run, *several, "--json"], tmp_path)
+    (answers,) = json.loads(out)
+    name = json.loads((Path(run) / "record.json").read_text())["run_name"]
+    assert answers[name] == answers[found["adapter"]["folder"]]
+    assert len(answers) == 4  # the prompt, the base, both adapters
+    other = ["--update", str(tmp_path / "runs" / "ia3"), "--prompt", "x"]
+    _, err = call(["generate", run, *other], tmp_path, code=2)
+    assert "does not fit beside" in err
     base = _plain(world / "model")
     assert (merged - base).abs().max() > 1e-3
     _, err = call(["export", run, "--to", "merged"], tmp_path, code=2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.panel import Panel
 from rich.table import Table
@@ -11,15 +13,24 @@ from rich.text import Text
 
 from myosotis.console import console, progress
 from myosotis.data.formats import Message
+from myosotis.errors import ConfigError
 from myosotis.generate import generate
+from myosotis.models import ModelSource
 from myosotis.runs import find
-from myosotis.subjects import config_of, dtype_of, of_run, template_of
+from myosotis.subjects import config_of, dtype_of, of_run, subject, template_of
+from myosotis.updates.base import Update
+
+if TYPE_CHECKING:
+    from myosotis.updates.peft import PeftUpdate
+
+CONFIG = "adapter_config.json"
 
 
 def answer(
     run: str,
     prompts: Sequence[str],
     *,
+    others: Sequence[str] = (),
     compare: bool = False,
     max_new_tokens: int = 128,
     temperature: float = 0.0,
@@ -29,10 +40,11 @@ def answer(
 ) -> list[dict[str, str]]:
     """Answers of the model of `run` (and with `compare` of its base), shown and returned.
 
-    The prompts go through the chat template the run was trained with.
+    `others` are more updates of the same base (runs or adapter folders): they answer, too, one
+    active at a time. The prompts go through the chat template the run was trained with.
     """
     folder = find(run)
-    cfg, _ = config_of(folder)
+    cfg, source = config_of(folder)
     base, update = of_run(folder).load(dtype_of(cfg))
     assert update is not None
     template = template_of(cfg, base)
@@ -52,7 +64,12 @@ def answer(
                 advance=advance,
             )
 
-    columns = {"tuned": ask("tuned")}
+    first = "tuned" if not others else folder.load().run_name
+    columns = {first: ask(first)}
+    for name in others:
+        beside = _beside(update, name, source)
+        with cast("PeftUpdate", update).using(beside):
+            columns[name] = ask(name)
     if compare:
         with update.disabled():
             columns = {"base": ask("base"), **columns}
@@ -65,10 +82,29 @@ def answer(
     return found
 
 
+def _beside(update: Update, name: str, source: ModelSource) -> str:
+    """Load the update that `name` means beside `update`; returns what it is called there."""
+    also = getattr(update, "also", None)
+    adapter = Path(name)
+    if not (adapter / CONFIG).is_file():
+        other = subject(name)
+        if other.source != source:
+            raise ConfigError(f"{name} belongs on {other.source.name}, not on {source.name}")
+        adapter = other.adapter or adapter
+    if also is None or not (adapter / CONFIG).is_file():
+        raise ConfigError(
+            f"{name} and update {update.name} cannot share one base at run time",
+            "adapters in PEFT's format can (lora, ia3, vera, …); ask the others one by one",
+        )
+    called = re.sub(r"\W", "_", name)
+    also(adapter, called)
+    return called
+
+
 def _show(one: dict[str, Any]) -> None:
     """Model text is shown as text: nothing in it is markup."""
     console.print(Panel(Text(one["prompt"]), title="prompt", title_align="left", style="dim"))
-    who = [name for name in ("base", "tuned") if name in one]
+    who = [name for name in one if name != "prompt"]
     table = Table(expand=True, show_lines=False)
     for name in who:
         table.add_column(name, ratio=1, overflow="fold")

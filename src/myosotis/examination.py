@@ -15,10 +15,11 @@ from myosotis import quality
 from myosotis.console import progress
 from myosotis.data.formats import Example
 from myosotis.data.templates import Template
+from myosotis.objectives import Objective, with_reference
 from myosotis.quality import Quality
 from myosotis.retention.items import Suite
 from myosotis.retention.scorer import Measurement, measure
-from myosotis.trees.score import Scorer
+from myosotis.trees.score import Scorer, evaluating
 from myosotis.trees.tree import Tree
 
 
@@ -55,6 +56,7 @@ class Examination:
     validation: Sequence[Tree] = field(default_factory=tuple)
     shots: Sequence[Example] = ()  # solved examples to prompt the base with
     max_length: int = 0  # tokens of the longest prompt with its answer
+    pairs: bool = False  # each tree is a chosen and a rejected answer
     labels: int = 0  # how many there are, when answers are labels instead of text
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
@@ -67,7 +69,10 @@ class Examination:
         with progress(f"task, {what}", total=len(self.trees)) as advance:
             if self.labels:
                 return quality.classified(scorer, self.trees, self.labels, advance)
-            found = {"loglik": quality.loglik(scorer, self.trees, advance)}
+            if self.pairs:
+                found = quality.preferred(scorer, self.trees, advance)
+            else:
+                found = {"loglik": quality.loglik(scorer, self.trees, advance)}
         written = list(self.examples[: self.generate]) if texts else []
         if written:
             with progress(f"answers, {what}", total=len(written)) as advance:
@@ -83,7 +88,7 @@ class Examination:
 
     def prompted(self, scorer: Scorer, metric: str) -> Prompted | None:
         """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
-        if not self.shots or self.labels:
+        if not self.shots or self.labels or metric in ("accuracy", "margin"):
             return None
         examples = list(self.examples)
         trees, used = quality.few_shot_trees(
@@ -114,9 +119,18 @@ class Examination:
         found = self.quality(scorer, what, texts=texts)
         return Sitting(retention, found, time.perf_counter() - began)
 
-    def held_out_loss(self, scorer: Scorer) -> float:
-        """Mean negative log-likelihood of a scored token of the validation part, in nats."""
-        with progress("held-out loss", total=len(self.validation)) as advance:
-            scores = scorer.evaluate(self.validation, advance)
-        weight = sum(s.weight.sum() for s in scores)
-        return float(-sum(s.logp.sum() for s in scores) / weight) if weight else float("nan")
+    def held_out_loss(self, scorer: Scorer, objective: Objective) -> float:
+        """The objective on the validation part, as on one step of all of it."""
+        size = sum(objective.size(tree) for tree in self.validation)
+        total = 0.0
+        with (
+            progress("held-out loss", total=len(self.validation)) as advance,
+            evaluating(scorer.model),
+        ):
+            for batch in scorer.batches(self.validation):
+                branches = scorer.score(batch, uniform=objective.uniform)
+                if objective.reference:
+                    branches = with_reference(branches, self.validation)
+                total += float(objective.loss(branches))
+                advance(len(set(batch.tree_B.tolist())))
+        return total / size if size else float("nan")

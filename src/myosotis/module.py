@@ -18,7 +18,7 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from myosotis.errors import RunError
-from myosotis.objectives import Objective
+from myosotis.objectives import Objective, with_reference
 from myosotis.optimization import OptimizerFactory, Schedule, parameter_groups
 from myosotis.trees.forest import Batch
 from myosotis.trees.score import Scorer
@@ -50,6 +50,7 @@ class FineTuning(lightning.LightningModule):
         self.schedule = schedule
         self.weight_decay = weight_decay
         self.gradient_clip_val = gradient_clip_val
+        self.watched: dict[str, float] = {}  # this rank's share of what the objective watches
         self.tokens_seen = 0  # read by the model on this rank, prompts included
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -91,7 +92,8 @@ class FineTuning(lightning.LightningModule):
             group["lr"] = peak * self.schedule.factor(step)
         optimizer.step()
         lr = optimizer.param_groups[0]["lr"]
-        return {"train/loss": loss, "train/grad_norm": norm, "train/lr": lr}
+        watched = {f"train/{name}": self._over_ranks(v) for name, v in self.watched.items()}
+        return {"train/loss": loss, "train/grad_norm": norm, "train/lr": lr, **watched}
 
     def _accumulate(self, trees: Sequence[Tree], size: float) -> float:
         """Backward over all rows; returns this rank's share of the step's loss.
@@ -115,13 +117,18 @@ class FineTuning(lightning.LightningModule):
 
     def _accumulate_once(self, trees: Sequence[Tree], size: float) -> float:
         self.optimizers().zero_grad()  # type: ignore[union-attr]
+        self.watched = {}
         batches = self.scorer.batches(trees) if trees else []
         passes = int(self._over_ranks(len(batches), largest=True))
         total = 0.0
         # Ranks must agree on the number of passes, or collective strategies wait for ever.
         for batch in batches + [Batch.empty()] * (passes - len(batches)):
             branches = self.scorer.score(batch, uniform=self.objective.uniform)
+            if self.objective.reference:
+                branches = with_reference(branches, trees)
             loss = self.objective.loss(branches) / max(size, 1e-12)
+            for name, amount in self.objective.watched(branches).items():
+                self.watched[name] = self.watched.get(name, 0.0) + amount.item() / max(size, 1e-12)
             with self._no_sync():
                 self.manual_backward(loss)
             total += loss.item()

@@ -42,6 +42,7 @@ METRICS = {
     for metric in (
         Metric("loglik", True, "nats per token", generates=False),
         Metric("accuracy", True, "share right", generates=False),
+        Metric("margin", True, "nats", generates=False),
         Metric("rougeL", True, "F1, 0 to 1", generates=True),
         Metric("chrf", True, "chrF, 0 to 100", generates=True),
     )
@@ -126,6 +127,24 @@ def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
     scores = np.array([s for tree in found for s in tree.logp / tree.weight], dtype=np.float64)
     kind = METRICS["loglik"]
     return Quality(kind.name, kind.higher_is_better, kind.unit, scores)
+
+
+def preferred(
+    scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
+) -> dict[str, Quality]:
+    """Of pairs (path 0 chosen, path 1 rejected): how often and by how much the model itself finds
+    the chosen answer more likely, and the log-likelihood a token of the chosen one."""
+    found = scorer.evaluate(trees, advance)
+    margins = np.array([s.logp[0] - s.logp[1] for s in found])
+    values = {
+        "accuracy": np.where(margins == 0, 0.5, margins > 0).astype(np.float64),
+        "margin": margins,
+        "loglik": np.array([s.logp[0] / s.weight[0] for s in found]),
+    }
+    return {
+        name: Quality(name, METRICS[name].higher_is_better, METRICS[name].unit, scores)
+        for name, scores in values.items()
+    }
 
 
 def classified(

@@ -105,10 +105,10 @@ def _fit(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base:
         settings=plain(cfg["update"]),
         identity_at_init=update.capabilities.identity_at_init,
     )
-    kept.log({"val/loss": bench.examination.held_out_loss(bench.scorer)}, step=0)
+    kept.log({"val/loss": bench.held_out_loss()}, step=0)
     evaluators = _evaluators(kept, cfg, bench, base)
     costs = _train_steps(cfg, bench, update, kept.folder, evaluators, [kept.history, kept.mlflow])
-    final = {"val/loss": bench.examination.held_out_loss(bench.scorer)}
+    final = {"val/loss": bench.held_out_loss()}
     kept.log(final, step=costs.steps)
     if sentence := findings.memorises(kept.history.points()):
         kept.warn(sentence)
@@ -166,7 +166,7 @@ def _train_steps(
 def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
     return FineTuning(
         update,
-        build.objective(cfg),
+        bench.objective,
         bench.scorer,
         optimizer=build.optimizer(cfg),
         schedule=Schedule(cfg.schedule.name, cfg.schedule.warmup, bench.total_steps),
@@ -179,7 +179,7 @@ def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting)
     """What is measured while training, and when."""
 
     def held_out() -> dict[str, float]:
-        return {"val/loss": bench.examination.held_out_loss(bench.scorer)}
+        return {"val/loss": bench.held_out_loss()}
 
     def retention() -> dict[str, float]:
         now = bench.examination.retention(bench.scorer, "while training")
@@ -223,7 +223,7 @@ def _check_base(bench: Workbench, update: Update, base: Sitting) -> float:
     few = bench.examination.trees[:4]
     with update.disabled():
         off = bench.scorer.evaluate(few)
-    scores = [float(s) for tree in off for s in tree.logp / tree.weight]
+    scores = [float(tree.logp[0] / tree.weight[0]) for tree in off]
     before = base.quality["loglik"].scores[: len(scores)]
     worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
     if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):

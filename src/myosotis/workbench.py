@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,15 @@ from myosotis.config.build import plain
 from myosotis.console import progress
 from myosotis.data.labels import LabelTemplate, labels_of
 from myosotis.data.module import ExampleModule
+from myosotis.data.sources import Dataset
 from myosotis.data.templates import Template
+from myosotis.errors import DataError
 from myosotis.examination import Examination, Sitting
 from myosotis.models import BaseModel, ModelSource
+from myosotis.objectives import Objective
 from myosotis.precision import Precision, resolve
 from myosotis.quality import choose_shots
+from myosotis.reference import referenced
 from myosotis.retention import baseline
 from myosotis.retention import suite as suites
 from myosotis.retention.benchmarks import Shelf
@@ -47,6 +51,7 @@ class Workbench:
     data: ExampleModule
     suite: Suite
     examination: Examination
+    objective: Objective
     total_steps: int
 
     @classmethod
@@ -79,6 +84,7 @@ class Workbench:
             data=data,
             suite=suite,
             examination=examination(cfg, data, suite),
+            objective=build.objective(cfg),
             total_steps=total_steps(cfg, data.steps_per_epoch),
         )
 
@@ -101,7 +107,22 @@ class Workbench:
             )
         quality = self.examination.quality(self.scorer, "base")
         prompted = self.examination.prompted(self.scorer, metric)
+        self.remember_base()
         return Sitting(retention, quality, time.perf_counter() - began, prompted)
+
+    def remember_base(self) -> None:
+        """Give the trees the base's log-probs, where the objective measures gains from them."""
+        if not self.objective.reference:
+            return
+        about = {"model": self.base.content_hash, "dtype": self.precision.name}
+        for part in ("train", "validation"):
+            encoded = self.data.encoded[part]
+            encoded.trees[:] = referenced(encoded.trees, self.scorer, what=part, **about)
+        self.examination.validation = self.data.validation_trees[: len(self.examination.validation)]
+
+    def held_out_loss(self) -> float:
+        """The objective on held-out examples, with the weights as they are now."""
+        return self.examination.held_out_loss(self.scorer, self.objective)
 
     def attach(self, cfg: DictConfig) -> Update:
         """Wrap the base with the update of `cfg`; from now on `scorer` scores the tuned model."""
@@ -119,6 +140,26 @@ class Workbench:
         return update
 
 
+def for_objective(dataset: Dataset, objective: Objective, name: str) -> Dataset:
+    """The data as the objective reads it: pairs for a preference, else the chosen answers alone.
+
+    Raises `DataError` when pairs are wanted and there are none.
+    """
+    given = [e.rejected is not None for part in dataset.parts().values() for e in part]
+    if objective.pairs and not all(given):
+        raise DataError(
+            f"objective={name} learns from pairs, and {dataset.name} has none",
+            "data=pairs reads prompt, chosen and rejected; data=docstring_pairs needs no file",
+        )
+    if objective.pairs or not any(given):
+        return dataset
+    chosen = {
+        part: [replace(e, rejected=None) for e in examples]
+        for part, examples in dataset.parts().items()
+    }
+    return replace(dataset, **chosen)
+
+
 def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
     """The `update` group, with the labels of the data where there are any."""
     settings = plain(cfg["update"])
@@ -134,7 +175,7 @@ def quantization_of(cfg: DictConfig) -> str | None:
 
 def data_of(cfg: DictConfig) -> ExampleModule:
     """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
-    dataset = build.dataset(cfg)
+    dataset = for_objective(build.dataset(cfg), build.objective(cfg), cfg.objective.name)
     source = build.model_source(cfg)
     context = context_of(source)
     tokenizer, template = models.load_tokenizer(source), Template
@@ -187,6 +228,7 @@ def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examinati
         validation=data.validation_trees[:count],
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
         max_length=data.max_length,
+        pairs=any(len(tree.tips) > 1 for tree in data.test_trees[:1]),
         labels=len(data.template.labels) if isinstance(data.template, LabelTemplate) else 0,
     )
 

@@ -323,6 +323,30 @@ def test_prompt_tuning_begins_with_a_text() -> None:
     assert torch.equal(start, table[[7, 8, 9, 7, 8]])
 
 
+def test_several_adapters_share_one_base(tmp_path: Path, ids: Tensor) -> None:
+    """Each answers as it does alone; the first one goes on training as if nothing had been."""
+    folders, alone = [], []
+    for seed, rank in ((1, 4), (2, 6)):
+        torch.manual_seed(seed)
+        update = updates.build({"name": "lora", "r": rank})
+        update.attach(tiny("llama"))
+        tune(update, 2e-2, steps=2 + seed)
+        folders.append(tmp_path / str(seed))
+        update.save(folders[-1])
+        alone.append(scores(update))
+    first = updates.from_folder(folders[0])
+    first.attach(tiny("llama"))
+    first.load(folders[0])
+    first.also(folders[1], "second")  # type: ignore[attr-defined]
+    assert torch.equal(scores(first), alone[0])
+    with first.using("second"):  # type: ignore[attr-defined]
+        torch.testing.assert_close(scores(first), alone[1], rtol=0, atol=1e-5)
+    assert torch.equal(scores(first), alone[0])
+    with first.disabled():
+        torch.testing.assert_close(scores(first), base_scores(), rtol=0, atol=2e-5)
+    first.verify()
+
+
 def test_qlora_trains_on_four_bits_and_merges_into_plain_weights(tmp_path: Path) -> None:
     """On a CPU: the base stays packed, the adapter trains in fp32, the merge dequantises."""
     pytest.importorskip("bitsandbytes")
@@ -386,7 +410,7 @@ def test_a_probe_learns_labels_and_leaves_the_language_model_alone(tmp_path: Pat
     update.attach(tiny("llama"))
     assert update.count() == 32 * 3 + 3
     scorer = Scorer(update.model, Backend("dense", "test"), row_tokens=16)
-    chance = torch.full((9,), -math.log(3))
+    chance = torch.full((9,), -math.log(3), dtype=torch.float64)
     logp = lambda: torch.tensor([s.logp[0] for s in scorer.evaluate(labelled)])  # noqa: E731
     torch.testing.assert_close(logp(), chance, rtol=0, atol=1e-6)
     optimizer = torch.optim.AdamW([p for _, p in update.parameters()], lr=0.05)

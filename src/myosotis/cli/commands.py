@@ -150,6 +150,13 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
         "--prompt", action="append", metavar="TEXT", help="may be given more than once; - is stdin"
     )
     parser.add_argument("--compare", action="store_true", help="base and tuned side by side")
+    parser.add_argument(
+        "--update",
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="another run or adapter folder on the same base, to answer too; may be repeated",
+    )
     parser.add_argument("--max-new-tokens", type=_positive(int), default=128, metavar="N")
     parser.add_argument(
         "--temperature", type=_positive(float, zero=True), default=0.0, help="0 is greedy (default)"
@@ -174,6 +181,7 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
         return answer(
             parsed.run,
             prompts,
+            others=parsed.update,
             compare=parsed.compare,
             max_new_tokens=parsed.max_new_tokens,
             temperature=parsed.temperature,

@@ -46,7 +46,10 @@ def serve(uri: str | None, port: int) -> Any:
     if store.artifacts:
         command += ["--default-artifact-root", store.artifacts]
     # The job runner is for MLflow's GenAI features and takes 0.9 GB.
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     # As an exception, so that the server ends too.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     server = subprocess.Popen(command, env=environment, start_new_session=True)

@@ -26,7 +26,7 @@ from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.errors import ConfigError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-METRICS = ("loglik", "accuracy", "rougeL", "chrf")
+METRICS = ("loglik", "accuracy", "margin", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
@@ -229,6 +229,7 @@ def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
 
 def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
+    from myosotis.objectives import Objective
 
     able = updates.build(values["update"]).capabilities
     name = cfg["update"]["name"]
@@ -248,8 +249,15 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "retention.gate=true needs a verdict, but retention.suite is empty.",
             "Add a task, as in 'retention.suite=[hellaswag]'.",
         )
-    if (cfg.task.metric == "accuracy") > updates.build(values["update"]).reads_labels:
-        raise ConfigError("task.metric=accuracy is for labelled data: method=probe.")
+    objective, words = bound(values["objective"], Objective, "objective")
+    pairs = objective(**words).pairs
+    labels = updates.build(values["update"]).reads_labels
+    if pairs and labels:
+        raise ConfigError(f"update={name} learns labels, and objective={cfg.objective.name} pairs.")
+    if cfg.task.metric == "accuracy" and not (labels or pairs):
+        raise ConfigError("task.metric=accuracy is for labels (method=probe) and pairs (dpo).")
+    if cfg.task.metric == "margin" and not pairs:
+        raise ConfigError("task.metric=margin is for preference pairs: method=dpo.")
     if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
         raise ConfigError(
             f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0."

@@ -8,7 +8,7 @@ when it leaves no room for the answer, the example is dropped either way.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from myosotis.data.formats import Example
@@ -86,11 +86,12 @@ def encode(
     """Render, tokenise and fit; `advance(n)` is called for every n examples done."""
     encoded = Encoded(max_length=max_length)
     for number, example in enumerate(examples, 1):
-        path = template.render(example)
-        scored = int(sum(path.weights))
-        encoded.lengths.append((len(path.ids) - scored, scored))
-        if (fitted := _fit(encoded, path, example, overlong)) is not None:
-            encoded.trees.append(Tree.of([fitted]))
+        paths = [template.render(one) for one in sides(example)]
+        scored = int(sum(sum(path.weights) for path in paths))
+        prompt = len(paths[0].ids) - int(sum(paths[0].weights))
+        encoded.lengths.append((prompt, scored))
+        if (fitted := _fit(encoded, paths, example, overlong)) is not None:
+            encoded.trees.append(Tree.of(fitted))
             encoded.examples.append(example)
         if number % CHUNK == 0:
             advance(CHUNK)
@@ -98,12 +99,22 @@ def encode(
     return encoded
 
 
-def _fit(encoded: Encoded, path: Path, example: Example, overlong: Overlong) -> Path | None:
+def sides(example: Example) -> list[Example]:
+    """The example, and the same with its rejected answer where there is one."""
+    if example.rejected is None:
+        return [example]
+    worse = replace(example.messages[-1], content=example.rejected)
+    return [example, replace(example, messages=(*example.prompt, worse))]
+
+
+def _fit(
+    encoded: Encoded, paths: list[Path], example: Example, overlong: Overlong
+) -> list[Path] | None:
     limit = encoded.max_length
-    if len(path.ids) <= limit:
-        return path
-    cut = Path(path.ids[:limit], path.weights[:limit])
-    hopeless = not any(cut.weights)
+    if all(len(path.ids) <= limit for path in paths):
+        return paths
+    cut = [Path(path.ids[:limit], path.weights[:limit]) for path in paths]
+    hopeless = not all(any(path.weights) for path in cut)
     if overlong == "drop" or hopeless:
         encoded.dropped.append(example.where)
         encoded.prompt_too_long += hopeless

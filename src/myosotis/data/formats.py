@@ -51,6 +51,7 @@ class Example:
     messages: tuple[Message, ...]
     where: str
     completion_only: bool = True
+    rejected: str | None = None  # a worse answer to the same prompt (preference data)
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -131,27 +132,27 @@ class _Reader:
                     raise Fault(f"no field {key!r}{_meant(key, record)}")
             prompt, completion = self.keys
             return _pair(record, prompt, completion), {prompt, completion}
-        if (chat := _one_of(CHATS, record)) is not None:
+        if (name := one_of(CHATS, record)) is not None:
             if found := [key for key in ANSWERS if key in record]:
-                raise Fault(f"both {chat!r} and {found[0]!r}: which one is meant?", _NAME_KEYS)
-            return tuple(_chat(record[chat], chat)), {chat}
+                raise Fault(f"both {name!r} and {found[0]!r}: which one is meant?", _NAME_KEYS)
+            return tuple(chat(record[name], name)), {name}
         return self._named(record)
 
     def _named(self, record: dict[str, Any]) -> tuple[tuple[Message, ...], set[str]]:
-        completion = _one_of(ANSWERS, record)
+        completion = one_of(ANSWERS, record)
         if completion is None:
             raise _missing("completion", ANSWERS, record)
         if "instruction" in record and "input" in record and "prompt" not in record:
-            instruction, given = _text(record, "instruction"), _text(record, "input", absent="")
+            instruction, given = text(record, "instruction"), text(record, "input", absent="")
             prompt = f"{instruction}\n\n{given}" if given.strip() else instruction
-            answer = Message("assistant", _text(record, completion))
+            answer = Message("assistant", text(record, completion))
             return (Message("user", prompt), answer), {"instruction", "input", completion}
-        prompt = _one_of(PROMPTS, record)
+        prompt = one_of(PROMPTS, record)
         if prompt is None:
             raise _missing("prompt", PROMPTS, record)
         used = {prompt, completion}
         if isinstance(record.get("system"), str):
-            system = (Message("system", _text(record, "system")),)
+            system = (Message("system", text(record, "system")),)
             return system + _pair(record, prompt, completion), used | {"system"}
         return _pair(record, prompt, completion), used
 
@@ -159,7 +160,8 @@ class _Reader:
 _NAME_KEYS = "name the fields: data.prompt_key=… data.completion_key=…"
 
 
-def _one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:
+def one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:
+    """The one of `names` that is a field. Raises `Fault` when two are."""
     found = [name for name in names if name in record]
     if len(found) > 1:
         raise Fault(f"both {found[0]!r} and {found[1]!r}: which one is meant?", _NAME_KEYS)
@@ -190,13 +192,14 @@ def _meant(name: str, record: Mapping[str, Any]) -> str:
 
 def _pair(record: Mapping[str, Any], prompt: str, completion: str) -> tuple[Message, ...]:
     if isinstance(record[prompt], list) or isinstance(record[completion], list):
-        before, after = _chat(record[prompt], prompt), _chat(record[completion], completion)
+        before, after = chat(record[prompt], prompt), chat(record[completion], completion)
         # What lies in the prompt was said before: it is read, not learned from.
         return tuple([replace(message, scored=False) for message in before] + after)
-    return Message("user", _text(record, prompt)), Message("assistant", _text(record, completion))
+    return Message("user", text(record, prompt)), Message("assistant", text(record, completion))
 
 
-def _text(record: Mapping[str, Any], key: str, *, absent: str | None = None) -> str:
+def text(record: Mapping[str, Any], key: str, *, absent: str | None = None) -> str:
+    """A field that must be text; null is `absent` where that is given. Raises `Fault`."""
     value = record[key]
     if value is None and absent is not None:
         return absent
@@ -214,7 +217,8 @@ def _checked(value: Any, name: str) -> str:
     return value
 
 
-def _chat(value: Any, name: str) -> list[Message]:
+def chat(value: Any, name: str) -> list[Message]:
+    """A list of messages, in OpenAI's or ShareGPT's form. Raises `Fault`."""
     if not isinstance(value, list):
         raise Fault(f"{name!r} is {kind(value)}; expected a list of messages")
     if not value:

@@ -14,12 +14,13 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from myosotis.data import docstrings as harvest
 from myosotis.data.formats import Example, Message, Records, read_jsonl
+from myosotis.data.pairs import PairRecords, read_pairs
 from myosotis.errors import ConfigError, DataError
 
 VAL_FRACTION = 0.1
@@ -52,7 +53,8 @@ def content_hash(dataset: Dataset) -> str:
     for part, examples in dataset.parts().items():
         digest.update(part.encode())
         for example in examples:
-            digest.update(canonical(example.messages, example.completion_only).encode())
+            more = [example.completion_only, *filter(None, [example.rejected])]
+            digest.update(canonical(example.messages, *more).encode())
     return digest.hexdigest()
 
 
@@ -77,16 +79,63 @@ def jsonl(
     again in halves. `*_items` take a seeded subset. Raises `DataError` on any line that cannot be
     used, and when a file is too small to hold anything out.
     """
+    return _from_files(
+        lambda file: read_jsonl(file, prompt_key=prompt_key, completion_key=completion_key),
+        path,
+        name,
+        val_path,
+        test_path,
+        val_fraction,
+        (train_items, val_items, test_items),
+        split_seed,
+    )
+
+
+def pairs(
+    path: str | Path | None,
+    *,
+    name: str = "pairs",
+    val_path: str | Path | None = None,
+    test_path: str | Path | None = None,
+    val_fraction: float | None = None,
+    train_items: int | None = None,
+    val_items: int | None = None,
+    test_items: int | None = None,
+    split_seed: int = 0,
+) -> Dataset:
+    """Preference pairs of a user's own file (its formats: pairs.py); held out as in `jsonl`."""
+    return _from_files(
+        read_pairs,
+        path,
+        name,
+        val_path,
+        test_path,
+        val_fraction,
+        (train_items, val_items, test_items),
+        split_seed,
+    )
+
+
+def _from_files(
+    read_file: Callable[[str | Path], Records | PairRecords],
+    path: str | Path | None,
+    name: str,
+    val_path: str | Path | None,
+    test_path: str | Path | None,
+    val_fraction: float | None,
+    items: tuple[int | None, int | None, int | None],
+    split_seed: int,
+) -> Dataset:
     if path is None:
         raise ConfigError("data.path is not set", "data.path=FILE.jsonl, one JSON object a line")
     if val_path is not None and val_fraction is not None:
         raise ConfigError("both data.val_path and data.val_fraction are set", "give one of them")
     if test_path is not None and val_path is None:
         raise ConfigError("data.test_path is set, data.val_path is not", "give both, or val_path")
-    read: dict[str, Records] = {}
+    read: dict[str, Records | PairRecords] = {}
 
     def examples(file: str | Path) -> list[Example]:
-        read[str(file)] = read_jsonl(file, prompt_key=prompt_key, completion_key=completion_key)
+        read[str(file)] = read_file(file)
         return read[str(file)].examples
 
     train = examples(path)
@@ -103,19 +152,20 @@ def jsonl(
         else:
             test = examples(test_path)
     manifest = {
-        "source": "jsonl",
+        "source": "files",
         "files": [
             {"name": Path(file).name, "records": len(records.examples), "unused": records.unused}
             for file, records in read.items()
         ],
         "held_out_by": grouped,
         "empty_answers": [where for records in read.values() for where in records.empty_answers],
+        "identical": [w for r in read.values() for w in getattr(r, "identical", ())],
     }
     return Dataset(
         name,
-        take(train, train_items, split_seed),
-        take(validation, val_items, split_seed),
-        take(test, test_items, split_seed),
+        take(train, items[0], split_seed),
+        take(validation, items[1], split_seed),
+        take(test, items[2], split_seed),
         manifest,
     ).sealed()
 
@@ -167,6 +217,40 @@ def docstrings(
         take(parts["test"], test_items, split_seed),
         manifest,
     ).sealed()
+
+
+def docstring_pairs(**words: Any) -> Dataset:
+    """`docstrings` as preferences: rejected is the sentence of the most similar other function.
+
+    It is hard and real: a true sentence about code that looks alike (TF-IDF of the words of the
+    source, cosine). Takes the keywords of `docstrings`.
+    """
+    found = docstrings(**words)
+    parts = {part: _with_neighbours(examples) for part, examples in found.parts().items()}
+    return replace(
+        found, **parts, manifest={**found.manifest, "source": "docstring_pairs"}
+    ).sealed()
+
+
+NEIGHBOURS = 5
+
+
+def _with_neighbours(examples: list[Example]) -> list[Example]:
+    """Each example with the answer of its nearest neighbour that answers something else."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.neighbors import NearestNeighbors
+
+    count = min(NEIGHBOURS, len(examples) - 1)
+    texts = [example.prompt[-1].content for example in examples]
+    vectors = TfidfVectorizer(token_pattern=r"[^\W_]+", sublinear_tf=True).fit_transform(texts)
+    nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(vectors)
+    paired = []
+    for example, order in zip(examples, nearest.kneighbors(return_distance=False), strict=True):
+        others = (examples[i].completion for i in order)
+        wrong = next((text for text in others if text != example.completion), None)
+        if wrong is not None:
+            paired.append(replace(example, rejected=wrong))
+    return paired
 
 
 def _docstring_example(pair: harvest.Pair) -> Example:
@@ -240,8 +324,8 @@ def opening_key(example: Example) -> str:
 
 
 def pair_key(example: Example) -> str:
-    """The whole conversation, to the letter."""
-    return canonical(example.messages)
+    """The whole conversation, to the letter; of a pair, with both answers."""
+    return canonical(example.messages, *filter(None, [example.rejected]))
 
 
 def canonical(messages: Iterable[Message], *more: object) -> str:

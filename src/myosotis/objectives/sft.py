@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -35,6 +36,8 @@ class SFT:
     """`sft_loss`, normalised over the scored tokens of the step."""
 
     label_smoothing: float = 0.0
+    pairs: ClassVar[bool] = False
+    reference: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
@@ -51,3 +54,6 @@ class SFT:
 
     def loss(self, branches: Branches) -> Tensor:
         return sft_loss(branches.logp_B, branches.uniform_B, self.label_smoothing)
+
+    def watched(self, branches: Branches) -> dict[str, Tensor]:
+        return {}

@@ -55,7 +55,7 @@ class Head:
         return (
             type(linear) is nn.Linear
             and self.cap is None
-            and linear.bias is None
+            and "bias" not in dict(linear.named_parameters())
             and not (linear.weight.requires_grad and torch.is_grad_enabled())
             and linear.weight.dtype == hidden_ND.dtype
             and not torch.is_autocast_enabled(hidden_ND.device.type)

@@ -45,6 +45,7 @@ class Branches(NamedTuple):
     uniform_B: Tensor | None
     tree_B: Tensor
     path_B: Tensor
+    reference_B: Tensor | None = None  # the reference model's `logp_B`, where an objective asks
 
 
 @dataclass

@@ -46,6 +46,7 @@ class Tree:
     end: Ints  # (T,) one past the last token of the subtree
     depth: Ints  # (T,) position along the path, from 0
     tips: Ints  # (P,) last token of each path, in the order the paths were given
+    reference: Floats | None = None  # (P,) log-prob of each path under the reference model, in nats
 
     def __len__(self) -> int:
         return len(self.ids)

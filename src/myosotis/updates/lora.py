@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -95,23 +95,25 @@ def _dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
     from bitsandbytes.nn import Linear4bit
 
     merged = copy.deepcopy(model)
-    dtype = merged.get_input_embeddings().weight.dtype  # type: ignore[union-attr]
+    dtype = cast("nn.Embedding", merged.get_input_embeddings()).weight.dtype
     for name, module in list(merged.named_modules()):
-        base = module.get_base_layer() if isinstance(module, LoraLayer) else module
+        base: Any = module.get_base_layer() if isinstance(module, LoraLayer) else module
         if not isinstance(base, Linear4bit) or name.endswith("base_layer"):
             continue
-        weight = dequantize_4bit(base.weight.data, base.weight.quant_state).float()
+        packed: Any = base.weight
+        bias: Any = base.bias
+        weight = dequantize_4bit(packed.data, packed.quant_state).float()
         if isinstance(module, LoraLayer):
             weight += alpha * module.get_delta_weight("default").float()  # type: ignore[operator]
         if not torch.isfinite(weight).all():
             raise RunError(f"the merged weights of {name} are not finite")
-        plain = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)
+        plain: Any = nn.Linear(base.in_features, base.out_features, bias=bias is not None)
         plain.weight.data = weight.to(dtype)
-        if base.bias is not None:
-            plain.bias.data = base.bias.data.to(dtype)
+        if bias is not None:
+            plain.bias.data = bias.data.to(dtype)
         parent, _, leaf = name.rpartition(".")
         setattr(merged.get_submodule(parent), leaf, plain)
-    del merged.config.quantization_config
+    delattr(merged.config, "quantization_config")
     for attribute in ("is_quantized", "is_loaded_in_4bit", "hf_quantizer", "quantization_method"):
         if hasattr(merged, attribute):
             delattr(merged, attribute)

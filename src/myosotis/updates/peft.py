@@ -181,14 +181,45 @@ class PeftUpdate(Update):
 
     @contextmanager
     def _off(self) -> Iterator[None]:
-        # PEFT freezes the adapter when it disables it, and frees all of it when it enables it.
-        wanted = [(p, p.requires_grad) for p in self._trainable.values()]
+        with self._flags_kept(), self.peft_model.disable_adapter():
+            yield
+
+    def also(self, folder: Path, name: str) -> None:
+        """Load another adapter onto the same base, inactive, under a name of its own.
+
+        Raises `ConfigError` when it does not fit beside this one.
+        """
+        settings_of(folder)
         try:
-            with self.peft_model.disable_adapter():
+            with self._flags_kept():
+                self.peft_model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
+                self.peft_model.set_adapter("default")
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"{folder} does not fit beside update {self.name}: {error}") from None
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[None]:
+        """The base with the adapter `name` that `also` loaded, and no other. No gradients."""
+        with self._flags_kept(), torch.no_grad():
+            self.peft_model.set_adapter(name)
+            try:
                 yield
+            finally:
+                self.peft_model.set_adapter("default")
+
+    @contextmanager
+    def _flags_kept(self) -> Iterator[None]:
+        """PEFT frees what it makes active, and freezes the rest."""
+        flags = [(p, p.requires_grad) for p in self.peft_model.parameters()]
+        known = {id(p) for p, _ in flags}
+        try:
+            yield
         finally:
-            for parameter, requires_grad in wanted:
+            for parameter, requires_grad in flags:
                 parameter.requires_grad_(requires_grad)
+            for parameter in self.peft_model.parameters():
+                if id(parameter) not in known:
+                    parameter.requires_grad_(False)
 
     def _merged(self, alpha: float) -> PreTrainedModel:
         wrapper = copy.deepcopy(self.peft_model)

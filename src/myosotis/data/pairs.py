@@ -1,0 +1,120 @@
+"""Preference pairs: a prompt, the answer that was chosen, and the one that was rejected.
+
+    {"prompt": "…", "chosen": "…", "rejected": "…"}      and the names in PROMPTS, ALIASES
+    {"instruction": "…", "input": "…", "chosen": "…", "rejected": "…"}                  (Alpaca)
+    {"prompt": [messages …], "chosen": [messages …], "rejected": [messages …]}
+    {"chosen": [messages …], "rejected": [messages …]}        the prompt is what they begin with
+    {"conversations": [messages …], "chosen": {message}, "rejected": {message}}      (ShareGPT)
+
+Pairs that say nothing are left out and counted, with their lines: both sides equal, or one empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from myosotis.data.formats import (
+    CHATS,
+    ERRORS_SHOWN,
+    PROMPTS,
+    Example,
+    Message,
+    chat,
+    one_of,
+    text,
+)
+from myosotis.data.lines import Fault, lines, parse
+from myosotis.errors import DataError
+
+ALIASES = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
+
+
+@dataclass(frozen=True)
+class PairRecords:
+    """The pairs of a file, and where the ones that were left out stood."""
+
+    examples: list[Example]
+    unused: dict[str, int] = field(default_factory=dict)
+    empty_answers: list[str] = field(default_factory=list)  # left out: a side without text
+    identical: list[str] = field(default_factory=list)  # left out: both sides the same
+
+
+def read_pairs(path: str | Path) -> PairRecords:
+    """Read and check a whole file. Raises `DataError` for lines that are no pairs."""
+    path, found, faults = Path(path), PairRecords([]), list[str]()
+    for number, line in lines(path):
+        where = f"{path.name}:{number}"
+        try:
+            example = pair(parse(line), where)
+        except Fault as fault:
+            faults.append(f"{where}: {fault}")
+            continue
+        if not example.completion.strip() or not (example.rejected or "").strip():
+            found.empty_answers.append(where)
+        elif example.completion == example.rejected:
+            found.identical.append(where)
+        else:
+            found.examples.append(example)
+    if faults:
+        listed = "\n".join(faults[:ERRORS_SHOWN])
+        rest = len(faults) - ERRORS_SHOWN
+        raise DataError(listed + (f"\n… and {rest} more" if rest > 0 else ""), "see data/pairs.py")
+    if not found.examples:
+        raise DataError(f"{path} holds no pairs", "a prompt, chosen and rejected on each line")
+    return found
+
+
+def pair(record: dict[str, Any], where: str) -> Example:
+    """One record as an example. Raises `Fault` when it is no pair."""
+    record = {ALIASES.get(key, key): value for key, value in record.items()}
+    for side in ("chosen", "rejected"):
+        if side not in record:
+            raise Fault(
+                f"no field {side!r}; the fields are {', '.join(map(repr, list(record)[:8]))}"
+            )
+    before = _prompt(record)
+    sides = {side: _answer(record[side], side) for side in ("chosen", "rejected")}
+    if before is None:
+        before, sides = _shared(sides)
+    elif long := [side for side, messages in sides.items() if len(messages) != 1]:
+        raise Fault(f"{long[0]!r} has {len(sides[long[0]])} messages beside a prompt; expected one")
+    read = tuple(replace(message, scored=False) for message in before)
+    chosen, rejected = sides["chosen"][0], sides["rejected"][0]
+    return Example((*read, chosen), where, rejected=rejected.content)
+
+
+def _prompt(record: dict[str, Any]) -> list[Message] | None:
+    if isinstance(record.get("input"), dict) and "messages" in record["input"]:
+        return chat(record["input"]["messages"], "input.messages")
+    if (name := one_of(CHATS, record)) is not None:
+        return chat(record[name], name)
+    if "instruction" in record and "prompt" not in record:
+        given = text(record, "input", absent="") if "input" in record else ""
+        asked = text(record, "instruction")
+        return [Message("user", f"{asked}\n\n{given}" if given.strip() else asked)]
+    if (name := one_of(PROMPTS, record)) is None:
+        return None
+    if isinstance(record[name], list):
+        return chat(record[name], name)
+    return [Message("user", text(record, name))]
+
+
+def _answer(value: Any, side: str) -> list[Message]:
+    if isinstance(value, str):
+        return [Message("assistant", text({side: value}, side))]
+    messages = chat(value if isinstance(value, list) else [value], side)
+    if messages[-1].role != "assistant":
+        raise Fault(f"the last message of {side!r} is the {messages[-1].role}'s")
+    return messages
+
+
+def _shared(sides: dict[str, list[Message]]) -> tuple[list[Message], dict[str, list[Message]]]:
+    """The prompt that is implicit in two whole conversations."""
+    chosen, rejected = sides["chosen"], sides["rejected"]
+    if len(chosen) < 2 or len(rejected) < 2:
+        raise Fault("no prompt: neither a field of its own nor a conversation before the answers")
+    if [(m.role, m.content) for m in chosen[:-1]] != [(m.role, m.content) for m in rejected[:-1]]:
+        raise Fault("'chosen' and 'rejected' have different prompts")
+    return chosen[:-1], {"chosen": chosen[-1:], "rejected": rejected[-1:]}
