@@ -57,6 +57,7 @@ def test_an_unknown_sweep_is_answered_with_the_nearest() -> None:
 
 _PLAIN = """
 import sys, torch
+from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 if len(sys.argv) > 2:
     from peft import PeftModel
@@ -109,6 +110,18 @@ def test_exports_are_scored_and_load_in_plain_transformers(world: Path, tmp_path
     assert "is not empty" in err
     _, err = call(["export", run, "--to", "lora", "--rank", "2"], tmp_path, code=2)
     assert "full runs" in err
+
+
+@pytest.mark.slow
+def test_virtual_tokens_score_the_same_from_their_folder(world: Path, tmp_path: Path) -> None:
+    _train(world, tmp_path, "prompt", **{"optimizer.lr": 0.3})
+    run = tmp_path / "runs" / "prompt"
+    out, _ = call(["export", str(run), "--to", "adapter", "--json"], tmp_path)
+    (again,) = json.loads(out)["record"]["retention"]
+    (before,) = json.loads((run / "record.json").read_text())["retention"]
+    assert again["tuned"] == pytest.approx(before["tuned"], abs=1e-4)
+    assert again["base"] == pytest.approx(before["base"], abs=1e-4)
+    assert abs(before["delta"]) > 1e-3
 
 
 @pytest.mark.slow

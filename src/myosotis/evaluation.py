@@ -26,7 +26,7 @@ from myosotis.subjects import Subject, dtype_of, source_named, subject
 from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
 from myosotis.updates.base import Update, numbers
-from myosotis.workbench import benchmarks, context_of
+from myosotis.workbench import backend_of, benchmarks, context_of
 
 
 def evaluate(
@@ -97,7 +97,7 @@ def _measure_both(
     """The base (from the cache if it can be), then the tuned model."""
     dtype = dtype_of(cfg)
     loaded, update = tuned.load(dtype)
-    scorer = Scorer(loaded.model, probe(loaded.model), row_tokens=cfg.data.row_tokens)
+    scorer = _scorer(loaded, update, cfg.data.row_tokens)
     _describe(kept, suite, loaded, update, scorer)
     before = None
     if reference is not None:
@@ -106,10 +106,18 @@ def _measure_both(
                 before = _measure_base(suite, loaded, scorer, kept)
         else:
             base, _ = reference.load(dtype)
-            of_base = Scorer(base.model, probe(base.model), row_tokens=cfg.data.row_tokens)
+            of_base = _scorer(base, None, cfg.data.row_tokens)
             before = _measure_base(suite, base, of_base, kept)
     with progress(f"benchmarks, {tuned.name}", total=len(suite.grove.trees)) as advance:
         return before, measure(suite, scorer, advance)
+
+
+def _scorer(loaded: BaseModel, update: Update | None, row_tokens: int) -> Scorer:
+    """What scores the model as it was loaded, or with its update."""
+    backend = probe(loaded.model)
+    if update is None:
+        return Scorer(loaded.model, backend, row_tokens=row_tokens)
+    return Scorer(update.model, backend_of(update, backend), row_tokens=row_tokens)
 
 
 def _measure_base(suite: Suite, base: BaseModel, scorer: Scorer, kept: Journal) -> Measurement:

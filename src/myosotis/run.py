@@ -294,6 +294,7 @@ def _count(
 def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
     """What the other ranks of a distributed run do: train, and nothing else."""
     bench = Workbench.of(cfg, lambda _: None)
+    bench.remember_base()
     idle = [Evaluator(dict, steps) for steps in _watched_steps(cfg, bench)]
     _train_steps(cfg, bench, bench.attach(cfg), folder, idle, [])
     return RunRecord(run_id="")

@@ -133,10 +133,7 @@ class Workbench:
             name = "activation_checkpointing_enable"
             getattr(model, name, model.gradient_checkpointing_enable)({"use_reentrant": False})
         self.scorer.model = update.model
-        if not update.capabilities.packs:
-            self.scorer.backend = Backend(
-                "padded", update.capabilities.reasons["packs"], fast_head=False
-            )
+        self.scorer.backend = backend_of(update, self.backend)
         return update
 
 
@@ -158,6 +155,13 @@ def for_objective(dataset: Dataset, objective: Objective, name: str) -> Dataset:
         for part, examples in dataset.parts().items()
     }
     return replace(dataset, **chosen)
+
+
+def backend_of(update: Update, base: Backend) -> Backend:
+    """What a tuned model is scored with: the base's backend, unless its update cannot be packed."""
+    if update.capabilities.packs:
+        return base
+    return Backend("padded", update.capabilities.reasons["packs"], fast_head=False)
 
 
 def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
