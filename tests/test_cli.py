@@ -81,7 +81,7 @@ def test_train_help_shows_choices_made(capfd: pytest.CaptureFixture[str]) -> Non
     shown = capfd.readouterr().out
     assert "seed=5" in shown
     assert "lora_alpha" not in shown
-    assert "update        full, lora" in shown
+    assert "update        adapter, full, ia3, lora" in shown
     assert "how much of its base score" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
@@ -91,6 +91,8 @@ def test_documented_flags_of_every_command(capfd: pytest.CaptureFixture[str]) ->
         "evaluate": ["MODEL", "--base"],
         "generate": ["RUN", "--prompt", "--compare", "--temperature", "--top-k", "--top-p"],
         "scorecard": ["RUN", "--out"],
+        "sweep": ["NAME", "methods"],
+        "export": ["RUN", "--to", "--rank", "--alpha", "--out"],
         "ui": ["--port"],
     }
     for name in COMMANDS:
@@ -128,7 +130,7 @@ def test_own_folder_and_primary_config(tmp_path: Path, capfd: pytest.CaptureFixt
     ("line", "wanted"),
     [
         ("myosotis tr", {"train"}),
-        ("myosotis train update=", {"update=full", "update=lora"}),
+        ("myosotis train objective=d", {"objective=dpo", "objective=dpop"}),
         ("myosotis plan schedule.w", {"schedule.warmup="}),
     ],
 )

@@ -11,7 +11,7 @@ from myosotis.cli.outcome import JobsFailed
 from myosotis.config.suggest import did_you_mean
 from myosotis.errors import ConfigError
 
-HELP = """usage: myosotis sweep NAME [key=value ...]
+HELP = """usage: myosotis sweep NAME [key=value ...] [--json]
 
 A study: sweeps/NAME.yaml of this folder, else one that comes with myosotis ({names}), or a path to
 one. The same as `myosotis train -cd FOLDER -cn NAME`; what `myosotis train --help` lists works here
