@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("src", "conf"):
+    for name in ("src", "conf", "sweeps"):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "LICENSE", "README.md"):
@@ -75,7 +75,8 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_code_configuration_and_licence(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src").rglob("*.py")}
-    conf = {f"myosotis/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "conf").rglob("*.yaml")}
+    yamls = [p for folder in ("conf", "sweeps") for p in (ROOT / folder).rglob("*.yaml")]
+    conf = {f"myosotis/{p.relative_to(ROOT).as_posix()}" for p in yamls}
     assert len(ours) > 50
     assert len(conf) > 20
     assert ours | conf <= names, sorted((ours | conf) - names)
