@@ -15,7 +15,7 @@ import torch
 from omegaconf import open_dict
 from torch import Tensor
 
-from myosotis import models, updates
+from myosotis import models
 from myosotis.console import console
 from myosotis.errors import ConfigError
 from myosotis.evaluation import evaluate
@@ -51,7 +51,7 @@ def export(
     assert update is not None
     energy = None
     if to == "adapter":
-        if not isinstance(update, updates.Update) or update.name == "full":
+        if isinstance(update, FullUpdate):
             raise ConfigError(
                 "a full run has no adapter", "take --to merged, or --to lora --rank R"
             )

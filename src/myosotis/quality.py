@@ -125,7 +125,11 @@ def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
     """
     found = scorer.evaluate(trees, advance)
     scores = np.array([s for tree in found for s in tree.logp / tree.weight], dtype=np.float64)
-    kind = METRICS["loglik"]
+    return _quality("loglik", scores)
+
+
+def _quality(name: str, scores: Scores) -> Quality:
+    kind = METRICS[name]
     return Quality(kind.name, kind.higher_is_better, kind.unit, scores)
 
 
@@ -141,10 +145,7 @@ def preferred(
         "margin": margins,
         "loglik": np.array([s.logp[0] / s.weight[0] for s in found]),
     }
-    return {
-        name: Quality(name, METRICS[name].higher_is_better, METRICS[name].unit, scores)
-        for name, scores in values.items()
-    }
+    return {name: _quality(name, scores) for name, scores in values.items()}
 
 
 def classified(
@@ -163,10 +164,7 @@ def classified(
             "loglik": np.array([s.logp[0] for s in found]),
             "accuracy": np.array([float(s.greedy[0]) for s in found]),
         }
-    return {
-        name: Quality(name, METRICS[name].higher_is_better, METRICS[name].unit, scores)
-        for name, scores in values.items()
-    }
+    return {name: _quality(name, scores) for name, scores in values.items()}
 
 
 def answers(

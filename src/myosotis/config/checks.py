@@ -231,7 +231,8 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
     from myosotis.objectives import Objective
 
-    able = updates.build(values["update"]).capabilities
+    update = updates.build(values["update"])
+    able = update.capabilities
     name = cfg["update"]["name"]
     if cfg.trainer.gradient_checkpointing and not able.gradient_checkpointing:
         raise ConfigError(
@@ -251,7 +252,7 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         )
     objective, words = bound(values["objective"], Objective, "objective")
     pairs = objective(**words).pairs
-    labels = updates.build(values["update"]).reads_labels
+    labels = update.reads_labels
     if pairs and labels:
         raise ConfigError(f"update={name} learns labels, and objective={cfg.objective.name} pairs.")
     if cfg.task.metric == "accuracy" and not (labels or pairs):

@@ -93,15 +93,20 @@ def read_jsonl(
             faults.append(f"{where}: {fault}")
             hint = hint or fault.hint
     if faults:
-        shown = faults[:ERRORS_SHOWN]
-        if rest := len(faults) - len(shown):
-            shown.append(f"… and {rest} more")
-        count = f"{len(faults)} of {len(faults) + len(reader.records.examples)} records"
-        listed = "\n".join(shown)
-        raise DataError(listed if len(faults) == 1 else f"{count} cannot be used:\n{listed}", hint)
+        raise unusable(faults, len(faults) + len(reader.records.examples), hint)
     if not reader.records.examples:
         raise DataError(f"{path} holds no records", "one JSON object a line is expected")
     return reader.records
+
+
+def unusable(faults: list[str], records: int, hint: str) -> DataError:
+    """What is wrong with a file of so many records: how many are faulty, and the first few."""
+    shown = faults[:ERRORS_SHOWN]
+    if rest := len(faults) - len(shown):
+        shown.append(f"… and {rest} more")
+    listed = "\n".join(shown)
+    count = f"{len(faults)} of {records} records cannot be used:\n"
+    return DataError(listed if len(faults) == 1 else count + listed, hint)
 
 
 class _Reader:
@@ -129,7 +134,7 @@ class _Reader:
         if self.keys:
             for key in self.keys:
                 if key not in record:
-                    raise Fault(f"no field {key!r}{_meant(key, record)}")
+                    raise Fault(f"no field {key!r}{meant(key, record)}")
             prompt, completion = self.keys
             return _pair(record, prompt, completion), {prompt, completion}
         if (name := one_of(CHATS, record)) is not None:
@@ -143,10 +148,8 @@ class _Reader:
         if completion is None:
             raise _missing("completion", ANSWERS, record)
         if "instruction" in record and "input" in record and "prompt" not in record:
-            instruction, given = text(record, "instruction"), text(record, "input", absent="")
-            prompt = f"{instruction}\n\n{given}" if given.strip() else instruction
             answer = Message("assistant", text(record, completion))
-            return (Message("user", prompt), answer), {"instruction", "input", completion}
+            return (alpaca(record), answer), {"instruction", "input", completion}
         prompt = one_of(PROMPTS, record)
         if prompt is None:
             raise _missing("prompt", PROMPTS, record)
@@ -158,6 +161,13 @@ class _Reader:
 
 
 _NAME_KEYS = "name the fields: data.prompt_key=… data.completion_key=…"
+
+
+def alpaca(record: Mapping[str, Any]) -> Message:
+    """The question of Alpaca's form: an instruction, and its input below it where it has one."""
+    asked = text(record, "instruction")
+    given = text(record, "input", absent="") if "input" in record else ""
+    return Message("user", f"{asked}\n\n{given}" if given.strip() else asked)
 
 
 def one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:
@@ -184,7 +194,8 @@ def _near(name: str, record: Mapping[str, Any]) -> str | None:
     return folded[found[0]] if found else None
 
 
-def _meant(name: str, record: Mapping[str, Any]) -> str:
+def meant(name: str, record: Mapping[str, Any]) -> str:
+    """The end of a message about a missing field: the nearest one, or those there are."""
     if near := _near(name, record):
         return f"; did you mean {near!r}?"
     return f"; the fields are {', '.join(map(repr, list(record)[:8]))}"
@@ -233,13 +244,13 @@ def _message(turn: Any, name: str) -> Message:
     role_key, content_key = ("from", "value") if sharegpt else ("role", "content")
     for key in (role_key, content_key):
         if key not in turn:
-            raise Fault(f"{name} has no {key!r}{_meant(key, turn)}")
+            raise Fault(f"{name} has no {key!r}{meant(key, turn)}")
     role = turn[role_key]
     known = tuple(SHAREGPT) if sharegpt else ROLES
     if role not in known:
         near = difflib.get_close_matches(str(role), known, n=1)
-        meant = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise Fault(f"{name} has the role {role!r}; {meant}")
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise Fault(f"{name} has the role {role!r}; {hint}")
     for key in ("tool_calls", "function_call"):
         if turn.get(key):
             raise Fault(f"{name} has {key!r}, which is not supported: only text is learned")

@@ -17,13 +17,15 @@ from typing import Any
 
 from myosotis.data.formats import (
     CHATS,
-    ERRORS_SHOWN,
     PROMPTS,
     Example,
     Message,
+    alpaca,
     chat,
+    meant,
     one_of,
     text,
+    unusable,
 )
 from myosotis.data.lines import Fault, lines, parse
 from myosotis.errors import DataError
@@ -58,9 +60,8 @@ def read_pairs(path: str | Path) -> PairRecords:
         else:
             found.examples.append(example)
     if faults:
-        listed = "\n".join(faults[:ERRORS_SHOWN])
-        rest = len(faults) - ERRORS_SHOWN
-        raise DataError(listed + (f"\n… and {rest} more" if rest > 0 else ""), "see data/pairs.py")
+        usable = len(found.examples) + len(found.empty_answers) + len(found.identical)
+        raise unusable(faults, len(faults) + usable, "see data/pairs.py")
     if not found.examples:
         raise DataError(f"{path} holds no pairs", "a prompt, chosen and rejected on each line")
     return found
@@ -71,9 +72,7 @@ def pair(record: dict[str, Any], where: str) -> Example:
     record = {ALIASES.get(key, key): value for key, value in record.items()}
     for side in ("chosen", "rejected"):
         if side not in record:
-            raise Fault(
-                f"no field {side!r}; the fields are {', '.join(map(repr, list(record)[:8]))}"
-            )
+            raise Fault(f"no field {side!r}{meant(side, record)}")
     before = _prompt(record)
     sides = {side: _answer(record[side], side) for side in ("chosen", "rejected")}
     if before is None:
@@ -91,9 +90,7 @@ def _prompt(record: dict[str, Any]) -> list[Message] | None:
     if (name := one_of(CHATS, record)) is not None:
         return chat(record[name], name)
     if "instruction" in record and "prompt" not in record:
-        given = text(record, "input", absent="") if "input" in record else ""
-        asked = text(record, "instruction")
-        return [Message("user", f"{asked}\n\n{given}" if given.strip() else asked)]
+        return [alpaca(record)]
     if (name := one_of(PROMPTS, record)) is None:
         return None
     if isinstance(record[name], list):

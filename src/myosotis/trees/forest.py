@@ -35,9 +35,14 @@ class Piece:
     tree: Tree
 
     @cached_property
+    def read(self) -> NDArray[np.bool_]:
+        """(T,) `Tree.read`, computed once."""
+        return self.tree.read
+
+    @cached_property
     def place(self) -> Ints:
         """(T + 1,) how many tokens the model reads of those before each one, and of all."""
-        return np.concatenate([[0], np.cumsum(self.tree.read)])
+        return np.concatenate([[0], np.cumsum(self.read)])
 
     def __len__(self) -> int:
         """Tokens the model reads."""
@@ -123,8 +128,9 @@ def _best_fit(pieces: list[Piece], row_tokens: int) -> list[Row]:
 
 def _split(index: int, tree: Tree, most: int) -> Iterable[Piece]:
     """Consecutive groups of paths of which the model reads at most `most` tokens."""
+    read = tree.read
     tokens = (tree.path_tokens(p) for p in range(len(tree.tips)))
-    members = [set(t[tree.read[t]].tolist()) for t in tokens]
+    members = [set(t[read[t]].tolist()) for t in tokens]
     order = np.argsort(tree.tips, kind="stable").tolist()
     paths = tree.paths()
     group: list[int] = []
@@ -149,7 +155,7 @@ def stack(rows: Sequence[Row]) -> Batch:
     for r, row in enumerate(rows):
         start = 0
         for piece in row:
-            tree, read, stop = piece.tree, piece.tree.read, start + len(piece)
+            tree, read, stop = piece.tree, piece.read, start + len(piece)
             ids[r, start:stop] = tree.ids[read]
             depth[r, start:stop] = tree.depth[read]
             end[r, start:stop] = piece.place[tree.end[read]] + start

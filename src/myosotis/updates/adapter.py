@@ -114,9 +114,6 @@ class AdapterUpdate(Update):
             for adapter in self.adapters:
                 adapter.gain = 1.0
 
-    def _merged(self, alpha: float) -> PreTrainedModel:
-        raise AssertionError("refused by merged()")
-
 
 def _behind(sublayer: nn.Module, args: Any, output: Any) -> Any:
     """Forward hook: attention layers put out a tuple, MLPs a tensor."""

@@ -77,9 +77,9 @@ class Update(ABC):
     def _weights_at(self, alpha: float) -> AbstractContextManager[None]:
         """Put θ0 + αΔθ in place for a while; exact at α = 0 and 1."""
 
-    @abstractmethod
     def _merged(self, alpha: float) -> PreTrainedModel:
-        """A new model with weights θ0 + αΔθ in the base dtype."""
+        """A new model with weights θ0 + αΔθ in the base dtype; for families that are mergeable."""
+        raise AssertionError("refused by merged()")
 
     def _save(self, folder: Path, base_id: str | None) -> None:
         """Our own format; families with a format of others write that."""

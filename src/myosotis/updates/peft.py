@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -126,7 +126,7 @@ class PeftUpdate(Update):
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         base = {id(p) for p in model.parameters()}
         before = Counter(fingerprint(p) for p in model.parameters())
-        words, targets = located(model, self._given(), settable(self.config_class))
+        words, targets = located(model, self._given())
         config = self._config(words)
         self._prepare(config)
         try:
@@ -287,9 +287,7 @@ def settable(config: type[PeftConfig]) -> list[str]:
     return [f.name for f in dataclasses.fields(config) if f.init and f.name not in NOT_SETTINGS]
 
 
-def located(
-    model: PreTrainedModel, words: Mapping[str, Any], known: Iterable[str]
-) -> tuple[dict[str, Any], list[str]]:
+def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Keywords with the modules as PEFT wants them, and the names of the targets in this model."""
     found, targets = dict(words), list[str]()
     names = [n for n, _ in model.named_modules()]
@@ -298,7 +296,7 @@ def located(
             modules = resolve(model, found[field])
             found[field] = shortest_suffixes(modules, names)
             targets = modules if field == "target_modules" else targets
-    if "fan_in_fan_out" in known or _wants_fan_in(model, targets):
+    if _wants_fan_in(model, targets):
         found["fan_in_fan_out"] = True
     return found, targets
 

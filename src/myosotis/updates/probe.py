@@ -76,6 +76,3 @@ class ProbeUpdate(Update):
             yield
         finally:
             self.head.off = False
-
-    def _merged(self, alpha: float) -> PreTrainedModel:
-        raise AssertionError("refused by merged()")
