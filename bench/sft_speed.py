@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import common
+import ours
 
 GRID = (1, 2, 4, 8, 16)
 ROWS = (512, 1024)
-RANK, ALPHA = 16, 32
 SPARE = 1.3
 """Examples beyond what the steps need: packed rows of a step may hold a few more."""
 
@@ -50,7 +50,7 @@ def examples(args: argparse.Namespace) -> list[dict[str, list[int]]]:
     if args.data == "docstrings":
         dataset = sources.docstrings(train_items=count)
     else:
-        dataset = sources.jsonl(args.data)
+        dataset = sources.files(args.data)
     chosen = np.random.default_rng(args.seed).permutation(len(dataset.train))[:count]
     if len(chosen) < count:
         raise SystemExit(f"{args.data} has {len(chosen)} examples; {count} are needed")
@@ -92,81 +92,28 @@ Steps = tuple[list[float], list[float], list[int]]
 
 
 def _ours(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -> Steps:
-    from functools import partial
-
-    import lightning
-    import torch
-
-    from myosotis import updates
-    from myosotis.module import FineTuning
     from myosotis.objectives.sft import SFT
-    from myosotis.optimization import Schedule
     from myosotis.trees.probe import probe
     from myosotis.trees.score import Scorer
     from myosotis.trees.tree import Path as Sequence
     from myosotis.trees.tree import Tree
 
-    size, losses, seconds = job["batch_size"], [], []
+    size = job["batch_size"]
     trees = [Tree.of([Sequence(x["ids"], x["mask"])]) for x in data]
     backend = probe(base.model)
-    torch.manual_seed(job["seed"])
-    update = updates.build(_settings(job))
-    update.attach(base.model)
-    module = FineTuning(
-        update,
-        SFT(),
-        Scorer(update.model, backend, row_tokens=job["row_tokens"]),
-        optimizer=partial(torch.optim.AdamW, lr=job["lr"]),
-        schedule=Schedule("constant", 0, job["steps"]),
-        gradient_clip_val=1.0,
-    )
-
-    class Clock(lightning.Callback):
-        def on_train_batch_start(self, *_: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_train_batch_end(
-            self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-        ) -> None:
-            seconds.append(time.perf_counter() - self.began)
-            losses.append(float(outputs["train/loss"]))
-
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=job["steps"],
-        precision="32-true" if job["dtype"] == "float32" else "bf16-true",
-        callbacks=[Clock()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
-    steps = [trees[i : i + size] for i in range(0, len(trees), size)]
-    trainer.fit(module, torch.utils.data.DataLoader(steps, batch_size=None))
-    return losses, seconds, [len(step) for step in steps]
-
-
-def _settings(job: common.Job) -> dict[str, Any]:
-    lora = {"r": RANK, "lora_alpha": ALPHA} if job["update"] == "lora" else {}
-    return {"name": job["update"], **lora}
+    update = ours.attached(base, job)
+    scorer = Scorer(update.model, backend, row_tokens=job["row_tokens"])
+    steps = [trees[i : i + size] for i in range(0, len(trees), size)][: job["steps"]]
+    logged, seconds = ours.train(update, SFT(), scorer, steps, job, folder)
+    return [step["train/loss"] for step in logged], seconds, [len(step) for step in steps]
 
 
 def _trl(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -> Steps:
-    import torch
     from datasets import Dataset
-    from peft import LoraConfig, get_peft_model
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    torch.manual_seed(job["seed"])
-    model = base.model
-    if job["update"] == "lora":
-        settings = LoraConfig(
-            r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
-        model = get_peft_model(model, settings)
+    model = ours.wrapped(base.model, job)
     packed = job["mode"] == "packed"
     # A packed row holds several examples: as many rows a step as give the examples of a step.
     mean = sum(len(x["ids"]) for x in data) / len(data)

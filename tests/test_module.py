@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from myosotis.callbacks import AtomicCheckpointIO, Checkpoints, Randomness
-from myosotis.errors import RunError
-from myosotis.module import FineTuning, out_of_memory
+from myosotis.errors import RunError, out_of_memory
+from myosotis.module import FineTuning
 from myosotis.objectives.sft import SFT
 from myosotis.optimization import Schedule
 from myosotis.trees.attention import Backend

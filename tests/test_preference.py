@@ -17,8 +17,8 @@ from myosotis.data.formats import Example
 from myosotis.data.lines import Fault
 from myosotis.data.pairs import pair, read_pairs
 from myosotis.errors import ConfigError, DataError
+from myosotis.objectives import informed
 from myosotis.objectives import preference as p
-from myosotis.objectives import with_reference
 from myosotis.trees.attention import Backend
 from myosotis.trees.score import Branches, Scorer
 from myosotis.trees.tree import Tree
@@ -118,7 +118,7 @@ def test_at_the_start_the_loss_is_ln_2_and_packing_changes_no_gradient() -> None
         update.model.zero_grad()
         total = 0.0
         for batch in scorer.batches(trees):
-            loss = objective.loss(with_reference(scorer.score(batch), trees)) / len(trees)
+            loss = objective.loss(informed(scorer.score(batch), trees, objective)) / len(trees)
             loss.backward()
             total += loss.item()
         losses.append(total)

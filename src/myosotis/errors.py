@@ -37,3 +37,10 @@ class RunError(MyosotisError):
     """A run that had to stop: non-finite loss, full disk, weights that moved unasked."""
 
     exit_code = 1
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that an accelerator or the CPU allocator had no memory left."""
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return any(sign in text for sign in signs)

@@ -15,7 +15,7 @@ from myosotis import quality
 from myosotis.console import progress
 from myosotis.data.formats import Example
 from myosotis.data.templates import Template
-from myosotis.objectives import Objective, with_reference
+from myosotis.objectives import Objective, gained, informed, others
 from myosotis.quality import Quality
 from myosotis.retention.items import Suite
 from myosotis.retention.scorer import Measurement, measure
@@ -122,15 +122,17 @@ class Examination:
     def held_out_loss(self, scorer: Scorer, objective: Objective) -> float:
         """The objective on the validation part, as on one step of all of it."""
         size = sum(objective.size(tree) for tree in self.validation)
-        total = 0.0
+        total = drift = 0.0
         with (
             progress("held-out loss", total=len(self.validation)) as advance,
             evaluating(scorer.model),
         ):
+            if objective.wants == "grades":
+                elsewhere = others(self.validation)
+                drift = gained(elsewhere, scorer.evaluate(elsewhere)) / max(1, len(elsewhere))
             for batch in scorer.batches(self.validation):
                 branches = scorer.score(batch, uniform=objective.uniform)
-                if objective.reference:
-                    branches = with_reference(branches, self.validation)
+                branches = informed(branches, self.validation, objective, drift)
                 total += float(objective.loss(branches))
                 advance(len(set(batch.tree_B.tolist())))
         return total / size if size else float("nan")

@@ -15,11 +15,12 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from myosotis.errors import RunError
-from myosotis.objectives import Objective, with_reference
+from myosotis import ranks
+from myosotis.errors import RunError, out_of_memory
+from myosotis.objectives import Objective, gained, informed, others
 from myosotis.optimization import OptimizerFactory, Schedule, parameter_groups
+from myosotis.reference import live
 from myosotis.trees.forest import Batch
 from myosotis.trees.score import Scorer
 from myosotis.trees.tree import Tree
@@ -50,7 +51,8 @@ class FineTuning(lightning.LightningModule):
         self.schedule = schedule
         self.weight_decay = weight_decay
         self.gradient_clip_val = gradient_clip_val
-        self.watched: dict[str, float] = {}  # this rank's share of what the objective watches
+        self.watched: dict[str, Tensor] = {}  # this rank's share of what the objective watches
+        self.drift = 0.0  # of the step, over all ranks (`Branches.drift`)
         self.tokens_seen = 0  # read by the model on this rank, prompts included
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -73,9 +75,10 @@ class FineTuning(lightning.LightningModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         step = self.global_step
-        size = self._over_ranks(sum(self.objective.size(tree) for tree in batch))
-        loss = self._over_ranks(self._accumulate(batch, size))
-        self._sum_gradients()
+        size = ranks.total(sum(self.objective.size(tree) for tree in batch))
+        trees = self._with_reference(batch)
+        loss = ranks.total(self._accumulate(trees, size))
+        ranks.sum_gradients([p for _, p in self.update.parameters()])
         gradients = [p.grad for _, p in self.update.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).item()
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -92,8 +95,24 @@ class FineTuning(lightning.LightningModule):
             group["lr"] = peak * self.schedule.factor(step)
         optimizer.step()
         lr = optimizer.param_groups[0]["lr"]
-        watched = {f"train/{name}": self._over_ranks(v) for name, v in self.watched.items()}
+        watched = {f"train/{n}": v for n, v in ranks.summed(self.watched).items()}
         return {"train/loss": loss, "train/grad_norm": norm, "train/lr": lr, **watched}
+
+    def _with_reference(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+        """The trees with the reference's log-probs: where they carry none, the base is asked now.
+
+        Before the forward pass that will be differentiated: an update may swap weights for it.
+        """
+        self.drift = 0.0
+        if self.objective.needs_reference and any(tree.reference is None for tree in trees):
+            with self.update.disabled():
+                trees = live(trees, self.scorer)
+        if self.objective.wants == "grades":
+            elsewhere = others(trees)
+            change = gained(elsewhere, self.scorer.evaluate(elsewhere)) if elsewhere else 0.0
+            count = ranks.total(len(elsewhere))
+            self.drift = ranks.total(change) / max(1, count)
+        return trees
 
     def _accumulate(self, trees: Sequence[Tree], size: float) -> float:
         """Backward over all rows; returns this rank's share of the step's loss.
@@ -119,16 +138,15 @@ class FineTuning(lightning.LightningModule):
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         self.watched = {}
         batches = self.scorer.batches(trees) if trees else []
-        passes = int(self._over_ranks(len(batches), largest=True))
+        passes = int(ranks.total(len(batches), largest=True))
         total = 0.0
         # Ranks must agree on the number of passes, or collective strategies wait for ever.
         for batch in batches + [Batch.empty()] * (passes - len(batches)):
             branches = self.scorer.score(batch, uniform=self.objective.uniform)
-            if self.objective.reference:
-                branches = with_reference(branches, trees)
+            branches = informed(branches, trees, self.objective, self.drift)
             loss = self.objective.loss(branches) / max(size, 1e-12)
             for name, amount in self.objective.watched(branches).items():
-                self.watched[name] = self.watched.get(name, 0.0) + amount.item() / max(size, 1e-12)
+                self.watched[name] = self.watched.get(name, 0.0) + amount / max(size, 1e-12)
             with self._no_sync():
                 self.manual_backward(loss)
             total += loss.item()
@@ -139,27 +157,6 @@ class FineTuning(lightning.LightningModule):
         wrapped = self.trainer.strategy.model
         return wrapped.no_sync() if hasattr(wrapped, "no_sync") else nullcontext()  # type: ignore
 
-    def _sum_gradients(self) -> None:
-        """One flat all-reduce over the ranks; a rank that had nothing to score adds zeros."""
-        if self.trainer.world_size == 1:
-            return
-        parameters = [p for _, p in self.update.parameters()]
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
-        flat = _flatten_dense_tensors(gradients)
-        torch.distributed.all_reduce(flat)
-        torch._foreach_copy_(gradients, list(_unflatten_dense_tensors(flat, gradients)))
-
-    def _over_ranks(self, value: float, *, largest: bool = False) -> float:
-        if self.trainer.world_size == 1:
-            return value
-        op = torch.distributed.ReduceOp.MAX if largest else torch.distributed.ReduceOp.SUM
-        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(shared, op=op)
-        return shared.item()
-
     # Checkpoints hold what moves and nothing else.
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -169,11 +166,3 @@ class FineTuning(lightning.LightningModule):
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         self.update.load_state_dict(state_dict)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that an accelerator or the CPU allocator had no memory left."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
-    )

@@ -1,7 +1,8 @@
 """The base's log-probs of training data, which preference objectives measure gains from.
 
 Computed once, before anything is attached, kept in the cache by content (model, dtype, backend,
-tokens), and used by every epoch and every trial of a sweep. A tree then carries them.
+tokens), and used by every epoch and every trial of a sweep; or live, of the examples of a step. A
+tree then carries them, and so does the answer to another prompt beside it.
 """
 
 from __future__ import annotations
@@ -16,18 +17,26 @@ import numpy as np
 
 from myosotis import assets
 from myosotis.console import progress
+from myosotis.objectives import others
 from myosotis.retention.baseline import scorer_version
 from myosotis.trees.score import Scorer
 from myosotis.trees.tree import Tree
 
 
+def live(trees: Sequence[Tree], scorer: Scorer) -> list[Tree]:
+    """The trees with the log-probs that `scorer`'s model gives their paths now."""
+    scores = scorer.evaluate([*trees, *others(trees)])
+    return _carrying(trees, [score.logp for score in scores])
+
+
 def referenced(
-    trees: Sequence[Tree], scorer: Scorer, *, model: str, dtype: str, what: str
+    given: Sequence[Tree], scorer: Scorer, *, model: str, dtype: str, what: str
 ) -> list[Tree]:
     """The trees with the log-probs that `scorer`'s model gives their paths.
 
     `model` is the content hash of that model. Nothing is lost when the cache cannot be written.
     """
+    trees = [*given, *others(given)]
     digest = hashlib.sha256(f"{model}\n{dtype}\n{scorer.backend.name}\n{scorer_version()}".encode())
     for tree in trees:
         for array in (tree.ids, tree.weights, tree.parent, tree.tips):
@@ -40,11 +49,17 @@ def referenced(
             found = scorer.evaluate(trees, advance)
         values = np.concatenate([np.zeros(0), *(score.logp for score in found)])
         _write(path, values)
-    ends = np.cumsum(sizes)
-    return [
-        replace(tree, reference=values[end - size : end])
-        for tree, size, end in zip(trees, sizes, ends, strict=True)
-    ]
+    return _carrying(given, np.split(values, np.cumsum(sizes)[:-1]) if sizes else [])
+
+
+def _carrying(trees: Sequence[Tree], logp: Sequence[np.ndarray]) -> list[Tree]:
+    """The trees with their references: those of the trees first, then those of the others."""
+    of_others = iter(logp[len(trees) :])
+    found = []
+    for tree, reference in zip(trees, logp, strict=False):
+        other = tree.other and replace(tree.other, reference=next(of_others))
+        found.append(replace(tree, reference=reference, other=other))
+    return found
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from myosotis.config.build import plain
 from myosotis.console import progress
 from myosotis.data.labels import LabelTemplate, labels_of
 from myosotis.data.module import ExampleModule
-from myosotis.data.sources import Dataset
 from myosotis.data.templates import Template
-from myosotis.errors import DataError
+from myosotis.data.views import viewed
 from myosotis.examination import Examination, Sitting
 from myosotis.models import BaseModel, ModelSource
 from myosotis.objectives import Objective
@@ -112,10 +111,11 @@ class Workbench:
 
     def remember_base(self) -> None:
         """Give the trees the base's log-probs, where the objective measures gains from them."""
-        if not self.objective.reference:
+        if not self.objective.needs_reference:
             return
         about = {"model": self.base.content_hash, "dtype": self.precision.name}
-        for part in ("train", "validation"):
+        live = getattr(self.objective, "reference", "cached") == "live"
+        for part in ("validation",) if live else ("train", "validation"):
             encoded = self.data.encoded[part]
             encoded.trees[:] = referenced(encoded.trees, self.scorer, what=part, **about)
         self.examination.validation = self.data.validation_trees[: len(self.examination.validation)]
@@ -135,26 +135,6 @@ class Workbench:
         self.scorer.model = update.model
         self.scorer.backend = backend_of(update, self.backend)
         return update
-
-
-def for_objective(dataset: Dataset, objective: Objective, name: str) -> Dataset:
-    """The data as the objective reads it: pairs for a preference, else the chosen answers alone.
-
-    Raises `DataError` when pairs are wanted and there are none.
-    """
-    given = [e.rejected is not None for part in dataset.parts().values() for e in part]
-    if objective.pairs and not all(given):
-        raise DataError(
-            f"objective={name} learns from pairs, and {dataset.name} has none",
-            "data=pairs reads prompt, chosen and rejected; data=docstring_pairs needs no file",
-        )
-    if objective.pairs or not any(given):
-        return dataset
-    chosen = {
-        part: [replace(e, rejected=None) for e in examples]
-        for part, examples in dataset.parts().items()
-    }
-    return replace(dataset, **chosen)
 
 
 def backend_of(update: Update, base: Backend) -> Backend:
@@ -179,7 +159,7 @@ def quantization_of(cfg: DictConfig) -> str | None:
 
 def data_of(cfg: DictConfig) -> ExampleModule:
     """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
-    dataset = for_objective(build.dataset(cfg), build.objective(cfg), cfg.objective.name)
+    dataset = viewed(build.dataset(cfg), build.objective(cfg).wants, cfg.objective.name)
     source = build.model_source(cfg)
     context = context_of(source)
     tokenizer, template = models.load_tokenizer(source), Template

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from myosotis.data import audit
+from myosotis.data.dataset import Dataset
 from myosotis.data.formats import Example, Message
 from myosotis.data.module import ExampleModule
-from myosotis.data.sources import Dataset
 from myosotis.data.templates import Template
 from tests.data.conftest import byte_level
 

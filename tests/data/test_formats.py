@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from myosotis.data.formats import Message, Records, read_jsonl
+from myosotis.data.formats import Message, Records, read_answers
 from myosotis.errors import ConfigError, DataError
 
 
@@ -20,7 +20,7 @@ def write(folder: Path, *lines: Any, name: str = "file.jsonl") -> Path:
 
 
 def read(folder: Path, *lines: Any, **options: Any) -> Records:
-    return read_jsonl(write(folder, *lines), **options)
+    return read_answers(write(folder, *lines), **options)
 
 
 def fault(folder: Path, line: Any, **options: Any) -> str:
@@ -147,7 +147,7 @@ def test_files_that_are_not_what_is_expected(tmp_path: Path) -> None:
     def told(raw: bytes, name: str = "file.jsonl") -> str:
         (tmp_path / name).write_bytes(raw)
         with pytest.raises(DataError) as caught:
-            read_jsonl(tmp_path / name)
+            read_answers(tmp_path / name)
         return str(caught.value)
 
     assert "is empty" in told(b" \n\n")
@@ -158,9 +158,9 @@ def test_files_that_are_not_what_is_expected(tmp_path: Path) -> None:
     assert "UTF-16" in told('{"prompt": "a"}'.encode("utf-16"))
     assert "is CSV; JSON Lines is expected" in told(b"a,b", "file.csv")
     with pytest.raises(DataError, match=r"no data file .*\n.*did you mean .*file.jsonl"):
-        read_jsonl(tmp_path / "fle.jsonl")
+        read_answers(tmp_path / "fle.jsonl")
     with pytest.raises(DataError, match="is a folder"):
-        read_jsonl(tmp_path)
+        read_answers(tmp_path)
 
 
 def test_blank_lines_byte_order_marks_and_line_separators_in_text(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import PreTrainedTokenizerFast
 
+from myosotis.data.dataset import Dataset
 from myosotis.data.formats import Example, Message
 from myosotis.data.module import ExampleModule, StepLoader
-from myosotis.data.sources import Dataset
 from myosotis.data.templates import Template
 from myosotis.errors import ConfigError, DataError
 from myosotis.trees.tree import Tree

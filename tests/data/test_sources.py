@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from myosotis.data.dataset import opening_key, pair_key
 from myosotis.data.formats import Example, Message
-from myosotis.data.sources import docstrings, hold_out, jsonl, opening_key, pair_key, take
+from myosotis.data.sources import docstrings
+from myosotis.data.sources import files as jsonl
+from myosotis.data.splitting import hold_out, take
 from myosotis.errors import ConfigError, DataError
 
 

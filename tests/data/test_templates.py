@@ -214,7 +214,7 @@ def test_sentence_piece_puts_no_space_where_nobody_wrote_one() -> None:
 @pytest.mark.slow
 def test_smollm2() -> None:
     """The real tokenizer: questions tokenise as transformers does, answers are whole."""
-    from myosotis.data.formats import read_jsonl
+    from myosotis.data.formats import read_answers
     from myosotis.errors import AssetError
     from myosotis.models import ModelSource, load_tokenizer
 
@@ -226,7 +226,7 @@ def test_smollm2() -> None:
     except AssetError as error:
         pytest.skip(str(error))
     template = Template(tokenizer)
-    for example in read_jsonl(file).examples[::10]:
+    for example in read_answers(file).examples[::10]:
         turns = [{"role": m.role, "content": m.content} for m in example.messages]
         whole = list(tokenizer.apply_chat_template(turns, return_dict=False))
         assert list(template.render(example).ids) == whole[:-1]

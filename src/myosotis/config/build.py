@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from lightning.pytorch import Callback
 
-    from myosotis.data.sources import Dataset
+    from myosotis.data.dataset import Dataset
     from myosotis.models import ModelSource
     from myosotis.objectives import Objective
 
@@ -51,7 +51,7 @@ def optimizer(cfg: DictConfig) -> partial[torch.optim.Optimizer]:
 
 def dataset(cfg: DictConfig) -> Dataset:
     """The examples that `data.source` gives. Raises `DataError` for a line that is wrong."""
-    from myosotis.data.sources import Dataset
+    from myosotis.data.dataset import Dataset
 
     make, words = bound(plain(cfg.data.source), Dataset, "data.source")
     return make(**words)

@@ -79,7 +79,7 @@ def _keys(values: dict[str, Any], schema: type, where: str) -> None:
 
 def _data(node: dict[str, Any]) -> None:
     """The source and its keywords; and no key of the group that nobody reads."""
-    from myosotis.data.sources import Dataset
+    from myosotis.data.dataset import Dataset
 
     if not isinstance(node.get("source"), dict):
         raise ConfigError("data.source names no class.", "data=jsonl and data=docstrings do.")
@@ -251,13 +251,15 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "Add a task, as in 'retention.suite=[hellaswag]'.",
         )
     objective, words = bound(values["objective"], Objective, "objective")
-    pairs = objective(**words).pairs
+    wants = objective(**words).wants
     labels = update.reads_labels
-    if pairs and labels:
-        raise ConfigError(f"update={name} learns labels, and objective={cfg.objective.name} pairs.")
-    if cfg.task.metric == "accuracy" and not (labels or pairs):
+    if labels and wants != "answers":
+        raise ConfigError(
+            f"update={name} learns labels, and objective={cfg.objective.name} {wants}."
+        )
+    if cfg.task.metric == "accuracy" and not labels and wants == "answers":
         raise ConfigError("task.metric=accuracy is for labels (method=probe) and pairs (dpo).")
-    if cfg.task.metric == "margin" and not pairs:
+    if cfg.task.metric == "margin" and wants == "answers":
         raise ConfigError("task.metric=margin is for preference pairs: method=dpo.")
     if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
         raise ConfigError(

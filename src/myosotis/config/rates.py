@@ -42,7 +42,7 @@ RATES: dict[tuple[str, str], Rate] = {
 }
 
 
-PREFERENCES = ("dpo", "ipo", "hinge", "dpop", "simpo", "orpo")
+PREFERENCES = ("dpo", "ipo", "hinge", "dpop", "simpo", "orpo", "kto")
 
 
 def _of_pairs(update: str, objective: str) -> Rate | None:

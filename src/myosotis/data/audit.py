@@ -17,10 +17,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from myosotis.data.dataset import canonical, pair_key
 from myosotis.data.encode import Encoded
 from myosotis.data.formats import Example, Message
 from myosotis.data.module import ExampleModule
-from myosotis.data.sources import canonical, pair_key
 from myosotis.data.templates import Template
 from myosotis.trees.tree import Path, Tree
 

@@ -91,7 +91,7 @@ def encode(
         prompt = len(paths[0].ids) - int(sum(paths[0].weights))
         encoded.lengths.append((prompt, scored))
         if (fitted := _fit(encoded, paths, example, overlong)) is not None:
-            encoded.trees.append(Tree.of(fitted))
+            encoded.trees.append(_tree(fitted, example))
             encoded.examples.append(example)
         if number % CHUNK == 0:
             advance(CHUNK)
@@ -100,11 +100,20 @@ def encode(
 
 
 def sides(example: Example) -> list[Example]:
-    """The example, and the same with its rejected answer where there is one."""
-    if example.rejected is None:
+    """The example, and the same with its rejected answer, or another's, where there is one."""
+    second = example.rejected if example.rejected is not None else example.other
+    if second is None:
         return [example]
-    worse = replace(example.messages[-1], content=example.rejected)
-    return [example, replace(example, messages=(*example.prompt, worse))]
+    answer = replace(example.messages[-1], content=second)
+    return [example, replace(example, messages=(*example.prompt, answer))]
+
+
+def _tree(paths: list[Path], example: Example) -> Tree:
+    """One tree of all paths; of a graded answer its own alone, with the other's beside it."""
+    if example.desirable is None or example.other is None:
+        return Tree.of(paths)
+    own, other = (Tree.of([path]) for path in paths)
+    return replace(own, grade=1 if example.desirable else -1, other=other)
 
 
 def _fit(

@@ -14,12 +14,13 @@ faults are counted and the first few shown, each with its file and line.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import Fault, kind, lines, parse
+from myosotis.data.lines import Fault, kind
+from myosotis.data.rows import rows
 from myosotis.errors import ConfigError, DataError
 
 PROMPTS = ("prompt", "question", "instruction", "input")
@@ -52,6 +53,8 @@ class Example:
     where: str
     completion_only: bool = True
     rejected: str | None = None  # a worse answer to the same prompt (preference data)
+    desirable: bool | None = None  # whether the answer is one to give (graded data)
+    other: str | None = None  # the answer to another prompt, for objectives that compare with it
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -70,10 +73,11 @@ class Records:
 
     examples: list[Example]
     unused: dict[str, int] = field(default_factory=dict)  # keys nothing was made of -> records
-    empty_answers: list[str] = field(default_factory=list)  # where the answer has no text
+    empty_answers: list[str] = field(default_factory=list)  # where an answer has no text
+    identical: list[str] = field(default_factory=list)  # of pairs: where both sides are the same
 
 
-def read_jsonl(
+def read_answers(
     path: str | Path, *, prompt_key: str | None = None, completion_key: str | None = None
 ) -> Records:
     """Read and check a whole file.
@@ -81,25 +85,33 @@ def read_jsonl(
     `prompt_key` and `completion_key` name the fields when they are none of the known ones. Raises
     `DataError` when the file is missing, empty or not UTF-8, or when a line is not a usable record.
     """
-    reader = _Reader(prompt_key, completion_key)
-    path = Path(path)
-    faults: list[str] = []
-    hint = ""
-    for number, line in lines(path):
-        where = f"{path.name}:{number}"
-        try:
-            reader.add(parse(line), where)
-        except Fault as fault:
-            faults.append(f"{where}: {fault}")
-            hint = hint or fault.hint
-    if faults:
-        raise unusable(faults, len(faults) + len(reader.records.examples), hint)
+    reader = AnswerReader(prompt_key, completion_key)
+    each_record(path, reader.add)
     if not reader.records.examples:
         raise DataError(f"{path} holds no records", "one JSON object a line is expected")
     return reader.records
 
 
-def unusable(faults: list[str], records: int, hint: str) -> DataError:
+def each_record(path: str | Path, add: Callable[[dict[str, Any], str], None]) -> None:
+    """Call `add(record, where)` for each record of a file; it raises `Fault` for a wrong one.
+
+    Raises `DataError` with the first of all faults, when there are any.
+    """
+    faults, records, hint = list[str](), 0, ""
+    for where, record in rows(path):
+        records += 1
+        try:
+            if isinstance(record, Fault):
+                raise record
+            add(record, where)
+        except Fault as fault:
+            faults.append(f"{where}: {fault}")
+            hint = hint or fault.hint
+    if faults:
+        raise _unusable(faults, records, hint)
+
+
+def _unusable(faults: list[str], records: int, hint: str) -> DataError:
     """What is wrong with a file of so many records: how many are faulty, and the first few."""
     shown = faults[:ERRORS_SHOWN]
     if rest := len(faults) - len(shown):
@@ -109,7 +121,7 @@ def unusable(faults: list[str], records: int, hint: str) -> DataError:
     return DataError(listed if len(faults) == 1 else count + listed, hint)
 
 
-class _Reader:
+class AnswerReader:
     """Makes examples of records and keeps count of what it left unused."""
 
     def __init__(self, prompt_key: str | None, completion_key: str | None) -> None:

@@ -12,8 +12,8 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from myosotis.data.dataset import Dataset
 from myosotis.data.formats import Example
-from myosotis.data.sources import Dataset
 from myosotis.data.templates import Template
 from myosotis.errors import DataError
 from myosotis.trees.tree import Path

@@ -11,7 +11,7 @@ from typing import Any
 
 from myosotis.errors import DataError
 
-OTHER_FORMATS = {".csv": "read_csv", ".tsv": "read_table", ".parquet": "read_parquet"}
+OTHER_FORMATS = {".csv": "read_csv", ".tsv": "read_table"}
 
 
 class Fault(Exception):

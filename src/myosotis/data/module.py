@@ -14,9 +14,9 @@ import lightning
 import numpy as np
 
 from myosotis.console import progress
+from myosotis.data.dataset import Dataset
 from myosotis.data.encode import Encoded, Overlong, encode
 from myosotis.data.formats import Example
-from myosotis.data.sources import Dataset
 from myosotis.data.templates import Template
 from myosotis.errors import ConfigError, DataError
 from myosotis.trees.tree import Tree

@@ -11,7 +11,7 @@ Pairs that say nothing are left out and counted, with their lines: both sides eq
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,48 +20,34 @@ from myosotis.data.formats import (
     PROMPTS,
     Example,
     Message,
+    Records,
     alpaca,
     chat,
+    each_record,
     meant,
     one_of,
     text,
-    unusable,
 )
-from myosotis.data.lines import Fault, lines, parse
+from myosotis.data.lines import Fault
 from myosotis.errors import DataError
 
 ALIASES = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
 
 
-@dataclass(frozen=True)
-class PairRecords:
-    """The pairs of a file, and where the ones that were left out stood."""
-
-    examples: list[Example]
-    unused: dict[str, int] = field(default_factory=dict)
-    empty_answers: list[str] = field(default_factory=list)  # left out: a side without text
-    identical: list[str] = field(default_factory=list)  # left out: both sides the same
-
-
-def read_pairs(path: str | Path) -> PairRecords:
+def read_pairs(path: str | Path) -> Records:
     """Read and check a whole file. Raises `DataError` for lines that are no pairs."""
-    path, found, faults = Path(path), PairRecords([]), list[str]()
-    for number, line in lines(path):
-        where = f"{path.name}:{number}"
-        try:
-            example = pair(parse(line), where)
-        except Fault as fault:
-            faults.append(f"{where}: {fault}")
-            continue
+    found = Records([])
+
+    def add(record: dict[str, Any], where: str) -> None:
+        example = pair(record, where)
         if not example.completion.strip() or not (example.rejected or "").strip():
             found.empty_answers.append(where)
         elif example.completion == example.rejected:
             found.identical.append(where)
         else:
             found.examples.append(example)
-    if faults:
-        usable = len(found.examples) + len(found.empty_answers) + len(found.identical)
-        raise unusable(faults, len(faults) + usable, "see data/pairs.py")
+
+    each_record(path, add)
     if not found.examples:
         raise DataError(f"{path} holds no pairs", "a prompt, chosen and rejected on each line")
     return found

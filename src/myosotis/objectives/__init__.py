@@ -8,26 +8,29 @@ on how the examples were packed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from myosotis.trees.score import Branches
+from myosotis.trees.score import Branches, TreeScore
 from myosotis.trees.tree import Tree
+
+Wants = Literal["answers", "pairs", "grades"]
+"""What is learned from: answers; a chosen and a rejected one (trees of two branches); or answers
+with a grade, each with the answer to another prompt beside it (`Tree.grade`, `Tree.other`)."""
 
 
 class Objective(Protocol):
     """One loss."""
 
+    wants: Wants
+
     uniform: bool
     """Whether `Branches.uniform_B` is needed."""
 
-    pairs: bool
-    """Whether it wants trees of two branches: a chosen answer and a rejected one."""
-
-    reference: bool
-    """Whether `Branches.reference_B` is needed: the base's log-probs, which the trees carry."""
+    needs_reference: bool
+    """Whether `Branches.reference_B` is needed: log-probs of the model before the update."""
 
     def size(self, tree: Tree) -> float:
         """What a tree adds to the number the loss of a step is divided by."""
@@ -42,10 +45,30 @@ class Objective(Protocol):
         ...
 
 
-def with_reference(branches: Branches, trees: Sequence[Tree]) -> Branches:
-    """The same branches with `reference_B`, from the trees they belong to."""
-    places = zip(branches.tree_B.tolist(), branches.path_B.tolist(), strict=True)
+def informed(
+    branches: Branches, trees: Sequence[Tree], objective: Objective, drift: float = 0.0
+) -> Branches:
+    """The same branches with what the trees they belong to carry for this objective."""
+    if not objective.needs_reference:
+        return branches
+    places = list(zip(branches.tree_B.tolist(), branches.path_B.tolist(), strict=True))
     values = [trees[t].reference[p] for t, p in places]  # type: ignore[index]
-    return branches._replace(
-        reference_B=torch.tensor(values, dtype=torch.float32, device=branches.logp_B.device)
-    )
+    found = branches._replace(reference_B=_like(values, branches), drift=drift)
+    if objective.wants != "grades":
+        return found
+    return found._replace(grade_B=_like([trees[t].grade for t, _ in places], branches))
+
+
+def _like(values: Sequence[float], branches: Branches) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=branches.logp_B.device)
+
+
+def others(trees: Sequence[Tree]) -> list[Tree]:
+    """The answers to other prompts that graded trees carry."""
+    return [tree.other for tree in trees if tree.other is not None]
+
+
+def gained(trees: Sequence[Tree], scores: Sequence[TreeScore]) -> float:
+    """What trees of one path have gained on their reference, in nats, summed."""
+    pairs = zip(trees, scores, strict=True)
+    return float(sum(s.logp[0] - t.reference[0] for t, s in pairs))  # type: ignore[index]

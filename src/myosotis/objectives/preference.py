@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
 from myosotis.errors import ConfigError
+from myosotis.objectives import Wants
 from myosotis.trees.score import Branches
 from myosotis.trees.tree import Tree
 
@@ -106,6 +107,24 @@ def orpo_loss(pairs: Pairs, weight: float) -> Tensor:
 # The objectives: a loss and its settings.
 
 
+Reference = Literal["cached", "live"]
+
+
+def require_reference(reference: str) -> None:
+    """Raises `ConfigError` for a name that is none of `Reference`."""
+    if reference not in ("cached", "live"):
+        raise ConfigError(f"objective.reference={reference}", "it is cached or live")
+
+
+def require_numbers(objective: object) -> None:
+    """Raises `ConfigError` for a setting that is negative or not finite, and for a beta of 0."""
+    for name, value in vars(objective).items():
+        if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"objective.{name}={value}", "it is a number, 0 or more")
+    if getattr(objective, "beta", 1.0) == 0:
+        raise ConfigError("objective.beta=0", "it is a number above 0")
+
+
 @dataclass(frozen=True)
 class Preference:
     """What all have in common: pairs in, the mean loss out, with an optional SFT term.
@@ -115,15 +134,11 @@ class Preference:
 
     sft_weight: float = 0.0
     uniform: ClassVar[bool] = False
-    pairs: ClassVar[bool] = True
-    reference: ClassVar[bool] = True  # whether the base's log-probs are needed
+    wants: ClassVar[Wants] = "pairs"
+    needs_reference: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"objective.{name}={value}", "it is a number, 0 or more")
-        if getattr(self, "beta", 1.0) == 0:
-            raise ConfigError("objective.beta=0", "it is a number above 0")
+        require_numbers(self)
 
     def size(self, tree: Tree) -> float:
         """One pair."""
@@ -152,18 +167,34 @@ class Preference:
             "chosen_tokens": pairs.chosen_size_P.sum(),
             "rejected_tokens": pairs.rejected_size_P.sum(),
         }
-        if self.reference:
+        if self.needs_reference:
             found |= {
                 "reward_margin": (scale * pairs.gain_P).sum(),
                 "reward_accuracy": (pairs.gain_P > 0).float().sum(),
                 "chosen_reward": (scale * (pairs.chosen_P - pairs.chosen_ref_P)).sum(),
                 "rejected_reward": (scale * (pairs.rejected_P - pairs.rejected_ref_P)).sum(),
+                "chosen_kl": ((pairs.chosen_ref_P - pairs.chosen_P) / pairs.chosen_size_P).sum(),
             }
         return found
 
 
 @dataclass(frozen=True)
-class DPO(Preference):
+class Anchored(Preference):
+    """Those that measure gains on a reference.
+
+    `reference` says when its log-probs are computed: `cached`, once for all epochs and runs, or
+    `live`, at every step with the update switched off. Both are the same numbers.
+    """
+
+    reference: Reference = "cached"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_reference(self.reference)
+
+
+@dataclass(frozen=True)
+class DPO(Anchored):
     """`dpo_loss`; with `label_smoothing` cDPO."""
 
     beta: float = 0.1
@@ -181,7 +212,7 @@ class DPO(Preference):
 
 
 @dataclass(frozen=True)
-class IPO(Preference):
+class IPO(Anchored):
     """`ipo_loss`."""
 
     beta: float = 0.1
@@ -191,7 +222,7 @@ class IPO(Preference):
 
 
 @dataclass(frozen=True)
-class Hinge(Preference):
+class Hinge(Anchored):
     """`hinge_loss`."""
 
     beta: float = 0.1
@@ -201,7 +232,7 @@ class Hinge(Preference):
 
 
 @dataclass(frozen=True)
-class DPOP(Preference):
+class DPOP(Anchored):
     """`dpop_loss`; `penalty` is λ."""
 
     beta: float = 0.1
@@ -217,7 +248,7 @@ class SimPO(Preference):
 
     beta: float = 2.0
     gamma: float = 0.5
-    reference: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
 
     def of(self, pairs: Pairs) -> Tensor:
         return simpo_loss(pairs, self.beta, self.gamma)
@@ -228,7 +259,7 @@ class ORPO(Preference):
     """`orpo_loss`; `weight` is λ."""
 
     weight: float = 0.1
-    reference: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
 
     def of(self, pairs: Pairs) -> Tensor:
         return orpo_loss(pairs, self.weight)

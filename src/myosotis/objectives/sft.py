@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from myosotis.errors import ConfigError
+from myosotis.objectives import Wants
 from myosotis.trees.score import Branches
 from myosotis.trees.tree import Tree
 
@@ -36,8 +37,8 @@ class SFT:
     """`sft_loss`, normalised over the scored tokens of the step."""
 
     label_smoothing: float = 0.0
-    pairs: ClassVar[bool] = False
-    reference: ClassVar[bool] = False
+    wants: ClassVar[Wants] = "answers"
+    needs_reference: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:

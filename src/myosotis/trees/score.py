@@ -45,7 +45,10 @@ class Branches(NamedTuple):
     uniform_B: Tensor | None
     tree_B: Tensor
     path_B: Tensor
-    reference_B: Tensor | None = None  # the reference model's `logp_B`, where an objective asks
+    # What `objectives.informed` adds, where an objective asks:
+    reference_B: Tensor | None = None  # the reference model's `logp_B`
+    grade_B: Tensor | None = None  # of the tree: 1 or -1
+    drift: float = 0.0  # what answers to other prompts have gained on the reference, in nats
 
 
 @dataclass
@@ -124,8 +127,10 @@ class Scorer:
         with evaluating(self.model):
             for batch in self.batches(trees):
                 found = self.score(batch)
-                rows = zip(*(x.tolist() for x in found if x is not None), strict=True)
-                for logp, weight, greedy, tree, path in rows:
+                columns = found.logp_B, found.weight_B, found.greedy_B, found.tree_B, found.path_B
+                for logp, weight, greedy, tree, path in zip(
+                    *(column.tolist() for column in columns), strict=True
+                ):
                     scores[tree].logp[path] = logp
                     scores[tree].weight[path] = weight
                     scores[tree].greedy[path] = greedy

@@ -46,7 +46,10 @@ class Tree:
     end: Ints  # (T,) one past the last token of the subtree
     depth: Ints  # (T,) position along the path, from 0
     tips: Ints  # (P,) last token of each path, in the order the paths were given
+    # What objectives read of it beside log-probs:
     reference: Floats | None = None  # (P,) log-prob of each path under the reference model, in nats
+    grade: int = 0  # 1: an answer to give, -1: one not to give, 0: not graded
+    other: Tree | None = None  # the same prompt with the answer to another one
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,0 +1,102 @@
+"""Our side of a training benchmark: the step of `myosotis train`, without its measurements."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import common
+
+RANK, ALPHA = 16, 32
+
+
+def settings(job: common.Job) -> dict[str, Any]:
+    """The `update` group of a job."""
+    lora = {"r": RANK, "lora_alpha": ALPHA} if job["update"] == "lora" else {}
+    return {"name": job["update"], **lora}
+
+
+def wrapped(model: Any, job: common.Job) -> Any:
+    """The same, for a peer: the model, with PEFT's LoRA where the job asks for it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(job["seed"])
+    if job["update"] != "lora":
+        return model
+    words = {"r": RANK, "lora_alpha": ALPHA, "target_modules": "all-linear"}
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **words))
+
+
+def attached(base: Any, job: common.Job) -> Any:
+    """The update of a job on a base, from the job's seed."""
+    import torch
+
+    from myosotis import updates
+
+    torch.manual_seed(job["seed"])
+    update = updates.build(settings(job))
+    update.attach(base.model)
+    return update
+
+
+def train(
+    update: Any,
+    objective: Any,
+    scorer: Any,
+    steps: Sequence[Any],
+    job: common.Job,
+    folder: str | Path,
+    watch: Callable[[int, Any], None] = lambda step, update: None,
+) -> tuple[list[dict[str, float]], list[float]]:
+    """Train on the given steps; what each of them logged, and its seconds.
+
+    `watch(step, update)` is called before each optimiser step, when the gradients are there.
+    """
+    import lightning
+    import torch
+
+    from myosotis.module import FineTuning
+    from myosotis.optimization import Schedule
+
+    logged: list[dict[str, float]] = []
+    seconds: list[float] = []
+    module = FineTuning(
+        update,
+        objective,
+        scorer,
+        optimizer=partial(torch.optim.AdamW, lr=job["lr"]),
+        schedule=Schedule("constant", 0, len(steps)),
+        gradient_clip_val=1.0,
+    )
+
+    class Clock(lightning.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_before_optimizer_step(self, trainer: Any, *_: Any) -> None:
+            watch(trainer.global_step, update)
+
+        def on_train_batch_end(
+            self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            seconds.append(time.perf_counter() - self.began)
+            logged.append({name: float(value) for name, value in outputs.items()})
+
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=len(steps),
+        precision="32-true" if job["dtype"] == "float32" else "bf16-true",
+        callbacks=[Clock()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(module, torch.utils.data.DataLoader(list(steps), batch_size=None))
+    return logged, seconds

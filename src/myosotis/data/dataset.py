@@ -1,0 +1,68 @@
+"""What a run learns from and is measured on: examples by what they are for, and what tells them
+apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from myosotis.data.formats import Example, Message
+
+
+@dataclass
+class Dataset:
+    """Examples by what they are for, and the manifest: plain data that says what they are."""
+
+    name: str
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, list[Example]]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def sealed(self) -> Dataset:
+        """The manifest completed with the row counts and the content hash."""
+        self.manifest["rows"] = {part: len(examples) for part, examples in self.parts().items()}
+        self.manifest["hash"] = content_hash(self)
+        return self
+
+
+def content_hash(dataset: Dataset) -> str:
+    """sha256 of all messages, part by part in their order; where they came from is left out."""
+    digest = hashlib.sha256()
+    for part, examples in dataset.parts().items():
+        digest.update(part.encode())
+        for example in examples:
+            more = [example.completion_only, *filter(None, [example.rejected])]
+            digest.update(canonical(example.messages, *more).encode())
+    return digest.hexdigest()
+
+
+def opening_key(example: Example) -> str:
+    """What opens the conversation (all before the first answer), case and white space aside."""
+    opening: list[Message] = []
+    for message in example.messages:
+        if message.role == "assistant":
+            break
+        opening.append(message)
+    return canonical([Message(m.role, _folded(m.content)) for m in opening])
+
+
+def pair_key(example: Example) -> str:
+    """The whole conversation, to the letter; of a pair, with both answers."""
+    return canonical(example.messages, *filter(None, [example.rejected]))
+
+
+def canonical(messages: Iterable[Message], *more: object) -> str:
+    """The messages as text that is equal only for equal messages."""
+    plain = [[message.role, message.content, message.scored] for message in messages]
+    return json.dumps([plain, *more], ensure_ascii=False)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
