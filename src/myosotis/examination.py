@@ -8,6 +8,7 @@ between two sittings.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,7 +31,9 @@ class Sitting:
     retention: Measurement
     quality: dict[str, Quality]  # by metric; on generated texts only where those were asked for
     seconds: float = 0.0
-    prompted: Prompted | None = None  # the base alone: what tuning has to beat
+    # Of the base alone: what tuning has to beat.
+    prompted: Prompted | None = None
+    rules: dict[str, Quality] = field(default_factory=dict)  # without any model, by name
 
 
 @dataclass
@@ -71,6 +74,8 @@ class Examination:
                 return quality.classified(scorer, self.trees, self.labels, advance)
             if self.pairs:
                 found = quality.preferred(scorer, self.trees, advance)
+            elif any(tree.grade for tree in self.trees):
+                found = quality.graded(scorer, self.trees, advance)
             else:
                 found = {"loglik": quality.loglik(scorer, self.trees, advance)}
         written = list(self.examples[: self.generate]) if texts else []
@@ -88,7 +93,8 @@ class Examination:
 
     def prompted(self, scorer: Scorer, metric: str) -> Prompted | None:
         """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
-        if not self.shots or self.labels or metric in ("accuracy", "margin"):
+        answers = metric == "loglik" or quality.METRICS[metric].generates
+        if not self.shots or self.labels or not answers:
             return None
         examples = list(self.examples)
         trees, used = quality.few_shot_trees(
@@ -119,10 +125,19 @@ class Examination:
         found = self.quality(scorer, what, texts=texts)
         return Sitting(retention, found, time.perf_counter() - began)
 
-    def held_out_loss(self, scorer: Scorer, objective: Objective) -> float:
-        """The objective on the validation part, as on one step of all of it."""
+    def rules(self) -> dict[str, Quality]:
+        """What needs no model: of pairs, to pick by length, the way that is right more often."""
+        if not self.pairs or self.labels:
+            return {}
+        return dict([quality.by_length(self.trees)])
+
+    def held_out(self, scorer: Scorer, objective: Objective) -> dict[str, float]:
+        """The objective (`loss`) on the validation part as on one step of all of it, and what it
+        watches. Empty where there is no such part."""
         size = sum(objective.size(tree) for tree in self.validation)
-        total = drift = 0.0
+        if not size:
+            return {}
+        drift, totals = 0.0, Counter[str]()
         with (
             progress("held-out loss", total=len(self.validation)) as advance,
             evaluating(scorer.model),
@@ -133,6 +148,8 @@ class Examination:
             for batch in scorer.batches(self.validation):
                 branches = scorer.score(batch, uniform=objective.uniform)
                 branches = informed(branches, self.validation, objective, drift)
-                total += float(objective.loss(branches))
+                totals["loss"] += float(objective.loss(branches))
+                for name, amount in objective.watched(branches).items():
+                    totals[name] += float(amount)
                 advance(len(set(batch.tree_B.tolist())))
-        return total / size if size else float("nan")
+        return {name: total / size for name, total in totals.items()}

@@ -47,7 +47,13 @@ def export(
         raise ConfigError("--rank belongs to --to lora, and --to lora needs it")
     if alpha != 1 and to != "merged":
         raise ConfigError("--alpha belongs to --to merged", "the others keep the whole update")
-    base, update = of_run(folder).load(dtype_of(cfg))
+    subject = of_run(folder)
+    if subject.start is not None and to != "merged":
+        raise ConfigError(
+            f"--to {to} would leave out what the run went on from ({cfg.model.start})",
+            "--to merged holds both",
+        )
+    base, update = subject.load(dtype_of(cfg))
     assert update is not None
     energy = None
     if to == "adapter":

@@ -17,7 +17,6 @@ from myosotis.examination import Sitting
 from myosotis.quality import Quality
 from myosotis.record import (
     Baseline,
-    CurvePoint,
     DialPoint,
     Flip,
     RetentionRow,
@@ -153,34 +152,52 @@ def task_summary(base: Sitting, tuned: Sitting, primary: str) -> TaskQuality:
     """The primary metric, with the others as its `extra`."""
     rows = {name: task_quality(base.quality[name], tuned.quality[name]) for name in tuned.quality}
     first = rows.pop(primary)
+    if (rewards := _reward_accuracy(base, tuned)) is not None:
+        rows["reward_accuracy"] = rewards
     return dataclasses.replace(first, extra=list(rows.values()))
 
 
+def _reward_accuracy(base: Sitting, tuned: Sitting) -> TaskQuality | None:
+    """Of pairs: the share whose chosen answer gained more on the base than the rejected one."""
+    if "margin" not in base.quality:
+        return None
+    gain = tuned.quality["margin"].scores - base.quality["margin"].scores
+    right = np.where(gain == 0, 0.5, gain > 0).astype(np.float64)
+    even, unit = np.full(len(right), 0.5), "share of pairs"
+    return task_quality(
+        Quality("reward_accuracy", True, unit, even),
+        Quality("reward_accuracy", True, unit, right),
+        note="the base has gained nothing on itself: one in two",
+    )
+
+
 def baselines(base: Sitting, tuned: Sitting) -> list[Baseline]:
-    """The tuned model against the base that was shown examples instead, by each metric it has."""
-    if (prompted := base.prompted) is None:
-        return []
-    k = prompted.shots
+    """The tuned model against what it has to beat without training: the base that was shown
+    examples instead, and rules that need no model."""
     found = []
-    for name, shown in prompted.quality.items():
-        change = paired(
-            shown.scores, tuned.quality[name].scores, higher_is_better=shown.higher_is_better
-        )
-        found.append(
-            Baseline(
-                name=f"the base with {k} solved example{'s' * (k != 1)} in its prompt",
-                metric=name,
-                value=shown.mean,
-                delta=change.delta,
-                lo=change.lo,
-                hi=change.hi,
-                n=len(shown.scores),
-                note=f"{prompted.fewest} where there was no room for more"
-                if prompted.fewest < k
-                else "",
-            )
-        )
+    if (prompted := base.prompted) is not None:
+        k = prompted.shots
+        name = f"the base with {k} solved example{'s' * (k != 1)} in its prompt"
+        fewer = prompted.fewest < k
+        note = f"{prompted.fewest} where there was no room for more" if fewer else ""
+        found += [_baseline(name, q, tuned, note) for q in prompted.quality.values()]
+    found += [_baseline(name, rule, tuned) for name, rule in base.rules.items()]
     return found
+
+
+def _baseline(name: str, shown: Quality, tuned: Sitting, note: str = "") -> Baseline:
+    scores = tuned.quality[shown.metric].scores
+    change = paired(shown.scores, scores, higher_is_better=shown.higher_is_better)
+    return Baseline(
+        name=name,
+        metric=shown.metric,
+        value=shown.mean,
+        delta=change.delta,
+        lo=change.lo,
+        hi=change.hi,
+        n=len(shown.scores),
+        note=note,
+    )
 
 
 def flips(suite: Suite, base: Measurement, tuned: Measurement) -> list[Flip]:
@@ -231,28 +248,6 @@ def dial_point(alpha: float, base: Sitting, scaled: Sitting, budget: Budget) -> 
         retention=suite.delta if suite else None,
         retention_lo=suite.lo if suite else None,
         retention_hi=suite.hi if suite else None,
-    )
-
-
-def memorises(curve: Sequence[CurvePoint]) -> str:
-    """A sentence when the training loss leaves the held-out loss behind, else empty.
-
-    Said when the held-out loss has risen by more than 0.05 nats above its lowest value while the
-    training loss (mean of the last fifth) is more than a fifth below it.
-    """
-    val = [(p.step, p.value) for p in curve if p.name == "val/loss" and p.value is not None]
-    train = [p.value for p in curve if p.name == "train/loss" and p.value is not None]
-    if len(val) < 2 or not train:
-        return ""
-    best_step, best = min(val, key=lambda pair: pair[1])
-    last = val[-1][1]
-    recent = float(np.mean(train[-max(1, len(train) // 5) :]))
-    if last - best <= 0.05 or recent >= 0.8 * last:
-        return ""
-    return (
-        f"It memorises: the held-out loss was lowest at step {best_step} ({best:.2f}) and rose to "
-        f"{last:.2f} while the training loss fell to {recent:.2f}. Fewer steps, a lower learning "
-        "rate or more data would help."
     )
 
 

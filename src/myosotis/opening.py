@@ -55,7 +55,7 @@ def describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
     record = kept.record
     record.model = ModelInfo(
         id=bench.base.id,
-        note=bench.base.note,
+        note="; ".join(filter(None, (bench.base.note, bench.start and bench.start.note))),
         parameters=numbers(bench.base.model),
         dtype=bench.precision.name,
         content_hash=bench.base.content_hash,

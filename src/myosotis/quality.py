@@ -43,6 +43,7 @@ METRICS = {
         Metric("loglik", True, "nats per token", generates=False),
         Metric("accuracy", True, "share right", generates=False),
         Metric("margin", True, "nats", generates=False),
+        Metric("separation", True, "nats per token", generates=False),
         Metric("rougeL", True, "F1, 0 to 1", generates=True),
         Metric("chrf", True, "chrF, 0 to 100", generates=True),
     )
@@ -137,14 +138,40 @@ def preferred(
     scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
 ) -> dict[str, Quality]:
     """Of pairs (path 0 chosen, path 1 rejected): how often and by how much the model itself finds
-    the chosen answer more likely, and the log-likelihood a token of the chosen one."""
+    the chosen answer more likely, the log-likelihood a token of the chosen one, and how far the two
+    are apart a token (half of it, as `graded` has it)."""
     found = scorer.evaluate(trees, advance)
     margins = np.array([s.logp[0] - s.logp[1] for s in found])
+    tokenwise = np.array([s.logp / s.weight for s in found]).reshape(-1, 2)
     values = {
         "accuracy": np.where(margins == 0, 0.5, margins > 0).astype(np.float64),
         "margin": margins,
-        "loglik": np.array([s.logp[0] / s.weight[0] for s in found]),
+        "loglik": tokenwise[:, 0],
+        "separation": (tokenwise[:, 0] - tokenwise[:, 1]) / 2,
     }
+    return {name: _quality(name, scores) for name, scores in values.items()}
+
+
+def by_length(trees: Sequence[Tree]) -> tuple[str, Quality]:
+    """The accuracy of picking the longer answer, or the shorter: what is right more often."""
+    chosen, rejected = np.array([_answer_tokens(tree) for tree in trees]).T
+    longer = np.where(chosen == rejected, 0.5, chosen > rejected).astype(np.float64)
+    which, right = ("longer", longer) if longer.mean() >= 0.5 else ("shorter", 1 - longer)
+    return f"a rule that picks the {which} answer", _quality("accuracy", right)
+
+
+def _answer_tokens(tree: Tree) -> list[float]:
+    return [float(tree.weights[tree.path_tokens(p)].sum()) for p in range(len(tree.tips))]
+
+
+def graded(
+    scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
+) -> dict[str, Quality]:
+    """Of graded answers: the log-likelihood a token, negated where the answer is not one to give
+    (`separation`), and that of the ones to give."""
+    every = loglik(scorer, trees, advance).scores
+    grades = np.array([tree.grade for tree in trees])
+    values = {"separation": grades * every, "loglik": every[grades > 0]}
     return {name: _quality(name, scores) for name, scores in values.items()}
 
 

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis import findings, summary
+from myosotis import findings, summary, symptoms
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -105,12 +105,11 @@ def _fit(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base:
         settings=plain(cfg["update"]),
         identity_at_init=update.capabilities.identity_at_init,
     )
-    kept.log({"val/loss": bench.held_out_loss()}, step=0)
+    kept.log(bench.held_out(), step=0)
     evaluators = _evaluators(kept, cfg, bench, base)
     costs = _train_steps(cfg, bench, update, kept.folder, evaluators, [kept.history, kept.mlflow])
-    final = {"val/loss": bench.held_out_loss()}
-    kept.log(final, step=costs.steps)
-    if sentence := findings.memorises(kept.history.points()):
+    kept.log(bench.held_out(), step=costs.steps)
+    for sentence in symptoms.of_curves(kept.history.points()):
         kept.warn(sentence)
     return costs
 
@@ -178,9 +177,6 @@ def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
 def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting) -> list[Evaluator]:
     """What is measured while training, and when."""
 
-    def held_out() -> dict[str, float]:
-        return {"val/loss": bench.held_out_loss()}
-
     def retention() -> dict[str, float]:
         now = bench.examination.retention(bench.scorer, "while training")
         rows, suite = findings.retention_rows(base.retention, now, _budget(cfg))
@@ -198,7 +194,7 @@ def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting)
         return metrics
 
     loss_steps, retention_steps = _watched_steps(cfg, bench)
-    return [Evaluator(held_out, loss_steps), Evaluator(retention, retention_steps)]
+    return [Evaluator(bench.held_out, loss_steps), Evaluator(retention, retention_steps)]
 
 
 def _watched_steps(cfg: DictConfig, bench: Workbench) -> tuple[frozenset[int], frozenset[int]]:
@@ -241,6 +237,8 @@ def _conclude(
     record = kept.record
     record.task = findings.task_summary(base, tuned, cfg.task.metric)
     record.baselines = findings.baselines(base, tuned)
+    for sentence in symptoms.of_task(record.task):
+        kept.warn(sentence)
     record.retention, record.suite_verdict = findings.retention_rows(
         base.retention, tuned.retention, _budget(cfg)
     )
@@ -294,6 +292,7 @@ def _count(
 def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
     """What the other ranks of a distributed run do: train, and nothing else."""
     bench = Workbench.of(cfg, lambda _: None)
+    bench.go_on()
     bench.remember_base()
     idle = [Evaluator(dict, steps) for steps in _watched_steps(cfg, bench)]
     _train_steps(cfg, bench, bench.attach(cfg), folder, idle, [])

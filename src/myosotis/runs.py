@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "update"
 
     @property
+    def start(self) -> Path:
+        """What the run went on from, where that was a tuned model: a copy (start.py)."""
+        return self.path / "start"
+
+    @property
     def items(self) -> Path:
         """Per-item retention scores of base and tuned model."""
         return self.path / "retention_items.parquet"

@@ -20,6 +20,7 @@ from myosotis.errors import AssetError, ConfigError, MyosotisError
 from myosotis.models import BaseModel, ModelSource
 from myosotis.precision import resolve
 from myosotis.runs import RunFolder, find
+from myosotis.start import Start
 from myosotis.updates.base import Update
 
 
@@ -31,10 +32,13 @@ class Subject:
     source: ModelSource
     adapter: Path | None = None
     quantization: str | None = None
+    start: Start | None = None  # what `adapter` stands on, above the source
 
     def load(self, dtype: torch.dtype) -> tuple[BaseModel, Update | None]:
         """The base, and the update attached to it (None for a whole model)."""
         base = models.load(self.source, dtype, quantization=self.quantization)
+        if self.start is not None:
+            base = self.start.merged_into(base)
         models.zero_dropouts(base.model)
         if self.adapter is None:
             return base, None
@@ -73,7 +77,8 @@ def of_run(folder: RunFolder) -> Subject:
         )
     cfg, source = config_of(folder)
     quantization = cfg["update"].get("quantization")
-    return Subject(folder.load().run_name, source, folder.update, quantization)
+    start = Start.at(folder.start)
+    return Subject(folder.load().run_name, source, folder.update, quantization, start)
 
 
 def config_of(folder: RunFolder) -> tuple[DictConfig, ModelSource]:

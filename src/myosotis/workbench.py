@@ -23,6 +23,7 @@ from myosotis.data.labels import LabelTemplate, labels_of
 from myosotis.data.module import ExampleModule
 from myosotis.data.templates import Template
 from myosotis.data.views import viewed
+from myosotis.errors import ConfigError
 from myosotis.examination import Examination, Sitting
 from myosotis.models import BaseModel, ModelSource
 from myosotis.objectives import Objective
@@ -33,6 +34,8 @@ from myosotis.retention import baseline
 from myosotis.retention import suite as suites
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.items import Suite
+from myosotis.runs import RunFolder
+from myosotis.start import Start
 from myosotis.trees.attention import Backend
 from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
@@ -52,6 +55,7 @@ class Workbench:
     examination: Examination
     objective: Objective
     total_steps: int
+    start: Start | None = None  # merged into the base once that was measured
 
     @classmethod
     def of(cls, cfg: DictConfig, warn: Callable[[str], None]) -> Workbench:
@@ -60,6 +64,7 @@ class Workbench:
         for sentence in data.warnings():
             warn(sentence)
         source = build.model_source(cfg)
+        start = Start.of(cfg.model.start, RunFolder(Path(cfg.out)))
         suite = benchmarks(cfg, data.template.tokenizer, context_of(source))
         precision = resolve(
             cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
@@ -75,7 +80,7 @@ class Workbench:
             row_tokens=cfg.data.row_tokens,
             rows_at_once=cfg.trainer.rows_at_once or rows_at_once(cfg.trainer.accelerator),
         )
-        return cls(
+        bench = cls(
             base=base,
             precision=precision,
             backend=backend,
@@ -85,13 +90,26 @@ class Workbench:
             examination=examination(cfg, data, suite),
             objective=build.objective(cfg),
             total_steps=total_steps(cfg, data.steps_per_epoch),
+            start=start,
         )
+        if cfg.retention.against == "start":
+            bench.go_on()
+        return bench
+
+    def go_on(self) -> None:
+        """From now on the base is what the run goes on from, where there is such a thing."""
+        if self.start is None:
+            return
+        self.base, self.start = self.start.merged_into(self.base), None
+        models.zero_dropouts(self.base.model)
+        self.scorer.model = self.base.model
 
     def measure_base(self, metric: str) -> Sitting:
         """Examine the base, before anything is attached; benchmarks from the cache if they can be.
 
-        Only for the model as it was loaded: the cache goes by the content of its files. Where
-        `task.shots` asks, the task is also measured with examples in the prompt, by `metric`.
+        Only for the model as it was loaded: the cache goes by the content of its files. The task is
+        measured on what the run goes on from, where there is such a thing; and where `task.shots`
+        asks, also with examples in the prompt, by `metric`.
         """
         began = time.perf_counter()
         trees = len(self.suite.grove.trees)
@@ -104,10 +122,12 @@ class Workbench:
                 backend=self.backend.name,
                 advance=advance,
             )
+        self.go_on()
         quality = self.examination.quality(self.scorer, "base")
         prompted = self.examination.prompted(self.scorer, metric)
         self.remember_base()
-        return Sitting(retention, quality, time.perf_counter() - began, prompted)
+        seconds = time.perf_counter() - began
+        return Sitting(retention, quality, seconds, prompted, self.examination.rules())
 
     def remember_base(self) -> None:
         """Give the trees the base's log-probs, where the objective measures gains from them."""
@@ -120,9 +140,10 @@ class Workbench:
             encoded.trees[:] = referenced(encoded.trees, self.scorer, what=part, **about)
         self.examination.validation = self.data.validation_trees[: len(self.examination.validation)]
 
-    def held_out_loss(self) -> float:
-        """The objective on held-out examples, with the weights as they are now."""
-        return self.examination.held_out_loss(self.scorer, self.objective)
+    def held_out(self) -> dict[str, float]:
+        """The objective, and what it watches, on held-out examples with the weights as they are."""
+        found = self.examination.held_out(self.scorer, self.objective)
+        return {f"val/{name}": value for name, value in found.items()}
 
     def attach(self, cfg: DictConfig) -> Update:
         """Wrap the base with the update of `cfg`; from now on `scorer` scores the tuned model."""
@@ -202,6 +223,12 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
 def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examination:
     """What the models of this run are asked."""
     count = cfg.task["items"] or len(data.test_trees)
+    grades = any(tree.grade for tree in data.test_trees)
+    if grades and cfg.task.metric in ("accuracy", "margin"):
+        raise ConfigError(
+            f"task.metric={cfg.task.metric} is of pairs; {data.dataset.name} has graded answers",
+            "task.metric=separation",
+        )
     return Examination(
         suite=suite,
         template=data.template,

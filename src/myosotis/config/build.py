@@ -30,7 +30,8 @@ def model_source(cfg: DictConfig) -> ModelSource:
     """The `model` group."""
     from myosotis.models import ModelSource
 
-    return ModelSource(**plain(cfg.model))
+    words = {key: value for key, value in plain(cfg.model).items() if key != "start"}
+    return ModelSource(**words)
 
 
 def objective(cfg: DictConfig) -> Objective:

@@ -26,7 +26,7 @@ from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.errors import ConfigError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-METRICS = ("loglik", "accuracy", "margin", "rougeL", "chrf")
+METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
@@ -170,6 +170,7 @@ def _names(cfg: DictConfig) -> None:
 
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
     _one_of("retention.accept", cfg.retention.accept, ("retained", "not_forgotten"))
+    _one_of("retention.against", cfg.retention.against, ("pretrained", "start"))
     _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop"))
     _one_of("task.metric", cfg.task.metric, METRICS)
     _one_of("model.kind", cfg.model.kind, ("wheel", "local", "hub"))
@@ -250,6 +251,11 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "retention.gate=true needs a verdict, but retention.suite is empty.",
             "Add a task, as in 'retention.suite=[hellaswag]'.",
         )
+    if cfg.model.start is not None and cfg["update"].get("quantization"):
+        raise ConfigError(
+            "model.start is merged into weights, and update.quantization keeps them in four bits.",
+            "Export what you start from: myosotis export RUN --to merged; then model=local.",
+        )
     objective, words = bound(values["objective"], Objective, "objective")
     wants = objective(**words).wants
     labels = update.reads_labels
@@ -259,8 +265,8 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         )
     if cfg.task.metric == "accuracy" and not labels and wants == "answers":
         raise ConfigError("task.metric=accuracy is for labels (method=probe) and pairs (dpo).")
-    if cfg.task.metric == "margin" and wants == "answers":
-        raise ConfigError("task.metric=margin is for preference pairs: method=dpo.")
+    if cfg.task.metric in ("margin", "separation") and wants == "answers":
+        raise ConfigError(f"task.metric={cfg.task.metric} is for preferences: method=dpo or kto.")
     if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
         raise ConfigError(
             f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0."

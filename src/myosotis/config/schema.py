@@ -36,6 +36,7 @@ class Model:
     path: str | None = key(MISSING, "kind=local: the folder with config, weights and tokenizer")
     revision: str | None = key(MISSING, "kind=hub: branch, tag or commit")
     trust_remote_code: bool = key(MISSING, "run Python code that comes with the model")
+    start: str | None = key(None, "go on from a tuned model: a run, or an update's folder")
 
 
 @dataclass
@@ -77,13 +78,15 @@ class Retention:
     data_dir: str | None = key(None, "folder with benchmark data of your own, one entry each")
     data_files: dict[str, str] = key({}, "benchmark or data set name: a file or folder of yours")
     seed: int = key(0, "which items are taken; not the training seed")
+    against: str = key("pretrained", "with model.start: what was lost since pretrained, or start")
 
 
 @dataclass
 class Task:
     metric: str = key(
         "loglik",
-        "what quality means: loglik (of answers), rougeL, chrf; a probe's accuracy",
+        "what quality means: loglik (of answers), rougeL, chrf; accuracy (of labels, pairs), "
+        "margin, separation (of preferences)",
     )
     items: int | None = key(200, "held-out examples measured; null: all")
     shots: int = key(3, "also measure the base prompted with so many examples; 0: do not")

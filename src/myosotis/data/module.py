@@ -78,6 +78,24 @@ class StepLoader:
         pass
 
 
+def length_bias(trees: list[Tree]) -> str:
+    """A sentence when picking by length alone would be right in two of three pairs or more."""
+    pairs = [tree for tree in trees if len(tree.tips) == 2]
+    if len(pairs) < 30:
+        return ""
+    sizes = np.array([[t.weights[t.path_tokens(p)].sum() for p in (0, 1)] for t in pairs])
+    share = float((sizes[:, 0] > sizes[:, 1]).mean())
+    shorter = float((sizes[:, 0] < sizes[:, 1]).mean())
+    if max(share, shorter) < 2 / 3:
+        return ""
+    way, share = ("longer", share) if share >= shorter else ("shorter", shorter)
+    chosen, rejected = sizes.mean(0)
+    return (
+        f"in {share:.0%} of the pairs the chosen answer is the {way} one ({chosen:.0f} tokens "
+        f"against {rejected:.0f} on average): a model can learn that alone"
+    )
+
+
 class ExampleModule(lightning.LightningDataModule):
     """Trees of a data set, tokenised once (in `setup`), and the loader of its training steps.
 
@@ -176,7 +194,8 @@ class ExampleModule(lightning.LightningDataModule):
         """What a person should know about what did not fit, a sentence each."""
         note = [self.template.note] if self.template.note else []
         parts = self.dataset.parts()
-        return note + [line for part in parts for line in self._part(part).warnings(part)]
+        short = [longer] if (longer := length_bias(self.train_trees)) else []
+        return note + short + [line for part in parts for line in self._part(part).warnings(part)]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By part, for the run record."""

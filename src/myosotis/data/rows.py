@@ -53,12 +53,13 @@ def _of_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
 
 def _of_hub(name: str) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
     import datasets
+    from datasets.exceptions import DatasetsError
 
     repository, _, split = name.partition("#")
     try:
         # Data files only: `datasets` no longer runs a repository's own code.
         found = datasets.load_dataset(repository, split=split or "train")
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         said = " ".join(str(error).split())
         raise DataError(
             f"the data set {repository} of the hub cannot be loaded: {said[:300]}",
