@@ -70,8 +70,9 @@ class Meter(Callback):
     def __init__(self, total_steps: int) -> None:
         self.total_steps = total_steps
         self.seconds = 0.0
-        self.first_step_seconds = 0.0
         self.examples = 0
+        self.tokens = 0  # read by the model on this rank
+        self._tokens_before = 0  # of these, before the run was resumed
         self._stack = ExitStack()
         self._advance: Callable[..., Any] = lambda *_: None
         self._began = 0.0
@@ -94,14 +95,16 @@ class Meter(Callback):
     ) -> None:
         self.seconds += time.perf_counter() - self._began
         self.examples += len(batch) * trainer.world_size
+        self.tokens = self._tokens_before + pl_module.tokens_seen
         log(trainer, outputs)
         self._advance(1, f"training, loss {outputs['train/loss']:.3f}")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "examples": self.examples}
+        return {"seconds": self.seconds, "examples": self.examples, "tokens": self.tokens}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.examples = state_dict["seconds"], state_dict["examples"]
+        self.tokens = self._tokens_before = state_dict["tokens"]
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._stack.close()

@@ -17,6 +17,7 @@ from myosotis import workbench
 from myosotis.config import build
 from myosotis.precision import Precision
 from myosotis.trees.score import CHUNK
+from myosotis.workbench import quantization_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +50,8 @@ def memory(
     compute = 4 if precision.trainer == "32-true" else 2
     # Full tuning trains in fp32 and keeps the base beside what it becomes.
     full = trainable >= parameters
-    weights = parameters * (8 if full else base) + (0 if full else 4 * trainable)
+    frozen = _frozen_bytes(model, parameters, base, quantization_of(cfg))
+    weights = 8 * parameters if full else frozen + 4 * trainable
     moments = moments_per_parameter(cfg)
     rows = int(cfg.trainer.rows_at_once or workbench.rows_at_once(cfg.trainer.accelerator))
     tokens = rows * int(cfg.data.row_tokens)
@@ -61,9 +63,22 @@ def memory(
         gradients=4 * trainable / 1e9,
         optimizer=4 * moments * trainable / 1e9,
         activations=activations(text, tokens, rows, compute, cfg.trainer.gradient_checkpointing),
-        # A chunk's logits, their log-softmax and the gradient, in fp32.
-        logits=3 * 4 * CHUNK * int(text.vocab_size) / 1e9,
+        # Of a head that trains: a chunk's logits, their log-softmax and the gradient, in fp32. A
+        # frozen one never makes them (trees/head.py).
+        logits=3 * 4 * CHUNK * int(text.vocab_size) / 1e9 if full else 0.0,
     )
+
+
+def _frozen_bytes(
+    model: PreTrainedModel, parameters: int, itemsize: int, quantization: str | None
+) -> float:
+    """Bytes of the base as it is kept: NF4 takes half a byte and 0.127 bits of constants."""
+    if quantization is None:
+        return parameters * itemsize
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if type(m).__name__ == "Linear" and m is not head]
+    quantised = sum(m.weight.numel() for m in linear)  # type: ignore[union-attr, operator]
+    return quantised * (0.5 + 0.127 / 8) + (parameters - quantised) * itemsize
 
 
 def activations(

@@ -157,9 +157,7 @@ def _train_steps(
     trainer.fit(module, datamodule=bench.data, ckpt_path=path, weights_only=True)
     if stop.received is not None:
         raise Interrupted(stop.received, trainer.global_step)
-    return Costs(
-        trainer.global_step, meter.seconds, watch.seconds, meter.examples, module.tokens_seen
-    )
+    return Costs(trainer.global_step, meter.seconds, watch.seconds, meter.examples, meter.tokens)
 
 
 def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:

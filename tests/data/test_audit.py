@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,3 +128,14 @@ def test_a_data_set_without_held_out_parts() -> None:
     found = report(train=[pair("a", "b", "f:1")])
     assert found["parts"]["test"]["lengths"] == {}
     assert "mine" in drawn(found)
+
+
+def test_both_sides_of_a_pair_are_shown() -> None:
+    rows = [replace(pair(f"q{k}", "aa", f"f:{k}"), rejected="b") for k in range(3)]
+    dataset = Dataset("pairs", rows, rows[:1], rows[:1], {"identical": ["f:9"]})
+    module = ExampleModule(dataset, PLAIN, batch_size=2, max_length=64)
+    found = audit.inspect(module, samples=1)
+    assert [side["where"] for side in found["samples"]] == ["f:0, chosen", "f:0, rejected"]
+    scored = ["".join(t for t, s, c in side["tokens"] if s and not c) for side in found["samples"]]
+    assert scored == ["aa", "b"]
+    assert any("both sides the same, such as f:9" in line for line in found["warnings"])

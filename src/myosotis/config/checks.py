@@ -189,9 +189,11 @@ def _names(cfg: DictConfig) -> None:
 
 
 def _paths(cfg: DictConfig) -> None:
+    from myosotis.data.rows import HUB
+
     for key in ("data.path", "data.val_path", "data.test_path"):
         value = OmegaConf.select(cfg, key)
-        if value is None:
+        if value is None or str(value).startswith(HUB):
             continue
         path = Path(str(value)).expanduser()
         if not path.exists():

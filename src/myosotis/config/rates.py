@@ -26,9 +26,11 @@ RATES: dict[tuple[str, str], Rate] = {
         "measured on SmolLM2-135M, r=16; larger models take 1e-4 to 2e-4",
     ),
     ("qlora", "sft"): Rate(5e-4, 5e-5, 3e-3, "as LoRA's"),
-    ("adapter", "sft"): Rate(1e-3, 5e-5, 1e-2, "new modules from zero, as LoRA's B; up to 1e-2"),
+    ("adapter", "sft"): Rate(1e-3, 5e-5, 1e-2, "measured on SmolLM2-135M (docs/log.md)"),
     ("ia3", "sft"): Rate(5e-3, 5e-4, 5e-2, "few numbers move far (Liu et al. 2022: 3e-3)"),
-    ("vera", "sft"): Rate(5e-3, 5e-4, 5e-2, "ten times LoRA's (Kopiczko et al. 2024)"),
+    ("vera", "sft"): Rate(
+        2e-2, 5e-4, 1e-1, "measured on SmolLM2-135M (docs/log.md); Kopiczko et al. 2024: 10x LoRA's"
+    ),
     ("oft", "sft"): Rate(1e-3, 5e-5, 1e-2, "angles of rotations from zero"),
     ("probe", "sft"): Rate(1e-3, 1e-5, 1e-1, "a linear head on normed hidden states"),
     ("prefix", "sft"): Rate(1e-2, 5e-4, 1e-1, "keys and values without a projection"),

@@ -59,8 +59,9 @@ def inspect(module: ExampleModule, *, samples: int = 3) -> dict[str, Any]:
             "tokens_per_step": train["tokens"] / max(1, module.steps_per_epoch),
         },
         "samples": [
-            {"where": example.where, "tokens": list(map(list, tokens(tree.paths()[0], template)))}
+            {"where": where, "tokens": list(map(list, tokens(path, template)))}
             for example, tree in _spread(module.encoded["train"], samples)
+            for where, path in zip(_sides(example, tree), tree.paths(), strict=True)
         ],
     }
     report["warnings"] = module.warnings() + _warnings(report)
@@ -167,6 +168,14 @@ def _spread(encoded: Encoded, count: int) -> list[tuple[Example, Tree]]:
     return [(encoded.examples[i], encoded.trees[i]) for i in chosen]
 
 
+def _sides(example: Example, tree: Tree) -> list[str]:
+    """What each path of an example's tree is, for the title of its sample."""
+    if len(tree.tips) == 2:
+        return [f"{example.where}, chosen", f"{example.where}, rejected"]
+    grade = {1: ", to give", -1: ", not to give"}.get(tree.grade, "")
+    return [example.where + grade]
+
+
 def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:
     if not rows:
         return {}
@@ -212,6 +221,8 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     manifest = report["manifest"]
     if empty := manifest.get("empty_answers"):
         found.append(f"{len(empty)} answers have no text, such as {empty[0]}")
+    if same := manifest.get("identical"):
+        found.append(f"{len(same)} pairs left out, both sides the same, such as {same[0]}")
     for file in manifest.get("files", []):
         if file["unused"]:
             names = ", ".join(f"{name} ({count})" for name, count in file["unused"].items())

@@ -1,0 +1,88 @@
+"""Memory of a training step: what `myosotis plan` predicts against what the step takes.
+
+    python bench/memory.py --methods full lora qlora
+
+Each method in a process of its own, with the product's parts: the prediction first, then the data,
+the base, the update and `--steps` optimiser steps, the peak counted from just before the first one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import common
+
+
+def work(job: common.Job) -> common.Result:
+    """Worker: predict, then train a few steps."""
+    import time
+    from dataclasses import asdict
+
+    import psutil
+
+    from myosotis.config.composition import compose
+    from myosotis.journal import forget_peak_memory, peak_memory_gb
+    from myosotis.plan import make
+    from myosotis.run import _train_steps
+    from myosotis.runs import RunFolder
+    from myosotis.workbench import Workbench
+
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = compose([*job["overrides"], f"out={folder}/run"])
+        predicted = make(cfg).memory
+        bench = Workbench.of(cfg, lambda _: None)
+        update = bench.attach(cfg)
+        before = psutil.Process().memory_info().rss / 1e9
+        forget_peak_memory()
+        began = time.perf_counter()
+        _train_steps(cfg, bench, update, RunFolder(Path(folder, "run")), [], [])
+        seconds = time.perf_counter() - began
+        return {
+            "predicted": asdict(predicted) | {"total": predicted.total},
+            "before_training": before,
+            "measured": peak_memory_gb(),
+            "seconds": seconds,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", default=["full", "lora", "qlora"])
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="keep every figure here")
+    parser.add_argument("overrides", nargs="*", help="as of myosotis train", metavar="KEY=VALUE")
+    args, rest = parser.parse_known_args()
+    print(common.machine(args.threads))
+    found: dict[str, Any] = {}
+    rows = []
+    for method in args.methods:
+        words = [
+            "experiment=small",
+            f"method={method}",
+            "retention=none",
+            "tracking=none",
+            f"trainer.max_steps={args.steps}",
+            *args.overrides,
+            *rest,
+        ]
+        one = found[method] = common.run_worker(__file__, {"overrides": words}, args.threads)
+        total, measured = one["predicted"]["total"], one["measured"]
+        parts = [f"{one['predicted'][part]:.2f}" for part in PARTS]
+        rows.append(
+            (method, *parts, f"{total:.2f}", f"{measured:.2f}", f"{total / measured - 1:+.0%}")
+        )
+        common.console.print(f"  {method}: {one}")
+    columns = ("GB", *PARTS, "predicted", "measured", "off by")
+    common.show(f"peak memory of a step, {args.steps} steps", columns, rows)
+    common.save(args.json, found)
+
+
+PARTS = ("program", "weights", "gradients", "optimizer", "activations", "logits")
+
+
+if __name__ == "__main__" and not common.worker(work):
+    main()
