@@ -9,7 +9,8 @@ from myosotis import findings
 from myosotis.examination import Prompted, Sitting
 from myosotis.quality import Quality
 from myosotis.record import RunRecord
-from myosotis.retention.scorer import Measurement
+from myosotis.retention.budget import Budget
+from myosotis.retention.scorer import Measurement, TaskScores
 
 
 def loglik(*scores: float) -> Quality:
@@ -43,3 +44,54 @@ def test_the_tuned_model_against_the_base_with_examples_in_its_prompt() -> None:
 
 def test_no_examples_no_baseline() -> None:
     assert findings.baselines(sitting(loglik(-1.0, -2.0)), sitting(loglik(-1.0, -2.0))) == []
+
+
+def scores(right: list[int], choices: list[int]) -> TaskScores:
+    """A task of `len(right)` items, alternately of either half; item i has `choices[i]` choices."""
+    n, offsets = len(right), np.concatenate([[0], np.cumsum(choices)])
+    values = np.array(right, dtype=float)
+    return TaskScores(
+        "quiz", "acc", True, True, 0.5, n, "", {}, [f"i{k}" for k in range(n)], [None] * n,
+        ["select" if k % 2 == 0 else "report" for k in range(n)], {"acc": 0.0},
+        {"acc": values, "p_gold": values / 2 + 0.25}, np.ones(n),
+        np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64),
+        np.arange(offsets[-1], dtype=float) - 50, np.ones(offsets[-1]), offsets,
+    )  # fmt: skip
+
+
+def test_a_half_holds_its_own_items_and_their_choices() -> None:
+    """Choices 2, 3, 2, 4 begin at 0, 2, 5, 7: the report half is items 1 and 3."""
+    half = scores([1, 0, 1, 1], [2, 3, 2, 4]).half("report")
+    assert half.items == ["i1", "i3"]
+    assert half.scores["acc"].tolist() == [0, 1]
+    assert (half.logp + 50).tolist() == [2, 3, 4, 7, 8, 9, 10]
+    assert half.offsets.tolist() == [0, 3, 7]
+
+
+def test_halves_share_no_item_and_each_has_its_own_verdict() -> None:
+    """All of the loss is put on the even items: select −30 of 100, report none."""
+    n = 200
+    before = [1] * n
+    after = [0 if k % 2 == 0 and k < 60 else 1 for k in range(n)]
+    base = Sitting(Measurement({"quiz": scores(before, [2] * n)}), {"loglik": loglik(-3.0, -1.0)})
+    tuned = Sitting(
+        Measurement({"quiz": scores(after, [2] * n)}), {"loglik": loglik(-1.0, -1.0, -1.0, -1.0)}
+    )
+    base.quality["loglik"] = loglik(-3.0, -1.0, -3.0, -1.0)
+    found = findings.halves(base, tuned, "loglik", Budget(0.05))
+    select, report = found["select"], found["report"]
+    assert select.task is not None and report.task is not None
+    assert (select.task.delta, report.task.delta) == (2.0, 0.0)
+    assert select.suite is not None and report.suite is not None
+    assert select.suite.delta == pytest.approx(-0.3)
+    assert select.suite.verdict == "forgotten"
+    assert report.suite.delta == 0
+    assert report.suite.verdict == "retained"
+
+
+def test_halves_too_small_to_say_anything() -> None:
+    base = Sitting(Measurement({"quiz": scores([1, 0], [2, 2])}), {"loglik": loglik(-1.0, -2.0)})
+    found = findings.halves(base, base, "loglik", Budget(0.05))
+    assert found["select"].task is None
+    assert found["select"].suite is not None
+    assert found["select"].suite.verdict == "inconclusive"

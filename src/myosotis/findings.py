@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from myosotis.record import (
     Baseline,
     DialPoint,
     Flip,
+    Half,
     RetentionRow,
     RunRecord,
     Sample,
@@ -169,6 +171,24 @@ def _reward_accuracy(base: Sitting, tuned: Sitting) -> TaskQuality | None:
         Quality("reward_accuracy", True, unit, right),
         note="the base has gained nothing on itself: one in two",
     )
+
+
+def halves(base: Sitting, tuned: Sitting, primary: str, budget: Budget) -> dict[str, Half]:
+    """Task quality and the suite's verdict on each half of the items, which share none.
+
+    Every other held-out example belongs to one half. A half of fewer than two examples, or of no
+    benchmark item, says nothing of its part.
+    """
+    names: tuple[Literal["select", "report"], ...] = ("select", "report")
+    found = {}
+    for start, name in enumerate(names):
+        before, after = base.quality[primary], tuned.quality[primary]
+        parts = [replace(side, scores=side.scores[start::2]) for side in (before, after)]
+        task = task_quality(*parts) if len(parts[0].scores) > 1 else None
+        sides = base.retention.half(name), tuned.retention.half(name)
+        _, suite = retention_rows(*sides, budget) if sides[0].tasks else ([], None)
+        found[name] = Half(task, suite)
+    return found
 
 
 def baselines(base: Sitting, tuned: Sitting) -> list[Baseline]:

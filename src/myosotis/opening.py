@@ -38,9 +38,16 @@ def opened(
         mlflow,
         run_name=name,
         command=before.command if before else ["myosotis", "train", *overrides],
-        config=plain(cfg),
+        config=_resolved(cfg),
         config_hash=config_hash(cfg),
     )
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration with the learning rate that is used where none is given."""
+    config = plain(cfg)
+    config["optimizer"]["lr"] = learning_rate(cfg).value
+    return config
 
 
 def _run_name(cfg: DictConfig) -> str:

@@ -30,6 +30,23 @@ SCHEMA = 1
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
+WITHOUT_EFFECT = (
+    "out",
+    "resume",
+    "tracking",
+    "sweep",
+    "retention.gate",
+    "trainer.rows_at_once",
+    "trainer.num_threads",
+    "trainer.devices",
+    "trainer.strategy",
+    "trainer.checkpoint_every",
+    "trainer.gradient_checkpointing",
+)
+"""Keys of the configuration that cannot change a result: where a run writes, how it is labelled and
+watched, and how the machine splits the work. A step is defined by its examples, whatever the rows
+at a time and the number of ranks."""
+
 
 @dataclass
 class GitState:
@@ -212,6 +229,18 @@ class DialPoint:
 
 
 @dataclass
+class Half:
+    """What one half of the held-out examples and of the benchmark items says of the tuned model.
+
+    Settings are chosen on the half `select`; what is claimed of the chosen one is read on `report`,
+    which had no part in the choice (SCIENCE.md section 3).
+    """
+
+    task: TaskQuality | None = None
+    suite: SuiteVerdict | None = None
+
+
+@dataclass
 class Baseline:
     """Something the tuned model must beat, e.g. the base prompted with k examples.
 
@@ -253,6 +282,7 @@ class RunRecord:
     task: TaskQuality | None = None
     retention: list[RetentionRow] = field(default_factory=list)
     suite_verdict: SuiteVerdict | None = None
+    halves: dict[str, Half] = field(default_factory=dict)  # select, report
     curves: list[CurvePoint] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)

@@ -240,6 +240,7 @@ def _conclude(
     record.retention, record.suite_verdict = findings.retention_rows(
         base.retention, tuned.retention, _budget(cfg)
     )
+    record.halves = findings.halves(base, tuned, cfg.task.metric, _budget(cfg))
     record.flips = findings.flips(bench.suite, base.retention, tuned.retention)
     record.samples = findings.samples(bench.examination.examples, base, tuned)
     findings.write_items(kept.folder.items, base.retention, tuned.retention)

@@ -14,22 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import myosotis
 from myosotis.config.rates import learning_rate
+from myosotis.record import WITHOUT_EFFECT
 
-# Where a run writes, how it is labelled and watched, and how the machine splits the work: a step is
-# defined by its examples, whatever the rows at a time and the number of ranks.
-WITHOUT_EFFECT = (
-    "out",
-    "resume",
-    "tracking",
-    "sweep",
-    "retention.gate",
-    "trainer.rows_at_once",
-    "trainer.num_threads",
-    "trainer.devices",
-    "trainer.strategy",
-    "trainer.checkpoint_every",
-    "trainer.gradient_checkpointing",
-)
 PATHS = ("data.path", "data.val_path", "data.test_path", "model.path")
 
 

@@ -19,7 +19,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myosotis.errors import DataError, RunError
-from myosotis.retention.items import Item, Suite, Task
+from myosotis.retention.items import Half, Item, Suite, Task
 from myosotis.retention.requests import Answer
 from myosotis.trees.score import TreeScore
 from myosotis.trees.tree import Tree
@@ -95,6 +95,26 @@ class TaskScores:
         part = slice(*self.offsets[item : item + 2])
         return softmax(self.logp[part] / self.lengths[part])
 
+    def half(self, name: Half) -> TaskScores:
+        """The items of one half alone; lm-eval's own figures are over all items and stay out."""
+        kept = np.array([i for i, half in enumerate(self.halves) if half == name], dtype=np.int64)
+        counts = np.diff(self.offsets)
+        choices = np.repeat(np.isin(np.arange(len(self.items)), kept), counts)
+        return replace(
+            self,
+            aggregates={},
+            items=[self.items[i] for i in kept],
+            clusters=[self.clusters[i] for i in kept],
+            halves=[self.halves[i] for i in kept],
+            scores={metric: values[kept] for metric, values in self.scores.items()},
+            weights=self.weights[kept],
+            choice=self.choice[kept],
+            gold=self.gold[kept],
+            logp=self.logp[choices],
+            lengths=self.lengths[choices],
+            offsets=np.concatenate([[0], np.cumsum(counts[kept])]).astype(np.int64),
+        )
+
 
 @dataclass
 class Measurement:
@@ -104,6 +124,11 @@ class Measurement:
 
     def __getitem__(self, task: str) -> TaskScores:
         return self.tasks[task]
+
+    def half(self, name: Half) -> Measurement:
+        """The same on the items of one half; tasks without items in it are left out."""
+        found = {task: scores.half(name) for task, scores in self.tasks.items()}
+        return Measurement({task: scores for task, scores in found.items() if scores.items})
 
     def to_bytes(self) -> bytes:
         """An .npz archive: arrays, and the rest as JSON text. Nothing pickled."""
