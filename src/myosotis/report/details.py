@@ -49,7 +49,7 @@ def flips(record: RunRecord) -> dict[str, Any]:
     """What was right and is wrong now; both directions are counted, since noise goes both ways."""
     lost = [row.right_to_wrong for row in record.retention if row.right_to_wrong is not None]
     won = [row.wrong_to_right for row in record.retention if row.wrong_to_right is not None]
-    items = [_flip(flip) for flip in record.flips]
+    items = [lost_item(flip) for flip in record.flips]
     return {
         "counted": bool(lost),
         "lost": words.count(sum(lost)) if lost else MISSING,
@@ -60,7 +60,7 @@ def flips(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _flip(flip: Flip) -> dict[str, Any]:
+def lost_item(flip: Flip) -> dict[str, Any]:
     marks = {flip.gold: "gold", flip.tuned_choice: "tuned"}
     choices = [
         {"text": text(choice), "mark": marks.get(i, ""), "base": i == flip.base_choice}

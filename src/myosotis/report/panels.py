@@ -10,7 +10,9 @@ from typing import Any
 
 from myosotis.record import CurvePoint, DialPoint, RunRecord
 from myosotis.report import words
-from myosotis.report.plots import Chart, Place, Reference, Series, line_chart, plane
+from myosotis.report.plane import Place, plane
+from myosotis.report.plots import Chart, Reference, Series, line_chart
+from myosotis.report.preference import CURVES
 
 Points = list[tuple[float, float]]
 
@@ -124,14 +126,14 @@ def curves(record: RunRecord) -> list[dict[str, Any]]:
     return drawn
 
 
-_MAIN = ("train/loss", "val/loss", "train/epoch")
+_SHOWN = {"train/loss", "val/loss", "train/epoch", *CURVES}
 
 
 def more_curves(record: RunRecord) -> list[dict[str, Any]]:
     """Every other metric that was logged at more than one step."""
     drawn = []
     for name, points in sorted(_by_name(record.curves).items()):
-        if name in _MAIN or name.startswith(("retention/", "cost/")) or len(points) < 2:
+        if name in _SHOWN or name.startswith(("retention/", "cost/")) or len(points) < 2:
             continue
         series = _series(name, points, "main", dots=len(points) <= 12)
         chart = Chart(name, [series], words.general, "step", height=110)

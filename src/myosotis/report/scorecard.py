@@ -20,8 +20,8 @@ import jinja2
 
 from myosotis.errors import ConfigError, DataError, RunError
 from myosotis.record import RunRecord
-from myosotis.report import comparison
 from myosotis.report.markdown import render_json, render_markdown
+from myosotis.report.study import view
 from myosotis.report.view import run_view
 
 Format = Literal["html", "md", "json"]
@@ -69,11 +69,13 @@ def scorecard(
 def render_html(records: list[RunRecord]) -> str:
     """The page as text."""
     environment = _environment()
+    study = view(records) if len(records) > 1 else None
+    told = study["told"] if study else [(1, records[0])]
     style = (Path(__file__).parent / "template" / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = environment.get_template("scorecard.html.j2").render(
-        runs=[run_view(record) for record in records],
-        comparison=comparison.view(records) if len(records) > 1 else None,
+        runs=[run_view(record, number) for number, record in told],
+        study=study,
         style=style,
         style_hash=f"sha256-{digest}",
     )
@@ -83,10 +85,17 @@ def render_html(records: list[RunRecord]) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("myosotis.report", "template"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = _unbroken
+    return environment
+
+
+def _unbroken(text: str) -> str:
+    """Powers such as 1e-3 kept on one line."""
+    return re.sub(r"(?<=\de)-(?=\d)", "\u2011", text)

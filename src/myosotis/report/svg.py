@@ -100,6 +100,20 @@ def tidy(labels: Sequence[str]) -> list[str]:
     return shorter
 
 
+def anchor(axis: Axis, value: float) -> str:
+    """How a label is set at `value`, so that it stays within the drawing."""
+    at = axis(value)
+    return "start" if at < 4 else "end" if at > 96 else "middle"
+
+
+def rule(y: float, style: str, name: str = "") -> Markup:
+    """A horizontal line through the drawing, with its name at the right end."""
+    line = tag("line", x1=0, x2="100%", y1=y, y2=y, class_=style)
+    if not name:
+        return line
+    return line + tag("text", name, x="99%", y=y - 5, class_=f"note {style}", text_anchor="end")
+
+
 def path(points: Sequence[tuple[float, float]], height: float, class_: str) -> Markup:
     """A line through (percent, pixel) points, stretched along x without bending its stroke."""
     text = " ".join(f"{x:.3f},{y:.2f}" for x, y in points)

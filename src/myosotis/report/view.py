@@ -10,13 +10,14 @@ import shlex
 from typing import Any
 
 from myosotis.record import RunRecord
-from myosotis.report import details, panels, rows, words
+from myosotis.report import details, panels, preference, rows, words
 from myosotis.report.words import MISSING
 
 
-def run_view(record: RunRecord) -> dict[str, Any]:
-    """Everything the template needs for one run."""
+def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
+    """Everything the template needs for one run; `number` is that of its setting."""
     return {
+        "number": number,
         "record": record,
         "name": record.run_name or record.run_id[:12] or "unnamed run",
         "headline": words.headline(record),
@@ -29,6 +30,7 @@ def run_view(record: RunRecord) -> dict[str, Any]:
         "forest": rows.forest(record),
         "curves": panels.curves(record),
         "more_curves": panels.more_curves(record),
+        "preference": preference.of_run(record),
         "dial": panels.dial(record),
         "dial_said": words.dial_said(record),
         "flips": details.flips(record),

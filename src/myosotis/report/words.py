@@ -147,6 +147,16 @@ def large(number: float | None) -> str:
     return f"{number:.0f}"
 
 
+def size(number: float | None) -> str:
+    """Bytes: `19.5 MB`."""
+    if number is None:
+        return MISSING
+    for unit, letter in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(number) >= unit:
+            return f"{number / unit:.3g} {letter}"
+    return f"{number:.0f} B"
+
+
 def p_value(p: float | None) -> str:
     """`0.031`, `<0.001`."""
     if p is None:

@@ -1,0 +1,86 @@
+"""Numbers over seeds: a mean with an interval that knows of items and of seeds.
+
+What belongs here: the little statistics a page of many runs needs, on plain floats: no NumPy here.
+Everything about one run was computed when it was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `seeds` runs, with its 95 % interval where one is known."""
+
+    value: float
+    lo: float | None = None
+    hi: float | None = None
+    seeds: int = 1
+
+
+Part = tuple[float, float | None, float | None]
+"""What one run says: a value and its 95 % interval over items."""
+
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+def t_quantile(degrees: int) -> float:
+    """The 97.5 % point of Student's t: a table to ten degrees of freedom, then Hill's expansion."""
+    if degrees <= len(_T):
+        return _T[degrees - 1]
+    z = NormalDist().inv_cdf(0.975)
+    first = (z**3 + z) / (4 * degrees)
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    return z + first + second
+
+
+def over_seeds(parts: Iterable[Part]) -> Estimate | None:
+    """The mean of several seeds. None without any.
+
+    Two things make it uncertain. The seeds: t times their standard deviation over √k. The items,
+    which all seeds share, so that more seeds do not help: the mean half-width of the runs' own
+    intervals. Both are independent and are added in squares, on either side of the mean. That is a
+    little careful, since a run's own interval holds some of the noise of its seed.
+    """
+    known = [(v, lo, hi) for v, lo, hi in parts if math.isfinite(v)]
+    if not known:
+        return None
+    k = len(known)
+    mean = sum(v / k for v, _, _ in known)
+    between = 0.0
+    if k > 1:
+        between = t_quantile(k - 1) * spread([v for v, _, _ in known]) / math.sqrt(k)
+    below = [v - lo for v, lo, _ in known if lo is not None]
+    above = [hi - v for v, _, hi in known if hi is not None]
+    if len(below) < k or len(above) < k:
+        return Estimate(mean, seeds=k)
+    if k == 1:
+        return Estimate(mean, *known[0][1:])
+    lo = mean - math.hypot(sum(b / k for b in below), between)
+    hi = mean + math.hypot(sum(a / k for a in above), between)
+    if not (math.isfinite(lo) and math.isfinite(hi)):
+        return Estimate(mean, seeds=k)
+    return Estimate(mean, lo, hi, k)
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation of two or more values."""
+    mean = sum(v / len(values) for v in values)
+    return math.hypot(*(v - mean for v in values)) / math.sqrt(len(values) - 1)
+
+
+def separable(a: Estimate, b: Estimate) -> bool:
+    """Whether two means differ by more than their intervals explain.
+
+    The half-widths that face each other are added in squares: the interval of a difference of
+    independent means. The items are the same on both sides, so this is careful; a paired comparison
+    of the two runs' items can separate what this cannot.
+    """
+    low, high = (a, b) if a.value <= b.value else (b, a)
+    if low.hi is None or high.lo is None:
+        return False
+    return high.value - low.value > math.hypot(low.hi - low.value, high.value - high.lo)

@@ -1,0 +1,260 @@
+"""The trials of a study as such: which ended and which did not, what they cost, what they share.
+
+What belongs here: failed and missing trials, cost, the ladder of methods, identity and commands.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from myosotis.record import RunRecord
+from myosotis.report import details, words
+from myosotis.report.choice import Choice, shown
+from myosotis.report.numbers import Numbers, plural
+from myosotis.report.plots import Bar, interval_axis, interval_scale, interval_strip
+from myosotis.report.settings import SEED, Setting, Study, measured, seed_of, short, written
+from myosotis.report.words import MISSING
+
+_STATES = {
+    "FAILED": "failed",
+    "KILLED": "stopped early",
+    "RUNNING": "not finished",
+    "FINISHED": "nothing measured",
+}
+
+
+def state(run: RunRecord) -> str:
+    """How a run that says nothing ended."""
+    return "run again since" if measured(run) else _STATES.get(run.status, "no result")
+
+
+def not_finished(found: Study) -> dict[str, Any]:
+    """Trials without a result, each with its reason, and those that were never run."""
+    rows = [
+        {
+            "number": s.number,
+            "label": s.label,
+            "seed": MISSING if seed_of(run) is None else written(seed_of(run)),
+            "state": state(run),
+            "kind": "forgotten" if run.status == "FAILED" else "slipped",
+            "error": run.error or ("" if measured(run) else "no reason was recorded"),
+            "run": run.run_name or run.run_id[:12],
+        }
+        for s in found.settings
+        for run in s.others
+    ]
+    return {"rows": rows, "missing": missing(found)}
+
+
+def missing(found: Study) -> list[str]:
+    """What the other trials make one expect: grid cells and seeds that no record is of."""
+    said = []
+    for method in dict.fromkeys(s.method for s in found.settings):
+        members = [s for s in found.settings if s.method == method]
+        xs = sorted({s.x for s in members if s.x is not None})
+        rows = list(dict.fromkeys(s.row for s in members))
+        have = {(s.row, s.x) for s in members}
+        absent = [(row, x) for row in rows for x in xs if (row, x) not in have]
+        if len(absent) < len(have):  # more holes than cells is another design than a grid
+            said += [f"{row} {short(found.axis)}={written(x)}: never run" for row, x in absent]
+    seeds = {
+        json.dumps(seed_of(r)) for s in found.settings for r in s.all if seed_of(r) is not None
+    }
+    for setting in found.settings if len(seeds) > 1 else []:
+        own = {json.dumps(seed_of(r)) for r in setting.all}
+        gone = sorted(seeds - own)
+        if gone and len(own) > 0:
+            said.append(f"{setting.label}: never run with seed {', '.join(gone)}")
+    return said
+
+
+def alarm(found: Study) -> str:
+    """One sentence about trials without a result; empty when all have one."""
+    failed = sum(run.status == "FAILED" for s in found.settings for run in s.others)
+    other = sum(
+        run.status != "FAILED" and not measured(run) for s in found.settings for run in s.others
+    )
+    gone = len(missing(found))
+    parts = [f"{failed} failed"] if failed else []
+    parts += [f"{other} did not finish"] if other else []
+    parts += [f"{gone} more {'was' if gone == 1 else 'were'} never run"] if gone else []
+    total = sum(len(s.all) for s in found.settings)
+    return f"Of {plural(total, 'trial')}, {', '.join(parts)}." if parts else ""
+
+
+def cost(found: Study, choice: Choice) -> dict[str, Any]:
+    """Time, memory and sizes, the mean over a setting's seeds."""
+    known = {
+        key for s in found.measured for r in s.runs for key, v in r.cost.items() if v is not None
+    }
+    columns = [(key, name, write) for key, name, write in _COSTS if key in known]
+    rows = [
+        {
+            "number": s.number,
+            "label": s.label,
+            "chosen": s is choice.setting,
+            "trainable": words.count(s.all[0].update.trainable),
+            "cells": [_mean(s, key, write) for key, _, write in columns],
+        }
+        for s in found.measured
+    ]
+    absent = [name for key, name, _ in _COSTS if key not in known]
+    return {"columns": [name for _, name, _ in columns], "rows": rows, "absent": absent}
+
+
+def _mean(setting: Setting, key: str, write: Any) -> str:
+    values = [v for run in setting.runs if (v := run.cost.get(key)) is not None]
+    return write(sum(v / len(values) for v in values)) if values else MISSING
+
+
+_COSTS = (
+    ("train_seconds", "training", words.duration),
+    ("total_seconds", "whole run", words.duration),
+    ("tokens_per_second", "tokens/s", words.count),
+    ("peak_memory_gb", "peak memory, GB", words.general),
+    ("update_bytes", "size of the update", words.size),
+    ("merged_seconds_per_token", "merged, s a token", words.general),
+)
+
+
+def ladder(found: Study, choice: Choice, numbers: Numbers) -> dict[str, Any] | None:
+    """From the base and the base with examples to each method at its best, by what it trains."""
+    best: dict[str, Setting] = {}
+    part = choice.chosen_on
+    for setting in found.measured:
+        gain = shown(setting, part).gain
+        held = best.get(setting.method)
+        held_gain = shown(held, part).gain if held else None
+        if setting is choice.setting or (
+            gain is not None
+            and held is not choice.setting
+            and (held_gain is None or gain.value > held_gain.value)
+        ):
+            best[setting.method] = setting
+    steps = _without_tuning(list(best.values()), numbers)
+    rungs = sorted(best.values(), key=lambda s: s.runs[0].update.trainable or 0)
+    bars = [step["bar"] for step in steps]
+    for setting in rungs:
+        gain = shown(setting).gain
+        if gain is not None:
+            bar = Bar(gain.value, gain.lo, gain.hi, numbers.said(setting))
+            bars.append(bar)
+            steps.append({"setting": setting, "bar": bar})
+    if len(steps) < 3:
+        return None
+    axis = interval_axis(bars, 0.12)
+    rows = []
+    for step in steps:
+        setting = step.get("setting")
+        seen = shown(setting) if setting else None
+        bar = step["bar"]
+        rows.append(
+            {
+                "name": setting.label if setting else step["name"],
+                "note": step.get("note", "")
+                if setting is None
+                else f"{words.large(setting.runs[0].update.trainable)} parameters",
+                "gain": numbers.task.change(numbers.sign * (bar.value or 0.0))
+                if bar.value
+                else "0",
+                "interval": numbers.gain_interval(seen.gain) if seen else "",
+                "kept": numbers.loss(seen.kept) if seen else "",
+                "verdict": seen.verdict if seen else "",
+                "chosen": setting is not None and setting is choice.setting,
+                "drawn": interval_strip(bar, axis),
+            }
+        )
+
+    def tick(value: float) -> str:
+        return numbers.task.change(numbers.sign * value)
+
+    return {"rows": rows, "axis": interval_scale(axis, tick), "unit": numbers.unit}
+
+
+def _without_tuning(settings: Sequence[Setting], numbers: Numbers) -> list[dict[str, Any]]:
+    """The base, and the base with solved examples in its prompt, as gains over the base."""
+    steps: list[dict[str, Any]] = [
+        {"name": "the base", "note": "no tuning", "bar": Bar(0.0, None, None, "the base: 0")}
+    ]
+    for run in (run for s in settings for run in s.runs):
+        task = run.task
+        same = [b for b in run.baselines if task is not None and b.metric == task.metric]
+        for baseline in same:
+            if task is None or baseline.value is None or task.base is None:
+                continue
+            gain = numbers.sign * (baseline.value - task.base)
+            said = f"{baseline.name}: {numbers.task.change(numbers.sign * gain)}"
+            bar = Bar(gain, None, None, said)
+            steps.append({"name": baseline.name, "note": baseline.note or "no tuning", "bar": bar})
+        if same:
+            break
+    return steps
+
+
+def differences(records: Sequence[RunRecord]) -> list[str]:
+    """What makes runs hard to compare, in sentences."""
+    told = {
+        "different benchmark items": [str(r.suite.get("hash", "")) for r in records],
+        "different base weights": [r.model.content_hash for r in records],
+        "different training data": [r.data.hash for r in records],
+    }
+    said = [
+        f"These runs have {what}: their numbers are set side by side, but are not paired."
+        for what, values in told.items()
+        if len({v for v in values if v}) > 1
+    ]
+    notes = dict.fromkeys(
+        f"The base model {r.model.id}: {r.model.note}." for r in records if r.model.note
+    )
+    return [*said, *notes]
+
+
+def identity(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Model, data, code and versions: once where all agree, else each with its number of runs."""
+    named: dict[str, list[str]] = {}
+    for record in records:
+        for name, value in details.identity(record):
+            if name not in _OF_ONE_RUN and value != "not recorded":
+                named.setdefault(name, []).append(value)
+    rows = []
+    for name, values in named.items():
+        counts = {value: values.count(value) for value in dict.fromkeys(values)}
+        if len(counts) == 1:
+            rows.append({"name": name, "values": [values[0]], "same": True})
+            continue
+        listed = [f"{value} ({plural(n, 'run')})" for value, n in list(counts.items())[:6]]
+        listed += [f"and {len(counts) - 6} more"] if len(counts) > 6 else []
+        rows.append({"name": name, "values": listed, "same": False})
+    return rows
+
+
+_OF_ONE_RUN = ("Run", "Status", "Started", "Ended", "Configuration")
+
+
+def common(records: Sequence[RunRecord]) -> dict[str, Any]:
+    """The configuration all runs share, and the keys in which they differ with their values."""
+    flat = [dict(details.flat(record.config)) for record in records if record.config]
+    keys = list(dict.fromkeys(key for values in flat for key in values))
+    shared, differ = [], []
+    for key in keys:
+        values = list(dict.fromkeys(v[key] for v in flat if key in v))
+        if len(values) == 1 and all(key in v for v in flat):
+            shared.append((key, values[0]))
+        elif key not in ("out", SEED) and not key.startswith("tracking."):
+            more = f" and {len(values) - 8} more" if len(values) > 8 else ""
+            differ.append((key, ", ".join(values[:8]) + more))
+    return {"shared": shared, "differ": differ, "without": len(records) - len(flat)}
+
+
+def commands(found: Study, choice: Choice) -> dict[str, Any]:
+    """The command of the chosen run, and those of all."""
+    every = [(s.number, shlex.join(run.command)) for s in found.settings for run in s.all]
+    return {
+        "chosen": shlex.join(choice.run.command) if choice.run else "",
+        "all": [
+            {"number": number, "command": command or "not recorded"} for number, command in every
+        ],
+    }
