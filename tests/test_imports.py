@@ -18,7 +18,7 @@ TIERS: list[set[str]] = [
     {"console", "record", "store", "trees", "optimization", "precision", "updates", "ranks"},
     {"sealed", "tracking", "history", "objectives", "report", "generate"},
     {"assets", "logger", "callbacks", "runs"},
-    {"conversion", "model_files", "data", "retention", "journal", "resume"},
+    {"conversion", "model_files", "data", "retention", "journal", "resume", "gather"},
     {"models", "quality", "reference", "summary"},
     {"examination", "config", "module", "start"},
     {"findings", "symptoms", "workbench", "subjects"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
@@ -282,10 +283,16 @@ def _count(
         "final_seconds": tuned.seconds,
         "peak_memory_gb": peak_memory_gb(),
         "trainable_params": float(kept.record.update.trainable or 0),
+        "update_bytes": _size(kept.folder.update),
         "rows_at_once": float(bench.scorer.rows_at_once),
     }
     logged = {f"cost/{k}": v for k, v in kept.record.cost.items() if v is not None}
     kept.log(logged, step=costs.steps)
+
+
+def _size(folder: Path) -> float:
+    """Bytes of the files in a folder."""
+    return float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
 
 
 def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:

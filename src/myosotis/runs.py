@@ -93,22 +93,3 @@ def find(query: str, root: Path | None = None) -> RunFolder:
         f"no run is called {query!r}",
         f"did you mean {', '.join(near)}?" if near else f"the newest are {', '.join(newest)}",
     )
-
-
-def recall(query: str, uri: str | None) -> tuple[RunRecord, Path]:
-    """The record `query` names, and where its scorecard belongs.
-
-    Looked for in the run folders below here, then in the MLflow store at `uri`: a run of another
-    machine is as good. Raises `DataError` or `ConfigError` when it is in neither.
-    """
-    try:
-        folder = find(query)
-    except DataError as not_here:
-        from myosotis import tracking
-
-        try:
-            record = tracking.load_record(tracking.find_run(uri, query))
-        except MyosotisError:
-            raise not_here from None
-        return record, Path("reports") / f"{record.run_name}.html"
-    return folder.load(), folder.scorecard

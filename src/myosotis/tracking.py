@@ -220,15 +220,28 @@ def find_run(uri: str | Store | None, query: str) -> RunInfo:
     )
 
 
+def children(run: RunInfo) -> list[RunInfo]:
+    """The trials of a sweep's run, oldest first; none of a run that is no sweep."""
+    found = _search(
+        client(run.store), [run.experiment_id], f"tags.`mlflow.parentRunId` = '{run.run_id}'"
+    )
+    return [_info(run.store, child) for child in reversed(found)]
+
+
 def _all_runs(mlflow: MlflowClient) -> list[Run]:
     """Every run myosotis made, in any experiment, newest first."""
     experiments = [e.experiment_id for e in mlflow.search_experiments()]
+    return _search(mlflow, experiments, f"tags.`{VERSION}` LIKE '%'")
+
+
+def _search(mlflow: MlflowClient, experiments: list[str], filter_string: str) -> list[Run]:
+    """All pages of a search, newest first."""
     runs: list[Run] = []
     token: str | None = None
     while True:
         page = mlflow.search_runs(
             experiments,
-            filter_string=f"tags.`{VERSION}` LIKE '%'",
+            filter_string=filter_string,
             run_view_type=ViewType.ACTIVE_ONLY,
             max_results=1000,
             order_by=["attributes.start_time DESC"],

@@ -1,7 +1,7 @@
-"""Studies as a sweep leaves them: numbers made up, relations as SCIENCE.md has them.
+"""Studies as a sweep leaves them: the numbers are made up, their relations are not.
 
-LoRA's best learning rate does not depend on its rank; what is forgotten grows with the rate. One trial
-fails, one was never run.
+LoRA's best learning rate does not depend on its rank; what is forgotten grows with the rate.
+`python -m tests.report.made` writes reports/sample.html, which `test_sample.py` compares.
 """
 
 from __future__ import annotations
@@ -47,10 +47,32 @@ def rank_lr() -> list[RunRecord]:
 
 def failed(record: RunRecord) -> RunRecord:
     return RunRecord(
-        record.run_id, record.run_name, status="FAILED", error="The loss became infinite at step 43.",
+        record.run_id, record.run_name, status="FAILED", error="Loss infinite at step 43.",
         started=record.started, ended=record.ended, command=record.command, config=record.config,
         update=record.update, model=record.model, data=record.data, config_hash=record.config_hash,
     )  # fmt: skip
+
+
+def preferences() -> list[RunRecord]:
+    """DPO over beta: the margin grows, and with a small beta the chosen answers fall, too."""
+    records = []
+    for beta in (0.05, 0.1, 0.3):
+        record = trial("lora", 16, 5e-5, 0)
+        record.run_id, record.run_name = f"d{beta}", f"dpo-beta{beta:g}"
+        record.config |= {"objective": {"name": "dpo", "beta": beta}}
+        grown = [1 - math.exp(-step / 20) for step in range(1, 61)]
+        kept = 40 * (beta - 0.1)
+        for step, share in enumerate(grown, 1):
+            chosen, rejected = beta * share * kept, -beta * share * 30
+            values = {
+                "reward_margin": chosen - rejected, "reward_accuracy": 0.5 + 0.4 * share,
+                "chosen_reward": chosen, "rejected_reward": rejected,
+                "chosen_logp": -60 + share * kept, "rejected_logp": -58 - share * 30,
+                "chosen_tokens": 31.0, "rejected_tokens": 22.0,
+            }  # fmt: skip
+            record.curves += [CurvePoint(step, f"train/{n}", v) for n, v in values.items()]
+        records.append(record)
+    return records
 
 
 def methods() -> list[RunRecord]:
@@ -76,18 +98,25 @@ def trial(method: str, r: int, lr: float, seed: int) -> RunRecord:
     )
     trainable = 305_280 * r if method == "lora" else _TRAINABLE[method]
     update = {"name": method, **({"r": r, "lora_alpha": 2 * r} if method == "lora" else {})}
-    number = f"{rng.getrandbits(128):032x}"
-    seconds = 262 + 0.35 * r + rng.random() * 9
     rows = [_row(name, base, -loss * weight, rng) for (name, base), weight in zip(
         BENCHMARKS.items(), (1.5, 1.0, 0.5), strict=True)]  # fmt: skip
     delta = sum(row.delta or 0 for row in rows) / len(rows)
+    rank = f"-r{r}" if method == "lora" else ""
+    given = [f"update.r={r}"] if method == "lora" else []
+    curve = [
+        (k, -BASE - gain * (1 - math.exp(-k / 15)) + rng.gauss(0, 0.05)) for k in range(1, 61, 3)
+    ]
+    dialled = [(a, gain * a * (2 - a), delta * a) for a in (0.25, 0.5, 0.75)] if lr == 1e-3 else []
+    number = f"{rng.getrandbits(128):032x}"
+    seconds = 262 + 0.35 * r + rng.random() * 9
     return RunRecord(
         run_id=number,
-        run_name=f"{method}{f'-r{r}' if method == 'lora' else ''}-lr{lr:.0e}-s{seed}".replace("e-0", "e-"),
+        run_name=f"{method}{rank}-lr{lr:.0e}-s{seed}".replace("e-0", "e-"),
         status="FINISHED",
         started=f"2026-03-02T{9 + seed:02d}:14:07+00:00",
         ended=f"2026-03-02T{9 + seed:02d}:25:41+00:00",
-        command=["myosotis", "train", f"method={method}", *([f"update.r={r}"] if method == "lora" else []), f"optimizer.lr={lr:g}", f"seed={seed}"],
+        command=["myosotis", "train", f"method={method}", *given, f"optimizer.lr={lr:g}",
+                 f"seed={seed}"],
         config={
             "seed": seed, "out": f"multirun/{number[:6]}", "update": update,
             "optimizer": {"_target_": "torch.optim.AdamW", "lr": lr},
@@ -97,7 +126,7 @@ def trial(method: str, r: int, lr: float, seed: int) -> RunRecord:
         versions={"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
         git=GitState("0a08646e0c1d4c2b9be2f9d6f5c37d1f3f8c9a11"),
         host={"platform": "Linux x86_64", "cpu_count": 2, "accelerator": "none"},
-        model=ModelInfo("smollm2-135m", "dequantised from Q4_1", 134_515_008, "float32", "b179c952"),
+        model=ModelInfo("sample", "its numbers are made up", 134_515_008, "float32", "b179"),
         data=DataInfo("docstrings", {"train": 4000, "test": 200}, {}, "c0ffee12"),
         update=UpdateInfo(method, trainable, 134_515_008, dict(update), True, 1.9e-6),
         suite={"seed": 0, "hash": "5e1f77aa90cd", "tasks": []},
@@ -105,23 +134,21 @@ def trial(method: str, r: int, lr: float, seed: int) -> RunRecord:
         retention=[*rows, _prose(0.012 + 0.9 * loss)],
         suite_verdict=_suite(delta, 0.0085),
         halves={
-            "select": Half(_task(gain + rng.gauss(0, 0.02), 100, 0.07), _suite(delta + rng.gauss(0, 0.002), 0.012)),
-            "report": Half(_task(gain + rng.gauss(0, 0.02), 100, 0.07), _suite(delta + rng.gauss(0, 0.002), 0.012)),
+            name: Half(_task(gain + rng.gauss(0, 0.02), 100, 0.07),
+                       _suite(delta + rng.gauss(0, 0.002), 0.012))
+            for name in ("select", "report")
         },
-        curves=[
-            CurvePoint(step, "train/loss", -BASE - gain * (1 - math.exp(-step / 15)) + rng.gauss(0, 0.05))
-            for step in range(1, 61, 3)
-        ],
+        curves=[CurvePoint(step, "train/loss", value) for step, value in curve],
         flips=[_flip(k) for k in range(12) if rng.random() < 6 * loss + 0.25 * (k < 3)],
         dial=[
-            DialPoint(a, gain * a * (2 - a), gain * a * (2 - a) - 0.05, gain * a * (2 - a) + 0.05,
-                      delta * a, delta * a - 0.0085, delta * a + 0.0085)
-            for a in (0.25, 0.5, 0.75)
-        ] if lr == 1e-3 else [],
+            DialPoint(a, up, up - 0.05, up + 0.05, down, down - 0.0085, down + 0.0085)
+            for a, up, down in dialled
+        ],
         baselines=[Baseline("the base with 3 solved examples in its prompt", "loglik", -2.92,
                             gain + BASE + 2.92, gain + BASE + 2.87, gain + BASE + 2.97, 200)],
         cost={
-            "total_seconds": seconds + 140, "train_seconds": seconds, "tokens_per_second": 30_000 / seconds,
+            "total_seconds": seconds + 140, "train_seconds": seconds,
+            "tokens_per_second": 30_000 / seconds,
             "peak_memory_gb": 1.9 + trainable / 6e7, "update_bytes": 4.0 * trainable,
         },
     )  # fmt: skip
@@ -165,8 +192,8 @@ def _row(name: str, base: float, delta: float, rng: random.Random) -> RetentionR
 def _prose(delta: float) -> RetentionRow:
     lo, hi = delta - 0.004, delta + 0.004
     return RetentionRow(
-        "prose", "bits_per_byte", False, None, 200, 1431, 0.952, 0.952 + delta, delta, 0.002, lo, hi,
-        0.0057, 0.0476, _verdict(-hi, -lo, 0.0476),
+        "prose", "bits_per_byte", False, None, 200, 1431, 0.952, 0.952 + delta, delta, 0.002,
+        lo, hi, 0.0057, 0.0476, _verdict(-hi, -lo, 0.0476),
     )  # fmt: skip
 
 
@@ -176,3 +203,11 @@ def _flip(k: int) -> Flip:
         f"Question {k}: which of these conducts heat best at room temperature?\nAnswer:",
         ["a wooden spoon", "a copper rod", "a glass jar", "a plastic cup"], 1, 1, (2, 0, 3)[k % 3],
     )  # fmt: skip
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    from myosotis.report.scorecard import scorecard
+
+    print(scorecard(rank_lr(), Path(__file__).parents[2] / "reports" / "sample.html"))

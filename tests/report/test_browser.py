@@ -14,7 +14,7 @@ from myosotis.record import RunRecord
 from myosotis.report.scorecard import scorecard
 
 from .conftest import make_record
-from .test_scorecard import HOSTILE, with_text
+from .test_scorecard import HOSTILE, study, with_text
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -80,6 +80,8 @@ def records(kind: str) -> list[RunRecord]:
         return [one]
     if kind == "empty":
         return [RunRecord("x")]
+    if kind == "study":
+        return study()
     failed = copy.deepcopy(one)
     failed.status, failed.error, failed.suite_verdict = "FAILED", "out of memory", None
     return [one, failed, RunRecord("y", "never measured")]
@@ -87,7 +89,7 @@ def records(kind: str) -> list[RunRecord]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["one", "several", "empty"])
+@pytest.mark.parametrize("kind", ["one", "several", "empty", "study"])
 def test_it_fits_and_is_quiet(browser: Any, tmp_path: Path, kind: str, width: int, scheme: str):
     path = scorecard(records(kind), tmp_path / "card.html")
     visit = Visit(browser, path, width, scheme)
@@ -102,7 +104,9 @@ def test_hostile_text_neither_runs_nor_breaks_the_layout(browser: Any, tmp_path:
     together = " ".join(text for text in HOSTILE if len(text) < 100)
     texts = [together, *(text for text in HOSTILE if len(text) >= 100)]
     for number, text in enumerate(texts):
-        path = scorecard(with_text(make_record(), text), tmp_path / f"{number}.html")
+        few = [*study()[:4], study()[-1]]
+        made = [make_record()] if number % 2 else few
+        path = scorecard([with_text(r, text) for r in made], tmp_path / f"{number}.html")
         visit = Visit(browser, path, 390, "light")
         assert visit.page.evaluate("typeof window.pwned") == "undefined"
         assert visit.page.evaluate("document.scripts.length") == 0
@@ -119,3 +123,30 @@ def test_it_prints_with_everything_open(browser: Any, tmp_path: Path, record: Ru
     assert page.get_by_text("a copper rod").first.is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.close()
+
+
+def test_it_prints_a_study_in_black_on_white(browser: Any, tmp_path: Path):
+    page = browser.new_page(color_scheme="dark")
+    page.goto(scorecard(study(), tmp_path / "card.html").as_uri())
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    scrolls = "[...document.querySelectorAll('.scroll')].map(e => getComputedStyle(e).overflowX)"
+    assert set(page.evaluate(scrolls)) == {"visible"}
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "scheme"), [("one", 390, "dark"), ("study", 1280, "light")]
+)
+def test_axe_finds_no_fault(browser: Any, tmp_path: Path, kind: str, width: int, scheme: str):
+    """axe-core's rules for WCAG and good practice; of a study without the runs it nests."""
+    bundle = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
+    axe = Path(bundle.__file__).with_name("axe.min.js").read_text()
+    visit = Visit(browser, scorecard(records(kind), tmp_path / "card.html"), width, scheme)
+    visit.page.evaluate("document.querySelectorAll('.run').forEach(d => d.open = false)")
+    visit.page.evaluate(axe)
+    found = visit.page.evaluate("axe.run()")
+    assert len(found["passes"]) > 20
+    faults = [(v["impact"], v["id"], v["nodes"][0]["html"][:120]) for v in found["violations"]]
+    assert faults == []
+    visit.page.close()

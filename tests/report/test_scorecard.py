@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import csv
 import dataclasses
 import json
 import subprocess
 import sys
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from myosotis.errors import ConfigError, DataError
-from myosotis.record import RunRecord, TaskQuality
+from myosotis.record import RunRecord
+from myosotis.report.flat import render_csv, render_json
+from myosotis.report.markdown import render_markdown
 from myosotis.report.scorecard import render_html, scorecard
 
+from . import made
 from .conftest import make_record
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -140,20 +144,6 @@ def test_each_missing_number_is_a_dash_not_a_zero(record: RunRecord):
     assert "nan" not in text.lower().split()
 
 
-def test_several_runs_stand_side_by_side(record: RunRecord):
-    better = copy.deepcopy(record)
-    better.run_name = "careful"
-    assert better.suite_verdict is not None
-    better.suite_verdict.verdict = "retained"
-    failed = RunRecord("f" * 32, "broken", status="FAILED", error="out of memory")
-    text = Page(render_html([record, better, failed])).text
-    assert "Of 3 runs, careful learned most within the budget." in text
-    assert "out of memory" in text
-    other = copy.deepcopy(record)
-    other.task = TaskQuality("chrf", delta=1.0, lo=0.5, hi=1.5)
-    assert "measured on different tasks" in Page(render_html([record, other])).text
-
-
 def test_non_finite_numbers_in_memory_are_missing(tmp_path: Path, record: RunRecord):
     record.retention[0].lo = float("nan")
     record.cost["peak_memory_gb"] = float("inf")
@@ -165,8 +155,11 @@ def test_formats_follow_the_ending(tmp_path: Path, record: RunRecord):
     said = scorecard(record, tmp_path / "card.md").read_text()
     assert said.startswith("# The model learned its task, but lost something")
     assert "| arc\\_easy | 50.5 % | 47.0 % | −3.5 | −6.5 to −0.5 | 2.5 | slipped | 200 |" in said
-    (document,) = json.loads(scorecard(record, tmp_path / "card.json").read_text())
-    assert document["record"]["run_id"] == record.run_id
+    document = json.loads(scorecard(record, tmp_path / "card.json").read_text())
+    assert document["headline"].startswith("The model learned its task")
+    assert document["runs"][0]["record"]["run_id"] == record.run_id
+    (line,) = csv.DictReader(scorecard(record, tmp_path / "card.csv").open())
+    assert float(line["retention/arc_easy/delta"]) == -0.035
     assert scorecard(record, tmp_path).name == "scorecard.html"
     with pytest.raises(ConfigError, match="--format pdf"):
         scorecard(record, tmp_path / "x", "pdf")  # type: ignore[arg-type]
@@ -226,11 +219,29 @@ HOSTILE = [
 ]
 
 
+def study() -> list[RunRecord]:
+    """Few settings of every kind: several seeds, a dial, a failure, preferences."""
+    return [*made.rank_lr()[6:12], *made.rank_lr()[-3:], *made.preferences()[:2]]
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_text(text: str):
     plain = Page(render_html([with_text(make_record(), "x")]))
     hostile = Page(render_html([with_text(make_record(), text)]))
     assert hostile.elements == plain.elements
+
+
+@cache
+def harmless() -> Page:
+    return Page(render_html([with_text(record, "x") for record in study()]))
+
+
+@pytest.mark.parametrize(
+    "text", [" ".join(t for t in HOSTILE if len(t) < 100), *(t for t in HOSTILE if len(t) >= 100)]
+)
+def test_hostile_text_is_text_in_a_study(text: str):
+    hostile = Page(render_html([with_text(record, text) for record in study()]))
+    assert hostile.elements == harmless().elements
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -239,6 +250,13 @@ def test_any_text_leaves_the_page_as_it_was(text: str):
     plain = Page(render_html([with_text(make_record(), "x")]))
     fuzzed = Page(render_html([with_text(make_record(), "x" + text)]))
     assert fuzzed.elements == plain.elements
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(st.characters(), min_size=1, max_size=60))
+def test_any_text_leaves_a_study_as_it_was(text: str):
+    fuzzed = Page(render_html([with_text(record, "x" + text) for record in study()]))
+    assert fuzzed.elements == harmless().elements
 
 
 def with_numbers(value: Any, numbers: Any) -> Any:
@@ -257,11 +275,12 @@ def with_numbers(value: Any, numbers: Any) -> Any:
     return value
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_numbers_can_be_drawn(data: st.DataObject):
     record = make_record()
     record.curves = record.curves[-40:]
+    few = [record, *study()[4:8]]
     pool = data.draw(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4))
     rest = iter(lambda: pool[len(used) % len(pool)], object())
     used: list[float] = []
@@ -271,7 +290,12 @@ def test_any_numbers_can_be_drawn(data: st.DataObject):
             used.append(number)
             yield number
 
-    page = render_html([with_numbers(record, numbers())])
-    Page(page)
-    assert "nan" not in page.split("</style>")[1]
-    assert "inf%" not in page
+    for records in (few[:1], few[1:]):
+        changed = [with_numbers(record, numbers()) for record in records]
+        page = render_html(changed)
+        Page(page)
+        assert "nan" not in page.split("</style>")[1].replace("inan", "")
+        assert "inf%" not in page
+        json.loads(render_json(changed))
+        render_markdown(changed)
+        render_csv(changed)

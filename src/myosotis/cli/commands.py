@@ -218,26 +218,38 @@ def _export(parser: argparse.ArgumentParser) -> Built:
 
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "One run, or several side by side, as one self-contained HTML page that opens without "
-        "network; a name that ends in .md gives Markdown."
+        "One run, or the decision among many, as one self-contained page that opens without "
+        "network. A sweep stands for its trials; so does any folder with run records in it, and a "
+        "record file of another tool (docs/record.md) for its run."
     )
-    parser.add_argument("runs", metavar="RUN", nargs="*", help=f"{RUN_HELP} (default: last)")
+    parser.add_argument(
+        "runs", metavar="RUN|SWEEP|FOLDER|FILE", nargs="*", help=f"{RUN_HELP} (default: last)"
+    )
     parser.add_argument("--out", metavar="FILE", help="where to write it (default: with the run)")
-    parser.set_defaults(overrides=[])
+    parser.add_argument(
+        "--format",
+        choices=("html", "md", "json", "csv"),
+        help="default: by the ending of --out, else html",
+    )
+    parser.set_defaults(overrides=[], config_name="train", config_dir=None)
 
     def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.gather import gather
         from myosotis.report.scorecard import scorecard
-        from myosotis.runs import find
 
-        folders = [find(name) for name in parsed.runs or ["last"]]
-        records = [folder.load() for folder in folders]
-        at = Path(parsed.out) if parsed.out else folders[0].scorecard
-        if len(folders) > 1 and not parsed.out:
-            at = Path("scorecard.html")
-        written = scorecard(records, at)
-        console.print(f"Scorecard of {', '.join(r.run_name for r in records)}:", style="bold")
+        found = gather(parsed.runs or ["last"], cfg.tracking.uri)
+        at = (
+            Path(parsed.out)
+            if parsed.out
+            else found.folder / f"{found.stem}.{parsed.format or 'html'}"
+        )
+        written = scorecard(found.records, at, parsed.format)
+        names = [record.run_name or record.run_id[:12] for record in found.records]
+        said = ", ".join(names) if len(names) <= 6 else f"{len(names)} runs"
+        console.print(f"Scorecard of {said}:", style="bold")
         console.print(str(written), soft_wrap=True)
-        return {"scorecard": str(written), "runs": [r.run_id for r in records]}
+        return {"scorecard": str(written), "runs": [r.run_id for r in found.records]}
 
     return parser, start
 

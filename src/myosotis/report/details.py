@@ -90,6 +90,7 @@ _COSTS = {
     "tokens_per_second": ("Tokens a second", words.count),
     "examples_per_second": ("Examples a second", words.general),
     "peak_memory_gb": ("Peak memory", lambda gb: f"{words.general(gb)} GB"),
+    "update_bytes": ("Size of the update", words.size),
     "rows_at_once": ("Rows at a time", words.count),
 }
 

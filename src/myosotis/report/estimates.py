@@ -29,13 +29,15 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 def t_quantile(degrees: int) -> float:
-    """The 97.5 % point of Student's t: a table to ten degrees of freedom, then Hill's expansion."""
+    """The 97.5 % point of Student's t: a table to ten degrees of freedom, then the Cornish-Fisher
+    expansion."""
     if degrees <= len(_T):
         return _T[degrees - 1]
     z = NormalDist().inv_cdf(0.975)
     first = (z**3 + z) / (4 * degrees)
     second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-    return z + first + second
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * degrees**3)
+    return z + first + second + third
 
 
 def over_seeds(parts: Iterable[Part]) -> Estimate | None:

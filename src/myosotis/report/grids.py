@@ -55,7 +55,7 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
     ticks = [place(x) for x in xs] if len(xs) <= 9 else [place(x) for x in xs[:: -(-len(xs) // 8)]]
 
     def x_value(at: float) -> str:
-        return written(float(f"{10**at:.3g}")) if log else written(at)
+        return written(float(f"{10**at:.3g}") if log else at, found.axis)
 
     epsilons = [e for s in found.measured if (e := shown(s).epsilon) is not None]
     budget = (
@@ -102,13 +102,13 @@ def _optimum(found: Study, row: str, numbers: Numbers) -> dict[str, Any] | None:
     alike = [x for x, e in known if x == best_x or not separable(e, best)]
     return {
         "row": row,
-        "best": written(best_x),
+        "best": written(best_x, found.axis),
         "gain": numbers.gain(best),
         "interval": numbers.gain_interval(best),
-        "alike": ", ".join(written(x) for x in alike if x != best_x) or "none",
-        "edge": best_x in (known[0][0], known[-1][0]),
+        "alike": ", ".join(written(x, found.axis) for x in alike if x != best_x) or "none",
+        "edge": (known[0][0] == best_x and known[1][0] not in alike)
+        or (known[-1][0] == best_x and known[-2][0] not in alike),
         "alike_x": set(alike),
-        "tried": len(known),
     }
 
 
@@ -119,7 +119,7 @@ def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
     if len(optima) > 1:
         shared = set[float].intersection(*(o["alike_x"] for o in optima))
         if shared:
-            at = listed([written(x) for x in sorted(shared)])
+            at = listed([written(x, found.axis) for x in sorted(shared)])
             said.append(
                 f"At {name} {at} every row is at its best or cannot be told from it: nothing here "
                 "says that the optimum differs between rows."
@@ -127,7 +127,7 @@ def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
         else:
             moves = listed([f"{o['best']} for {o['row']}" for o in optima])
             said.append(f"The optimum moves: no one {name} serves every row. It is {moves}.")
-    edges = [o["row"] for o in optima if o["edge"] and o["tried"] > 1]
+    edges = [o["row"] for o in optima if o["edge"]]
     if edges:
         at = "every row" if len(edges) == len(optima) and len(edges) > 1 else listed(edges)
         said.append(

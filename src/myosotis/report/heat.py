@@ -125,13 +125,13 @@ def _heat(
                     "small": _half(value, write),
                     "level": f"{kind}{level}",
                 }
-                cell["best"] = value.value == best and numbers.count(best) == 1
+                cell["best"] = value.value == best and numbers.count(value.value) == 1
             cells.append(cell)
         rows.append({"name": row, "cells": cells})
     return {
         "title": title,
         "unit": unit,
-        "columns": [written(x) for x in xs],
+        "columns": [written(x, found.axis) for x in xs],
         "axis": axis_name(found),
         "rows": rows,
     }

@@ -1,29 +1,58 @@
-"""The scorecard as Markdown, for a pull request or a terminal, and as JSON, for scripts."""
+"""The scorecard as Markdown, for a pull request or a terminal."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Sequence
 
-from myosotis.record import RunRecord, plain
-from myosotis.report import words
+from myosotis.record import RunRecord
+from myosotis.report import trials, words
+from myosotis.report.choice import choose, front
+from myosotis.report.decision import headline, ledes
+from myosotis.report.grids import along_axis
+from myosotis.report.numbers import Numbers
 from myosotis.report.rows import forest, task_rows
+from myosotis.report.settings import study
+from myosotis.report.study import settings_rows
 from myosotis.report.view import badge
 
 
-def render_json(records: Sequence[RunRecord]) -> str:
-    """The records themselves with the verdict in words; a list, also of one."""
-    documents = [
-        {"headline": words.headline(r), "said": words.ledes(r), "record": plain(r)} for r in records
-    ]
-    return json.dumps(documents, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-
-
 def render_markdown(records: Sequence[RunRecord]) -> str:
-    """Verdict, task quality, benchmarks and cost; without drawings and without model text."""
-    return "\n\n---\n\n".join(_run(record) for record in records) + "\n"
+    """Verdict, task quality and benchmarks; of several runs the decision and every setting.
+
+    Without drawings and without model text.
+    """
+    return (_run(records[0]) if len(records) == 1 else _study(records)) + "\n"
+
+
+def _study(records: Sequence[RunRecord]) -> str:
+    found = study(records)
+    choice, numbers = choose(found), Numbers.of(found)
+    lines = [f"# {_safe(headline(found, choice))}", ""]
+    for said in ledes(found, choice, numbers):
+        lines += [_safe(said), ""]
+    if said := trials.alarm(found):
+        lines += [f"> {_safe(said)}", ""]
+    unit = f", {numbers.unit}" if numbers.unit else ""
+    head = ("#", "setting", "verdict", f"learned{unit}", "95 % interval", "kept, points",
+            "95 % interval", "against the front", "seeds")  # fmt: skip
+    keys = ("number", "label", "badge", "gain", "gain_interval", "kept", "kept_interval",
+            "mark_said", "seeds")  # fmt: skip
+    rows = settings_rows(found, choice, front(found), numbers)
+    lines += _table(head, [[str(row[key]) for key in keys] for row in rows])
+    if rates := along_axis(found, numbers):
+        lines += ["", _safe(rates["said"])]
+    ended = trials.not_finished(found)
+    lines += [""] if ended["rows"] or ended["missing"] else []
+    lines += [
+        f"- {_safe(row['label'])}, seed {_safe(row['seed'])}: {row['state']}. {_safe(row['error'])}"
+        for row in ended["rows"]
+    ]
+    lines += [f"- {_safe(said)}" for said in ended["missing"]]
+    if choice.run:
+        lines += ["", f"    {' '.join(shlex.join(choice.run.command).split())}"]
+    return "\n".join(lines)
 
 
 def _run(record: RunRecord) -> str:

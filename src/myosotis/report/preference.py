@@ -88,8 +88,8 @@ def said(ends: dict[str, tuple[float, float]]) -> list[str]:
             found.append(
                 f"The chosen answers themselves became less likely (their reward changed by "
                 f"{_plain(change)} nats): the margin comes from the rejected ones falling faster. "
-                "Generations then drift to neither; an SFT term (objective.sft_weight) or "
-                "objective=dpop holds the chosen ones up."
+                "Probability then moves to answers that are neither; an SFT term "
+                "(objective.sft_weight) or objective=dpop holds the chosen ones up."
             )
         else:
             found.append("The chosen answers became no less likely while the margin moved.")
@@ -168,7 +168,10 @@ def _panel(
     references = [Reference(0.5, "a coin")] if accuracy else []
     write = _share if accuracy else _plain
     chart = Chart(title, lines, write, "step", references, height=170)
-    keys = [{"name": line.name, "drawn": line_key(line.style)} for line in lines]
+    keys = [
+        {"name": name.partition("_")[0], "drawn": line_key(line.style)}
+        for (name, _), line in zip(curves, lines, strict=False)
+    ]
     return {
         "title": title,
         "unit": unit,

@@ -20,12 +20,19 @@ import jinja2
 
 from myosotis.errors import ConfigError, DataError, RunError
 from myosotis.record import RunRecord
-from myosotis.report.markdown import render_json, render_markdown
+from myosotis.report.flat import render_csv, render_json
+from myosotis.report.markdown import render_markdown
 from myosotis.report.study import view
 from myosotis.report.view import run_view
 
-Format = Literal["html", "md", "json"]
-FORMATS: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
+Format = Literal["html", "md", "json", "csv"]
+FORMATS: dict[str, Format] = {
+    ".html": "html",
+    ".htm": "html",
+    ".md": "md",
+    ".json": "json",
+    ".csv": "csv",
+}
 
 
 def scorecard(
@@ -35,7 +42,7 @@ def scorecard(
 ) -> Path:
     """Write the scorecard of one run, or of several side by side, to `out`.
 
-    `format` is html, md or json; without one the ending of `out` decides, and a folder gets
+    `format` is html, md, json or csv; without one the ending of `out` decides, and a folder gets
     `scorecard.html`. Raises DataError when there are no records, ConfigError for an unknown
     format and RunError when the file cannot be written.
     """
@@ -48,7 +55,12 @@ def scorecard(
     if out.is_dir() or not out.suffix:
         out = out / f"scorecard.{format or 'html'}"
     chosen = format or FORMATS.get(out.suffix.lower(), "html")
-    renderers = {"html": render_html, "md": render_markdown, "json": render_json}
+    renderers = {
+        "html": render_html,
+        "md": render_markdown,
+        "json": render_json,
+        "csv": render_csv,
+    }
     if chosen not in renderers:
         raise ConfigError(f"--format {chosen} is unknown.", f"Use one of {', '.join(renderers)}.")
     page = renderers[chosen](records).encode("utf-8", "replace")

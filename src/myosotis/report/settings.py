@@ -122,10 +122,10 @@ def short(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def written(value: Any) -> str:
-    """A value as labels show it: `5e-4`, `16`, `all-linear`."""
+def written(value: Any, key: str = "") -> str:
+    """A value of `key` as labels show it: `16`, `all-linear`; learning rates as `5e-4`."""
     if isinstance(value, float):
-        return f"{value:g}" if 0.1 <= abs(value) < 1e4 or not value else _power(value)
+        return _power(value) if key == RATE and 0 < abs(value) < 0.1 else f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -224,7 +224,7 @@ def _own_name(record: RunRecord, name: str) -> str:
 
 
 def _label(name: str, keys: Sequence[str], values: Values) -> str:
-    return " ".join([name, *(f"{short(key)}={written(values[key])[:40]}" for key in keys)])
+    return " ".join([name, *(f"{short(key)}={written(values[key], key)[:40]}" for key in keys)])
 
 
 def _tell_apart(settings: Sequence[Setting]) -> None:

@@ -18,12 +18,12 @@ from markupsafe import Markup, escape
 def tag(name: str, *children: object, **attributes: object) -> Markup:
     """The element `name`; `class_` and `stroke_width` become `class` and `stroke-width`."""
     parts = [
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _plain(value))
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
         for key, value in attributes.items()
         if value is not None
     ]
-    inside = Markup("").join(escape(child) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(parts), inside)
+    inside = "".join(escape(child) for child in children)
+    return Markup(f"<{name}{''.join(parts)}>{inside}</{name}>")
 
 
 def _plain(value: object) -> object:

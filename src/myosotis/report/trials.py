@@ -59,7 +59,10 @@ def missing(found: Study) -> list[str]:
         have = {(s.row, s.x) for s in members}
         absent = [(row, x) for row in rows for x in xs if (row, x) not in have]
         if len(absent) < len(have):  # more holes than cells is another design than a grid
-            said += [f"{row} {short(found.axis)}={written(x)}: never run" for row, x in absent]
+            said += [
+                f"{row} {short(found.axis)}={written(x, found.axis)}: never run"
+                for row, x in absent
+            ]
     seeds = {
         json.dumps(seed_of(r)) for s in found.settings for r in s.all if seed_of(r) is not None
     }
