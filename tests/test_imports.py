@@ -16,7 +16,7 @@ SRC = ROOT / "src" / "myosotis"
 TIERS: list[set[str]] = [
     {"errors", "__version__"},
     {"console", "record", "store", "trees", "optimization", "precision", "updates", "ranks"},
-    {"sealed", "tracking", "history", "objectives", "report", "generate"},
+    {"sealed", "tracking", "history", "objectives", "report", "generate", "record_schema"},
     {"assets", "logger", "callbacks", "runs"},
     {"conversion", "model_files", "data", "retention", "journal", "resume", "gather"},
     {"models", "quality", "reference", "summary"},

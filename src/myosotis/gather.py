@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from myosotis.errors import DataError, MyosotisError
-from myosotis.record import RunRecord, Status
+from myosotis.record import Half, RetentionRow, RunRecord, Status, SuiteVerdict, TaskQuality
+from myosotis.report.words import EXPLAINED
 from myosotis.runs import find
 
 if TYPE_CHECKING:
@@ -70,22 +71,61 @@ def _stem(path: Path) -> str:
 
 
 def read_file(path: Path) -> list[RunRecord]:
-    """The records in a file: one run record, or a list of them. Raises `DataError`."""
+    """The records in a file: one run record, or a list of them; see docs/record.md.
+
+    A change that is not given is tuned − base. Raises `DataError`, naming the place, for what is no
+    record and for numbers that contradict each other.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        document: Any = json.loads(text)
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a JSON file of run records: {error}.") from error
     if isinstance(document, dict):
-        return [RunRecord.from_json(text, str(path))]
+        return [_whole(RunRecord.from_json(json.dumps(document), str(path)), str(path))]
     if not isinstance(document, list) or not document:
         raise DataError(
             f"{path} holds no run record.", "Expected an object, or a list of them: docs/record.md."
         )
+    where = [f"{path}[{number}]" for number in range(len(document))]
     return [
-        RunRecord.from_json(json.dumps(entry), f"{path}[{number}]")
-        for number, entry in enumerate(document)
+        _whole(RunRecord.from_json(json.dumps(entry), at), at)
+        for entry, at in zip(document, where, strict=True)
     ]
+
+
+Change = TaskQuality | RetentionRow | SuiteVerdict
+
+
+def _whole(record: RunRecord, where: str) -> RunRecord:
+    """The record with its changes filled in; what was not written by us may contradict itself."""
+    parts: list[tuple[str, Change]] = []
+    for at, half in {"": Half(record.task, record.suite_verdict), **record.halves}.items():
+        prefix = f"halves.{at}." if at else ""
+        if half.task is not None:
+            parts.append((f"{prefix}task", half.task))
+        if half.suite is not None:
+            parts.append((f"{prefix}{'suite' if at else 'suite_verdict'}", half.suite))
+    parts += [(f"retention[{i}] ({row.task})", row) for i, row in enumerate(record.retention)]
+    for name, part in parts:
+        _fill(part, f"{where}.{name}")
+    return record
+
+
+def _fill(part: Change, where: str) -> None:
+    if part.base is not None and part.tuned is not None:
+        change = part.tuned - part.base
+        if part.delta is None:
+            part.delta = change
+        elif abs(part.delta - change) > 0.002 * max(abs(part.base), abs(part.tuned)):
+            raise DataError(f"{where}: delta {part.delta:g} is not tuned − base ({change:g}).")
+    if part.lo is not None and part.hi is not None and part.lo > part.hi:
+        raise DataError(f"{where}: lo {part.lo:g} is above hi {part.hi:g}.")
+    verdict = "" if isinstance(part, TaskQuality) else part.verdict
+    if verdict and verdict not in EXPLAINED:
+        raise DataError(
+            f"{where}: verdict {verdict!r} is none of {', '.join(EXPLAINED)}.",
+            "Leave it out where there is none.",
+        )
 
 
 def read_folder(folder: Path) -> list[RunRecord]:
