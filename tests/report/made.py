@@ -53,7 +53,7 @@ def failed(record: RunRecord) -> RunRecord:
     )  # fmt: skip
 
 
-def preferences() -> list[RunRecord]:
+def preferences(*, held_out: bool = False) -> list[RunRecord]:
     """DPO over beta: the margin grows, and with a small beta the chosen answers fall, too."""
     records = []
     for beta in (0.05, 0.1, 0.3):
@@ -71,6 +71,9 @@ def preferences() -> list[RunRecord]:
                 "chosen_tokens": 31.0, "rejected_tokens": 22.0,
             }  # fmt: skip
             record.curves += [CurvePoint(step, f"train/{n}", v) for n, v in values.items()]
+            if held_out and step % 15 == 0:
+                lower = {n: 0.8 * v for n, v in values.items()}
+                record.curves += [CurvePoint(step, f"val/{n}", v) for n, v in lower.items()]
         records.append(record)
     return records
 

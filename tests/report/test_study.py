@@ -383,7 +383,7 @@ def test_a_margin_that_grows_while_the_chosen_fall_is_called_that():
     section = preference.of_run(falls)
     assert section is not None
     said = " ".join(section["said"])
-    assert "The margin grew from 0.37 to 1.31 nats." in said
+    assert "On training pairs the margin grew from 0.37 to 1.31 nats." in said
     assert "The chosen answers themselves became less likely" in said
     assert "Chosen answers are longer (31.0 against 22.0 tokens)" in said
     assert "87 % of the training pairs" in said
@@ -393,12 +393,24 @@ def test_a_margin_that_grows_while_the_chosen_fall_is_called_that():
 
 
 def test_begin_and_end_are_fifths_by_hand():
-    """60 steps: the first and the last 12. Margin of step s: (2 − 1.5 + ... ) via 1 − e^(−s/20)."""
+    """60 steps: the last fifth are 49 to 60. The margin at step s is .05 · (1 − e^(−s/20)) · 28."""
     share = fmean(1 - math.exp(-s / 20) for s in range(49, 61))
     section = preference.of_run(made.preferences()[0])
     assert section is not None
     (row,) = [r for r in section["rows"] if r["name"] == "reward margin, nats"]
-    assert row["end"] == f"{0.05 * share * (40 * -0.05 + 30):.2f}"
+    assert row["cells"][1] == f"{0.05 * share * 28:.2f}"
+    assert len(row["cells"]) == 2
+
+
+def test_held_out_pairs_count_where_there_are_any():
+    """Four looks, at steps 15 to 60, each .8 of the training's: .05 · .8 · 28 · (1 − e^(−s/20))."""
+    section = preference.of_run(made.preferences(held_out=True)[0])
+    assert section is not None
+    begin, end = (0.05 * 0.8 * 28 * (1 - math.exp(-s / 20)) for s in (15, 60))
+    (row,) = [r for r in section["rows"] if r["name"] == "reward margin, nats"]
+    assert row["cells"][2:] == [f"{begin:.2f}", f"{end:.2f}"]
+    assert section["said"][0].startswith(f"On held-out pairs the margin grew from {begin:.2f} to ")
+    assert "flatter" not in " ".join(section["said"])
 
 
 def test_a_supervised_run_has_no_such_section():
