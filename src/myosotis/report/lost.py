@@ -39,7 +39,7 @@ def benchmarks(found: Study, choice: Choice) -> dict[str, Any] | None:
                 "unit": scales[task, metric].of,
                 "lower": not firsts[task, metric].higher_is_better,
                 "base": _base(rows, (task, metric), scales[task, metric]),
-                "items": words.count(firsts[task, metric].n),
+                "items": _range([r.n for r in rows if (r.task, r.metric) == (task, metric)]),
                 "epsilon": scales[task, metric].size(firsts[task, metric].epsilon),
             }
             for task, metric in columns
@@ -60,6 +60,15 @@ def benchmarks(found: Study, choice: Choice) -> dict[str, Any] | None:
         ][:12],
         "seeds": any(len(s.runs) > 1 for s in found.measured),
     }
+
+
+def _range(counts: Sequence[int | None]) -> str:
+    """`1000`, or `40 to 100` where runs were asked different numbers of items."""
+    known = sorted({n for n in counts if n is not None})
+    if not known:
+        return MISSING
+    ends = dict.fromkeys((words.count(known[0]), words.count(known[-1])))
+    return " to ".join(ends)
 
 
 def _lasting(note: str) -> bool:
@@ -126,7 +135,16 @@ def items(found: Study) -> dict[str, Any] | None:
             lost.setdefault((flip.task, flip.item), (flip, []))[1].append(number)
     if not lost:
         return None
-    most = sorted(lost.values(), key=lambda e: (-len(e[1]), e[0].task, e[0].item))
+    by_count = sorted(lost.values(), key=lambda e: (-len(e[1]), e[0].item))
+    place: dict[tuple[str, int], int] = {}  # of an item among those of its task lost as often
+
+    def turn(entry: tuple[Flip, list[int]]) -> tuple[int, int, str]:
+        """The most often lost first; among equals the tasks in turn."""
+        key = entry[0].task, len(entry[1])
+        place[key] = place.get(key, 0) + 1
+        return -len(entry[1]), place[key], entry[0].task
+
+    most = sorted(by_count, key=turn)
     shown = [
         {
             **details.lost_item(flip),
