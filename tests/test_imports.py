@@ -22,9 +22,10 @@ TIERS: list[set[str]] = [
     {"models", "quality", "reference", "summary"},
     {"examination", "config", "module", "start"},
     {"findings", "symptoms", "workbench", "subjects"},
-    {"opening"},
+    {"opening", "dialling"},
     {"run", "estimates", "evaluation", "conversation"},
     {"demo", "exporting", "plan"},
+    {"dial"},
     {"cli"},
 ]
 TIER = {room: level for level, rooms in enumerate(TIERS) for room in rooms}
@@ -43,6 +44,7 @@ HOMES = {
             "exporting",
             "opening",
             "run",
+            "dial",
             "plan",
             "estimates",
             "workbench",

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from myosotis import quality
 from myosotis.console import progress
@@ -18,7 +19,7 @@ from myosotis.data.formats import Example
 from myosotis.data.templates import Template
 from myosotis.objectives import Objective, gained, informed, others
 from myosotis.quality import Quality
-from myosotis.retention.items import Suite
+from myosotis.retention.items import Half, Suite
 from myosotis.retention.scorer import Measurement, measure
 from myosotis.trees.score import Scorer, evaluating
 from myosotis.trees.tree import Tree
@@ -64,21 +65,16 @@ class Examination:
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
         """The benchmarks alone; `what` is shown on the progress bar."""
-        with progress(f"benchmarks, {what}", total=len(self.suite.grove.trees)) as advance:
-            return measure(self.suite, scorer, advance)
+        return self._asked(self.suite, scorer, what)
+
+    def _asked(self, suite: Suite, scorer: Scorer, what: str) -> Measurement:
+        with progress(f"benchmarks, {what}", total=len(suite.grove.trees)) as advance:
+            return measure(suite, scorer, advance)
 
     def quality(self, scorer: Scorer, what: str, *, texts: bool = True) -> dict[str, Quality]:
         """The task alone: log-likelihood on all examples, generated texts on the first few."""
-        with progress(f"task, {what}", total=len(self.trees)) as advance:
-            if self.labels:
-                return quality.classified(scorer, self.trees, self.labels, advance)
-            if self.pairs:
-                found = quality.preferred(scorer, self.trees, advance)
-            elif any(tree.grade for tree in self.trees):
-                found = quality.graded(scorer, self.trees, advance)
-            else:
-                found = {"loglik": quality.loglik(scorer, self.trees, advance)}
-        written = list(self.examples[: self.generate]) if texts else []
+        found = self._likelihoods(self.trees, scorer, what)
+        written = list(self.examples[: self.generate]) if texts and not self.labels else []
         if written:
             with progress(f"answers, {what}", total=len(written)) as advance:
                 found |= quality.measure(
@@ -90,6 +86,17 @@ class Examination:
                     advance=advance,
                 )
         return found
+
+    def _likelihoods(self, trees: Sequence[Tree], scorer: Scorer, what: str) -> dict[str, Quality]:
+        """What needs no generation: log-likelihood, and the accuracy of labels or pairs."""
+        with progress(f"task, {what}", total=len(trees)) as advance:
+            if self.labels:
+                return quality.classified(scorer, trees, self.labels, advance)
+            if self.pairs:
+                return quality.preferred(scorer, trees, advance)
+            if any(tree.grade for tree in trees):
+                return quality.graded(scorer, trees, advance)
+            return {"loglik": quality.loglik(scorer, trees, advance)}
 
     def prompted(self, scorer: Scorer, metric: str) -> Prompted | None:
         """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
@@ -130,6 +137,25 @@ class Examination:
         if not self.pairs or self.labels:
             return {}
         return dict([quality.by_length(self.trees)])
+
+    @cached_property
+    def halves(self) -> dict[Half, Suite]:
+        """The benchmark items that choose, and those that are reported."""
+        return {"select": self.suite.half("select"), "report": self.suite.half("report")}
+
+    def sit_half(
+        self, scorer: Scorer, half: Half, what: str, known: Measurement | None = None
+    ) -> Sitting:
+        """One half of it: what chooses (`select`: validation examples) or what is reported (test).
+
+        `known` are the benchmarks of these weights, where they were asked already. Nothing is
+        generated.
+        """
+        began = time.perf_counter()
+        retention = known.half(half) if known else self._asked(self.halves[half], scorer, what)
+        trees = self.validation if half == "select" else self.trees
+        found = self._likelihoods(trees, scorer, what)
+        return Sitting(retention, found, time.perf_counter() - began)
 
     def held_out(self, scorer: Scorer, objective: Objective) -> dict[str, float]:
         """The objective (`loss`) on the validation part as on one step of all of it, and what it

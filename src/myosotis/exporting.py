@@ -35,18 +35,17 @@ def export(
 ) -> dict[str, Any]:
     """Write run `run` as `to` and score the folder; returns where it is and what was found.
 
-    `alpha` dials the update (merged only). Raises `ConfigError` for a form that the update does not
-    have, or a folder that is not empty.
+    `alpha` dials the update (adapter and merged). Raises `ConfigError` for a form that the update
+    does not have, or a folder that is not empty.
     """
     folder = find(run)
     cfg, source = config_of(folder)
     out = out or folder.path / f"export-{to}"
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty", "choose another with --out")
+    refuse_full(out)
     if (to == "lora") != (rank is not None):
         raise ConfigError("--rank belongs to --to lora, and --to lora needs it")
-    if alpha != 1 and to != "merged":
-        raise ConfigError("--alpha belongs to --to merged", "the others keep the whole update")
+    if alpha != 1 and to == "lora":
+        raise ConfigError("--alpha belongs to --to merged and --to adapter")
     subject = of_run(folder)
     if subject.start is not None and to != "merged":
         raise ConfigError(
@@ -57,13 +56,9 @@ def export(
     assert update is not None
     energy = None
     if to == "adapter":
-        if isinstance(update, FullUpdate):
-            raise ConfigError(
-                "a full run has no adapter", "take --to merged, or --to lora --rank R"
-            )
-        update.save(out, base_id=base.model.config.name_or_path)
+        write_adapter(update, base, alpha, out)
     elif to == "merged":
-        _write_merged(update, base, alpha, out)
+        write_merged(update, base, alpha, out)
     else:
         assert rank is not None
         fresh = models.load(source, dtype_of(cfg))
@@ -91,7 +86,28 @@ def export(
     return found | {"record": record}
 
 
-def _write_merged(update: Update, base: BaseModel, alpha: float, out: Path) -> None:
+def refuse_full(out: Path) -> None:
+    """Raise `ConfigError` when something lies in the folder `out` already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is not empty", "choose another with --out")
+
+
+def write_dialled(update: Update, base: BaseModel, alpha: float, out: Path) -> str:
+    """The update at strength α as an adapter, or where it is none as a whole model; says which."""
+    whole = isinstance(update, FullUpdate)
+    (write_merged if whole else write_adapter)(update, base, alpha, out)
+    return "merged" if whole else "adapter"
+
+
+def write_adapter(update: Update, base: BaseModel, alpha: float, out: Path) -> None:
+    """α times the update, beside its base."""
+    if isinstance(update, FullUpdate):
+        raise ConfigError("a full run has no adapter", "take --to merged, or --to lora --rank R")
+    update.save(out, base_id=base.model.config.name_or_path, alpha=alpha)
+
+
+def write_merged(update: Update, base: BaseModel, alpha: float, out: Path) -> None:
+    """A whole model at strength α, with its tokenizer."""
     merged = update.merged(alpha)
     out.mkdir(parents=True, exist_ok=True)
     merged.save_pretrained(out, safe_serialization=True)

@@ -18,7 +18,6 @@ from myosotis.examination import Sitting
 from myosotis.quality import Quality
 from myosotis.record import (
     Baseline,
-    DialPoint,
     Flip,
     Half,
     RetentionRow,
@@ -254,21 +253,6 @@ def samples(examples: Sequence[Example], base: Sitting, tuned: Sitting) -> list[
         Sample(e.prompt[-1].content, e.completion, was, now)
         for e, was, now in zip(examples, before.texts, after.texts, strict=False)
     ]
-
-
-def dial_point(alpha: float, base: Sitting, scaled: Sitting, budget: Budget) -> DialPoint:
-    """Change of task quality and of the suite's mean at strength `alpha`, with intervals."""
-    change = task_quality(base.quality["loglik"], scaled.quality["loglik"])
-    _, suite = retention_rows(base.retention, scaled.retention, budget)
-    return DialPoint(
-        alpha=alpha,
-        task=change.delta,
-        task_lo=change.lo,
-        task_hi=change.hi,
-        retention=suite.delta if suite else None,
-        retention_lo=suite.lo if suite else None,
-        retention_hi=suite.hi if suite else None,
-    )
 
 
 def in_words(record: RunRecord) -> list[str]:

@@ -216,7 +216,8 @@ class Sample:
 class DialPoint:
     """The update scaled by `alpha`: what task quality and the suite's mean changed from the base.
 
-    Differences in the units of `RunRecord.task` and `RunRecord.suite_verdict`; 0 at alpha 0.
+    Differences in the units of `DialChoice.metric` and of the suite's mean; 0 at alpha 0. `verdict`
+    is the suite's against `epsilon`, the budget of the dial in the suite's unit on these items.
     """
 
     alpha: float
@@ -226,6 +227,30 @@ class DialPoint:
     retention: float | None = None
     retention_lo: float | None = None
     retention_hi: float | None = None
+    epsilon: float | None = None
+    verdict: str = ""
+
+
+@dataclass
+class DialChoice:
+    """Which strength to take: chosen on one half of the questions, claimed on the other.
+
+    The points of `RunRecord.dial` are read on the half that chooses: validation examples, and the
+    benchmark items marked `select`. `alpha` gains most there inside the budget; None: no strength
+    does. `reported` (at `alpha`) and `full` (at 1) are read on the other half: test examples, and
+    the items marked `report`. `confirmed`: that half, too, is inside the budget.
+    """
+
+    metric: str = "loglik"
+    unit: str = ""
+    higher_is_better: bool = True
+    budget: float | None = None
+    accept: str = ""
+    alpha: float | None = None
+    confirmed: bool = False
+    reported: DialPoint | None = None
+    full: DialPoint | None = None
+    items: int | None = None  # benchmark items of the half that reports
 
 
 @dataclass
@@ -287,6 +312,7 @@ class RunRecord:
     flips: list[Flip] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     dial: list[DialPoint] = field(default_factory=list)
+    dial_choice: DialChoice | None = None
     baselines: list[Baseline] = field(default_factory=list)
     cost: dict[str, float | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)

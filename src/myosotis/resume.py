@@ -31,6 +31,18 @@ def continued(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, Ru
         )
     saved = OmegaConf.load(folder.config)
     assert isinstance(saved, DictConfig)
+    replace_values(saved, cfg, overrides)
+    with open_dict(saved):
+        saved.resume = str(cfg.resume)
+        saved.out = str(folder.path)
+    return saved, folder
+
+
+def replace_values(saved: DictConfig, cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Put the values of `cfg` that `overrides` name into the configuration of an earlier run.
+
+    Raises `ConfigError` for one that chooses another part of a group.
+    """
     for override in overrides:
         key, _, _ = override.partition("=")
         key = key.lstrip("+~")
@@ -38,11 +50,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, Ru
             continue
         if OmegaConf.is_dict(OmegaConf.select(saved, key)) or OmegaConf.select(cfg, key) is None:
             raise ConfigError(
-                f"{override} cannot change on resume: it chooses another part",
-                "resume with single values such as trainer.max_steps=200, or start a new run",
+                f"{override} cannot change now: it chooses another part",
+                "a run that was started keeps its parts; single values can be given anew",
             )
         OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
-    with open_dict(saved):
-        saved.resume = str(cfg.resume)
-        saved.out = str(folder.path)
-    return saved, folder

@@ -33,6 +33,7 @@ from myosotis.callbacks import (
 )
 from myosotis.config import build, check
 from myosotis.config.build import plain
+from myosotis.dialling import turn
 from myosotis.errors import RunError
 from myosotis.examination import Sitting
 from myosotis.journal import Journal, forget_peak_memory, peak_memory_gb
@@ -76,7 +77,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         update.save(kept.folder.update, base_id=bench.base.id)
         tuned = bench.examination.sit(bench.scorer, "tuned")
         _conclude(kept, cfg, bench, base, tuned, costs.steps)
-        _dial(kept, cfg, bench, update, base)
+        _dial(kept, cfg, bench, update, base, tuned)
         _count(kept, costs, base, tuned, bench, began)
         kept.publish(kept.folder.update)
     summary.show(kept.record, findings.in_words(kept.record), kept.folder.scorecard)
@@ -250,13 +251,23 @@ def _conclude(
     kept.save()
 
 
-def _dial(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting) -> None:
-    """The update at other strengths: the same questions, asked of θ0 + αΔθ."""
-    for alpha in cfg.retention.dial:
-        with update.scaled(alpha):
-            sitting = bench.examination.sit(bench.scorer, f"α={alpha:g}", texts=False)
-        kept.record.dial.append(findings.dial_point(alpha, base, sitting, _budget(cfg)))
-        kept.save()
+def _dial(
+    kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting, tuned: Sitting
+) -> None:
+    """The update at the strengths that `retention.dial` names."""
+    if not cfg.retention.dial:
+        return
+    kept.record.dial, kept.record.dial_choice = turn(
+        bench,
+        update,
+        base,
+        tuned,
+        metric=cfg.task.metric,
+        budget=_budget(cfg),
+        strengths=list(cfg.retention.dial),
+        refine=False,
+    )
+    kept.save()
 
 
 class Costs(NamedTuple):

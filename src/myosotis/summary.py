@@ -11,6 +11,7 @@ from rich.text import Text
 
 from myosotis.console import console
 from myosotis.record import RunRecord, TaskQuality
+from myosotis.report import dialled
 from myosotis.retention.budget import Reach
 
 COLOURS = {"retained": "green", "forgotten": "red", "slipped": "yellow", "inconclusive": "dim"}
@@ -55,8 +56,7 @@ def show(record: RunRecord, words: Sequence[str], scorecard: Path | None = None)
             Text(suite.verdict, COLOURS.get(suite.verdict, "")),
         )
     console.print(table)
-    if record.dial:
-        console.print(_dial(record))
+    show_dial(record)
     console.print(Panel(Text("\n".join(words)), border_style="blue", title="in words"))
     if scorecard is not None:
         console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
@@ -115,19 +115,28 @@ def _quality(quality: TaskQuality) -> tuple[str | Text, ...]:
     )
 
 
-def _dial(record: RunRecord) -> Table:
-    table = Table(title="the update dialled: θ0 + αΔθ", title_justify="left")
+def show_dial(record: RunRecord) -> None:
+    """The strengths on the half that chooses, and what was chosen; nothing without a dial."""
+    if not record.dial:
+        return
+    table = Table(title="the update dialled: θ0 + αΔθ, on the half that chooses")
+    table.title_justify = "left"
     for column in ("α", "task", "95 % interval", "benchmarks", "95 % interval"):
         table.add_column(column, justify="right")
+    table.add_column("verdict")
+    chosen = record.dial_choice.alpha if record.dial_choice else None
     for point in record.dial:
         table.add_row(
-            f"{point.alpha:g}",
+            f"{'→ ' if point.alpha == chosen else ''}{point.alpha:g}",
             _signed(point.task),
             _interval(point.task_lo, point.task_hi),
             _signed(point.retention),
             _interval(point.retention_lo, point.retention_hi),
+            Text(point.verdict, COLOURS.get(point.verdict, "")),
         )
-    return table
+    console.print(table)
+    if said := dialled.said(record):
+        console.print(said, highlight=False)
 
 
 def _cost(record: RunRecord) -> str:

@@ -34,6 +34,7 @@ from myosotis.retention import baseline
 from myosotis.retention import suite as suites
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.items import Suite
+from myosotis.retention.scorer import Measurement
 from myosotis.runs import RunFolder
 from myosotis.start import Start
 from myosotis.trees.attention import Backend
@@ -112,9 +113,18 @@ class Workbench:
         asks, also with examples in the prompt, by `metric`.
         """
         began = time.perf_counter()
-        trees = len(self.suite.grove.trees)
-        with progress("benchmarks, base", total=trees) as advance:
-            retention = baseline.measured(
+        retention = self.base_retention()
+        self.go_on()
+        quality = self.examination.quality(self.scorer, "base")
+        prompted = self.examination.prompted(self.scorer, metric)
+        self.remember_base()
+        seconds = time.perf_counter() - began
+        return Sitting(retention, quality, seconds, prompted, self.examination.rules())
+
+    def base_retention(self) -> Measurement:
+        """The benchmarks on the base alone, before anything is attached; cached."""
+        with progress("benchmarks, base", total=len(self.suite.grove.trees)) as advance:
+            return baseline.measured(
                 self.suite,
                 self.scorer,
                 model=self.base.content_hash,
@@ -122,12 +132,6 @@ class Workbench:
                 backend=self.backend.name,
                 advance=advance,
             )
-        self.go_on()
-        quality = self.examination.quality(self.scorer, "base")
-        prompted = self.examination.prompted(self.scorer, metric)
-        self.remember_base()
-        seconds = time.perf_counter() - began
-        return Sitting(retention, quality, seconds, prompted, self.examination.rules())
 
     def remember_base(self) -> None:
         """Give the trees the base's log-probs, where the objective measures gains from them."""

@@ -12,6 +12,7 @@ from myosotis.record import (
     Baseline,
     CurvePoint,
     DataInfo,
+    DialChoice,
     DialPoint,
     Flip,
     GitState,
@@ -154,12 +155,18 @@ def make_record() -> RunRecord:
             ),
         ],
         dial=[
-            DialPoint(0.25, 0.352, 0.301, 0.403, -0.002, -0.0129, 0.0089),
-            DialPoint(0.5, 0.611, 0.541, 0.681, -0.005, -0.0186, 0.0086),
-            DialPoint(0.75, 0.752, 0.674, 0.830, -0.010, -0.0249, 0.0049),
-            DialPoint(1.0, 0.803, 0.722, 0.884, -0.0167, -0.0331, -0.0003),
-            DialPoint(1.25, 0.779, 0.690, 0.868, -0.031, -0.0497, -0.0123),
+            DialPoint(0.25, 0.352, 0.301, 0.403, -0.002, -0.0129, 0.0089, 0.0271, "retained"),
+            DialPoint(0.5, 0.611, 0.541, 0.681, -0.005, -0.0186, 0.0086, 0.0271, "retained"),
+            DialPoint(0.75, 0.752, 0.674, 0.830, -0.010, -0.0249, 0.0049, 0.0271, "retained"),
+            DialPoint(1.0, 0.803, 0.722, 0.884, -0.0167, -0.0331, -0.0003, 0.0271, "slipped"),
+            DialPoint(1.25, 0.779, 0.690, 0.868, -0.031, -0.0497, -0.0123, 0.0271, "slipped"),
         ],
+        dial_choice=DialChoice(
+            "loglik", "nats per token", True, 0.05, "retained", 0.75, True,
+            DialPoint(0.75, 0.744, 0.662, 0.826, -0.006, -0.0211, 0.0091, 0.0273, "retained"),
+            DialPoint(1.0, 0.795, 0.711, 0.879, -0.019, -0.0357, -0.0023, 0.0273, "slipped"),
+            300,
+        ),
         baselines=[
             Baseline("the base with 5 solved examples", "loglik", -3.214, 0.467, 0.38, 0.554, 200)
         ],

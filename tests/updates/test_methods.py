@@ -135,7 +135,7 @@ def test_saved_and_loaded_it_scores_the_same(method: str, tmp_path: Path) -> Non
     assert again.count() == update.count()
 
 
-def test_scaled_where_that_means_something(method: str) -> None:
+def test_scaled_where_that_means_something(method: str, tmp_path: Path) -> None:
     update = attached(method)
     tune(update, rate(method), steps=3)
     if not update.capabilities.scalable:
@@ -143,6 +143,8 @@ def test_scaled_where_that_means_something(method: str) -> None:
         with pytest.raises(ConfigError) as refused, update.scaled(0.5):
             pass
         assert reason in refused.value.message
+        with pytest.raises(ConfigError, match="cannot be scaled"):
+            update.save(tmp_path, alpha=0.5)
         return
     tuned = scores(update)
     with update.scaled(0.0):
@@ -152,7 +154,12 @@ def test_scaled_where_that_means_something(method: str) -> None:
     with update.scaled(1.0):
         assert torch.equal(scores(update), tuned)
     assert 0 < (half - tuned).norm() < (base_scores() - tuned).norm() * 1.5
+    update.save(tmp_path, base_id="owner/tiny", alpha=0.5)
     assert torch.equal(scores(update), tuned)
+    again = updates.from_folder(tmp_path)
+    again.attach(tiny("llama"))
+    again.load(tmp_path)
+    assert torch.equal(scores(again), half)
 
 
 def test_merged_where_declared(method: str, ids: Tensor) -> None:

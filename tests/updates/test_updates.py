@@ -128,6 +128,22 @@ def test_save_then_load_into_a_new_object(
         assert torch.equal(logits(again.model, ids), base)
 
 
+def test_saved_at_a_strength_it_is_the_scaled_update(
+    tuned: tuple[Update, Tensor, Tensor], ids: Tensor, family: str, tmp_path: Path
+) -> None:
+    update, _, now = tuned
+    with update.scaled(0.3):
+        dialled = logits(update.model, ids)
+    update.save(tmp_path, base_id="owner/tiny", alpha=0.3)
+    assert torch.equal(logits(update.model, ids), now), "saving changed the tuned model"
+    again = updates.from_folder(tmp_path)
+    again.attach(tiny(family))
+    again.load(tmp_path)
+    assert torch.equal(logits(again.model, ids), dialled)
+    with pytest.raises(ConfigError, match="no update left"):
+        update.save(tmp_path, alpha=0.0)
+
+
 def test_checkpoint_goes_on_bit_for_bit(method: str, ids: Tensor) -> None:
     """Two steps, checkpoint into a new object, one step = three steps."""
     whole = attached("llama", method)

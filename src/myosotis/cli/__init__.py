@@ -8,6 +8,7 @@ __init__.py   the table of commands
 train.py      `train`, through `hydra.main`
 sweep.py      `sweep`, a multirun by name
 commands.py   the others: their arguments
+arguments.py  the values those take
 outcome.py    exit codes, messages, JSON
 explain.py    Hydra's own errors in plain words, with near matches
 helptext.py   the help screens
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command("a study of many runs: sweeps/NAME.yaml", _sweep),
     "evaluate": Command("the benchmarks on any model, against a base", _command("evaluate")),
     "generate": Command("answers of a run, base and tuned side by side", _command("generate")),
+    "dial": Command("a run turned down until it is inside its budget", _command("dial")),
     "export": Command("a run written out for others, scored again", _command("export")),
     "scorecard": Command("a run as one HTML page", _command("scorecard")),
     "ui": Command("the MLflow pages of your runs", _command("ui")),

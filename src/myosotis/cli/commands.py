@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from myosotis.cli.arguments import port, positive, share
 from myosotis.cli.explain import explained
 from myosotis.config import check, compose
 from myosotis.console import console
@@ -157,15 +158,15 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
         metavar="RUN",
         help="another run or adapter folder on the same base, to answer too; may be repeated",
     )
-    parser.add_argument("--max-new-tokens", type=_positive(int), default=128, metavar="N")
+    parser.add_argument("--max-new-tokens", type=positive(int), default=128, metavar="N")
     parser.add_argument(
-        "--temperature", type=_positive(float, zero=True), default=0.0, help="0 is greedy (default)"
+        "--temperature", type=positive(float, zero=True), default=0.0, help="0 is greedy (default)"
     )
     parser.add_argument(
-        "--top-k", type=_positive(int, zero=True), default=0, help="of the K likeliest; 0: of all"
+        "--top-k", type=positive(int, zero=True), default=0, help="of the K likeliest; 0: of all"
     )
     parser.add_argument(
-        "--top-p", type=_share, default=1.0, help="of the likeliest that make up a share of P"
+        "--top-p", type=share, default=1.0, help="of the likeliest that make up a share of P"
     )
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
     parser.set_defaults(overrides=[])
@@ -193,6 +194,43 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _dial(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "How strong the update of a run may be: θ0 + αΔθ is measured from the base to the tuned "
+        "model, the strength that gains most inside the retention budget is chosen on one half of "
+        "the questions, and confirmed on the other. With --out, the model at a confirmed strength "
+        "is written; exit code 3 or 4 (forgotten, not settled) says that nothing was."
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--budget", type=share, metavar="SHARE", help="of the base score (default: the run's own)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the model at that strength")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="retention.… and task.items, where they are to differ from the run's",
+    )
+    parser.set_defaults(config_name="train", config_dir=None)
+
+    def start(parsed: Arguments) -> Any:
+        if parsed.budget is not None:
+            parsed.overrides.append(f"retention.budget={parsed.budget}")
+        cfg = _config(parsed)
+        from myosotis.cli.outcome import Gated
+        from myosotis.dial import dial
+        from myosotis.retention.budget import Budget
+
+        found = dial(parsed.run, cfg, parsed.overrides, out=parsed.out)
+        if parsed.out and found["form"] is None:
+            budget = Budget(accept=found["choice"].accept)
+            raise Gated(found, budget.exit_code(found["verdict"]) or 4)
+        return found
+
+    return parser, start
+
+
 def _export(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "A run written out: its adapter for PEFT, whole merged weights, or a LoRA made of a full "
@@ -201,9 +239,9 @@ def _export(parser: argparse.ArgumentParser) -> Built:
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--to", required=True, choices=("adapter", "merged", "lora"))
-    parser.add_argument("--rank", type=_positive(int), metavar="R", help="with --to lora")
+    parser.add_argument("--rank", type=positive(int), metavar="R", help="with --to lora")
     parser.add_argument(
-        "--alpha", type=float, default=1.0, help="strength of the update, with --to merged"
+        "--alpha", type=float, default=1.0, help="strength of the update (not with --to lora)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: in the run's folder")
     parser.set_defaults(overrides=[])
@@ -256,7 +294,7 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
 
 def _ui(parser: argparse.ArgumentParser) -> Built:
     parser.description = "MLflow's own pages on the store of your runs, on this machine only."
-    parser.add_argument("--port", type=_port, default=5000, help="default: 5000")
+    parser.add_argument("--port", type=port, default=5000, help="default: 5000")
     _with_overrides(parser, config=False)
 
     def start(parsed: Arguments) -> Any:
@@ -274,32 +312,8 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "demo": _demo,
     "evaluate": _evaluate,
     "generate": _generate,
+    "dial": _dial,
     "export": _export,
     "scorecard": _scorecard,
     "ui": _ui,
 }
-
-
-def _positive(kind: type[Any], *, zero: bool = False) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not (value > 0 or (zero and value == 0)):
-            raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-        return value
-
-    read.__name__ = kind.__name__
-    return read
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 < value < 65536:
-        raise argparse.ArgumentTypeError(f"must be from 1 to 65535, not {text}")
-    return value

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from myosotis.record import CurvePoint, DialPoint, RunRecord
-from myosotis.report import words
+from myosotis.record import CurvePoint, DialChoice, DialPoint, RunRecord
+from myosotis.report import dialled, words
 from myosotis.report.plane import Place, plane
 from myosotis.report.plots import Chart, Reference, Series, line_chart
 from myosotis.report.preference import CURVES
@@ -43,17 +43,18 @@ def plane_of_run(record: RunRecord) -> dict[str, Any] | None:
     if tuned is None or task is None or suite is None:
         return None
     places = [Place(0.0, 0.0, "base", "base: the origin", "base"), tuned]
-    dialled = [
+    points = [
         (point.alpha, words.gain(point.task, task.higher_is_better) or 0.0, point.retention)
         for point in sorted(record.dial, key=lambda p: p.alpha)
         if point.task is not None and point.retention is not None and point.alpha not in (0, 1)
+        if dialled.metric(record) == task.metric
     ]
-    for alpha, x, y in dialled:
+    for alpha, x, y in points:
         said = f"dialled to α = {alpha:g}"
         places.append(Place(x, y, f"{alpha:g}", said, "dialled"))
-    path = [(0.0, 0.0, 0.0), *dialled, (1.0, tuned.x, tuned.y)]
+    path = [(0.0, 0.0, 0.0), *points, (1.0, tuned.x, tuned.y)]
     path.sort(key=lambda entry: entry[0])
-    return plane_view(places, record, [(x, y) for _, x, y in path] if dialled else [])
+    return plane_view(places, record, [(x, y) for _, x, y in path] if points else [])
 
 
 def plane_view(
@@ -165,15 +166,15 @@ def _percent(value: float) -> str:
 def dial(record: RunRecord) -> dict[str, Any] | None:
     """What the task gains and what the benchmarks lose as α goes from 0 to the full update."""
     points = sorted(record.dial, key=lambda p: p.alpha)
-    task, suite = record.task, record.suite_verdict
-    if len(points) < 2 or task is None:
+    if len(points) < 2:
         return None
+    choice, last = record.dial_choice or DialChoice(), points[-1]
     if points[0].alpha > 0:  # α = 0 is the base, by definition
         points = [DialPoint(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), *points]
-    s = words.task_scale(task)
-    kept = words.suite_scale(suite) if suite is not None else words.scale("acc")
+    s = words.scale(choice.metric, choice.unit, last.task_lo, last.task_hi)
+    kept = words.scale("acc", "", last.retention_lo, last.retention_hi)
     ticks = sorted({p.alpha for p in points})
-    budget = [Reference(-suite.epsilon, "budget", "budget")] if suite and suite.epsilon else []
+    budget = [Reference(-last.epsilon, "budget", "budget")] if last.epsilon else []
     zero = Reference(0.0, "base")
     learned = _alpha_series("task", points, lambda p: (p.task, p.task_lo, p.task_hi))
     lost = _alpha_series(
@@ -181,9 +182,9 @@ def dial(record: RunRecord) -> dict[str, Any] | None:
     )
     panels: list[dict[str, Any]] = []
     if learned.points:
-        direction = "up" if task.higher_is_better else "down"
+        direction = "up" if choice.higher_is_better else "down"
         chart = Chart("Learned", [learned], s.change, "α", [zero], ticks, 190)
-        unit = f"change of {words.label(task.metric)}, {direction} is better"
+        unit = f"change of {words.label(choice.metric)}, {direction} is better"
         panels.append(_panel("Learned", unit, "", chart))
     if lost.points:
         chart = Chart("Kept", [lost], kept.change, "α", [zero, *budget], ticks, 190)
@@ -195,6 +196,8 @@ def dial(record: RunRecord) -> dict[str, Any] | None:
             "task_interval": words.interval(s, p.task_lo, p.task_hi),
             "retention": kept.change(p.retention),
             "retention_interval": words.interval(kept, p.retention_lo, p.retention_hi),
+            "verdict": p.verdict,
+            "chosen": p.alpha == choice.alpha,
         }
         for p in points
     ]

@@ -10,7 +10,7 @@ import shlex
 from typing import Any
 
 from myosotis.record import RunRecord
-from myosotis.report import details, panels, preference, rows, words
+from myosotis.report import details, dialled, panels, preference, rows, words
 from myosotis.report.words import MISSING
 
 
@@ -32,7 +32,7 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
         "more_curves": panels.more_curves(record),
         "preference": preference.of_run(record),
         "dial": panels.dial(record),
-        "dial_said": words.dial_said(record),
+        "dial_said": dialled.said(record),
         "flips": details.flips(record),
         "samples": [details.sample(sample) for sample in record.samples],
         "cost": details.cost(record),

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from myosotis.record import DialPoint, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.record import RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 
 MISSING = "—"
 LABELS = {
@@ -286,38 +286,3 @@ def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
             listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
             said.append(f"{listed} {several if len(names) > 1 else one}.")
     return said
-
-
-def best_dial(record: RunRecord) -> DialPoint | None:
-    """The dial point with the most task gain whose whole retention interval is in the budget."""
-    suite, task = record.suite_verdict, record.task
-    if suite is None or suite.epsilon is None or task is None:
-        return None
-    inside = [
-        (gain(point.task, task.higher_is_better), -point.alpha, point)
-        for point in record.dial
-        if point.alpha > 0
-        and point.task is not None
-        and point.retention_lo is not None
-        and point.retention_lo > -suite.epsilon
-    ]
-    return max(inside, key=lambda entry: entry[:2])[2] if inside else None
-
-
-def dial_said(record: RunRecord) -> str:
-    """What the dial offers, in a sentence; empty when it has nothing to say."""
-    best, task = best_dial(record), record.task
-    if not record.dial or task is None:
-        return ""
-    if best is None or best.task is None:
-        return "At none of the strengths measured is the whole interval inside the budget."
-    s = task_scale(task)
-    share = ""
-    if task.delta and outcome(task) == "better":
-        share = f", {100 * best.task / task.delta:.0f} % of the full update's"
-    full = " (the update as trained)" if best.alpha == 1 else ""
-    return (
-        f"Of the strengths whose whole interval is inside the budget, α = {best.alpha:g}{full} "
-        f"gains most: {s.change(best.task)} {s.of}{share}. It was chosen on the items it is "
-        "reported on, which flatters it a little."
-    )

@@ -40,7 +40,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Bottleneck(nn.Module):
-    """h + gain · up(act(down(h))): width d through a bottleneck of m, 2dm + d + m numbers."""
+    """h + up(act(down(h))): width d through a bottleneck of m, 2dm + d + m numbers."""
 
     def __init__(self, width: int, bottleneck: int, activation: str, like: Tensor) -> None:
         super().__init__()
@@ -51,21 +51,21 @@ class Bottleneck(nn.Module):
         self.up = nn.Linear(bottleneck, width, **place)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
-        self.gain = 1.0
+        self.on = True
 
     def forward(self, hidden: Tensor) -> Tensor:
-        if self.gain == 0:
+        if not self.on:
             return hidden
         change = self.up(self.act(self.down(hidden.to(self.down.weight.dtype))))
-        return hidden + (self.gain * change).to(hidden.dtype)
+        return hidden + change.to(hidden.dtype)
 
 
 class AdapterUpdate(Update):
     """Bottleneck adapters: `design` houlsby (behind attention and MLP) or pfeiffer (MLP only).
 
     The bottleneck is `bottleneck` wide, or the model's width over `reduction_factor`;
-    `activation` is any of transformers' names. Scaled by the gain of the residual: at α the layer
-    adds α times what the adapter adds.
+    `activation` is any of transformers' names. What an adapter adds is linear in `up`: at α that is
+    α times as large.
     """
 
     name = "adapter"
@@ -106,13 +106,18 @@ class AdapterUpdate(Update):
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
+        ups = [(p, p.data) for adapter in self.adapters for p in adapter.up.parameters()]
         try:
             for adapter in self.adapters:
-                adapter.gain = alpha
+                adapter.on = alpha != 0
+            for parameter, data in ups:
+                parameter.data = data if alpha in (0, 1) else data * alpha
             yield
         finally:
             for adapter in self.adapters:
-                adapter.gain = 1.0
+                adapter.on = True
+            for parameter, data in ups:
+                parameter.data = data
 
 
 def _behind(sublayer: nn.Module, args: Any, output: Any) -> Any:

@@ -75,7 +75,10 @@ class Update(ABC):
 
     @abstractmethod
     def _weights_at(self, alpha: float) -> AbstractContextManager[None]:
-        """Put θ0 + αΔθ in place for a while; exact at α = 0 and 1."""
+        """Put θ0 + αΔθ in place for a while; exact at α = 0 and 1.
+
+        For any other α what trains holds αΔθ itself, so that it can be saved at that strength.
+        """
 
     def _merged(self, alpha: float) -> PreTrainedModel:
         """A new model with weights θ0 + αΔθ in the base dtype; for families that are mergeable."""
@@ -228,16 +231,22 @@ class Update(ABC):
                 "keep the update beside the base instead (--to adapter)",
             )
 
-    def save(self, folder: Path | str, *, base_id: str | None = None) -> None:
-        """Write Δθ (or the tuned tensors) as safetensors and its settings as JSON into `folder`.
+    def save(self, folder: Path | str, *, base_id: str | None = None, alpha: float = 1.0) -> None:
+        """Write αΔθ (or the tensors at θ0 + αΔθ) as safetensors and its settings as JSON.
 
         `base_id` is the portable name of the base model. A path on this machine is not one and
-        is left out, here and in what the model itself remembers.
+        is left out, here and in what the model itself remembers. Raises `ConfigError` for an α ≠ 1
+        when the update cannot be scaled, and for α = 0, which leaves nothing to write.
         """
         self._must_be_tuned("save()")
+        if alpha != 1 and not self.capabilities.scalable:
+            raise self._cannot("scalable", "cannot be scaled")
+        if alpha == 0:
+            raise ConfigError("at α = 0 there is no update left to write")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._save(folder, portable(base_id or self.model.config.name_or_path))
+        with nullcontext() if alpha == 1 else self._weights_at(alpha):
+            self._save(folder, portable(base_id or self.model.config.name_or_path))
 
     def load(self, folder: Path | str) -> None:
         """Read what `save` wrote into the attached model.

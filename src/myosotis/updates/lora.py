@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
@@ -67,18 +66,6 @@ class LoraUpdate(PeftUpdate):
 
     def rate(self, name: str) -> float:
         return float(self.settings["lr_ratio"]) if "lora_B" in name else 1.0
-
-    @contextmanager
-    def _scaled_layers(self, model: PeftModel, alpha: float) -> Iterator[None]:
-        layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
-        before = [dict(layer.scaling) for layer in layers]
-        try:
-            for layer, scaling in zip(layers, before, strict=True):
-                layer.scaling.update({k: alpha * v for k, v in scaling.items()})
-            yield
-        finally:
-            for layer, scaling in zip(layers, before, strict=True):
-                layer.scaling.update(scaling)
 
     def _merged(self, alpha: float) -> PreTrainedModel:
         if not self.settings["quantization"]:

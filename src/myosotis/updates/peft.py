@@ -66,8 +66,13 @@ def _one_factor(name: str, tensor: Tensor, alpha: float) -> Tensor:
     return tensor * alpha if "vera_lambda_b" in name else tensor
 
 
+def _low_rank(name: str, tensor: Tensor, alpha: float) -> Tensor:
+    """LoRA's Δθ = s·B·A is linear in B."""
+    return tensor * alpha if "lora_B" in name else tensor
+
+
 KINDS = {
-    "LORA": Kind(Capabilities()),
+    "LORA": Kind(Capabilities(), _low_rank),
     "IA3": Kind(Capabilities(), _rescaling),
     "VERA": Kind(Capabilities(), _one_factor),
     "OFT": Kind(

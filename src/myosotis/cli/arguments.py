@@ -1,0 +1,32 @@
+"""Values of command-line arguments, with what is wrong in words."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+
+def positive(kind: type[Any], *, zero: bool = False) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not (value > 0 or (zero and value == 0)):
+            raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+        return value
+
+    read.__name__ = kind.__name__
+    return read
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
+    return value
+
+
+def port(text: str) -> int:
+    value = int(text)
+    if not 0 < value < 65536:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 65535, not {text}")
+    return value

@@ -1,0 +1,65 @@
+"""What is said of the dial: which strength was chosen, and whether the other half confirms it."""
+
+from __future__ import annotations
+
+from myosotis.record import DialChoice, RunRecord
+from myosotis.report import words
+
+
+def metric(record: RunRecord) -> str:
+    """The metric that the dial's task gain is read in."""
+    return record.dial_choice.metric if record.dial_choice else DialChoice().metric
+
+
+def said(record: RunRecord) -> str:
+    """What the dial offers and whether that holds; empty when it has nothing to say."""
+    choice = record.dial_choice
+    if choice is None or not any(point.verdict for point in record.dial):
+        return ""
+    if choice.alpha is None or choice.reported is None or choice.full is None:
+        if all(point.verdict == "forgotten" for point in record.dial):
+            return "No strength is inside the budget: all of them forget more than it allows."
+        return "No strength with a gain is shown to be inside the budget."
+    full = " (the update as trained)" if choice.alpha == 1 else ""
+    chosen = (
+        f"On the half of the questions that chooses, α = {choice.alpha:g}{full} gains most inside "
+        "the budget."
+    )
+    held = "confirms it" if choice.confirmed else "does not confirm it"
+    return f"{chosen} The other half {held}: {_reported(choice)}"
+
+
+def _reported(choice: DialChoice) -> str:
+    """What the half that reports says of the chosen strength, beside the whole update."""
+    found, full = choice.reported, choice.full
+    assert found is not None and full is not None
+    s = words.scale(choice.metric, choice.unit, found.task_lo, found.task_hi)
+    kept = words.scale("acc", "", found.retention_lo, found.retention_hi)
+    whole = choice.alpha == 1
+    told = [
+        f"{words.label(choice.metric)} {s.change(found.task)} {s.of} "
+        f"({words.interval(s, found.task_lo, found.task_hi)}"
+        f"{'' if whole else f'; the whole update {s.change(full.task)}'}), ",
+        f"mean accuracy {kept.change(found.retention)} points "
+        f"({words.interval(kept, found.retention_lo, found.retention_hi)}"
+        f"{'' if whole else f'; the whole update {kept.change(full.retention)}'}; "
+        f"the budget allows −{kept.size(found.epsilon)}): {found.verdict}.",
+    ]
+    if not whole and (shares := _shares(choice)):
+        told.append(f" {shares}")
+    return "".join(told)
+
+
+def _shares(choice: DialChoice) -> str:
+    """Shares of the whole update's gain and loss, where it has any that can be told from none."""
+    found, full = choice.reported, choice.full
+    assert found is not None and full is not None
+    sign = 1 if choice.higher_is_better else -1
+    gained = min(sign * (full.task_lo or 0), sign * (full.task_hi or 0)) > 0
+    lost = full.retention_hi is not None and full.retention_hi < 0
+    parts = []
+    if gained and found.task is not None and full.task:
+        parts.append(f"keeps {100 * found.task / full.task:.0f} % of the gain")
+    if lost and found.retention is not None and full.retention:
+        parts.append(f"recovers {100 * (1 - found.retention / full.retention):.0f} % of the loss")
+    return f"It {' and '.join(parts)} of the whole update." if parts else ""
