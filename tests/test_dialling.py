@@ -1,7 +1,7 @@
 """The dial: chosen on one half, claimed on the other; and the command, on whole runs.
 
-The runs are of a random model on two small benchmarks of twenty items a half. It answers at chance
-whatever is done to it, so a budget of 90 % is never breached and one of 0.1 % never shown to hold.
+The runs are of a random model on forty questions a half, which it answers right by definition. A
+budget of 90 % is hard to breach, and one of 0.1 % cannot be shown to hold.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from myosotis.record import RunRecord
 from myosotis.retention.budget import Budget
 from myosotis.retention.items import Half
 from myosotis.retention.scorer import Measurement
-from tests.retention.small import arc_rows, hellaswag_rows, write
+from tests.retention.small import right_by_definition
 from tests.test_findings import loglik, scores
 from tests.world import call, settings
 
@@ -141,19 +141,15 @@ def test_without_a_verdict_nothing_is_chosen() -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bench")
-    write(folder / "hellaswag" / "validation.jsonl", hellaswag_rows(40))
-    write(folder / "arc_easy" / "validation.jsonl", arc_rows(40))
-    return folder
+def bench(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return right_by_definition(world / "model", tmp_path_factory.mktemp("right"), 80)
 
 
 def benchmarks(bench: Path) -> dict[str, Any]:
     return {
-        "tracking": "none",
-        "retention.suite": "[hellaswag,arc_easy]",
+        "retention.suite": "[arc_easy]",
         "retention.data_dir": bench,
-        "retention.items": 40,
+        "retention.items": 80,
         "data.row_tokens": 512,
         "retention.budget": 0.9,
         "task.generate": 0,
@@ -164,7 +160,8 @@ def benchmarks(bench: Path) -> dict[str, Any]:
 def tuned(world: Path, bench: Path) -> Path:
     """A finished run of LoRA."""
     out = world / "runs" / "dialled"
-    call(["train", *settings(world, out, **benchmarks(bench))], world)
+    tracked = {"tracking": "mlflow", "tracking.uri": f"sqlite:///{world}/dialled.db"}
+    call(["train", *settings(world, out, **benchmarks(bench), **tracked)], world)
     return out
 
 
@@ -177,6 +174,8 @@ def digest(folder: Path) -> dict[str, str]:
 def test_the_command_chooses_confirms_records_and_writes(
     world: Path, tuned: Path, tmp_path: Path
 ) -> None:
+    from mlflow import MlflowClient
+
     before, kept = RunRecord.load(tuned), digest(tuned / "update")
     out = tmp_path / "model"
     printed, err = call(["dial", str(tuned), "--out", str(out), "--json"], world)
@@ -190,6 +189,10 @@ def test_the_command_chooses_confirms_records_and_writes(
     assert record.dial_choice is not None and record.dial_choice.alpha == found["alpha"]
     assert record.retention == before.retention and record.task == before.task
     assert "Turning it down" in (tuned / "scorecard.html").read_text()
+    client = MlflowClient(f"sqlite:///{world}/dialled.db")
+    assert client.get_run(record.run_id).info.status == "FINISHED"
+    logged = client.download_artifacts(record.run_id, "record.json", str(tmp_path))
+    assert RunRecord.load(logged).dial_choice == record.dial_choice
     whole = load_file(tuned / "update" / "adapter_model.safetensors")
     for name, tensor in load_file(out / "adapter_model.safetensors").items():
         factor = found["alpha"] if "lora_B" in name else 1.0
@@ -200,7 +203,7 @@ def test_the_command_chooses_confirms_records_and_writes(
 def test_without_a_strength_inside_nothing_is_written(
     tuned: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Half the items of 0.1 % are none: no interval is as narrow."""
+    """No interval of forty items is as narrow as 0.1 %."""
     out = tmp_path / "model"
     assert main(["dial", str(tuned), "--budget", "0.001", "--out", str(out), "--json"]) == 4
     printed = capfd.readouterr()
@@ -274,6 +277,7 @@ def test_a_full_run_is_dialled_by_interpolation_and_written_whole(
     changes = {
         **benchmarks(bench),
         "method": "full",
+        "tracking": "none",
         "retention.dial": "[0.25,0.5,0.75]",
         "optimizer.lr": 0.003,
         "trainer.max_steps": 4,

@@ -19,7 +19,7 @@ TIERS: list[set[str]] = [
     {"sealed", "tracking", "history", "objectives", "report", "generate", "record_schema"},
     {"assets", "logger", "callbacks", "runs"},
     {"conversion", "model_files", "data", "retention", "journal", "resume", "gather"},
-    {"models", "quality", "reference", "summary"},
+    {"models", "quality", "reference", "summary", "guard"},
     {"examination", "config", "module", "start"},
     {"findings", "symptoms", "workbench", "subjects"},
     {"opening", "dialling"},

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -112,21 +112,10 @@ class Meter(Callback):
 
 @dataclass
 class Evaluator:
-    """Something to measure at some steps: `measure()` returns metrics by name.
-
-    It may raise `Enough` when what it measured should end the training.
-    """
+    """Something to measure at some steps: `measure()` returns metrics by name."""
 
     measure: Callable[[], dict[str, float]]
     steps: frozenset[int]
-
-
-class Enough(Exception):
-    """The training should end here, in good order; carries what was measured."""
-
-    def __init__(self, metrics: dict[str, float]) -> None:
-        super().__init__()
-        self.metrics = metrics
 
 
 class Watch(Callback):
@@ -145,11 +134,7 @@ class Watch(Callback):
         began = time.perf_counter()
         if trainer.is_global_zero:
             for evaluator in due:
-                try:
-                    log(trainer, evaluator.measure())
-                except Enough as enough:
-                    log(trainer, enough.metrics)
-                    trainer.should_stop = True
+                log(trainer, evaluator.measure())
         trainer.strategy.barrier("watch")
         self.seconds += time.perf_counter() - began
 
@@ -178,13 +163,20 @@ class Checkpoints(Callback):
 
     def save(self, trainer: Trainer) -> None:
         """Raises `RunError` when the disk is full; the checkpoint before is still whole."""
-        try:
+        with telling_of_a_full_disk(self.path):
             trainer.save_checkpoint(self.path)
-        except OSError as error:
-            raise RunError(
-                f"the checkpoint {self.path} could not be written: {error.strerror or error}",
-                "the checkpoint before it is kept; free space, then resume=last",
-            ) from error
+
+
+@contextmanager
+def telling_of_a_full_disk(path: Path) -> Iterator[None]:
+    """Raises `RunError` where writing the checkpoint `path` fails."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"the checkpoint {path} could not be written: {error.strerror or error}",
+            "the checkpoint before it is kept; free space, then resume=last",
+        ) from error
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

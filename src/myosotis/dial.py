@@ -15,11 +15,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis import summary, updates
-from myosotis.config import check
+from myosotis.config import build, check
 from myosotis.config.build import plain
 from myosotis.console import console
 from myosotis.dialling import turn
-from myosotis.errors import AssetError, ConfigError
+from myosotis.errors import AssetError, ConfigError, MyosotisError
 from myosotis.examination import Sitting
 from myosotis.exporting import refuse_full, write_dialled
 from myosotis.logger import MLflowLogger
@@ -27,7 +27,6 @@ from myosotis.record import DialChoice, DialPoint, RunRecord
 from myosotis.report import dialled
 from myosotis.report.scorecard import scorecard
 from myosotis.resume import replace_values
-from myosotis.retention.budget import Budget
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.retention.dial import GRID
 from myosotis.retention.stats import Verdict
@@ -58,10 +57,10 @@ def dial(
         torch.set_num_threads(cfg.trainer.num_threads)
     bench = Workbench.of(cfg, lambda _: None)
     _refuse_others(record, bench)
-    budget = Budget(cfg.retention.budget, cfg.retention.accept)
-    base = Sitting(
-        bench.base_retention(), bench.examination.quality(bench.scorer, "base", texts=False)
-    )
+    budget = build.budget(cfg)
+    retention = bench.base_retention()
+    bench.go_on()
+    base = Sitting(retention, bench.examination.quality(bench.scorer, "base", texts=False))
     summary.reach(reachable_verdicts(base.retention.half("report").tasks, budget))
     update = bench.attach(cfg)
     update.load(place.update)
@@ -77,14 +76,17 @@ def dial(
         refine=True,
     )
     record.dial, record.dial_choice = points, choice
-    _keep(place, record, cfg)
+    record.save(place.record)
+    scorecard(record, place.scorecard)
     summary.show_dial(record)
     form = None
     if out is not None and choice.alpha is not None and choice.confirmed:
-        form = write_dialled(update, bench.base, choice.alpha, out)
+        whole = cfg.model.start is not None  # an adapter would leave out what it stands on
+        form = write_dialled(update, bench.base, choice.alpha, out, whole=whole)
         console.print(f"written to {out} ({form})", highlight=False, soft_wrap=True)
     elif out is not None:
         console.print("[yellow]nothing was written[/]")
+    _publish(place, record, cfg)
     return {
         "run_id": record.run_id,
         "alpha": choice.alpha,
@@ -127,6 +129,7 @@ def _configuration(
         )
     replace_values(cfg, given, overrides)
     OmegaConf.update(cfg, "retention.dial", [])
+    OmegaConf.update(cfg, "out", str(place.path))  # where it keeps what it went on from
     check(cfg)
     update = updates.build(plain(cfg["update"]))
     if not update.capabilities.scalable:
@@ -155,12 +158,14 @@ def _refuse_others(record: RunRecord, bench: Workbench) -> None:
         )
 
 
-def _keep(place: RunFolder, record: RunRecord, cfg: DictConfig) -> None:
-    """In the record and on the scorecard, here and in MLflow."""
-    record.save(place.record)
-    scorecard(record, place.scorecard)
-    if cfg.tracking.enabled:
-        mlflow = MLflowLogger(cfg.tracking.uri, cfg.tracking.experiment, run_id=record.run_id)
+def _publish(place: RunFolder, record: RunRecord, cfg: DictConfig) -> None:
+    """Record and scorecard to MLflow, too; what lies on disk is the truth."""
+    if not cfg.tracking.enabled:
+        return
+    mlflow = MLflowLogger(cfg.tracking.uri, cfg.tracking.experiment, run_id=record.run_id)
+    try:
         for path in (place.record, place.scorecard):
             mlflow.log_artifact(path)
         mlflow.finish(record.status, record.error)
+    except MyosotisError as error:
+        console.print(f"[yellow]![/] not in MLflow: {error.message}", highlight=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from myosotis import findings, models, summary
-from myosotis.config import config_hash
+from myosotis.config import build, config_hash
 from myosotis.config.build import plain
 from myosotis.console import progress
 from myosotis.errors import ConfigError
@@ -19,7 +19,6 @@ from myosotis.logger import MLflowLogger, NullLogger
 from myosotis.models import BaseModel
 from myosotis.record import AttentionInfo, ModelInfo, RunRecord
 from myosotis.retention import baseline
-from myosotis.retention.budget import Budget
 from myosotis.retention.items import Suite
 from myosotis.retention.scorer import Measurement, measure
 from myosotis.subjects import Subject, dtype_of, source_named, subject
@@ -157,7 +156,7 @@ def _conclude(
     if before is None:
         record.retention = findings.scores_only(after)
     else:
-        budget = Budget(cfg.retention.budget, cfg.retention.accept)
+        budget = build.budget(cfg)
         record.retention, record.suite_verdict = findings.retention_rows(before, after, budget)
         record.flips = findings.flips(suite, before, after)
         findings.write_items(kept.folder.items, before, after)

@@ -65,9 +65,10 @@ class Examination:
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
         """The benchmarks alone; `what` is shown on the progress bar."""
-        return self._asked(self.suite, scorer, what)
+        return self.asked(self.suite, scorer, what)
 
-    def _asked(self, suite: Suite, scorer: Scorer, what: str) -> Measurement:
+    def asked(self, suite: Suite, scorer: Scorer, what: str) -> Measurement:
+        """The same on a part of the suite."""
         with progress(f"benchmarks, {what}", total=len(suite.grove.trees)) as advance:
             return measure(suite, scorer, advance)
 
@@ -149,11 +150,11 @@ class Examination:
         """One half of it: what chooses (`select`: validation examples) or what is reported (test).
 
         `known` are the benchmarks of these weights, where they were asked already. Nothing is
-        generated.
+        generated. Data without a validation part choose by their test examples, too.
         """
         began = time.perf_counter()
-        retention = known.half(half) if known else self._asked(self.halves[half], scorer, what)
-        trees = self.validation if half == "select" else self.trees
+        retention = known.half(half) if known else self.asked(self.halves[half], scorer, what)
+        trees = (half == "select" and self.validation) or self.trees
         found = self._likelihoods(trees, scorer, what)
         return Sitting(retention, found, time.perf_counter() - began)
 

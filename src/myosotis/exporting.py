@@ -92,9 +92,14 @@ def refuse_full(out: Path) -> None:
         raise ConfigError(f"{out} is not empty", "choose another with --out")
 
 
-def write_dialled(update: Update, base: BaseModel, alpha: float, out: Path) -> str:
-    """The update at strength α as an adapter, or where it is none as a whole model; says which."""
-    whole = isinstance(update, FullUpdate)
+def write_dialled(
+    update: Update, base: BaseModel, alpha: float, out: Path, *, whole: bool = False
+) -> str:
+    """The update at strength α as an adapter; `whole`, or where it is none, as a model.
+
+    Returns the form. Raises `ConfigError` where the update cannot be merged into one.
+    """
+    whole = whole or isinstance(update, FullUpdate)
     (write_merged if whole else write_adapter)(update, base, alpha, out)
     return "merged" if whole else "adapter"
 

@@ -26,6 +26,7 @@ from myosotis.record import (
     SuiteVerdict,
     TaskQuality,
 )
+from myosotis.report import words
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import compare
 from myosotis.retention.items import Suite
@@ -255,6 +256,17 @@ def samples(examples: Sequence[Example], base: Sitting, tuned: Sitting) -> list[
     ]
 
 
+def breach_in_words(suite: SuiteVerdict) -> str:
+    """That the benchmarks are beyond the budget, with the numbers it rests on."""
+    if suite.delta is None or suite.lo is None or suite.hi is None or suite.epsilon is None:
+        return f"the benchmarks have lost more than the budget. {suite.note}".strip()
+    numbers = (
+        f"{suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}, "
+        f"budget -{suite.epsilon:.3f}"
+    )
+    return f"the benchmarks have lost more than the budget ({numbers}) {suite.note}".strip()
+
+
 def in_words(record: RunRecord) -> list[str]:
     """What was gained, what was lost, whether that is within budget: a sentence each."""
     said = []
@@ -278,6 +290,8 @@ def in_words(record: RunRecord) -> list[str]:
             f"(95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}; the budget allows "
             f"-{suite.epsilon:.3f})."
         )
+    if told := words.checkpoint_said(record):
+        said.append(told)
     for row in record.retention:
         if row.verdict in ("forgotten", "slipped"):
             said.append(f"{row.task}: {row.verdict} ({row.delta:+.3f} {row.metric}).")

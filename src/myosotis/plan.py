@@ -146,7 +146,9 @@ def reachable(cfg: DictConfig) -> list[Reach]:
     """Which verdicts the items can reach, were each benchmark's base score `ASSUMED_SCORE`."""
     if cfg.retention["items"] is None:
         return []
-    epsilon = float(cfg.retention.budget) * ASSUMED_SCORE
+    budget = build.budget(cfg)
+    strictest = min([budget.fraction, *budget.tasks.values()])
+    epsilon = strictest * ASSUMED_SCORE
     suite = [name for name in cfg.retention.suite if name != "prose"]
     items = int(cfg.retention["items"])
     found = [reach("each benchmark", items, epsilon, tasks=len(suite))] if suite else []

@@ -266,6 +266,24 @@ class Half:
 
 
 @dataclass
+class Checkpoint:
+    """Which step's weights a run ended with, where that was not simply the last one planned.
+
+    `ended` is why the training stopped before its time: `breach`, `patience`, or nothing. With
+    `chosen`, `step` is the one of `seen` measured steps with the lowest held-out `loss` inside the
+    budget, by the benchmark items marked `select`; the verdicts of the record then rest on the
+    items marked `report`. Without any inside, `chosen` is false and the last weights stay.
+    """
+
+    step: int
+    last_step: int
+    ended: str = ""
+    seen: int = 0
+    chosen: bool = False
+    loss: float | None = None
+
+
+@dataclass
 class Baseline:
     """Something the tuned model must beat, e.g. the base prompted with k examples.
 
@@ -311,6 +329,7 @@ class RunRecord:
     curves: list[CurvePoint] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
     dial: list[DialPoint] = field(default_factory=list)
     dial_choice: DialChoice | None = None
     baselines: list[Baseline] = field(default_factory=list)

@@ -48,9 +48,10 @@ def replace_values(saved: DictConfig, cfg: DictConfig, overrides: Sequence[str])
         key = key.lstrip("+~")
         if key == "resume" or key.startswith("hydra."):
             continue
-        if OmegaConf.is_dict(OmegaConf.select(saved, key)) or OmegaConf.select(cfg, key) is None:
+        chooses = "." not in key and OmegaConf.is_dict(OmegaConf.select(saved, key))
+        if chooses or OmegaConf.select(cfg, key) is None:
             raise ConfigError(
                 f"{override} cannot change now: it chooses another part",
                 "a run that was started keeps its parts; single values can be given anew",
             )
-        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+        OmegaConf.update(saved, key, OmegaConf.select(cfg, key), merge=False)

@@ -8,6 +8,7 @@ the tuned model is measured, and both are compared
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,6 @@ from myosotis import findings, summary, symptoms
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
-    Enough,
     Evaluator,
     Interrupted,
     Meter,
@@ -34,15 +34,14 @@ from myosotis.callbacks import (
 from myosotis.config import build, check
 from myosotis.config.build import plain
 from myosotis.dialling import turn
-from myosotis.errors import RunError
 from myosotis.examination import Sitting
+from myosotis.guard import Guard
 from myosotis.journal import Journal, forget_peak_memory, peak_memory_gb
 from myosotis.module import FineTuning
 from myosotis.opening import describe, opened
 from myosotis.optimization import Schedule
 from myosotis.record import RunRecord, UpdateInfo
 from myosotis.resume import continued
-from myosotis.retention.budget import Budget
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.runs import RunFolder
 from myosotis.updates.base import Update
@@ -72,8 +71,10 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         describe(kept, cfg, bench)
         base = _measure_base(kept, cfg, bench)
         update = bench.attach(cfg)
-        costs = _fit(kept, cfg, bench, update, base)
-        kept.record.update.off_difference = _check_base(bench, update, base)
+        guard = _guard(cfg, update, folder)
+        costs = _fit(kept, cfg, bench, update, base, guard)
+        kept.record.checkpoint = guard.finish(costs.steps, kept.warn)
+        kept.record.update.off_difference = bench.check_base(update, base)
         update.save(kept.folder.update, base_id=bench.base.id)
         tuned = bench.examination.sit(bench.scorer, "tuned")
         _conclude(kept, cfg, bench, base, tuned, costs.steps)
@@ -93,12 +94,19 @@ def quiet_lightning() -> None:
 def _measure_base(kept: Journal, cfg: DictConfig, bench: Workbench) -> Sitting:
     """The base, before anything is attached; benchmarks from the cache where they are there."""
     base = bench.measure_base(cfg.task.metric)
-    summary.reach(reachable_verdicts(base.retention.tasks, _budget(cfg)))
+    summary.reach(reachable_verdicts(base.retention.tasks, build.budget(cfg)))
     kept.log(findings.metrics(base), step=0)
     return base
 
 
-def _fit(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting) -> Costs:
+def _guard(cfg: DictConfig, update: Update, folder: RunFolder) -> Guard:
+    given = cfg.retention
+    return Guard(update, folder, on_breach=given.on_breach, patience=given.patience)
+
+
+def _fit(
+    kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting, guard: Guard
+) -> Costs:
     """Train, watched; the update holds the result."""
     kept.record.update = UpdateInfo(
         name=update.name,
@@ -108,8 +116,8 @@ def _fit(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base:
         identity_at_init=update.capabilities.identity_at_init,
     )
     kept.log(bench.held_out(), step=0)
-    evaluators = _evaluators(kept, cfg, bench, base)
-    costs = _train_steps(cfg, bench, update, kept.folder, evaluators, [kept.history, kept.mlflow])
+    evaluators = _evaluators(kept, cfg, bench, base, guard)
+    costs = _train_steps(cfg, bench, update, guard, evaluators, [kept.history, kept.mlflow])
     kept.log(bench.held_out(), step=costs.steps)
     for sentence in symptoms.of_curves(kept.history.points()):
         kept.warn(sentence)
@@ -120,7 +128,7 @@ def _train_steps(
     cfg: DictConfig,
     bench: Workbench,
     update: Update,
-    folder: RunFolder,
+    guard: Guard,
     evaluators: list[Evaluator],
     loggers: list[Any],
 ) -> Costs:
@@ -128,6 +136,7 @@ def _train_steps(
     module = _module(cfg, bench, update)
     steps = cadence(cfg.trainer.checkpoint_every, bench.total_steps, key="trainer.checkpoint_every")
     stop, meter, watch = StopOnSignal(), Meter(bench.total_steps), Watch(evaluators)
+    folder = guard.folder
     checkpoints = Checkpoints(folder.checkpoint, steps)
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
@@ -141,6 +150,7 @@ def _train_steps(
             Randomness(cfg.seed),
             meter,
             watch,
+            guard,
             *build.callbacks(cfg),
             stop,
             checkpoints,
@@ -174,24 +184,32 @@ def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
     )
 
 
-def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting) -> list[Evaluator]:
-    """What is measured while training, and when."""
+def _evaluators(
+    kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting, guard: Guard
+) -> list[Evaluator]:
+    """What is measured while training, and when.
+
+    Where a checkpoint is chosen by it, only the half of the items that chooses is asked.
+    """
+    suite, before = bench.suite, base.retention
+    if guard.chooses:
+        suite, before = bench.examination.halves["select"], before.half("select")
+    budget = build.budget(cfg)
 
     def retention() -> dict[str, float]:
-        now = bench.examination.retention(bench.scorer, "while training")
-        rows, suite = findings.retention_rows(base.retention, now, _budget(cfg))
+        now = bench.examination.asked(suite, bench.scorer, "while training")
+        rows, mean = findings.retention_rows(before, now, budget)
         metrics = {
             **findings.metrics(Sitting(now, {})),
-            **findings.forgetting_metrics(rows, suite),
+            **findings.forgetting_metrics(rows, mean),
         }
-        if suite is not None and suite.verdict == "forgotten":
-            kept.warn(
-                f"the benchmarks have lost more than the budget ({suite.delta:+.3f}, 95 % interval "
-                f"{suite.lo:+.3f} to {suite.hi:+.3f}, budget -{suite.epsilon:.3f})"
-            )
-            if cfg.retention.on_breach == "stop":
-                raise Enough(metrics)
-        return metrics
+        verdict = mean.verdict if mean else ""
+        if mean is not None and verdict == "forgotten":
+            kept.warn(findings.breach_in_words(mean))
+        loss = bench.held_out() if guard.needs_loss else {}
+        inside = bool(verdict) and budget.accepts(verdict)
+        guard.offer(loss.get("val/loss", math.nan), verdict, inside)
+        return metrics | loss
 
     loss_steps, retention_steps = _watched_steps(cfg, bench)
     return [Evaluator(bench.held_out, loss_steps), Evaluator(retention, retention_steps)]
@@ -200,49 +218,34 @@ def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting)
 def _watched_steps(cfg: DictConfig, bench: Workbench) -> tuple[frozenset[int], frozenset[int]]:
     """When the held-out loss and the benchmarks are measured while training."""
     steps = bench.total_steps
-    return (
-        cadence(cfg.trainer.val_every, steps, key="trainer.val_every"),
-        cadence(cfg.retention.every, steps, key="retention.every"),
-    )
-
-
-def _budget(cfg: DictConfig) -> Budget:
-    return Budget(cfg.retention.budget, cfg.retention.accept)
-
-
-def _check_base(bench: Workbench, update: Update, base: Sitting) -> float:
-    """Base weights did not move, and with the update off the model scores as the base did.
-
-    Returns by how much the scores differ, in nats a token.
-    """
-    update.fingerprint_base()
-    few = bench.examination.trees[:4]
-    with update.disabled():
-        off = bench.scorer.evaluate(few)
-    scores = [float(tree.logp[0] / tree.weight[0]) for tree in off]
-    before = base.quality["loglik"].scores[: len(scores)]
-    worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
-    if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
-        raise RunError(
-            f"with the update off the model scores differently than the base did (by {worst:.2g} "
-            "nats a token): what was measured as forgetting would be wrong"
-        )
-    return worst
+    loss = cadence(cfg.trainer.val_every, steps, key="trainer.val_every")
+    retention = cadence(cfg.retention.every, steps, key="retention.every")
+    if cfg.retention.on_breach == "rollback":
+        retention |= {steps}  # the last step is a choice like the others
+    return loss, retention
 
 
 def _conclude(
     kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting, tuned: Sitting, step: int
 ) -> None:
-    """Compare the two sittings; `step` is the last one of the training."""
+    """Compare the two sittings; `step` is the last one of the training.
+
+    Where the weights are those of a step that one half of the items chose, the other half judges.
+    """
     record = kept.record
+    before, after = base.retention, tuned.retention
+    if record.checkpoint is not None:
+        step = record.checkpoint.step
+        if record.checkpoint.chosen:
+            before, after = before.half("report"), after.half("report")
     record.task = findings.task_summary(base, tuned, cfg.task.metric)
     record.baselines = findings.baselines(base, tuned)
     for sentence in symptoms.of_task(record.task):
         kept.warn(sentence)
     record.retention, record.suite_verdict = findings.retention_rows(
-        base.retention, tuned.retention, _budget(cfg)
+        before, after, build.budget(cfg)
     )
-    record.halves = findings.halves(base, tuned, cfg.task.metric, _budget(cfg))
+    record.halves = findings.halves(base, tuned, cfg.task.metric, build.budget(cfg))
     record.flips = findings.flips(bench.suite, base.retention, tuned.retention)
     record.samples = findings.samples(bench.examination.examples, base, tuned)
     findings.write_items(kept.folder.items, base.retention, tuned.retention)
@@ -263,7 +266,7 @@ def _dial(
         base,
         tuned,
         metric=cfg.task.metric,
-        budget=_budget(cfg),
+        budget=build.budget(cfg),
         strengths=list(cfg.retention.dial),
         refine=False,
     )
@@ -312,5 +315,6 @@ def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
     bench.go_on()
     bench.remember_base()
     idle = [Evaluator(dict, steps) for steps in _watched_steps(cfg, bench)]
-    _train_steps(cfg, bench, bench.attach(cfg), folder, idle, [])
+    update = bench.attach(cfg)
+    _train_steps(cfg, bench, update, _guard(cfg, update, folder), idle, [])
     return RunRecord(run_id="")

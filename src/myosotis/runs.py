@@ -37,6 +37,10 @@ class RunFolder:
         """What moves, and the optimiser's state; enough to go on exactly."""
         return self.path / "checkpoints" / "last.ckpt"
 
+    def best(self, step: int) -> Path:
+        """What moves, as it was at the best step (`retention.on_breach=rollback`)."""
+        return self.path / "checkpoints" / f"best-{step:06}.ckpt"
+
     @property
     def update(self) -> Path:
         """The finished update: a PEFT adapter, or the tuned weights."""

@@ -23,7 +23,7 @@ from myosotis.data.labels import LabelTemplate, labels_of
 from myosotis.data.module import ExampleModule
 from myosotis.data.templates import Template
 from myosotis.data.views import viewed
-from myosotis.errors import ConfigError
+from myosotis.errors import ConfigError, RunError
 from myosotis.examination import Examination, Sitting
 from myosotis.models import BaseModel, ModelSource
 from myosotis.objectives import Objective
@@ -148,6 +148,26 @@ class Workbench:
         """The objective, and what it watches, on held-out examples with the weights as they are."""
         found = self.examination.held_out(self.scorer, self.objective)
         return {f"val/{name}": value for name, value in found.items()}
+
+    def check_base(self, update: Update, base: Sitting) -> float:
+        """Base weights did not move, and with the update off the model scores as the base did.
+
+        Returns by how much the scores differ, in nats a token; raises `RunError` where that is more
+        than rounding.
+        """
+        update.fingerprint_base()
+        few = self.examination.trees[:4]
+        with update.disabled():
+            off = self.scorer.evaluate(few)
+        scores = [float(tree.logp[0] / tree.weight[0]) for tree in off]
+        before = base.quality["loglik"].scores[: len(scores)]
+        worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
+        if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
+            raise RunError(
+                "with the update off the model scores differently than the base did (by "
+                f"{worst:.2g} nats a token): what was measured as forgetting would be wrong"
+            )
+        return worst
 
     def attach(self, cfg: DictConfig) -> Update:
         """Wrap the base with the update of `cfg`; from now on `scorer` scores the tuned model."""

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myosotis.record import (
+    Checkpoint,
     DialChoice,
     DialPoint,
     RetentionRow,
@@ -164,6 +165,31 @@ def test_no_strength_inside_the_budget(record: RunRecord, verdicts: list[str], s
     said = dialled.said(record)
     assert says in said
     assert bool(said) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (None, ""),
+        (
+            Checkpoint(40, 60, "breach", 6, True, 2.5),
+            "These are the weights of step 40: of 6 measured, the one with the lowest held-out "
+            "loss inside the budget; the training had gone to 60. It stopped there because the "
+            "benchmarks had lost more than the budget allows. The step was chosen on one half",
+        ),
+        (Checkpoint(60, 60, "", 6, True, 2.5), "inside the budget. The step was chosen on one"),
+        (Checkpoint(60, 60, "patience", 6, False), "to step 60. It stopped there because measure"),
+        (Checkpoint(60, 60, "", 6, False), "No step was shown to be inside the budget"),
+    ],
+)
+def test_which_step_the_weights_are_of(record: RunRecord, found: Checkpoint | None, says: str):
+    record.config = {"retention": {"on_breach": "rollback"}}
+    record.checkpoint = found
+    said = words.checkpoint_said(record)
+    assert says in said
+    assert bool(said) == bool(says)
+    assert not said or words.ledes(record)[-1] == said
+    assert "  " not in said
 
 
 def test_shares_of_a_gain_that_may_be_none_are_not_given(record: RunRecord):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from myosotis.retention import suite as suites
+from myosotis.retention.benchmarks import Shelf
+from myosotis.retention.scorer import measure
 from myosotis.trees.attention import Backend
 from myosotis.trees.score import Scorer
 
@@ -94,4 +99,27 @@ def shelf_folder(folder: Path, count: int = 12) -> Path:
     write(folder / "lambada_openai" / "test.jsonl", texts)
     pages = [{"page": f" = Page {i} = \n" + "A river runs by . " * (1 + 9 * i)} for i in range(4)]
     write(folder / "wikitext" / "test.jsonl", pages)
+    return folder
+
+
+def right_by_definition(model: Path, folder: Path, count: int) -> Path:
+    """A shelf with `count` questions (arc_easy) whose right answers are what `model` answers.
+
+    A random model answers at chance whatever is done to it; on these it scores 1.0, and a training
+    that shakes it forgets. The answers are random letters, so that no habit answers them all.
+    """
+    path, rows, dice = folder / "arc_easy" / "validation.jsonl", arc_rows(count), random.Random(0)
+    for row in rows:
+        row["choices"]["text"] = ["".join(dice.choices(ascii_lowercase, k=4)) for _ in "ABC"]
+    write(path, rows)
+    tokenizer = hf.AutoTokenizer.from_pretrained(model)
+    suite = suites.build(
+        ["arc_easy"], tokenizer, context_length=512, items=count, shelf=Shelf(folder)
+    )
+    weights = hf.AutoModelForCausalLM.from_pretrained(model).eval()
+    scorer = Scorer(weights, Backend("dense", "a test"), row_tokens=512)
+    task = measure(suite, scorer)["arc_easy"]
+    for item, choice in zip(task.items, task.choice, strict=True):
+        rows[int(item.split("-")[0])]["answerKey"] = "ABC"[choice]
+    write(path, rows)
     return folder

@@ -40,6 +40,32 @@ def test_a_budget_is_a_fraction(fraction: float) -> None:
         Budget(fraction)
 
 
+def test_a_budget_by_task() -> None:
+    """2 % of .5 where it is named, `others` elsewhere; without `others` the default of 5 %."""
+    budget = Budget.of({"hellaswag": 0.02, "others": 0.1}, "retained")
+    assert budget.epsilon(0.5, "hellaswag") == pytest.approx(0.01)
+    assert budget.epsilon(0.5, "piqa") == pytest.approx(0.05)
+    assert Budget.of({"hellaswag": 0.02}, "retained").epsilon(0.5) == pytest.approx(0.025)
+    assert Budget.of(0.02, "retained") == Budget(0.02)
+    with pytest.raises(ConfigError, match=r"retention\.budget=2"):
+        Budget.of({"hellaswag": 2.0}, "retained")
+
+
+@pytest.mark.parametrize(
+    ("mean", "own", "expected"),
+    [
+        ("retained", "retained", ("retained", [])),
+        ("retained", "inconclusive", ("inconclusive", ["own"])),
+        ("inconclusive", "slipped", ("slipped", ["own"])),
+        ("slipped", "forgotten", ("forgotten", ["own"])),
+        ("forgotten", "retained", ("forgotten", [])),
+    ],
+)
+def test_the_worst_verdict_counts(mean: str, own: str, expected: tuple[str, list[str]]) -> None:
+    budget = Budget.of({"own": 0.02}, "retained")
+    assert budget.worst(mean, {"own": own, "another": "forgotten"}) == expected
+
+
 def test_an_unknown_acceptance_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"retention\.accept"):
         Budget(accept="anything")  # pyright: ignore[reportArgumentType]

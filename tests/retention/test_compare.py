@@ -108,6 +108,30 @@ def test_a_tiny_sample_is_never_settled(n: int, lost: int) -> None:
         assert suite.verdict == "inconclusive"
 
 
+def test_a_task_with_a_budget_of_its_own_is_judged_beside_the_mean() -> None:
+    """30 of 1,000 lost on one of two tasks: -3 pp there, -1.5 pp in the mean.
+
+    Budgets of 1 % of .5 there and 10 % of .5 elsewhere: .005 and .05, in the mean .0275. The mean
+    is inside; the task is not, and the worst verdict is that of the whole.
+    """
+    tasks = both(near=accuracy(1000, 500, lost=30), far=accuracy(1000, 500))
+    rows, suite = compare(*tasks, Budget.of({"near": 0.01, "others": 0.1}, "retained"))
+    assert suite is not None
+    assert [row.epsilon for row in rows] == pytest.approx([0.005, 0.05])
+    assert [row.verdict for row in rows] == ["forgotten", "retained"]
+    assert suite.epsilon == pytest.approx(0.0275)
+    assert suite.lo > -suite.epsilon
+    assert suite.verdict == "forgotten"
+    assert "The mean alone is retained" in suite.note and "near" in suite.note
+    _, alone = compare(*tasks, Budget(0.055))
+    assert alone is not None
+    assert (alone.verdict, alone.epsilon, alone.note) == ("retained", pytest.approx(0.0275), "")
+    _, kept = compare(*tasks, Budget.of({"far": 0.01, "others": 0.1}, "retained"))
+    assert kept is not None and kept.verdict == "retained", "only tasks that are named count alone"
+    found = reachable_verdicts(tasks[0], Budget.of({"near": 0.01, "others": 0.1}, "retained"))
+    assert [r.epsilon for r in found] == pytest.approx([0.005, 0.05, 0.0275])
+
+
 def test_rows_are_the_run_records_rows() -> None:
     for ours, theirs in ((Row, RetentionRow), (Suite, SuiteVerdict)):
         assert {f.name for f in dataclasses.fields(ours)} == {

@@ -73,9 +73,9 @@ def gated(result: Any, suite_verdict: Any, cfg: DictConfig) -> Any:
     """`result`; raises `Gated` when the config asks for a gate and the verdict does not pass it."""
     if not cfg.retention.gate:
         return result
-    from myosotis.retention.budget import Budget
+    from myosotis.config import build
 
-    budget = Budget(cfg.retention.budget, cfg.retention.accept)
+    budget = build.budget(cfg)
     # Without a verdict nothing is settled.
     if code := 4 if suite_verdict is None else budget.exit_code(suite_verdict.verdict):
         raise Gated(result, code)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from myosotis.data.dataset import Dataset
     from myosotis.models import ModelSource
     from myosotis.objectives import Objective
+    from myosotis.retention.budget import Budget
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -56,6 +57,13 @@ def dataset(cfg: DictConfig) -> Dataset:
 
     make, words = bound(plain(cfg.data.source), Dataset, "data.source")
     return make(**words)
+
+
+def budget(cfg: DictConfig) -> Budget:
+    """`retention.budget` and what counts as inside it."""
+    from myosotis.retention.budget import Budget
+
+    return Budget.of(plain(cfg.retention)["budget"], cfg.retention.accept)
 
 
 def callbacks(cfg: DictConfig) -> list[Callback]:

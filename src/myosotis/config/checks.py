@@ -118,8 +118,8 @@ RANGES = {
     "trainer.rows_at_once": _at_least(1),
     "trainer.num_threads": _at_least(1),
     "retention.items": _at_least(2),
-    "retention.budget": _SHARE,
     "retention.num_fewshot": _at_least(0),
+    "retention.patience": _at_least(1),
     "task.items": _at_least(2),
     "task.shots": _at_least(0),
     "task.generate": _at_least(0),
@@ -139,6 +139,26 @@ def _ranges(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={value} is out of range.", f"It must be {wanted}.")
     for key in CADENCES:
         _cadence(key, OmegaConf.select(cfg, key))
+    _budget(OmegaConf.to_container(cfg.retention))
+
+
+def _budget(retention: Any) -> None:
+    """One share, or a share for some of the tasks."""
+    from myosotis.retention.budget import OTHERS
+
+    given = retention["budget"]
+    by_task = given if isinstance(given, dict) else {}
+    known = (*retention["suite"], OTHERS)
+    for name in by_task:
+        _one_of("retention.budget", name, known)
+    shares = {f".{name}": share for name, share in by_task.items()} or {"": given}
+    fits, wanted = _SHARE
+    for name, share in shares.items():
+        key = f"retention.budget{name}"
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise ConfigError(f"{key} takes a number, not {share!r}.")
+        if not fits(share):
+            raise ConfigError(f"{key}={share} is out of range.", f"It must be {wanted}.")
 
 
 def _cadence(key: str, value: Any) -> None:
@@ -171,7 +191,7 @@ def _names(cfg: DictConfig) -> None:
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
     _one_of("retention.accept", cfg.retention.accept, ("retained", "not_forgotten"))
     _one_of("retention.against", cfg.retention.against, ("pretrained", "start"))
-    _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop"))
+    _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop", "rollback"))
     _one_of("task.metric", cfg.task.metric, METRICS)
     _one_of("model.kind", cfg.model.kind, ("wheel", "local", "hub"))
     for key, known in (("overlong", ("drop", "truncate")), ("template", ("chat", "none"))):
@@ -247,6 +267,14 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         raise ConfigError(
             f"update={name} cannot be dialled: {able.reasons['scalable']}.",
             "Add 'retention.dial=[]'.",
+        )
+    watched = bool(cfg.retention.suite) and cfg.retention.every is not None
+    acting = cfg.retention.on_breach != "warn" or cfg.retention.patience is not None
+    if acting and not watched:
+        key = "on_breach" if cfg.retention.on_breach != "warn" else "patience"
+        raise ConfigError(
+            f"retention.{key}={cfg.retention[key]} needs measurements while training.",
+            "Name benchmarks (retention.suite) and how often (retention.every=10%).",
         )
     if cfg.retention.gate and not cfg.retention.suite:
         raise ConfigError(

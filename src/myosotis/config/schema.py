@@ -68,9 +68,18 @@ class Retention:
     )
     items: int | None = key(200, "items of each task, a seeded subset; null: all")
     every: Cadence = key("50%", "measure every so many steps, or 10% of them; null: at the end")
-    budget: float = key(0.05, "how much of its base score a task may lose")
+    budget: Any = key(
+        0.05, "how much of its base score may be lost; or by task, as in {hellaswag: 0.02}"
+    )
     accept: str = key("retained", "what counts as inside the budget: retained or not_forgotten")
-    on_breach: str = key("warn", "when a measurement shows forgetting: warn or stop")
+    on_breach: str = key(
+        "warn",
+        "when a measurement shows forgetting: warn, stop, or rollback (also ends with the best "
+        "checkpoint inside the budget)",
+    )
+    patience: int | None = key(
+        None, "stop after so many measurements without a better checkpoint inside the budget"
+    )
     dial: list[float] = key([], "at the end, also measure the update scaled by each of these")
     gate: bool = key(False, "exit code 3 when the verdict is forgotten, 4 when it is not settled")
     num_fewshot: int | None = key(0, "solved examples before each question; null: the task's own")

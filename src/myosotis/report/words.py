@@ -270,7 +270,8 @@ def ledes(record: RunRecord) -> list[str]:
         if suite.needed_items and suite.verdict in ("slipped", "inconclusive"):
             kept.append(f"About {count(suite.needed_items)} items would settle it.")
     kept += _exceptions(record.retention, suite.verdict if suite else "")
-    return [*said, " ".join(kept)] if kept else said
+    said += [" ".join(kept)] if kept else []
+    return said + ([told] if (told := checkpoint_said(record)) else [])
 
 
 def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
@@ -286,3 +287,31 @@ def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
             listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
             said.append(f"{listed} {several if len(names) > 1 else one}.")
     return said
+
+
+_ENDED = {
+    "breach": "It stopped there because the benchmarks had lost more than the budget allows.",
+    "patience": "It stopped there because measurement after measurement found nothing better.",
+}
+
+
+def checkpoint_said(record: RunRecord) -> str:
+    """Which step's weights these are, and why; empty where they are the last ones planned."""
+    if (found := record.checkpoint) is None:
+        return ""
+    ended = _ENDED.get(found.ended, "")
+    if not found.chosen:
+        stay = ""
+        if record.config.get("retention", {}).get("on_breach") == "rollback":
+            stay = "No step was shown to be inside the budget, so the last weights stayed."
+        told = [f"The training went to step {found.last_step}.", ended, stay]
+        return " ".join(filter(None, told))
+    back = "" if found.step == found.last_step else f"; the training had gone to {found.last_step}"
+    told = [
+        f"These are the weights of step {found.step}: of {found.seen} measured, the one with the "
+        f"lowest held-out loss inside the budget{back}.",
+        ended,
+        "The step was chosen on one half of the benchmark items; the verdicts here are those of "
+        "the other half.",
+    ]
+    return " ".join(filter(None, told))

@@ -6,7 +6,8 @@ whether a verdict is inside it, and, before a run, which verdicts a number of it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import sqrt
 from typing import Literal
 
@@ -22,31 +23,66 @@ MIN_ITEMS = 30
 """Below this no verdict is given: an interval's coverage rests on too little to settle anything."""
 
 
+OTHERS = "others"
+"""In a mapping from task to budget: the tasks that are not named."""
+
+SEVERITY: list[str] = [
+    Verdict.RETAINED,
+    Verdict.INCONCLUSIVE,
+    Verdict.SLIPPED,
+    Verdict.FORGOTTEN,
+]
+
+
 @dataclass(frozen=True)
 class Budget:
     """A loss of `fraction` of the base score is tolerated.
 
-    `accept` says which verdicts count as inside: only `retained`, or all but `forgotten`.
+    `accept` says which verdicts count as inside: only `retained`, or all but `forgotten`. A task in
+    `tasks` has a fraction of its own, and must be inside it for the whole to be.
     """
 
     fraction: float = 0.05
     accept: Literal["retained", "not_forgotten"] = "retained"
+    tasks: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fraction < 1:
-            raise ConfigError(
-                f"retention.budget={self.fraction} is not a fraction of the base score.",
-                "Give a number from 0 to 1, e.g. 0.05 for 5 %.",
-            )
+        for fraction in (self.fraction, *self.tasks.values()):
+            if not 0 <= fraction < 1:
+                raise ConfigError(
+                    f"retention.budget={fraction} is not a fraction of the base score.",
+                    "Give a number from 0 to 1, e.g. 0.05 for 5 %.",
+                )
         if self.accept not in ("retained", "not_forgotten"):
             raise ConfigError(
                 f"retention.accept={self.accept!r} is unknown.",
                 "Use 'retained' (the loss is shown to be within the budget) or 'not_forgotten'.",
             )
 
-    def epsilon(self, base: float) -> float:
+    @classmethod
+    def of(
+        cls, given: float | Mapping[str, float], accept: Literal["retained", "not_forgotten"]
+    ) -> Budget:
+        """As `retention.budget` gives it: one fraction, or a mapping from task to fraction, in
+        which `others` stands for the tasks that are not named."""
+        if not isinstance(given, Mapping):
+            return cls(float(given), accept)
+        tasks = {str(name): float(fraction) for name, fraction in given.items()}
+        return cls(tasks.pop(OTHERS, cls.fraction), accept, tasks)
+
+    def epsilon(self, base: float, task: str = "") -> float:
         """The tolerated loss in the metric's own unit: fraction * |base|."""
-        return self.fraction * abs(base)
+        return self.tasks.get(task, self.fraction) * abs(base)
+
+    def worst(self, mean: str, tasks: Mapping[str, str]) -> tuple[str, list[str]]:
+        """The verdict of the whole, from the mean's and those of the tasks with their own budget.
+
+        The worst of them counts: forgotten, then slipped, then inconclusive. Also returns the tasks
+        that are worse than the mean.
+        """
+        own = {name: said for name, said in tasks.items() if name in self.tasks}
+        found = max([mean, *own.values()], key=SEVERITY.index)
+        return found, [n for n, said in own.items() if SEVERITY.index(said) > SEVERITY.index(mean)]
 
     def accepts(self, verdict: str) -> bool:
         """Whether a checkpoint with this verdict is inside the budget."""

@@ -10,7 +10,7 @@ How the verdicts of several tasks are adjusted for each other is in `judge.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -78,7 +78,7 @@ class Suite:
     mde: float
     needed_items: int | None
     tasks: list[str]
-    budget: float
+    budget: float | None
     accept: str
     note: str
 
@@ -108,7 +108,7 @@ def compare(
         raise DataError(f"Only one of the two models was measured on: {', '.join(odd)}.")
     pairs = [Pair.of(name, base_tasks[name], tuned_tasks[name], seed) for name in base_tasks]
     plain = [pair.at(LEVEL) for pair in pairs]
-    epsilons = [budget.epsilon(p.base) for p in plain]
+    epsilons = [budget.epsilon(p.base, pair.name) for pair, p in zip(pairs, plain, strict=True)]
     exact = [
         None if (flips := pair.discordant) is None else mcnemar_exact(*flips) for pair in pairs
     ]
@@ -116,8 +116,12 @@ def compare(
     judged = judge([pair.at for pair in pairs], epsilons)
     columns = zip(pairs, plain, epsilons, judged, exact, adjusted, strict=True)
     rows = [_row(*column) for column in columns]
-    like = [(pair, p) for pair, p in zip(pairs, plain, strict=True) if pair.base.accuracy_like]
-    return Comparison(rows, _suite(like, budget) if like else None)
+    like = [
+        (p, epsilon, pair.name)
+        for pair, p, epsilon in zip(pairs, plain, epsilons, strict=True)
+        if pair.base.accuracy_like
+    ]
+    return Comparison(rows, _with_tasks(_suite(like, budget), rows, budget) if like else None)
 
 
 def reachable_verdicts(
@@ -130,14 +134,14 @@ def reachable_verdicts(
         name: task.scores[task.metric] for name, task in base_tasks.items() if task.accuracy_like
     }
     found = [
-        reach(name, len(s), budget.epsilon(float(s.mean())), tasks=len(base_tasks))
+        reach(name, len(s), budget.epsilon(float(s.mean()), name), tasks=len(base_tasks))
         for name, s in like.items()
     ]
     if len(like) > 1:
         # As many items in one task would give the mean the same standard error.
         alike = len(like) ** 2 / sum(1 / len(s) for s in like.values())
-        mean = float(np.mean([s.mean() for s in like.values()]))
-        found.append(reach("suite mean", round(alike), budget.epsilon(mean)))
+        epsilon = np.mean([budget.epsilon(float(s.mean()), name) for name, s in like.items()])
+        found.append(reach("suite mean", round(alike), float(epsilon)))
     return found
 
 
@@ -205,20 +209,32 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
     return notes
 
 
-def _suite(like: Sequence[tuple[Pair, Paired]], budget: Budget) -> Suite:
-    """The mean change over tasks, every task counting alike.
+def _with_tasks(suite: Suite, rows: Sequence[Row], budget: Budget) -> Suite:
+    """The verdict with those of the tasks that have a budget of their own; the worst counts."""
+    said, worse = budget.worst(suite.verdict, {row.task: row.verdict for row in rows})
+    if not worse:
+        return suite
+    note = (
+        f"The mean alone is {suite.verdict}; the verdict is that of a task with a budget of its "
+        f"own: {', '.join(worse)}."
+    )
+    return replace(suite, verdict=said, note=f"{suite.note} {note}".strip())
+
+
+def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> Suite:
+    """The mean change over accuracy-like tasks, every task counting alike, as does its budget.
 
     The interval combines those of the tasks (MOVER, Zou & Donner 2008): each end is as far from
     the mean as the root of the summed squares of the tasks' own distances, over their number. It
     keeps what a root of summed SE^2 would lose: the width of a task without discordant items.
     """
-    pairs, found = zip(*like, strict=True)
+    found, epsilons, names = (list(column) for column in zip(*like, strict=True))
     k = len(found)
     delta, base = (float(np.mean([getattr(p, name) for p in found])) for name in ("delta", "base"))
     below = float(np.sqrt(sum((p.delta - p.lo) ** 2 for p in found))) / k
     above = float(np.sqrt(sum((p.hi - p.delta) ** 2 for p in found))) / k
     se = float(np.sqrt(sum(p.se**2 for p in found))) / k
-    epsilon = budget.epsilon(base)
+    epsilon = float(np.mean(epsilons))
     said, needed, note = verdict(delta - below, delta + above, epsilon), None, ""
     total = sum(p.n for p in found)
     if total < MIN_ITEMS:
@@ -236,8 +252,8 @@ def _suite(like: Sequence[tuple[Pair, Paired]], budget: Budget) -> Suite:
         tuned=base + delta,
         mde=minimum_detectable_effect(se),
         needed_items=needed,
-        tasks=[pair.name for pair in pairs],
-        budget=budget.fraction,
+        tasks=names,
+        budget=budget.fraction if not budget.tasks else None,
         accept=budget.accept,
         note=note,
     )
