@@ -100,8 +100,7 @@ def _measure_base(kept: Journal, cfg: DictConfig, bench: Workbench) -> Sitting:
 
 
 def _guard(cfg: DictConfig, update: Update, folder: RunFolder) -> Guard:
-    given = cfg.retention
-    return Guard(update, folder, on_breach=given.on_breach, patience=given.patience)
+    return Guard(update, folder, on_breach=cfg.retention.on_breach, patience=cfg.retention.patience)
 
 
 def _fit(

@@ -13,6 +13,7 @@ from myosotis.record import (
     Baseline,
     CurvePoint,
     DataInfo,
+    DialChoice,
     DialPoint,
     Flip,
     GitState,
@@ -109,7 +110,8 @@ def trial(method: str, r: int, lr: float, seed: int) -> RunRecord:
     curve = [
         (k, -BASE - gain * (1 - math.exp(-k / 15)) + rng.gauss(0, 0.05)) for k in range(1, 61, 3)
     ]
-    dialled = [(a, gain * a * (2 - a), delta * a) for a in (0.25, 0.5, 0.75)] if lr == 1e-3 else []
+    dialled = [_dialled(a, gain * a * (2 - a), delta * a) for a in (0.25, 0.5, 0.75, 1.0)]
+    inside = [point for point in dialled if point.verdict == "retained"]
     number = f"{rng.getrandbits(128):032x}"
     seconds = 262 + 0.35 * r + rng.random() * 9
     return RunRecord(
@@ -143,10 +145,11 @@ def trial(method: str, r: int, lr: float, seed: int) -> RunRecord:
         },
         curves=[CurvePoint(step, "train/loss", value) for step, value in curve],
         flips=[_flip(k) for k in range(12) if rng.random() < 6 * loss + 0.25 * (k < 3)],
-        dial=[
-            DialPoint(a, up, up - 0.05, up + 0.05, down, down - 0.0085, down + 0.0085)
-            for a, up, down in dialled
-        ],
+        dial=dialled if lr == 1e-3 else [],
+        dial_choice=DialChoice(
+            "loglik", "nats per token", True, 0.05, "retained", inside[-1].alpha, True,
+            inside[-1], dialled[-1], 300,
+        ) if lr == 1e-3 and inside else None,
         baselines=[Baseline("the base with 3 solved examples in its prompt", "loglik", -2.92,
                             gain + BASE + 2.92, gain + BASE + 2.87, gain + BASE + 2.97, 200)],
         cost={
@@ -155,6 +158,12 @@ def trial(method: str, r: int, lr: float, seed: int) -> RunRecord:
             "peak_memory_gb": 1.9 + trainable / 6e7, "update_bytes": 4.0 * trainable,
         },
     )  # fmt: skip
+
+
+def _dialled(alpha: float, up: float, down: float) -> DialPoint:
+    verdict = "retained" if down - 0.0085 > -0.0267 else "slipped"
+    kept = (down, down - 0.0085, down + 0.0085, 0.0267)
+    return DialPoint(alpha, up, up - 0.05, up + 0.05, *kept, verdict)
 
 
 def _task(gain: float, n: int, half: float) -> TaskQuality:
