@@ -232,7 +232,7 @@ def test_failing_sweep_goes_on_and_ends_with_1(
     args = ["train", "-m", "data=jsonl", "data.path=none.jsonl", "seed=1,2", "--json"]
     assert main(args) == 1
     document = json.loads(capfd.readouterr().out)
-    assert document["error"] == "2 of 2 jobs failed."
+    assert document["error"] == "2 of 2 trials failed."
     assert [job["status"] for job in document["runs"]] == ["FAILED", "FAILED"]
     assert [job["overrides"][-1] for job in document["runs"]] == ["seed=1", "seed=2"]
 
@@ -389,21 +389,24 @@ def test_sweep_runs_every_value(
     assert main(args) == 1
     out, err = capfd.readouterr()
     document = json.loads(out)
-    assert document["error"] == "1 of 3 jobs failed."
+    assert document["error"] == "1 of 3 trials failed."
     status = {job["overrides"][-1]: job["status"] for job in document["runs"]}
     assert status == {
         "optimizer.lr=0.001": "FINISHED",
         "optimizer.lr=-1": "FAILED",
         "optimizer.lr=0.01": "FINISHED",
     }
-    qualities = [job["quality"] for job in document["runs"] if "quality" in job]
+    qualities = [job["quality"] for job in document["runs"] if job["quality"] is not None]
     assert len(set(qualities)) == 2
     assert "Traceback" not in err
-    assert len(list((tmp_path / "multirun").rglob("record.json"))) == 2
+    records = [json.loads(p.read_text()) for p in (tmp_path / "multirun").rglob("record.json")]
+    assert len(records) == 3
+    (failed,) = (record for record in records if record["status"] == "FAILED")
+    assert "optimizer.lr" in failed["error"]
 
 
 def test_stopped_job_stops_the_sweep(capfd: pytest.CaptureFixture[str]) -> None:
-    from myosotis.cli.train import Stopped
+    from myosotis.cli.multirun import Stopped
 
     code, out = ended(raising(Stopped(143)), capfd)
     assert code == json.loads(out)["exit_code"] == 143

@@ -21,7 +21,7 @@ TIERS: list[set[str]] = [
     {"conversion", "model_files", "data", "retention", "journal", "resume", "gather"},
     {"models", "quality", "reference", "summary", "guard"},
     {"examination", "config", "module", "start"},
-    {"findings", "symptoms", "workbench", "subjects"},
+    {"findings", "symptoms", "workbench", "subjects", "sweeping"},
     {"opening", "dialling"},
     {"run", "estimates", "evaluation", "conversation"},
     {"demo", "exporting", "plan"},

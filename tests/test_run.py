@@ -19,15 +19,9 @@ import pytest
 from safetensors.torch import load_file
 
 from myosotis.record import RunRecord
-from tests.world import call, settings, start
+from tests.world import call, settings, start, steps_done
 
 pytestmark = pytest.mark.slow
-
-
-def steps_done(out: Path) -> int:
-    path = out / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return max((json.loads(x)["step"] for x in lines if "train/loss" in x), default=0)
 
 
 def stop_at(process: subprocess.Popen[str], out: Path, step: int, send: Callable[[], None]) -> str:

@@ -87,3 +87,10 @@ def call(args: list[str], cwd: Path, code: int = 0, **options: Any) -> tuple[str
     assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
     assert code not in (2, 3, 4, 130, 143) or "Traceback" not in err, err
     return out, err
+
+
+def steps_done(out: Path) -> int:
+    """The last optimiser step of a run, as its folder shows it."""
+    path = out / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return max((json.loads(x)["step"] for x in lines if "train/loss" in x), default=0)

@@ -85,6 +85,11 @@ class Journal:
             self.save()
         self.artifact(self.folder.record)
         self.mlflow.finish(status, error)
+        if self.mlflow.incomplete:
+            console.print(
+                "[yellow]MLflow lacks part of this run.[/] When its store is back: "
+                f"myosotis sync {self.record.run_id[:8]}"
+            )
 
 
 @contextmanager

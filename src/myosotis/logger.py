@@ -29,13 +29,14 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from myosotis import tracking
 from myosotis.errors import ConfigError
-from myosotis.record import Status
+from myosotis.record import DataInfo, Status
 
 log = logging.getLogger(__name__)
 
 PARAM_CHARACTERS, TAG_CHARACTERS, NAME_CHARACTERS = 6000, 8000, 250
 PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 500
 FLUSH_SECONDS = 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 30.0, 600.0  # seconds
 CHANGED, NON_FINITE = "myosotis.changed_params", "myosotis.non_finite_metrics"
 
 
@@ -65,11 +66,19 @@ class NullLogger(Logger):
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set or replace tags."""
 
+    def log_dataset(self, data: DataInfo) -> None:
+        """What the run trains on, as an MLflow dataset input."""
+
     def log_artifact(self, path: str | os.PathLike[str], folder: str | None = None) -> None:
         """Copy a file, or what is in a folder, to the run's artifacts, under `folder`."""
 
     def flush(self) -> None:
         """Write what is buffered."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether MLflow lacks something of this run, for `myosotis sync` to bring."""
+        return False
 
     def finish(self, status: Status, reason: str = "") -> None:
         """End the run. A later `start` with its run id takes it up again."""
@@ -77,6 +86,9 @@ class NullLogger(Logger):
 
 class MLflowLogger(NullLogger):
     """A run in MLflow, created at `start` (or first use) or, with `run_id`, taken up again.
+
+    A store that cannot be used at the start stops the run; unless `required` is false, when the run
+    goes on without it. One that fails later costs a warning, and what it missed is `incomplete`.
 
     `changed_params` holds (old, new) of params that a resumed run has otherwise: MLflow keeps
     the old value for ever, so the change is recorded in a tag instead.
@@ -90,6 +102,7 @@ class MLflowLogger(NullLogger):
         tags: Mapping[str, Any] | None = None,
         run_id: str | None = None,
         parent_run_id: str | None = None,
+        required: bool = True,
     ) -> None:
         super().__init__()
         self._uri, self._experiment, self._run_name = uri, experiment, run_name
@@ -103,11 +116,19 @@ class MLflowLogger(NullLogger):
         self._names: dict[str, str] = {}
         self._non_finite: list[str] = []
         self._flushed_at = self._beat_at = time.monotonic()
-        self._lost = False
+        self._required = required
+        self._away = False  # not there at the start: this run does without
+        self._missed = False
+        self._pause_seconds = 0.0  # of not trying, after a failure
+        self._try_at = 0.0
 
     @property
     def name(self) -> str | None:
         return self._experiment
+
+    @property
+    def incomplete(self) -> bool:
+        return self._away or self._missed or bool(self._metrics)
 
     @property
     def experiment(self) -> Any:
@@ -117,12 +138,25 @@ class MLflowLogger(NullLogger):
 
     @rank_zero_only
     def start(self) -> None:
-        if self._client is not None:
+        if self._client is not None or self._away:
             return
+        try:
+            self._open()
+        except ConfigError as error:
+            if self._required:
+                raise
+            log.warning("the run goes on without MLflow: %s", error.message)
+            self._away = True
+            return
+        self.set_tags(_identity() | self._tags)
+
+    def _open(self) -> None:
+        """The store, and this run in it; raises ConfigError."""
         self.store = tracking.open_store(self._uri)
         client = tracking.client(self.store)
         try:
-            if self.run_id is None:
+            known = self.run_id and (self._required or tracking.exists(client, self.run_id))
+            if self.run_id is None or not known:
                 self.experiment_id = tracking.experiment_id(self.store, self._experiment)
                 run = client.create_run(self.experiment_id, run_name=self._run_name)
                 self.run_id = run.info.run_id
@@ -136,7 +170,6 @@ class MLflowLogger(NullLogger):
                 "Check tracking.uri, or use tracking=none.",
             ) from error
         self._client = client
-        self.set_tags(_identity() | self._tags)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -182,20 +215,32 @@ class MLflowLogger(NullLogger):
             tags = {}
 
     def _write(self, call: Any, *args: Any, **kwargs: Any) -> bool:
-        """Whether `call` succeeded; the first failure in a row is worth a warning."""
+        """Whether `call` succeeded. After a failure the store is left alone for a while, longer
+        each time: a server that is away would otherwise hold up every step by its retries.
+        """
+        if time.monotonic() < self._try_at:
+            return False
         try:
             call(*args, **kwargs)
         except tracking.FAILURES as error:
-            if not self._lost:
+            if not self._pause_seconds:
                 log.warning("MLflow cannot be written; the run goes on without it: %s", error)
-            self._lost = True
+            self._pause_seconds = min(max(2 * self._pause_seconds, FIRST_PAUSE), LONGEST_PAUSE)
+            self._try_at = time.monotonic() + self._pause_seconds
             return False
-        self._lost = False
+        self._pause_seconds = 0.0
         return True
+
+    def _write_now(self, call: Any, *args: Any, **kwargs: Any) -> None:
+        """Write what is not buffered: when it fails, it is missed."""
+        if self._client is not None and not self._write(call, *args, **kwargs):
+            self._missed = True
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         self.start()
+        if self._client is None:
+            return
         params = flatten(vars(params) if not isinstance(params, Mapping) else params)
         wanted = {valid_name(key): _cut(text, PARAM_CHARACTERS) for key, text in params.items()}
         try:
@@ -208,7 +253,7 @@ class MLflowLogger(NullLogger):
         new = [(key, text) for key, text in wanted.items() if key not in known]
         for i in range(0, len(new), PARAMS_AT_ONCE):
             batch = dict(new[i : i + PARAMS_AT_ONCE])
-            self._write(tracking.log_batch, self._client, self.run_id, params=batch)
+            self._write_now(tracking.log_batch, self._client, self.run_id, params=batch)
         if changed:
             self.changed_params |= changed
             self.set_tags({CHANGED: json.dumps(self.changed_params, sort_keys=True)})
@@ -220,14 +265,22 @@ class MLflowLogger(NullLogger):
         items = list(texts.items())
         for i in range(0, len(items), PARAMS_AT_ONCE):
             batch = dict(items[i : i + PARAMS_AT_ONCE])
-            self._write(tracking.log_batch, self._client, self.run_id, tags=batch)
+            self._write_now(tracking.log_batch, self._client, self.run_id, tags=batch)
+
+    @rank_zero_only
+    def log_dataset(self, data: DataInfo) -> None:
+        self.start()
+        self._write_now(
+            tracking.log_dataset, self._client, self.run_id, data.name, data.hash, data.counts
+        )
 
     @rank_zero_only
     def log_artifact(self, path: str | os.PathLike[str], folder: str | None = None) -> None:
         self.start()
-        path = Path(path)
-        copy = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        self._write(copy, self.run_id, str(path), folder)
+        path, client = Path(path), self._client
+        if client is not None:
+            copy = client.log_artifacts if path.is_dir() else client.log_artifact
+            self._write_now(copy, self.run_id, str(path), folder)
 
     def finalize(self, status: str) -> None:
         """Lightning calls this when fit ends; the run itself goes on until `finish`."""
@@ -235,11 +288,12 @@ class MLflowLogger(NullLogger):
 
     @rank_zero_only
     def finish(self, status: Status, reason: str = "") -> None:
+        self._try_at = 0.0  # the last chance is taken
         self.flush()
         if self._client is None:
             return
         self.set_tags({tracking.REASON: reason, tracking.HEARTBEAT: _now()})
-        self._write(self._client.set_terminated, self.run_id, status)
+        self._write_now(self._client.set_terminated, self.run_id, status)
 
 
 def valid_name(name: str) -> str:

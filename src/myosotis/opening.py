@@ -8,34 +8,26 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from myosotis import tracking
 from myosotis.config import config_hash, learning_rate
 from myosotis.config.build import plain
 from myosotis.journal import Journal, journal
 from myosotis.logger import MLflowLogger, NullLogger
 from myosotis.record import AttentionInfo, DataInfo, ModelInfo
-from myosotis.runs import RunFolder
+from myosotis.runs import RunFolder, SweepInfo
 from myosotis.updates.base import numbers
 from myosotis.workbench import Workbench
 
 
 def opened(
-    cfg: DictConfig, folder: RunFolder, overrides: Sequence[str]
+    cfg: DictConfig, folder: RunFolder, overrides: Sequence[str], sweep: SweepInfo | None = None
 ) -> AbstractContextManager[Journal]:
     """The journal of this run; on resume, of the run that is continued."""
     before = folder.load() if folder.record.exists() else None
     name = before.run_name if before else cfg.tracking.run_name or _run_name(cfg)
-    mlflow = NullLogger()
-    if cfg.tracking.enabled:
-        mlflow = MLflowLogger(
-            cfg.tracking.uri,
-            cfg.tracking.experiment,
-            name,
-            {**plain(cfg.tracking.tags), "myosotis.out": str(folder.path.resolve())},
-            run_id=before.run_id if before else None,
-        )
     return journal(
         folder.path,
-        mlflow,
+        mlflow_of(cfg, folder, name, before.run_id if before else None, sweep),
         run_name=name,
         command=before.command if before else ["myosotis", "train", *overrides],
         config=_resolved(cfg),
@@ -50,11 +42,39 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
+def mlflow_of(
+    cfg: DictConfig, folder: RunFolder, name: str, run_id: str | None, sweep: SweepInfo | None
+) -> NullLogger:
+    """The run in MLflow, a new one or that of `run_id`; a trial lies in its sweep.
+
+    A sweep goes on when its server is away as a trial begins: `myosotis sync` tells it later.
+    """
+    if not cfg.tracking.enabled:
+        return NullLogger()
+    tags = {**plain(cfg.tracking.tags), tracking.FOLDER: str(folder.path.resolve())}
+    if sweep is not None:
+        tags["sweep"] = sweep.name
+    return MLflowLogger(
+        cfg.tracking.uri,
+        cfg.tracking.experiment,
+        name,
+        tags,
+        run_id=run_id,
+        parent_run_id=sweep.run_id if sweep is not None else None,
+        required=sweep is None,
+    )
+
+
 def _run_name(cfg: DictConfig) -> str:
-    update = cfg["update"]
+    """What sets this run apart, for people: of equal names the run id tells."""
+    update, objective = cfg["update"], cfg.objective
     rank = f"-r{update.r}" if "r" in update else ""
-    rate = f"{learning_rate(cfg).value:.0e}".replace("e-0", "e-")
-    return f"{update.name}{rank}-lr{rate}-{cfg.data.name}-s{cfg.seed}"
+    targets = update.get("target_modules")
+    where = f"-{targets}" if targets in ("attention", "mlp") else ""
+    beta = f"-beta{objective.beta:g}" if "beta" in objective else ""
+    loss = f"-{objective.name}{beta}" if objective.name != "sft" else ""
+    rate = f"{learning_rate(cfg).value:.1e}".replace(".0e", "e").replace("e-0", "e-")
+    return f"{update.name}{rank}{where}{loss}-lr{rate}-{cfg.data.name}-s{cfg.seed}"
 
 
 def describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
@@ -87,14 +107,25 @@ def describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
             "config_hash": record.config_hash,
         }
     )
+    kept.mlflow.log_dataset(record.data)
     kept.artifact(kept.folder.config)
     kept.save()
 
 
+# What one filters and sorts runs by; the whole configuration is an artifact.
+SEARCHABLE = (
+    *("update", "objective", "optimizer", "schedule", "model.id", "data.name", "data.batch_size"),
+    *("data.row_tokens", "trainer.max_steps", "trainer.max_epochs", "trainer.precision"),
+    *("retention.suite", "retention.items", "retention.budget", "retention.num_fewshot", "seed"),
+)
+
+
 def _searchable(cfg: DictConfig) -> dict[str, Any]:
-    groups = ("model", "data", "update", "objective", "optimizer", "schedule", "trainer")
-    chosen = {group: plain(cfg[group]) for group in groups}
-    chosen["optimizer"]["lr"] = learning_rate(cfg).value
-    kept = ("suite", "items", "budget", "num_fewshot")
-    chosen["retention"] = {key: plain(cfg.retention)[key] for key in kept}
-    return {**chosen, "seed": cfg.seed}
+    """The values of these keys, flat; what names a class is left out."""
+    found: dict[str, Any] = {}
+    for key in SEARCHABLE:
+        value = OmegaConf.select(cfg, key)
+        values = plain(value) if isinstance(value, DictConfig) else {"": value}
+        found |= {f"{key}.{name}".rstrip("."): each for name, each in values.items()}
+    found["optimizer.lr"] = learning_rate(cfg).value
+    return {key: value for key, value in found.items() if not key.endswith("._target_")}

@@ -1,7 +1,8 @@
 """Taking up a run where its checkpoint stands.
 
 A resumed run has the configuration it was started with. Keys given again on the command line
-(`resume=last trainer.max_steps=200`) replace single values; choices of a group do not change.
+(`resume=last trainer.max_steps=200`) replace single values; choices of a group do not change. A
+trial of a sweep resumes in its own folder, named by its configuration: there is nothing to merge.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, Ru
     Raises `DataError` when the run has no checkpoint, `ConfigError` for an override that would
     make it another run.
     """
-    if cfg.resume is None:
+    if cfg.resume is None or cfg.resume == cfg.out:
         return cfg, RunFolder(Path(cfg.out))
     folder = find(str(cfg.resume))
     if not folder.checkpoint.exists():
@@ -46,7 +47,7 @@ def replace_values(saved: DictConfig, cfg: DictConfig, overrides: Sequence[str])
     for override in overrides:
         key, _, _ = override.partition("=")
         key = key.lstrip("+~")
-        if key == "resume" or key.startswith("hydra."):
+        if key == "resume" or key.startswith(("hydra.", "-")):
             continue
         chooses = "." not in key and OmegaConf.is_dict(OmegaConf.select(saved, key))
         if chooses or OmegaConf.select(cfg, key) is None:

@@ -43,16 +43,19 @@ from myosotis.optimization import Schedule
 from myosotis.record import RunRecord, UpdateInfo
 from myosotis.resume import continued
 from myosotis.retention.compare import reachable_verdicts
-from myosotis.runs import RunFolder
+from myosotis.runs import RunFolder, SweepInfo
 from myosotis.updates.base import Update
 from myosotis.workbench import Workbench
 
 
-def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
+def train(
+    cfg: DictConfig, overrides: Sequence[str] = (), sweep: SweepInfo | None = None
+) -> RunRecord:
     """Run what `cfg` describes (or continue what `cfg.resume` names); returns the record.
 
-    `overrides` are the command line's, for the command that reproduces the run. Raises
-    `MyosotisError` for what a person can mend, `Interrupted` after Ctrl-C or SIGTERM.
+    `overrides` are the command line's, for the command that reproduces the run. A trial of `sweep`
+    leaves the telling to it. Raises `MyosotisError` for what a person can mend, `Interrupted` after
+    Ctrl-C or SIGTERM.
     """
     began = time.perf_counter()
     quiet_lightning()
@@ -64,7 +67,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         torch.set_num_threads(cfg.trainer.num_threads)
     if getattr(rank_zero_only, "rank", 0) != 0:
         return _follow(cfg, folder)
-    with opened(cfg, folder, overrides) as kept:
+    with opened(cfg, folder, overrides, sweep) as kept:
         for warning in warnings:
             kept.warn(warning)
         bench = Workbench.of(cfg, kept.warn)
@@ -81,7 +84,8 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> RunRecord:
         _dial(kept, cfg, bench, update, base, tuned)
         _count(kept, costs, base, tuned, bench, began)
         kept.publish(kept.folder.update)
-    summary.show(kept.record, findings.in_words(kept.record), kept.folder.scorecard)
+    if sweep is None:
+        summary.show(kept.record, findings.in_words(kept.record), kept.folder.scorecard)
     return kept.record
 
 

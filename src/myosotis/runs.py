@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from myosotis.errors import DataError, MyosotisError
 from myosotis.record import RunRecord
@@ -62,6 +68,67 @@ class RunFolder:
 
     def load(self) -> RunRecord:
         return RunRecord.load(self.record)
+
+    @contextmanager
+    def held(self, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the folder as the one process that runs in it; waits for another that does.
+
+        Without `wait` yields False at once when there is one. A killed process holds nothing.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".running.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class SweepInfo:
+    """What a sweep's folder says of itself. `run_id` is its MLflow run in `store`, or empty."""
+
+    name: str
+    command: list[str]
+    started: str
+    run_id: str = ""
+    store: str = ""
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of a sweep: a file about it, and a run folder for each trial."""
+
+    path: Path
+
+    @property
+    def about(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
+    def scorecard(self) -> Path:
+        return self.path / "scorecard.html"
+
+    def load(self) -> SweepInfo | None:
+        """What it says of itself; None when there is nothing to read."""
+        try:
+            return SweepInfo(**json.loads(self.about.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def save(self, info: SweepInfo) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.about.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps(asdict(info), indent=1), "utf-8")
+        partial.replace(self.about)
+
+    def trials(self) -> list[RunFolder]:
+        """The trials that have begun, by name."""
+        return [RunFolder(record.parent) for record in sorted(self.path.glob("*/record.json"))]
 
 
 def find(query: str, root: Path | None = None) -> RunFolder:

@@ -98,6 +98,22 @@ def table(records: Sequence[RunRecord], scorecard: Path) -> None:
     console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
 
 
+def trial(record: RunRecord, number: int, total: int | None) -> None:
+    """One line for a trial of a sweep that has ended."""
+    task, suite = record.task, record.suite_verdict
+    line = Text(f"{number}/{'?' if total is None else total}  ", "dim")
+    line.append(record.run_name, "default")
+    if record.status != "FINISHED":
+        line.append(f"  {record.status}: {record.error}", "red")
+    else:
+        line.append(f"  task {_signed(task.delta if task else None)}", "default")
+        line.append(f"  kept {_signed(suite.delta if suite else None)}", "default")
+        if suite:
+            line.append(f" {suite.verdict}", COLOURS.get(suite.verdict, ""))
+        line.append(f"  {(record.cost.get('total_seconds') or 0) / 60:.1f} min", "dim")
+    console.print(line, soft_wrap=True)
+
+
 def _quality(quality: TaskQuality) -> tuple[str | Text, ...]:
     lo, hi = quality.lo, quality.hi
     verdict = Text("no difference shown", "dim")

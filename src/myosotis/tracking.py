@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import logging
 import os
 import platform
@@ -21,11 +22,22 @@ from pathlib import Path
 # Read when MLflow is imported. A fine-tuning run calls no one it was not told to call.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# About half a minute of MLflow's own retries a request, instead of four: training waits for them.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 
 import psutil
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as mlflow_database
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -67,12 +79,15 @@ class RunInfo:
         """Whether a RUNNING run still has its process; a killed one keeps that status."""
         if self.status != "RUNNING":
             return False
-        if self.tags.get(HOST) == platform.node() and self.tags.get(PID, "").isdigit():
-            return psutil.pid_exists(int(self.tags[PID]))
         try:
             beat = datetime.fromisoformat(self.tags[HEARTBEAT])
         except (KeyError, ValueError):
             return False
+        if self.tags.get(HOST) == platform.node() and self.tags.get(PID, "").isdigit():
+            try:  # a process of that number that began after the last sign of life is another
+                return psutil.Process(int(self.tags[PID])).create_time() <= beat.timestamp() + 1
+            except psutil.NoSuchProcess:
+                return False
         return (datetime.now(UTC) - beat).total_seconds() < STALE_SECONDS
 
 
@@ -185,6 +200,33 @@ def log_batch(
         params=[Param(key, value) for key, value in (params or {}).items()],
         tags=[RunTag(key, value) for key, value in (tags or {}).items()],
     )
+
+
+def log_dataset(
+    mlflow: MlflowClient, run_id: str, name: str, digest: str, counts: Mapping[str, int]
+) -> None:
+    """The data of a run as an input of it: `counts` is examples by split."""
+    dataset = Dataset(
+        name=name or "data",
+        digest=digest[:36],  # MLflow takes no more
+        source_type="myosotis",
+        source=json.dumps({"name": name, "hash": digest}),
+        profile=json.dumps(dict(counts)),
+    )
+    mlflow.log_inputs(
+        run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    )
+
+
+def exists(mlflow: MlflowClient, run_id: str) -> bool:
+    """Whether the store has a run of this id. Raises what the store raises when it is away."""
+    try:
+        mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return False
+        raise
+    return True
 
 
 def find_run(uri: str | Store | None, query: str) -> RunInfo:

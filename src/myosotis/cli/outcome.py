@@ -23,13 +23,13 @@ from myosotis.errors import MyosotisError
 
 
 class JobsFailed(MyosotisError):
-    """Jobs of a multirun that failed; each has told its own story already."""
+    """Trials of a sweep that failed; each has told its own story already."""
 
     exit_code = 1
 
-    def __init__(self, message: str, jobs: list[dict[str, Any]]) -> None:
-        super().__init__(message)
-        self.jobs = jobs
+    def __init__(self, message: str, hint: str, document: dict[str, Any]) -> None:
+        super().__init__(message, hint)
+        self.document = document
 
 
 class Gated(Exception):
@@ -74,7 +74,7 @@ def _failed(error: BaseException) -> tuple[Any, int]:
         show(error)
         document: dict[str, Any] = {"error": error.message, "hint": error.hint}
         if isinstance(error, JobsFailed):
-            document["runs"] = error.jobs
+            document |= error.document
         return {**document, "exit_code": error.exit_code}, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         # Shells read 128 + the signal's number.

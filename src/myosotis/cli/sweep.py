@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from myosotis.cli import train
-from myosotis.cli.outcome import JobsFailed
 from myosotis.config.suggest import did_you_mean
 from myosotis.errors import ConfigError
 
@@ -23,19 +22,12 @@ too.
 
 
 def main(args: list[str]) -> Any:
-    """Run `myosotis sweep ARGS`; returns {"runs": [...], "scorecard": path}."""
+    """Run `myosotis sweep ARGS`; returns {"sweep": …, "runs": […], "scorecard": path}."""
     if not args or args[0] in ("-h", "--help"):
         print(HELP.format(names=", ".join(packaged())), end="")
         return None
     path = found(args[0])
-    try:
-        document = train.main(["-cd", str(path.parent), "-cn", path.stem, *args[1:]])
-    except JobsFailed as failed:
-        _show([job for job in failed.jobs if "out" in job])
-        raise
-    if document is None or "runs" not in document:
-        return document
-    return {**document, **_show(document["runs"])}
+    return train.main(["-cd", str(path.parent), "-cn", path.stem, *args[1:]])
 
 
 def packaged() -> list[str]:
@@ -60,18 +52,3 @@ def found(name: str) -> Path:
 
 def _is_yaml(name: str) -> bool:
     return name.endswith(".yaml")
-
-
-def _show(jobs: list[dict[str, Any]]) -> dict[str, str]:
-    """The trials side by side, on the screen and as a scorecard beside their folders."""
-    from myosotis import summary
-    from myosotis.record import RunRecord
-    from myosotis.report.scorecard import scorecard
-
-    records = [RunRecord.load(Path(job["out"])) for job in jobs]
-    if not records:
-        return {}
-    at = Path(jobs[0]["out"]).parent / "scorecard.html"
-    scorecard(records, at)
-    summary.table(records, at)
-    return {"scorecard": str(at)}

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,35 +19,19 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from myosotis.cli import explain
-from myosotis.cli.outcome import Gated, JobsFailed, show
+from myosotis.cli import explain, multirun
+from myosotis.cli.outcome import Gated, JobsFailed
+from myosotis.config import register_resolvers
 from myosotis.config.composition import PRIMARY
 from myosotis.config.schema import register
 from myosotis.errors import ConfigError, MyosotisError
 
-SIGNALLED = 128  # exit codes above this: stopped by a signal, in good order
+register_resolvers()  # here, because a parallel launcher's processes import this and nothing else
 
-# What the jobs of this process came to, in order: Hydra hands back no results of a multirun.
+# The run of this process and its config: Hydra hands back no result.
 _finished: list[Any] = []
-_failed: list[dict[str, Any]] = []
 _started: list[DictConfig] = []
 _given_argv: list[str] = []
-
-
-class JobFailed(Exception):
-    """Stands for a job's error in Hydra's hands.
-
-    Hydra keeps the exceptions of failed jobs until the sweep ends, and with a traceback the model
-    of each would stay alive; this one is raised `from None` and carries words only.
-    """
-
-
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, already told. Hydra would go on with the next job after an Exception."""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__()
-        self.exit_code = exit_code
 
 
 def main(args: list[str]) -> Any:
@@ -56,13 +41,19 @@ def main(args: list[str]) -> Any:
 
         helptext.train([arg for arg in args if arg not in ("-h", "--help")])
         return None
-    for kept in (_finished, _failed, _started):
+    for kept in (_finished, _started):
         kept.clear()
     register()
-    _run_hydra(args)
-    multirun = len(_started) > 1 or any(isinstance(done, Job) for done in _finished)
-    if multirun:
-        return {"runs": [job.document for job in _finished]}
+    with multirun.closing():
+        _run_hydra(args)
+    if (sweep := multirun.current()) is not None:
+        if failed := sweep.failed():
+            raise JobsFailed(
+                f"{len(failed)} of {len(sweep.trials)} trials failed.",
+                "The same command runs them again, and no other.",
+                sweep.document(),
+            )
+        return sweep.document()
     if not _finished:
         return None  # --cfg, --info: Hydra has printed what was asked
     record, cfg = _finished[0], _started[0]
@@ -82,62 +73,31 @@ def gated(result: Any, suite_verdict: Any, cfg: DictConfig) -> Any:
     return result
 
 
-class Job:
-    """A finished job of a multirun, as the JSON document lists it."""
-
-    def __init__(self, record: Any, overrides: list[str], out: str) -> None:
-        self.document = {
-            "overrides": overrides,
-            "out": out,
-            "run_id": record.run_id,
-            "run_name": record.run_name,
-            "status": record.status,
-            "quality": quality(record),
-            "forgetting": forgetting(record),
-        }
-
-
-def quality(record: Any) -> float | None:
-    """The task's score after tuning, in its metric's own unit."""
-    return None if record.task is None else record.task.tuned
-
-
-def forgetting(record: Any) -> float | None:
-    """Base minus tuned over the suite: positive means worse."""
-    verdict = record.suite_verdict
-    return None if verdict is None or verdict.delta is None else -verdict.delta
-
-
-MEASURES = {"quality": quality, "forgetting": forgetting}
-
-
 def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
-    """What Hydra calls for each job; returns what `sweep.objectives` names, to the sweeper."""
+    """What Hydra calls for each job; returns what `sweep.objectives` names, to the sweeper.
+
+    None stands for a job that failed or did not measure that: the others go on with any sweeper.
+    """
     job = HydraConfig.get()
-    overrides = [*job.overrides.task, *_own_folder(job)]
     _started.append(cfg)
-    sys.argv = _given_argv  # Lightning starts the other ranks of a run by this very command
     with open_dict(cfg):
         cfg.out = job.runtime.output_dir
     if job.mode != RunMode.MULTIRUN:
-        record = _train(cfg, overrides)
-        _finished.append(record)
-    else:
-        record = _job_of_many(cfg, int(job.job.num), overrides)
-        _finished.append(Job(record, overrides, cfg.out))
-    values = tuple(_measured(record, name) for name in cfg.sweep.objectives)
-    return values[0] if len(values) == 1 else values
+        sys.argv = _given_argv  # Lightning starts the other ranks of a run by this very command
+        _finished.append(_train(cfg, multirun.command_of(job)))
+        return None
+    record = multirun.run_job(cfg, multirun.command_of(job))
+    values = tuple(_measured(record, name) for name in cfg.sweep.objectives) if record else (None,)
+    known = tuple(value for value in values if value is not None)
+    if len(known) < len(values):
+        return None
+    return known[0] if len(known) == 1 else known
 
 
-def _measured(record: Any, name: str) -> float:
-    value = MEASURES[name](record)
-    return float("nan") if value is None else float(value)
+def _measured(record: Any, name: str) -> float | None:
+    from myosotis.sweeping import Trial
 
-
-def _own_folder(job: Any) -> list[str]:
-    """`-cd DIR` as an override, so that the command which a run records finds the same config."""
-    folders = [s.path for s in job.runtime.config_sources if s.provider == "command-line"]
-    return [f"hydra.searchpath=[file://{folder}]" for folder in folders]
+    return Trial(Path(), record).measures[name]
 
 
 def _train(cfg: DictConfig, overrides: list[str]) -> Any:
@@ -146,7 +106,7 @@ def _train(cfg: DictConfig, overrides: list[str]) -> Any:
     try:
         return run.train(cfg, overrides)
     except MyosotisError as error:
-        if error.exit_code > SIGNALLED and not error.hint:
+        if error.exit_code > multirun.SIGNALLED and not error.hint:
             error.hint = f"Go on with: myosotis train resume={_name_of_run(cfg)}"
         raise
 
@@ -162,23 +122,6 @@ def _name_of_run(cfg: DictConfig) -> str:
     return "last"
 
 
-def _job_of_many(cfg: DictConfig, number: int, overrides: list[str]) -> Any:
-    try:
-        return _train(cfg, overrides)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - told here, counted at the end
-        if isinstance(error, MyosotisError):
-            show(error)
-            if error.exit_code > SIGNALLED:  # asked to stop: the other jobs do not start
-                raise Stopped(error.exit_code) from None
-        else:
-            import traceback
-
-            traceback.print_exception(error)
-        summary = f"job {number} ({' '.join(overrides)}): {error}"
-        _failed.append({"overrides": overrides, "status": "FAILED", "error": str(error)})
-    raise JobFailed(summary)
-
-
 def _run_hydra(args: list[str]) -> None:
     """`hydra.main` on these arguments, with errors raised instead of printed.
 
@@ -191,11 +134,8 @@ def _run_hydra(args: list[str]) -> None:
     try:
         with _logging_restored(), _errors_told_once():
             hydra.main(config_path=PRIMARY, config_name="train", version_base="1.3")(_job)()
-    except JobFailed:
-        done = [job.document for job in _finished]
-        raise JobsFailed(
-            f"{len(_failed)} of {len(_started)} jobs failed.", [*done, *_failed]
-        ) from None
+    except multirun.Refused as refused:
+        raise refused.error from None
     except Exception as error:
         # Once a job has started, what is raised is the job's own.
         if asked_for_traceback or _started or isinstance(error, MyosotisError):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from myosotis.config.checks import check
 from myosotis.config.composition import compose, model_named
-from myosotis.config.identity import config_hash
+from myosotis.config.identity import config_hash, register_resolvers
 from myosotis.config.rates import LearningRate, learning_rate
 from myosotis.config.schema import Config, register
 
@@ -27,4 +27,5 @@ __all__ = [
     "learning_rate",
     "model_named",
     "register",
+    "register_resolvers",
 ]
