@@ -23,7 +23,7 @@ TIERS: list[set[str]] = [
     {"examination", "config", "module", "start"},
     {"findings", "symptoms", "workbench", "subjects", "sweeping"},
     {"opening", "dialling"},
-    {"run", "estimates", "evaluation", "conversation"},
+    {"run", "sync", "estimates", "evaluation", "conversation"},
     {"demo", "exporting", "plan"},
     {"dial"},
     {"cli"},
@@ -52,6 +52,7 @@ HOMES = {
             "demo",
             "evaluation",
             "subjects",
+            "sync",
         ),
     },
 }

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import PreTrainedModel
 
+from myosotis.cli import main
 from myosotis.config.identity import sweep_name
 from myosotis.record import RunRecord
-from tests.world import call, settings, start, steps_done
+from tests.world import settings, start, steps_done
 
 pytestmark = pytest.mark.slow
 
 FEW = {"task.generate": 0, "task.shots": 0, "task.items": 4}
 
 
-def study(place: Path, params: dict[str, str], **hydra: Any) -> None:
+def study(
+    place: Path, params: dict[str, str] | None = None, plugins: Any = (), **hydra: Any
+) -> None:
     """`sweeps/mine.yaml` in `place`: JSON is YAML."""
     (place / "sweeps").mkdir()
+    sweeper = {"sweeper": {"params": params}} if params else {}
     text = {
-        "defaults": ["train", "_self_"],
-        "hydra": {"mode": "MULTIRUN", "sweeper": {"params": params}, **hydra},
+        "defaults": ["train", *plugins, "_self_"],
+        "hydra": {"mode": "MULTIRUN", **sweeper, **hydra},
     }
     (place / "sweeps" / "mine.yaml").write_text(json.dumps(text))
 
@@ -38,98 +46,176 @@ def words(world: Path, place: Path, *without: str, **changes: Any) -> list[str]:
 
 
 def records(place: Path) -> dict[Path, RunRecord]:
-    return {p: RunRecord.load(p) for p in sorted(place.glob("multirun/*/*/record.json"))}
+    return {p: RunRecord.load(p) for p in sorted(place.glob("multirun/**/record.json"))}
 
 
-def by_rate(place: Path) -> dict[float, Path]:
-    return {r.config["optimizer"]["lr"]: p for p, r in records(place).items() if r.config}
+def by_rank(place: Path) -> dict[int, Path]:
+    return {r.config["update"]["r"]: p for p, r in records(place).items() if r.config}
 
 
-def test_killed_it_goes_on_where_it_was(world: Path, tmp_path: Path) -> None:
-    """Three trials: one ends, one fails, one is killed after its checkpoint at step 5 of 12."""
-    from mlflow import MlflowClient
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """For commands in this process: as `tests.world.start` sets things up for another."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MYOSOTIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
 
-    study(tmp_path, {"optimizer.lr": "0.01,-1,0.02"})
-    given = ["sweep", "mine", *words(world, tmp_path, "optimizer.lr"), "--json"]
-    process = start(given, tmp_path)
-    deadline = time.monotonic() + 300
-    while (half := by_rate(tmp_path).get(0.02)) is None or steps_done(half.parent) < 7:
+
+def limited() -> None:
+    """A limit on the size of files stands for a full disk, which only a large trial fills."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
+
+
+def killed_at(process: subprocess.Popen[str], place: Path, rank: int, step: int) -> Path:
+    """Kill a sweep once the trial of this rank has done so many steps; returns its record."""
+    deadline = time.monotonic() + 400
+    while (half := by_rank(place).get(rank)) is None or steps_done(half.parent) < step:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    before = records(tmp_path)
+    return half
+
+
+def test_killed_it_goes_on_where_it_was(
+    world: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Three trials: one ends, one fails, one is killed after its checkpoint at step 5 of 12."""
+    study(here, {"update.r": "2,1024,4"})
+    given = ["sweep", "mine", *words(world, here), "--json"]
+    half = killed_at(start(given, here, preexec_fn=limited), here, rank=4, step=7)
+    before = records(here)
     assert sorted(r.status for r in before.values()) == ["FAILED", "FINISHED", "RUNNING"]
-    whole = by_rate(tmp_path)[0.01]
+    failed = before[by_rank(here)[1024]]
+    assert "could not be written" in failed.error
+    (lost,) = (run for run in mlflow_runs(here) if run.info.run_id == failed.run_id)
+    assert lost.info.status == "FAILED" and lost.data.tags["myosotis.reason"] == failed.error
+    whole = by_rank(here)[2]
     made = whole.stat().st_mtime_ns
     with (half.parent / "metrics.jsonl").open("a") as curves:  # only what goes on keeps this
         curves.write('{"step": 3, "mark": 1.0}\n')
 
-    document = json.loads(call(given, tmp_path, code=1)[0])
+    assert main(given) == 0
 
-    assert document["error"] == "1 of 3 trials failed."
-    assert whole.stat().st_mtime_ns == made
-    after = records(tmp_path)
-    assert after.keys() == before.keys()
-    assert {p: r.run_id for p, r in after.items()} == {p: r.run_id for p, r in before.items()}
-    taken_up = after[half]
-    assert taken_up.status == "FINISHED"
-    assert "mark" in {point.name for point in taken_up.curves}
-    assert [p.step for p in taken_up.curves if p.name == "train/loss"] == list(range(1, 13))
-    (failed,) = (run for run in document["runs"] if run["status"] == "FAILED")
-    assert "optimizer.lr" in failed["error"]
-    assert [run["status"] for run in document["runs"]].count("FINISHED") == 2
-
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (experiment,) = (e for e in client.search_experiments() if e.name == "myosotis")
-    runs = client.search_runs([experiment.experiment_id])
-    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
-    children = [run for run in runs if run is not parent]
-    assert parent.info.run_id == document["sweep"]["run_id"]
-    assert {c.data.tags["mlflow.parentRunId"] for c in children} == {parent.info.run_id}
-    assert {c.info.run_id for c in children} == {r.run_id for r in after.values()}
-    assert sorted(c.info.status for c in children) == ["FAILED", "FINISHED", "FINISHED"]
-    (lost,) = (c for c in children if c.info.status == "FAILED")
-    assert "optimizer.lr" in lost.data.tags["myosotis.reason"]
-    one = next(c for c in children if c.info.status == "FINISHED")
-    assert {"sweep", "method", "update", "objective", "seed", "config_hash"} <= set(one.data.tags)
-    assert one.data.tags["sweep"] == parent.data.tags["sweep"]
-    assert {"update.r", "optimizer.lr", "seed"} <= set(one.data.params)
-    assert not any(
-        key.endswith("_target_") or key.startswith("data.source") for key in one.data.params
-    )
-    (trained_on,) = one.inputs.dataset_inputs
-    assert trained_on.dataset.digest == taken_up.data.hash[:36]
-    assert parent.info.status == "FAILED"
-    assert parent.data.metrics["sweep/finished"] == 2 and parent.data.metrics["sweep/failed"] == 1
-    assert parent.data.metrics["best/quality"] < 0
-    assert "2 of 3 trials finished" in parent.data.tags["mlflow.note.content"]
-    assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {"scorecard.html"}
-    assert "update" in {a.path for a in client.list_artifacts(one.info.run_id)}
-
-
-def test_a_failed_trial_is_run_again_and_no_other(world: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk, which only the large trial fills."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
-    study(tmp_path, {"update.r": "256,2"})
-    few = {"trainer.max_steps": 3, "trainer.checkpoint_every": 2}
-    given = ["sweep", "mine", "tracking=none", *words(world, tmp_path, **few), "--json"]
-    out, err = call(given, tmp_path, code=1, preexec_fn=limit)
-    assert [run["status"] for run in json.loads(out)["runs"]] == ["FAILED", "FINISHED"]
-    assert "could not be written" in err and "1/2" in err and "2/2" in err
-    small = Path(json.loads(out)["runs"][1]["out"])
-    made = (small / "record.json").stat().st_mtime_ns
-    out, err = call(given, tmp_path)
+    out, err = capfd.readouterr()
+    assert "finished already: 1 trials" in err and "3/3" in err
     document = json.loads(out)
-    assert [run["status"] for run in document["runs"]] == ["FINISHED"] * 2
-    assert (small / "record.json").stat().st_mtime_ns == made
-    assert "finished already: 1 trials" in err
+    assert [run["status"] for run in document["runs"]] == ["FINISHED"] * 3
+    assert whole.stat().st_mtime_ns == made
+    after = records(here)
+    assert {p: r.run_id for p, r in after.items()} == {p: r.run_id for p, r in before.items()}
+    assert "mark" in {point.name for point in after[half].curves}
+    steps = [p.step for p in after[half].curves if p.name == "train/loss"]
+    assert steps == list(range(1, 13))
     page = Path(document["scorecard"]).read_text()
-    assert all(run["run_name"] in page for run in document["runs"])
+    assert all(record.run_name in page for record in after.values())
+    _mlflow_shows(here, document, after)
+
+
+def mlflow_runs(place: Path) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place}/mlflow.db")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "myosotis")
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def _mlflow_shows(place: Path, document: dict[str, Any], after: dict[Path, RunRecord]) -> None:
+    """One parent, which is the one from before the kill, and the trials as its children."""
+    from mlflow import MlflowClient
+
+    runs = mlflow_runs(place)
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    children = {run.info.run_id: run for run in runs if run is not parent}
+    assert parent.info.run_id == document["sweep"]["run_id"]
+    assert children.keys() == {record.run_id for record in after.values()}
+    for record in after.values():
+        child = children[record.run_id]
+        tags, params = child.data.tags, child.data.params
+        assert child.info.status == "FINISHED"
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        assert tags["sweep"] == parent.data.tags["sweep"] == document["sweep"]["name"]
+        assert tags["config_hash"] == record.config_hash
+        assert {"method", "update", "objective", "seed"} <= set(tags)
+        assert params["update.r"] == str(record.config["update"]["r"])
+        assert not [key for key in params if "_target_" in key or "path" in key]
+        (trained_on,) = child.inputs.dataset_inputs
+        assert trained_on.dataset.digest == record.data.hash[:36]
+    assert parent.info.status == "FINISHED"
+    metrics = parent.data.metrics
+    assert (metrics["sweep/finished"], metrics["sweep/failed"]) == (3, 0)
+    tuned = [record.task.tuned for record in after.values() if record.task is not None]
+    assert metrics["best/quality"] == pytest.approx(max(t for t in tuned if t is not None))
+    assert "3 of 3 trials finished" in parent.data.tags["mlflow.note.content"]
+    client = MlflowClient(f"sqlite:///{place}/mlflow.db")
+    assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {"scorecard.html"}
+    assert "update" in {a.path for a in client.list_artifacts(next(iter(children)))}
+
+
+def test_parallel_trials_and_a_search_that_replays(
+    world: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Optuna proposes, joblib runs two at a time; again, with Hydra's launcher, nothing runs."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    search = {"optimizer.lr": "tag(log, interval(1e-3, 1e-1))", "update.r": "choice(2, 4)"}
+    sweeper = {
+        "params": search,
+        "direction": "maximize",
+        "n_trials": 4,
+        "n_jobs": 2,
+        "sampler": {"seed": 1},
+    }
+    study(here, plugins=[{"override hydra/sweeper": "optuna"}], sweeper=sweeper)
+    few = {"trainer.max_steps": 2, "trainer.val_every": "null"}
+    given = ["sweep", "mine", *words(world, here, "optimizer.lr", **few), "--json"]
+    assert main([*given, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]) == 0
+    out, err = capfd.readouterr()
+    first = json.loads(out)
+    assert [run["status"] for run in first["runs"]] == ["FINISHED"] * 4
+    assert len({run["out"] for run in first["runs"]}) == 4
+    assert "4/4" in err
+    found = (Path(first["sweep"]["out"]) / "optimization_results.yaml").read_text()
+    best = max(run["quality"] for run in first["runs"])
+    assert f"best_value: {best}" in found
+    made = {path: path.stat().st_mtime_ns for path in records(here)}
+    pids = {run.data.tags["myosotis.pid"] for run in mlflow_runs(here)}
+    assert str(os.getpid()) in pids and len(pids) == 3  # the parent's, and two workers
+
+    assert main(given) == 0
+
+    again = json.loads(capfd.readouterr().out)
+    assert again["runs"] == first["runs"] and again["sweep"] == first["sweep"]
+    assert {path: path.stat().st_mtime_ns for path in records(here)} == made
+    assert (Path(again["sweep"]["out"]) / "optimization_results.yaml").read_text() == found
+
+
+def test_memory_does_not_grow_over_twenty_trials(world: Path, here: Path) -> None:
+    """In one process. A trial makes some 100 tensors and a model; none of them may stay. Each record
+    has the peak of its own trial: the allocator may lose a little, a model would be seen.
+    """
+    few = {"trainer.max_steps": 1, "trainer.val_every": "null", "retention.suite": "[]"}
+    given = ["tracking=none", *words(world, here, **few)]
+    assert main(["train", "-m", "seed=100,101", *given]) == 0
+    before = living()
+    assert main(["train", "-m", "seed=range(18)", *given]) == 0
+    models, tensors = living()
+    assert models <= before[0] <= 1
+    assert tensors <= before[1] + 20
+    every = sorted(records(here).values(), key=lambda record: record.ended)
+    peaks = [record.cost["peak_memory_gb"] or 0.0 for record in every]
+    assert len(peaks) == 20
+    assert peaks[-1] - peaks[4] < 15 * 0.002, [round(peak, 4) for peak in peaks]
+
+
+def living() -> tuple[int, int]:
+    """Models and tensors that something still holds."""
+    gc.collect()
+    objects = gc.get_objects()
+    models = sum(isinstance(thing, PreTrainedModel) for thing in objects)
+    return models, sum(isinstance(thing, torch.Tensor) for thing in objects)
 
 
 def test_a_sweep_is_called_by_its_study_and_overrides() -> None:

@@ -185,22 +185,22 @@ def _start_together(uri: str, barrier, answer) -> None:
 
 
 @pytest.mark.slow
-def test_six_processes_make_one_store_at_once(tmp_path: Path, monkeypatch):
+def test_eight_processes_make_one_store_at_once(tmp_path: Path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     # Real processes; preloading spares each of them the seconds that importing Lightning takes.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["myosotis.logger"])
-    barrier, answer = context.Barrier(6), context.Queue()
+    barrier, answer = context.Barrier(8), context.Queue()
     uri = f"{tmp_path}/new/mlflow.db"
     children = [
-        context.Process(target=_start_together, args=(uri, barrier, answer)) for _ in range(6)
+        context.Process(target=_start_together, args=(uri, barrier, answer)) for _ in range(8)
     ]
     for child in children:
         child.start()
     run_ids = [answer.get(timeout=300) for _ in children]
     for child in children:
         child.join(60)
-    assert [child.exitcode for child in children] == [0] * 6, run_ids
+    assert [child.exitcode for child in children] == [0] * 8, run_ids
     store = tracking.open_store(uri)
     assert len(tracking.client(store).search_experiments()) == 2  # Default, and ours once
     for run_id in run_ids:

@@ -13,7 +13,7 @@ from myosotis.config import config_hash, learning_rate
 from myosotis.config.build import plain
 from myosotis.journal import Journal, journal
 from myosotis.logger import MLflowLogger, NullLogger
-from myosotis.record import AttentionInfo, DataInfo, ModelInfo
+from myosotis.record import AttentionInfo, DataInfo, ModelInfo, RunRecord
 from myosotis.runs import RunFolder, SweepInfo
 from myosotis.updates.base import numbers
 from myosotis.workbench import Workbench
@@ -97,8 +97,15 @@ def describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
     record.attention = AttentionInfo(bench.backend.name, bench.backend.reason)
     record.suite = bench.suite.identity()
     OmegaConf.save(cfg, kept.folder.config, resolve=True)
-    kept.mlflow.log_hyperparams(_searchable(cfg))
-    kept.mlflow.set_tags(
+    tell(kept.mlflow, cfg, record)
+    kept.artifact(kept.folder.config)
+    kept.save()
+
+
+def tell(mlflow: NullLogger, cfg: DictConfig, record: RunRecord) -> None:
+    """What a run is searched by in MLflow, and the data it trains on."""
+    mlflow.log_hyperparams(_searchable(cfg))
+    mlflow.set_tags(
         {
             "method": cfg["update"].name if cfg.objective.name == "sft" else cfg.objective.name,
             "update": cfg["update"].name,
@@ -107,9 +114,7 @@ def describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
             "config_hash": record.config_hash,
         }
     )
-    kept.mlflow.log_dataset(record.data)
-    kept.artifact(kept.folder.config)
-    kept.save()
+    mlflow.log_dataset(record.data)
 
 
 # What one filters and sorts runs by; the whole configuration is an artifact.

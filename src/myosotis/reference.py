@@ -18,7 +18,7 @@ import numpy as np
 from myosotis import assets
 from myosotis.console import progress
 from myosotis.objectives import others
-from myosotis.retention.baseline import scorer_version
+from myosotis.retention.baseline import one_process, scorer_version
 from myosotis.trees.score import Scorer
 from myosotis.trees.tree import Tree
 
@@ -45,10 +45,13 @@ def referenced(
     sizes = [len(tree.tips) for tree in trees]
     values = _read(path, sum(sizes))
     if values is None:
-        with progress(f"reference, {what}", total=len(trees)) as advance:
-            found = scorer.evaluate(trees, advance)
-        values = np.concatenate([np.zeros(0), *(score.logp for score in found)])
-        _write(path, values)
+        with one_process(path):
+            values = _read(path, sum(sizes))  # another trial of a sweep may have been first
+            if values is None:
+                with progress(f"reference, {what}", total=len(trees)) as advance:
+                    found = scorer.evaluate(trees, advance)
+                values = np.concatenate([np.zeros(0), *(score.logp for score in found)])
+                _write(path, values)
     return _carrying(given, np.split(values, np.cumsum(sizes)[:-1]) if sizes else [])
 
 

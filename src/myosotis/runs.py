@@ -131,6 +131,13 @@ class SweepFolder:
         return [RunFolder(record.parent) for record in sorted(self.path.glob("*/record.json"))]
 
 
+def every(root: Path | None = None) -> list[RunFolder]:
+    """All run folders below here."""
+    base = root or Path.cwd()
+    paths = {p.parent for name in ROOTS for p in (base / name).rglob("record.json")}
+    return [RunFolder(path) for path in sorted(paths)]
+
+
 def find(query: str, root: Path | None = None) -> RunFolder:
     """The run folder that `query` names: `last`, a run id, a unique prefix of one, a run name, or
     a path. Raises `DataError` when there is none or more than one.
@@ -138,10 +145,8 @@ def find(query: str, root: Path | None = None) -> RunFolder:
     if (Path(query) / "record.json").is_file():
         return RunFolder(Path(query))
     base = root or Path.cwd()
-    paths = {p.parent for name in ROOTS for p in (base / name).rglob("record.json")}
     known: list[tuple[RunFolder, RunRecord]] = []
-    for path in paths:
-        folder = RunFolder(path)
+    for folder in every(base):
         try:
             known.append((folder, folder.load()))
         except MyosotisError:  # a damaged record hides one run, not all of them

@@ -233,19 +233,24 @@ class Sweep:
         return f", {words.duration(seconds)} left"
 
     def _end(self, status: Status | None) -> None:
-        """The scorecard, and what the parent run says of its trials."""
-        trials = self._trials
-        said = in_words(trials)
-        if trials:
-            scorecard([trial.record for trial in trials], self.folder.scorecard)
-            summary.table([trial.record for trial in trials], self.folder.scorecard)
-            console.print(Text(said))
-        self._mlflow.log_metrics(summary_metrics(trials), 0)
-        self._mlflow.set_tags({"mlflow.note.content": said})
-        if trials:
-            self._mlflow.log_artifact(self.folder.scorecard)
-        ended: Status = "FAILED" if self.failed() else "FINISHED"
-        self._mlflow.finish(status or ended, said)
+        """What is shown of the trials, here and in MLflow."""
+        conclude(self._mlflow, self.folder, self._trials, status)
+        if self._trials:
+            summary.table([trial.record for trial in self._trials], self.folder.scorecard)
+            console.print(Text(in_words(self._trials)))
+
+
+def conclude(
+    mlflow: NullLogger, folder: SweepFolder, trials: Sequence[Trial], status: Status | None = None
+) -> None:
+    """End a sweep's own run: its scorecard, the summary metrics and the result in words."""
+    said = in_words(trials)
+    mlflow.log_metrics(summary_metrics(trials), 0)
+    mlflow.set_tags({"mlflow.note.content": said})
+    if trials:
+        scorecard([trial.record for trial in trials], folder.scorecard)
+        mlflow.log_artifact(folder.scorecard)
+    mlflow.finish(status or ("FAILED" if any(map(_failed, trials)) else "FINISHED"), said)
 
 
 def summary_metrics(trials: Sequence[Trial]) -> dict[str, float]:

@@ -218,6 +218,11 @@ def log_dataset(
     )
 
 
+def steps_of(mlflow: MlflowClient, run_id: str, metric: str) -> set[int]:
+    """The steps at which a metric of a run is known."""
+    return {point.step for point in mlflow.get_metric_history(run_id, metric)}
+
+
 def exists(mlflow: MlflowClient, run_id: str) -> bool:
     """Whether the store has a run of this id. Raises what the store raises when it is away."""
     try:

@@ -61,6 +61,7 @@ COMMANDS: dict[str, Command] = {
     "dial": Command("a run turned down until it is inside its budget", _command("dial")),
     "export": Command("a run written out for others, scored again", _command("export")),
     "scorecard": Command("a run as one HTML page", _command("scorecard")),
+    "sync": Command("MLflow brought up to the runs on disk", _command("sync")),
     "ui": Command("the MLflow pages of your runs", _command("ui")),
 }
 

@@ -292,6 +292,29 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _sync(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "MLflow brought up to the run folders on disk, after its server was away or its database "
+        "was lost. Doing it twice changes nothing."
+    )
+    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or all")
+    _with_overrides(parser, config=False)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.runs import every, find
+        from myosotis.sync import sync
+
+        folders = every() if parsed.run == "all" else [find(parsed.run)]
+        done = sync(folders, cfg.tracking.uri)
+        for run in done:
+            what = f"{run['points']} points" if run["synced"] else f"left: {run['why']}"
+            console.print(f"{run['run_name']}  {run['run_id'][:8]}  {what}", soft_wrap=True)
+        return {"runs": done}
+
+    return parser, start
+
+
 def _ui(parser: argparse.ArgumentParser) -> Built:
     parser.description = "MLflow's own pages on the store of your runs, on this machine only."
     parser.add_argument("--port", type=port, default=5000, help="default: 5000")
@@ -315,5 +338,6 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "dial": _dial,
     "export": _export,
     "scorecard": _scorecard,
+    "sync": _sync,
     "ui": _ui,
 }

@@ -8,6 +8,7 @@ the same job always finds its own and no two share one.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -147,6 +148,8 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
         if folder.checkpoint.exists():
             cfg.resume = cfg.out
             words = [*words, f"resume={cfg.out}"]
+        # The other ranks of a distributed trial are to run it alone, not the sweep.
+        sys.argv = [*sys.argv[:1], "train", *words, f"out={cfg.out}"]
         try:
             return _run(cfg, words, SweepFolder(folder.path.parent))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - on record, and counted at the end

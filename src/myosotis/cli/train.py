@@ -80,10 +80,10 @@ def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """
     job = HydraConfig.get()
     _started.append(cfg)
+    sys.argv = _given_argv or sys.argv  # Lightning starts the other ranks of a run by this command
     with open_dict(cfg):
         cfg.out = job.runtime.output_dir
     if job.mode != RunMode.MULTIRUN:
-        sys.argv = _given_argv  # Lightning starts the other ranks of a run by this very command
         _finished.append(_train(cfg, multirun.command_of(job)))
         return None
     record = multirun.run_job(cfg, multirun.command_of(job))

@@ -88,7 +88,7 @@ def cached(key: BaselineKey, compute: Callable[[], Measurement]) -> Measurement:
     path = folder() / f"{key.name}.scores"
     if (found := _read(path)) is not None:
         return found
-    with _one_process(path) as writable:
+    with one_process(path) as writable:
         found = _read(path)
         if found is None:
             found = compute()
@@ -98,8 +98,11 @@ def cached(key: BaselineKey, compute: Callable[[], Measurement]) -> Measurement:
 
 
 @contextlib.contextmanager
-def _one_process(path: Path) -> Iterator[bool]:
-    """Hold the lock beside `path`; yields False, without it, where nothing can be written."""
+def one_process(path: Path) -> Iterator[bool]:
+    """Hold the lock beside `path`; yields False, without it, where nothing can be written.
+
+    Of several processes that want the same file, the first makes it and the others wait.
+    """
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
