@@ -193,7 +193,7 @@ def test_parallel_trials_and_a_search_that_replays(
 
 
 def test_memory_does_not_grow_over_twenty_trials(world: Path, here: Path) -> None:
-    """In one process. A trial makes some 100 tensors and a model; none of them may stay. Each record
+    """In one process. A trial makes some 100 tensors and a model; none of them may stay. A record
     has the peak of its own trial: the allocator may lose a little, a model would be seen.
     """
     few = {"trainer.max_steps": 1, "trainer.val_every": "null", "retention.suite": "[]"}

@@ -7,6 +7,7 @@ imported when that command runs: nothing here imports torch.
 __init__.py   the table of commands
 train.py      `train`, through `hydra.main`
 sweep.py      `sweep`, a multirun by name
+multirun.py   what a multirun's jobs do: the ledger
 commands.py   the others: their arguments
 arguments.py  the values those take
 outcome.py    exit codes, messages, JSON

@@ -44,6 +44,15 @@ ELSEWHERE = {
 }
 
 
+# Plugins of Hydra's, and the extra of ours that brings each.
+EXTRAS = {
+    "hydra/sweeper/optuna": "optuna",
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/submitit_local": "submitit",
+    "hydra/launcher/submitit_slurm": "submitit",
+}
+
+
 def explained(error: Exception, args: Sequence[str]) -> MyosotisError | None:
     """The error as one of ours, or None when it is not about the configuration.
 
@@ -89,6 +98,10 @@ def _no_such_option(error: MissingConfigException, args: Sequence[str]) -> Confi
         return ConfigError(
             f"There is no config named {wanted!r}.",
             "-cn names a YAML file in the folder given with -cd; without it: train.",
+        )
+    if extra := EXTRAS.get(wanted):
+        return ConfigError(
+            f"{group}={name} is not installed.", f"pip install 'myosotis[{extra}]' brings it."
         )
     known = sorted(error.options or [])
     if not known:

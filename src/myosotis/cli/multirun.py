@@ -19,8 +19,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from myosotis.cli.outcome import show
 from myosotis.config import config_hash
 from myosotis.config.build import plain
+from myosotis.console import console
 from myosotis.errors import ConfigError, MyosotisError
 from myosotis.runs import RunFolder, SweepFolder
 
@@ -135,6 +137,8 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
     Returns its record, or None when it failed: that is on record too. Another process that runs the
     same trial is waited for. Raises `Stopped` when told to stop.
     """
+    if current() is None and console.is_terminal:
+        console.quiet = True  # one process draws; what is to be told is in the records
     folder = RunFolder(Path(cfg.out))
     with folder.held():
         before = folder.load() if folder.record.exists() else None
@@ -154,6 +158,8 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
             return _run(cfg, words, SweepFolder(folder.path.parent))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - on record, and counted at the end
             if isinstance(error, MyosotisError) and error.exit_code > SIGNALLED:
+                error.hint = "The same command goes on from here."
+                show(error)
                 raise Stopped(error.exit_code) from None
             _record_failure(cfg, folder, words, error, before)
             return None

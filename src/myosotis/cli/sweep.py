@@ -14,9 +14,9 @@ HELP = """usage: myosotis sweep NAME [key=value ...] [--json]
 
 A study: sweeps/NAME.yaml of this folder, else one that comes with myosotis ({names}), or a path to
 one. The same as `myosotis train -cd FOLDER -cn NAME`; what `myosotis train --help` lists works here
-too.
+too. After a kill or a failed trial the same command runs exactly the rest.
 
-  myosotis sweep methods
+  myosotis sweep rank_lr experiment=glance      minutes on two CPU cores
   myosotis sweep methods method=lora,ia3 trainer.max_steps=50
 """
 
