@@ -31,7 +31,7 @@ SIZES = ("glance", "small", "large")
 
 def composed(name: str, *words: str, every: bool = True) -> tuple[int | None, list[Any]]:
     """The number of trials a study says it has, and their configs: of all, or of the first and last
-    (of one, where it searches).
+    (of one, where it searches). Composing takes a tenth of a second each.
     """
     register_resolvers()
     with hydra_on(str(FOLDER)) as hydra:

@@ -221,8 +221,9 @@ class Sweep:
     def _standing(self) -> str:
         """The bar's own words: the best so far, and the time left."""
         said = f"sweep {self.name}"
-        if (best := best_of(self._trials)) is not None and best.record.task is not None:
-            said += f", best {best.record.run_name} {best.record.task.tuned:.3f}"
+        best = best_of(self._trials)
+        if best is not None and (quality := best.measures["quality"]) is not None:
+            said += f", best {best.record.run_name} {quality:.3f}"
         return f"{said}{self._time_left()}"
 
     def _time_left(self) -> str:
