@@ -100,9 +100,10 @@ def in_words(trials: Sequence[Trial]) -> str:
     else:
         task, suite = best.record.task, best.record.suite_verdict
         assert task is not None
-        inside = words.within(suite)
-        which = "within its retention budget" if inside else "not shown to be over its budget"
-        said.append(f"{best.record.run_name} learned most of those {which}:")
+        which = "of those within its retention budget"
+        if not words.within(suite):
+            which = "of those not shown to be over its budget" if suite else "of all"
+        said.append(f"{best.record.run_name} learned most {which}:")
         said.append(f"{task.metric} {_change(task.delta, task.lo, task.hi)}")
         if suite is not None:
             kept = _change(suite.delta, suite.lo, suite.hi)
