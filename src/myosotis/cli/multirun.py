@@ -70,11 +70,10 @@ def _open(config: DictConfig) -> None:
     path = Path(config.hydra.sweep.dir).absolute()
     tracking = plain(config.tracking)
     settings = {key: tracking[key] for key in ("uri", "experiment", "tags")}
-    name = config.hydra.job.config_name
-    name = "sweep" if name == "train" else name
+    study = config.hydra.job.config_name != "train"
     sweep = Sweep(
         SweepFolder(path),
-        f"{name} {path.name}" if path.name != name else name,
+        path.name if study else f"sweep {path.parent.name} {path.name}",
         ["myosotis", "train", *own_config(config.hydra), *config.hydra.overrides.task],
         settings if tracking["enabled"] else None,
         count(config.hydra),
