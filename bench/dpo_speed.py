@@ -2,6 +2,7 @@
 
     python bench/dpo_speed.py --pairs 96 --epochs 3          speed, and that the losses agree
     python bench/dpo_speed.py --check                        32 pairs, 10 steps: parity alone
+    python bench/dpo_speed.py --check --loss kto             against `KTOTrainer`; also ipo, hinge
 
 Every side trains the same model from the same start (LoRA matrices too) on the same token ids,
 with AdamW, a constant learning rate and the gradient clipped at 1. A step is `--batch-size` pairs.
@@ -11,8 +12,9 @@ live. (Its padding-free batches are not available for DPO in 1.16.) Its best is 
 ours.
 
 `--check` compares, at every step, the loss, the reward margin, the reward accuracy and the norm of
-the gradient, and at the first and the last step the gradient itself; and exits with 1 when one of
-them is further apart than 1e-4 (the gradient: of its norm).
+the gradient, and at the first and the last step the gradient itself; and exits with 1 when loss,
+margin or gradient (relative to its norm) is further apart than 1e-4. For KTO every second answer is
+the rejected one of its pair, and the answer to the next prompt stands beside it on both sides.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +34,18 @@ GRID = (1, 2, 4, 8)
 BETA = 0.1
 BOUND = 1e-4
 PARTS = ("prompt", "chosen", "rejected")
-LOGGED = {  # ours -> TRL's name
-    "train/loss": "loss",
-    "train/reward_margin": "rewards/margins",
-    "train/reward_accuracy": "rewards/accuracies",
-    "train/chosen_logp": "logps/chosen",
-    "train/rejected_logp": "logps/rejected",
-    "train/grad_norm": "grad_norm",
+BOTH = {"train/loss": "loss", "train/grad_norm": "grad_norm"}  # ours -> TRL's name
+LOGGED = {
+    "pairs": {
+        **BOTH,
+        "train/reward_margin": "rewards/margins",
+        "train/reward_accuracy": "rewards/accuracies",
+        "train/chosen_logp": "logps/chosen",
+        "train/rejected_logp": "logps/rejected",
+    },
+    "grades": {**BOTH, "train/drift": "kl"},
 }
+LOSSES = ("sigmoid", "ipo", "hinge", "kto")
 
 
 def pairs(args: argparse.Namespace) -> list[dict[str, list[int]]]:
@@ -99,18 +106,29 @@ def _kept(step: int, job: common.Job) -> bool:
 def _ours(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -> Found:
     import torch
 
-    from myosotis.objectives.preference import DPO
     from myosotis.reference import referenced
     from myosotis.trees.probe import probe
     from myosotis.trees.score import Scorer
     from myosotis.trees.tree import Path as Sequence
     from myosotis.trees.tree import Tree
 
-    trees = []
-    for row in data:
-        ends = [(row["prompt"] + row[side], len(row[side])) for side in ("chosen", "rejected")]
-        paths = [Sequence(ids, [0] * (len(ids) - n) + [1] * n) for ids, n in ends]
-        trees.append(Tree.of(paths))
+    objective = _objective(job)
+
+    def path(row: dict[str, Any], answer: str) -> Sequence:
+        ids = row["prompt"] + row[answer]
+        return Sequence(ids, [0] * len(row["prompt"]) + [1] * len(row[answer]))
+
+    if objective.wants == "pairs":
+        trees = [Tree.of([path(row, "chosen"), path(row, "rejected")]) for row in data]
+    else:
+        trees = [
+            replace(
+                Tree.of([path(row, "completion")]),
+                grade=1 if row["label"] else -1,
+                other=Tree.of([path(row, "KL_completion")]),
+            )
+            for row in graded(data)
+        ]
     backend = probe(base.model)
     scorer = Scorer(base.model, backend, row_tokens=job["row_tokens"])
     gradients: dict[int, Any] = {}
@@ -124,10 +142,31 @@ def _ours(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -
     update = ours.attached(base, job)
     scorer.model = update.model
     steps = _steps(trees, job)
-    logged, _ = ours.train(update, DPO(beta=BETA), scorer, steps, job, folder, watch)
+    logged, _ = ours.train(update, objective, scorer, steps, job, folder, watch)
     seconds = time.perf_counter() - began
     torch.manual_seed(0)
     return logged, seconds, gradients
+
+
+def graded(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every second pair's rejected answer, else the chosen one, and the answer of the next row."""
+    own = [row["chosen" if k % 2 == 0 else "rejected"] for k, row in enumerate(data)]
+    return [
+        {
+            "prompt": row["prompt"],
+            "completion": own[k],
+            "KL_completion": own[(k + 1) % len(own)],
+            "label": k % 2 == 0,
+        }
+        for k, row in enumerate(data)
+    ]
+
+
+def _objective(job: common.Job) -> Any:
+    from myosotis.objectives.kto import KTO
+    from myosotis.objectives.preference import DPO, IPO, Hinge
+
+    return {"sigmoid": DPO, "ipo": IPO, "hinge": Hinge, "kto": KTO}[job["loss"]](beta=BETA)
 
 
 def _steps(rows: list[Any], job: common.Job) -> list[list[Any]]:
@@ -144,10 +183,12 @@ def _plain(name: str) -> str:
 def _trl(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -> Found:
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
+    kto = job["loss"] == "kto"
     device = min(job["device_batch"], job["batch_size"])
-    config = DPOConfig(
+    config = (KTOConfig if kto else DPOConfig)(
+        loss_type=job["loss"],
         output_dir=folder,
         use_cpu=True,
         bf16=False,
@@ -181,11 +222,18 @@ def _trl(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) ->
                     _plain(n): p.grad.clone() for n, p in named if p.grad is not None
                 }
 
-    class Tokenised(DPOTrainer):
+    class Tokenised(KTOTrainer if kto else DPOTrainer):  # type: ignore[misc]
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
-    rows = [{f"{name}_ids": row[name] for name in PARTS} for row in data]
+    if kto:
+        names = ("prompt", "completion", "KL_completion")
+        rows = [
+            {"label": row["label"], **{f"{name}_ids": row[name] for name in names}}
+            for row in graded(data)
+        ]
+    else:
+        rows = [{f"{name}_ids": row[name] for name in PARTS} for row in data]
     model = ours.wrapped(base.model, job)
     began = time.perf_counter()
     trainer = Tokenised(
@@ -198,7 +246,8 @@ def _trl(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) ->
     trainer.train()
     seconds = time.perf_counter() - began
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
-    logged = [{o: float(entry[theirs]) for o, theirs in LOGGED.items()} for entry in entries]
+    names = LOGGED["grades" if kto else "pairs"]
+    logged = [{mine: float(entry[theirs]) for mine, theirs in names.items()} for entry in entries]
     return logged, seconds, gradients
 
 
@@ -223,6 +272,7 @@ def job_of(args: argparse.Namespace, data: str) -> common.Job:
         "epochs": args.epochs,
         "steps": args.epochs * -(-args.pairs // args.batch_size),
         "update": args.update,
+        "loss": args.loss,
         "lr": args.lr,
         "batch_size": args.batch_size,
         "dtype": args.dtype,
@@ -273,7 +323,7 @@ def gaps(mine: list[dict[str, float]], theirs: list[dict[str, float]]) -> dict[s
     """By name, how far two runs are apart at the worst of all steps."""
     return {
         name: max(abs(a[name] - b[name]) for a, b in zip(mine, theirs, strict=True))
-        for name in LOGGED
+        for name in theirs[0]
     }
 
 
@@ -281,9 +331,11 @@ def check(args: argparse.Namespace, job: common.Job, folder: str) -> bool:
     """Parity on the same pairs; prints every figure. Returns whether all are within bounds."""
     import torch
 
+    # KTO's z is of a batch there, of a step here.
+    device = args.batch_size if args.loss == "kto" else 8
     sides = {
         "ours": {**job, "side": "ours"},
-        "trl": {**job, "side": "trl", "device_batch": 8, "precomputed": True},
+        "trl": {**job, "side": "trl", "device_batch": device, "precomputed": True},
     }
     logged, gradients = {}, {}
     for name, side in sides.items():
@@ -291,7 +343,7 @@ def check(args: argparse.Namespace, job: common.Job, folder: str) -> bool:
         found = common.run_worker(__file__, {**side, "gradients": path}, args.threads)
         logged[name], gradients[name] = found["logged"], torch.load(path, weights_only=True)
     apart = gaps(logged["ours"], logged["trl"])
-    worst = max(apart["train/loss"], apart["train/reward_margin"])
+    worst = max(apart["train/loss"], apart.get("train/reward_margin", 0.0))
     rows = [(name, f"{gap:.2e}") for name, gap in apart.items()]
     for step in gradients["ours"]:
         mine, theirs = gradients["ours"][step], gradients["trl"][step]
@@ -303,7 +355,7 @@ def check(args: argparse.Namespace, job: common.Job, folder: str) -> bool:
     first, last = (logged["ours"][i]["train/loss"] for i in (0, -1))
     common.show(
         f"{args.pairs} pairs, {job['steps']} steps, loss {first:.4f} to {last:.4f}",
-        ("against TRL's DPOTrainer", "furthest apart"),
+        (f"{args.loss} against TRL", "furthest apart"),
         rows,
     )
     print(f"within {BOUND:g}: {'yes' if worst <= BOUND else 'NO'}")
@@ -315,6 +367,7 @@ def main() -> None:
     default = Path(__file__).parents[2] / "shared" / "data" / "rasbt_preference" / "train.jsonl"
     parser.add_argument("--data", default=str(default), help="a jsonl file of pairs")
     parser.add_argument("--check", action="store_true", help="parity instead of speed")
+    parser.add_argument("--loss", default="sigmoid", choices=LOSSES)
     parser.add_argument("--update", default="lora", choices=("lora", "full"))
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--pairs", type=int, default=96)
@@ -334,6 +387,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.check:
         args.pairs, args.epochs, args.batch_size = 32, 10, 32
+    elif args.loss == "kto":
+        parser.error("--loss kto goes with --check: speed is measured on pairs")
     print(common.machine(args.threads))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "tokens.json")

@@ -209,7 +209,10 @@ def test_dpo_through_the_command_line(world: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "runs" / "a" / "record.json").read_text())
     assert record["task"]["metric"] == "accuracy"
     assert record["task"]["tuned"] > record["task"]["base"]
-    assert [extra["metric"] for extra in record["task"]["extra"]] == ["margin", "loglik"]
+    extra = {row["metric"]: row for row in record["task"]["extra"]}
+    assert list(extra) == ["margin", "loglik", "separation", "reward_accuracy"]
+    assert extra["reward_accuracy"]["tuned"] > extra["reward_accuracy"]["base"] == 0.5
+    assert record["baselines"][0]["name"].startswith("a rule that picks the")
     curves = {}
     for point in record["curves"]:
         curves.setdefault(point["name"], []).append(point["value"])

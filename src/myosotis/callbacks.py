@@ -95,7 +95,7 @@ class Meter(Callback):
     ) -> None:
         self.seconds += time.perf_counter() - self._began
         self.examples += len(batch) * trainer.world_size
-        self.tokens = self._tokens_before + pl_module.tokens_seen
+        self.tokens = self._tokens_before + int(pl_module.tokens_seen)  # type: ignore[arg-type]
         log(trainer, outputs)
         self._advance(1, f"training, loss {outputs['train/loss']:.3f}")
 

@@ -8,7 +8,7 @@ between two sittings.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -164,7 +164,7 @@ class Examination:
         size = sum(objective.size(tree) for tree in self.validation)
         if not size:
             return {}
-        drift, totals = 0.0, Counter[str]()
+        drift, totals = 0.0, defaultdict[str, float](float)
         with (
             progress("held-out loss", total=len(self.validation)) as advance,
             evaluating(scorer.model),
