@@ -22,7 +22,7 @@ TIERS: list[set[str]] = [
     {"models", "quality", "reference", "summary"},
     {"examination", "config", "module", "start"},
     {"findings", "symptoms", "workbench", "subjects"},
-    {"opening"},
+    {"opening", "watching"},
     {"run", "estimates", "evaluation", "conversation"},
     {"demo", "exporting", "plan"},
     {"cli"},

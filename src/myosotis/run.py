@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis import findings, summary, symptoms
+from myosotis import findings, summary, symptoms, watching
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -177,12 +177,14 @@ def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting)
     """What is measured while training, and when."""
 
     def retention() -> dict[str, float]:
-        now = bench.examination.retention(bench.scorer, "while training")
-        rows, suite = findings.retention_rows(base.retention, now, _budget(cfg))
-        metrics = {
-            **findings.metrics(Sitting(now, {})),
-            **findings.forgetting_metrics(rows, suite),
-        }
+        _, suite, metrics = watching.look(
+            bench.suite,
+            bench.scorer,
+            base.retention,
+            _budget(cfg),
+            floor=cfg.retention.sequential_floor,
+            ceiling=cfg.retention.sequential_ceiling,
+        )
         if suite is not None and suite.verdict == "forgotten":
             kept.warn(
                 f"the benchmarks have lost more than the budget ({suite.delta:+.3f}, 95 % interval "
@@ -279,6 +281,7 @@ def _count(
         "tokens_per_second": costs.tokens / seconds,
         "examples_per_second": costs.examples / seconds,
         "retention_seconds": costs.watch_seconds,
+        **watching.items_asked(kept.history.points()),
         "base_seconds": base.seconds,
         "final_seconds": tuned.seconds,
         "peak_memory_gb": peak_memory_gb(),

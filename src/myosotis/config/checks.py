@@ -118,6 +118,8 @@ RANGES = {
     "trainer.rows_at_once": _at_least(1),
     "trainer.num_threads": _at_least(1),
     "retention.items": _at_least(2),
+    "retention.sequential_floor": _at_least(1),
+    "retention.sequential_ceiling": _at_least(1),
     "retention.budget": _SHARE,
     "retention.num_fewshot": _at_least(0),
     "task.items": _at_least(2),

@@ -68,6 +68,12 @@ class Retention:
     )
     items: int | None = key(200, "items of each task, a seeded subset; null: all")
     every: Cadence = key("50%", "measure every so many steps, or 10% of them; null: at the end")
+    sequential_floor: int | None = key(
+        30, "while training: items of each task asked before a verdict may stop it; null: all"
+    )
+    sequential_ceiling: int | None = key(
+        None, "while training: about so many items of each task at most; null: all"
+    )
     budget: float = key(0.05, "how much of its base score a task may lose")
     accept: str = key("retained", "what counts as inside the budget: retained or not_forgotten")
     on_breach: str = key("warn", "when a measurement shows forgetting: warn or stop")
