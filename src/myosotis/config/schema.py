@@ -64,7 +64,8 @@ class Trainer:
 @dataclass
 class Retention:
     suite: list[str] = key(
-        ["hellaswag", "arc_easy", "piqa", "prose"], "lm-eval task names, and prose (bits per byte)"
+        ["hellaswag", "arc_easy", "piqa", "prose"],
+        "lm-eval tasks by name or YAML path, prose (bits per byte), your items in a .jsonl file",
     )
     items: int | None = key(200, "items of each task, a seeded subset; null: all")
     every: Cadence = key("50%", "measure every so many steps, or 10% of them; null: at the end")
