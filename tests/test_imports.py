@@ -20,7 +20,7 @@ TIERS: list[set[str]] = [
     {"assets", "logger", "callbacks", "runs"},
     {"conversion", "model_files", "data", "journal", "resume", "gather"},
     {"retention"},
-    {"models", "quality", "reference", "summary"},
+    {"models", "quality", "reference", "shift", "summary"},
     {"examination", "config", "module", "start"},
     {"findings", "symptoms", "workbench", "subjects"},
     {"opening", "watching"},

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from myosotis.record import RunRecord
+from myosotis.report.scorecard import render_html
 from tests.retention.small import hellaswag_rows, write
 from tests.world import call, settings
 
@@ -26,6 +27,8 @@ def watched(world: Path) -> RunRecord:
         "retention.every": "4",
         "retention.sequential_floor": 40,
         "retention.data_dir": world / "benchmarks",
+        "retention.kl_items": 4,
+        "method": "prefix",
         "optimizer.lr": 0.1,
         "task.shots": 0,
     }
@@ -47,3 +50,33 @@ def test_looks_while_training_stop_when_settled(watched: RunRecord) -> None:
     for step in (4, 8):
         assert (levels[step] or 0) + (lost[step] or 0) == pytest.approx(levels[0])
     assert watched.retention[0].n == ITEMS  # the final scores keep the fixed set
+
+
+def test_shift_of_predictions_is_in_record_and_curves(watched: RunRecord) -> None:
+    """On the task's answers and on prose; at both looks and at the end."""
+    shift = {entry.text: entry for entry in watched.shift}
+    assert set(shift) == {"task", "general"}
+    for text, entry in shift.items():
+        assert entry.kl is not None and entry.lo is not None and entry.hi is not None
+        assert entry.kl > 0 and entry.lo <= entry.kl <= entry.hi
+        curve = {p.step: p.value for p in watched.curves if p.name == f"forgetting/kl_{text}"}
+        assert set(curve) == {4, 8, 12} and curve[12] == pytest.approx(entry.kl)
+    assert shift["task"].n == 4
+
+
+def test_what_a_prefix_does_before_the_first_step_stands_apart(watched: RunRecord) -> None:
+    start = watched.at_start
+    assert start is not None and start.suite is not None and start.suite.delta is not None
+    before = {entry.text: entry.kl for entry in start.shift}
+    after = {entry.text: entry.kl for entry in watched.shift}
+    assert set(before) == {"task", "general"}
+    assert all(0 < (before[text] or 0) < (after[text] or 0) for text in before)
+
+
+def test_the_scorecard_shows_shift_calibration_and_start(watched: RunRecord) -> None:
+    page = render_html([watched])
+    assert "How far the predictions moved" in page and "before the first step" in page
+    assert "This update does not begin as the base" in page
+    (row,) = watched.retention
+    assert row.ece_base is not None and 0 <= row.ece_base <= 1
+    assert f"{100 * row.ece_base:.1f} % →" in page

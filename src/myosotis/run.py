@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis import findings, summary, symptoms, watching
+from myosotis import findings, shift, summary, symptoms, watching
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -106,6 +106,7 @@ def _fit(kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base:
         settings=plain(cfg["update"]),
         identity_at_init=update.capabilities.identity_at_init,
     )
+    kept.record.at_start = watching.at_start(bench, update, base.retention, _budget(cfg))
     kept.log(bench.held_out(), step=0)
     evaluators = _evaluators(kept, cfg, bench, base)
     costs = _train_steps(cfg, bench, update, kept.folder, evaluators, [kept.history, kept.mlflow])
@@ -185,6 +186,7 @@ def _evaluators(kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting)
             floor=cfg.retention.sequential_floor,
             ceiling=cfg.retention.sequential_ceiling,
         )
+        metrics |= shift.metrics(bench.shift())
         if suite is not None and suite.verdict == "forgotten":
             kept.warn(
                 f"the benchmarks have lost more than the budget ({suite.delta:+.3f}, 95 % interval "
@@ -247,7 +249,9 @@ def _conclude(
     record.flips = findings.flips(bench.suite, base.retention, tuned.retention)
     record.samples = findings.samples(bench.examination.examples, base, tuned)
     findings.write_items(kept.folder.items, base.retention, tuned.retention)
+    record.shift = bench.shift()
     forgetting = findings.forgetting_metrics(record.retention, record.suite_verdict)
+    forgetting |= shift.metrics(record.shift)
     kept.log({**findings.metrics(tuned), **forgetting}, step=step)
     kept.save()
 

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from myosotis import findings
 from myosotis.console import progress
-from myosotis.record import CurvePoint, RetentionRow, SuiteVerdict
+from myosotis.record import AtStart, CurvePoint, RetentionRow, SuiteVerdict
 from myosotis.retention.alarm import Watched, until_settled
 from myosotis.retention.budget import Budget
 from myosotis.retention.items import Suite
 from myosotis.retention.scorer import Measurement
 from myosotis.trees.score import Scorer
+from myosotis.updates.base import Update
+from myosotis.workbench import Workbench
 
 ASKED, SAVED = "cost/look_items", "cost/look_items_saved"
 
@@ -50,6 +52,14 @@ def look(
     forgetting = findings.forgetting_metrics(rows, verdict)
     asked = {ASKED: float(found.items), SAVED: float(found.saved)}
     return Look(rows, verdict, {**_levels(base, rows, verdict), **forgetting, **asked})
+
+
+def at_start(bench: Workbench, update: Update, base: Measurement, budget: Budget) -> AtStart | None:
+    """What attaching an update did that does not begin as the base; None for all others."""
+    if update.capabilities.identity_at_init:
+        return None
+    before = bench.examination.retention(bench.scorer, "before training")
+    return AtStart(findings.retention_rows(base, before, budget)[1], bench.shift())
 
 
 def _at_every_look(

@@ -120,6 +120,7 @@ RANGES = {
     "retention.items": _at_least(2),
     "retention.sequential_floor": _at_least(1),
     "retention.sequential_ceiling": _at_least(1),
+    "retention.kl_items": _at_least(0),
     "retention.budget": _SHARE,
     "retention.num_fewshot": _at_least(0),
     "task.items": _at_least(2),

@@ -78,6 +78,7 @@ class Retention:
     budget: float = key(0.05, "how much of its base score a task may lose")
     accept: str = key("retained", "what counts as inside the budget: retained or not_forgotten")
     on_breach: str = key("warn", "when a measurement shows forgetting: warn or stop")
+    kl_items: int = key(32, "texts on which KL(base || tuned) is measured: answers, prose; 0: none")
     dial: list[float] = key([], "at the end, also measure the update scaled by each of these")
     gate: bool = key(False, "exit code 3 when the verdict is forgotten, 4 when it is not settled")
     num_fewshot: int | None = key(0, "solved examples before each question; null: the task's own")

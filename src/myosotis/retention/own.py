@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from myosotis.data.formats import meant, one_of, text, unusable
-from myosotis.data.lines import Fault, kind, lines, parse
+from myosotis.data.formats import each_record, meant, one_of, text
+from myosotis.data.lines import Fault, kind
+from myosotis.errors import DataError
 from myosotis.retention.items import Half, Item, Task, fingerprint
 from myosotis.retention.requests import LOGLIKELIHOOD, Answer, Encoder
 
@@ -41,26 +42,22 @@ class Row:
 
 def is_own(name: str) -> bool:
     """Whether a name of `retention.suite` is a file of items rather than lm-eval's."""
-    return name.endswith((".jsonl", ".json"))
+    return name.endswith((".jsonl", ".json", ".parquet"))
 
 
 def read(path: Path) -> list[Row]:
-    """Every line of the file. Raises `DataError` naming file and line of each that is no item."""
-    rows: list[Row] = []
-    faults: list[str] = []
-    hint = ""
-    several: bool | None = None
-    for number, line in lines(path):
-        try:
-            record = parse(line)
-            several = "choices" in record if several is None else several
-            rows.append(_row(record, several))
-        except Fault as fault:
-            faults.append(f"{path.name}:{number}: {fault}")
-            hint = hint or fault.hint
-    if faults:
-        raise unusable(faults, len(faults) + len(rows), hint)
-    return rows
+    """Every record of the file. Raises `DataError` naming file and line of each that is no item."""
+    found: list[Row] = []
+    several: list[bool] = []
+
+    def add(record: dict[str, Any], where: str) -> None:
+        several.append("choices" in record)
+        found.append(_row(record, several[0]))
+
+    each_record(path, add)
+    if not found:
+        raise DataError(f"{path} holds no records", "one JSON object a line is expected")
+    return found
 
 
 def task(
