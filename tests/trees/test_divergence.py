@@ -41,23 +41,32 @@ def elsewhere(model: nn.Module) -> Elsewhere:
     return other
 
 
-def plain(model: nn.Module, paths: list[Path], other: Elsewhere) -> tuple[float, float]:
-    """Sum of weight * KL over each path on its own, with nothing of our machinery."""
-    total = weight = 0.0
-    for ids, weights in paths:
-        given = torch.tensor([ids])
+def plain(model: nn.Module, trees: list[Tree], other: Elsewhere) -> tuple[list[float], list[float]]:
+    """Sum of weight * KL over each path on its own, and of the weights, by tree; with nothing of
+    our machinery."""
+
+    def predicted(path: Path) -> torch.Tensor:
         with torch.no_grad():
-            p = model(input_ids=given).logits[0, -len(ids) :].double().log_softmax(-1)
-            with other():
-                q = model(input_ids=given).logits[0, -len(ids) :].double().log_softmax(-1)
-        for at, w in enumerate(weights):
-            if w:
-                total += w * float((q[at - 1].exp() * (q[at - 1] - p[at - 1])).sum())
-                weight += w
-    return total, weight
+            logits = model(input_ids=torch.tensor([path.ids])).logits
+        return logits[0, -len(path.ids) :].double().log_softmax(-1)
+
+    paths = [tree.paths() for tree in trees]
+    p = [[predicted(path) for path in of_tree] for of_tree in paths]
+    with other():
+        q = [[predicted(path) for path in of_tree] for of_tree in paths]
+    totals, counts = [], []
+    for of_tree, p_tree, q_tree in zip(paths, p, q, strict=True):
+        total = count = 0.0
+        for path, p_TV, q_TV in zip(of_tree, p_tree, q_tree, strict=True):
+            kl_T = (q_TV.exp() * (q_TV - p_TV)).sum(-1)
+            total += float(sum(w * kl_T[at - 1] for at, w in enumerate(path.weights) if w))
+            count += sum(path.weights)
+        totals.append(total)
+        counts.append(count)
+    return totals, counts
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
 @pytest.mark.parametrize(
     "backend", [Backend("dense", "test"), Backend("padded", "test", fast_head=False)]
 )
@@ -70,9 +79,9 @@ def test_equals_log_softmax_in_float64(family: str, backend: Backend) -> None:
     found, weight = divergence(scorer, trees, elsewhere(model))
     assert model.training
     model.eval()
-    expected = [plain(model, tree.paths(), elsewhere(model)) for tree in trees]
-    assert found == pytest.approx([total for total, _ in expected], abs=1e-9)
-    assert weight == pytest.approx([count for _, count in expected])
+    totals, counts = plain(model, trees, elsewhere(model))
+    assert found == pytest.approx(totals, abs=1e-9)
+    assert weight == pytest.approx(counts)
     assert found.min() > 0.01
 
 
@@ -129,6 +138,6 @@ def test_against_the_base_of_an_update(settings: dict[str, object]) -> None:
             p += 0.1 * torch.randn(p.shape, generator=generator)
     found, _ = divergence(scorer, trees, update.disabled)
     update.model.eval()
-    expected = [plain(update.model, tree.paths(), update.disabled)[0] for tree in trees]
+    expected, _ = plain(update.model, trees, update.disabled)
     assert found == pytest.approx(expected, abs=2e-5)
     assert found.min() > 1e-3
