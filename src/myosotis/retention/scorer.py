@@ -91,9 +91,10 @@ class TaskScores:
         return float(np.average(self.primary, weights=self.weights))
 
     def taking(self, items: Sequence[str]) -> TaskScores:
-        """The same measurement of some of its items, in the order given."""
+        """The same measurement of some of its items, in the order given; lm-eval's own figures are
+        over all items and stay out."""
         place = {item: i for i, item in enumerate(self.items)}
-        rows = [place[item] for item in items]
+        rows = np.array([place[item] for item in items], np.int64)
         parts = [range(*self.offsets[row : row + 2]) for row in rows]
         flat = np.array([k for part in parts for k in part], np.int64)
         return replace(
@@ -117,23 +118,9 @@ class TaskScores:
         return softmax(self.logp[part] / self.lengths[part])
 
     def half(self, name: Half) -> TaskScores:
-        """The items of one half alone; lm-eval's own figures are over all items and stay out."""
-        kept = np.array([i for i, half in enumerate(self.halves) if half == name], dtype=np.int64)
-        counts = np.diff(self.offsets)
-        choices = np.repeat(np.isin(np.arange(len(self.items)), kept), counts)
-        return replace(
-            self,
-            aggregates={},
-            items=[self.items[i] for i in kept],
-            clusters=[self.clusters[i] for i in kept],
-            halves=[self.halves[i] for i in kept],
-            scores={metric: values[kept] for metric, values in self.scores.items()},
-            weights=self.weights[kept],
-            choice=self.choice[kept],
-            gold=self.gold[kept],
-            logp=self.logp[choices],
-            lengths=self.lengths[choices],
-            offsets=np.concatenate([[0], np.cumsum(counts[kept])]).astype(np.int64),
+        """The items of one half alone."""
+        return self.taking(
+            [i for i, half in zip(self.items, self.halves, strict=True) if half == name]
         )
 
 
