@@ -154,6 +154,9 @@ class RetentionRow:
     right_to_wrong: int | None = None
     wrong_to_right: int | None = None
     note: str = ""  # e.g. which split stood in for an absent one
+    ece_base: float | None = None  # expected calibration error of the choices, 0 to 1
+    ece_tuned: float | None = None
+    epsilon_above_chance: float | None = None  # the budget as a share of what is above chance
 
 
 @dataclass
@@ -173,6 +176,33 @@ class SuiteVerdict:
     budget: float | None = None
     accept: str = ""
     note: str = ""
+
+
+@dataclass
+class Shift:
+    """How far the predictions moved on one kind of text: KL(base || tuned), nats a token.
+
+    Mean over `tokens` scored tokens of `n` texts, with its 95 % interval. `text` is "task" (the
+    held-out answers) or "general" (prose). An alarm, not a verdict.
+    """
+
+    text: str
+    kl: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    n: int | None = None
+    tokens: int | None = None
+
+
+@dataclass
+class AtStart:
+    """What attaching the update did before the first step, where it does not begin as the base.
+
+    Kept apart from forgetting: no training did it. `suite` is the change of the suite's mean.
+    """
+
+    suite: SuiteVerdict | None = None
+    shift: list[Shift] = field(default_factory=list)
 
 
 @dataclass
@@ -326,6 +356,8 @@ class RunRecord:
     retention: list[RetentionRow] = field(default_factory=list)
     suite_verdict: SuiteVerdict | None = None
     halves: dict[str, Half] = field(default_factory=dict)  # select, report
+    shift: list[Shift] = field(default_factory=list)
+    at_start: AtStart | None = None
     curves: list[CurvePoint] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)

@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis import findings, summary, symptoms
+from myosotis import findings, shift, summary, symptoms, watching
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -118,6 +118,7 @@ def _fit(
         settings=plain(cfg["update"]),
         identity_at_init=update.capabilities.identity_at_init,
     )
+    kept.record.at_start = watching.at_start(bench, update, base.retention, build.budget(cfg))
     kept.log(bench.held_out(), step=0)
     evaluators = _evaluators(kept, cfg, bench, base, guard)
     costs = _train_steps(cfg, bench, update, guard, evaluators, [kept.history, kept.mlflow])
@@ -200,12 +201,16 @@ def _evaluators(
     budget = build.budget(cfg)
 
     def retention() -> dict[str, float]:
-        now = bench.examination.asked(suite, bench.scorer, "while training")
-        rows, mean = findings.retention_rows(before, now, budget)
-        metrics = {
-            **findings.metrics(Sitting(now, {})),
-            **findings.forgetting_metrics(rows, mean),
-        }
+        _, mean, metrics = watching.look(
+            suite,
+            bench.scorer,
+            before,
+            budget,
+            # What may stop early judges the mean alone, and needs more evidence to be sure.
+            floor=None if guard.chooses or budget.tasks else cfg.retention.sequential_floor,
+            ceiling=cfg.retention.sequential_ceiling,
+        )
+        metrics |= shift.metrics(bench.shift())
         verdict = mean.verdict if mean else ""
         if mean is not None and verdict == "forgotten":
             kept.warn(findings.breach_in_words(mean))
@@ -252,7 +257,9 @@ def _conclude(
     record.flips = findings.flips(bench.suite, base.retention, tuned.retention)
     record.samples = findings.samples(bench.examination.examples, base, tuned)
     findings.write_items(kept.folder.items, base.retention, tuned.retention)
+    record.shift = bench.shift()
     forgetting = findings.forgetting_metrics(record.retention, record.suite_verdict)
+    forgetting |= shift.metrics(record.shift)
     kept.log({**findings.metrics(tuned), **forgetting}, step=step)
     kept.save()
 
@@ -296,6 +303,7 @@ def _count(
         "tokens_per_second": costs.tokens / seconds,
         "examples_per_second": costs.examples / seconds,
         "retention_seconds": costs.watch_seconds,
+        **watching.items_asked(kept.history.points()),
         "base_seconds": base.seconds,
         "final_seconds": tuned.seconds,
         "peak_memory_gb": peak_memory_gb(),

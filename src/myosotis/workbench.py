@@ -7,7 +7,7 @@ before any weights load.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from myosotis import models, updates
+from myosotis import models, shift, updates
 from myosotis.config import build
 from myosotis.config.build import plain
 from myosotis.console import progress
@@ -29,17 +29,20 @@ from myosotis.models import BaseModel, ModelSource
 from myosotis.objectives import Objective
 from myosotis.precision import Precision, resolve
 from myosotis.quality import choose_shots
+from myosotis.record import Shift
 from myosotis.reference import referenced
-from myosotis.retention import baseline
+from myosotis.retention import baseline, prose
 from myosotis.retention import suite as suites
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.items import Suite
+from myosotis.retention.requests import Encoder
 from myosotis.retention.scorer import Measurement
 from myosotis.runs import RunFolder
 from myosotis.start import Start
 from myosotis.trees.attention import Backend
 from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
+from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 
 
@@ -56,7 +59,9 @@ class Workbench:
     examination: Examination
     objective: Objective
     total_steps: int
+    texts: dict[str, Sequence[Tree]]  # on which the shift of predictions is measured
     start: Start | None = None  # merged into the base once that was measured
+    update: Update | None = None  # once attached
 
     @classmethod
     def of(cls, cfg: DictConfig, warn: Callable[[str], None]) -> Workbench:
@@ -91,6 +96,7 @@ class Workbench:
             examination=examination(cfg, data, suite),
             objective=build.objective(cfg),
             total_steps=total_steps(cfg, data.steps_per_epoch),
+            texts=shift_texts(cfg, data, context_of(source)),
             start=start,
         )
         if cfg.retention.against == "start":
@@ -179,7 +185,13 @@ class Workbench:
             getattr(model, name, model.gradient_checkpointing_enable)({"use_reentrant": False})
         self.scorer.model = update.model
         self.scorer.backend = backend_of(update, self.backend)
+        self.update = update
         return update
+
+    def shift(self) -> list[Shift]:
+        """How far the predictions are from the base's, with the weights as they are now."""
+        assert self.update is not None
+        return shift.measured(self.scorer, self.update, self.texts)
 
 
 def backend_of(update: Update, base: Backend) -> Backend:
@@ -242,6 +254,16 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
             plain(cfg.retention.data_files),
         ),
     )
+
+
+def shift_texts(
+    cfg: DictConfig, data: ExampleModule, context_length: int
+) -> dict[str, Sequence[Tree]]:
+    """Held-out answers of the task (none where answers are labels), and general prose."""
+    count = cfg.retention.kl_items
+    task = [] if isinstance(data.template, LabelTemplate) else data.test_trees[:count]
+    encoder = Encoder(data.template.tokenizer, context_length)
+    return {"task": task, "general": prose.texts(encoder, count, cfg.retention.seed)}
 
 
 def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examination:

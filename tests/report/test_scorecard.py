@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from myosotis.errors import ConfigError, DataError
-from myosotis.record import RunRecord
+from myosotis.record import AtStart, RunRecord, Shift, SuiteVerdict
 from myosotis.report.flat import render_csv, render_json
 from myosotis.report.markdown import render_markdown
 from myosotis.report.scorecard import render_html, scorecard
@@ -299,3 +299,23 @@ def test_any_numbers_can_be_drawn(data: st.DataObject):
         json.loads(render_json(changed))
         render_markdown(changed)
         render_csv(changed)
+
+
+def test_shift_of_predictions_and_what_was_there_before_training(record: RunRecord) -> None:
+    assert "How far the predictions moved" not in render_html([record])
+    record.shift = [Shift("task", 0.31, 0.2, 0.4, 32, 900), Shift("general", 0.0123, 0.01, 0.02)]
+    page = render_html([record])
+    assert "How far the predictions moved" in page and "answers of the task" in page
+    assert "0.310" in page and "0.0123" in page and "before the first step" not in page
+    verdict = SuiteVerdict(delta=-0.1, lo=-0.15, hi=-0.05, verdict="forgotten")
+    record.at_start = AtStart(verdict, [Shift("task", 0.25), Shift("general", 0.002)])
+    page = render_html([record])
+    assert "the mean of the benchmarks had changed by −10.0 points (−15.0 to −5.0)" in page
+    assert "0.250" in page
+
+
+def test_calibration_and_budget_above_chance_stand_in_the_table(record: RunRecord) -> None:
+    row = record.retention[0]
+    row.ece_base, row.ece_tuned, row.epsilon_above_chance = 0.051, 0.123, 0.114
+    page = render_html([record])
+    assert "5.1 % → 12.3 %" in page and "11.4 % of what is above chance" in page

@@ -314,3 +314,32 @@ def test_what_the_items_can_show_beforehand() -> None:
     assert found[-1].items == 600
     assert found[-1].retained_items == round(7.848879 * 0.1 / 0.025**2)
     assert found[0].retained_items > found[-1].retained_items  # adjusted for four tasks
+
+
+def test_calibration_and_budget_above_chance_by_hand() -> None:
+    """Two choices, z = (ln 3, 0), so p = (3/4, 1/4), once right and once wrong: confidence .75,
+    accuracy .5, ECE .25. The tuned model has z = (0, ln 3) on the second item: right both times,
+    ECE 1 - .75.
+
+    Base .5, budget 5 %: .025, of .5 - .25 above chance a tenth.
+    """
+    z = np.log(3)
+    about = dict(
+        chance=0.25, gold=np.array([0, 1]), lengths=np.ones(4), offsets=np.array([0, 2, 4])
+    )
+    base = Scores(
+        {"acc": np.array([1.0, 0.0]), "p_gold": np.array([0.75, 0.25])},
+        logp=np.array([z, 0, z, 0]),
+        **about,
+    )
+    tuned = Scores(
+        {"acc": np.array([1.0, 1.0]), "p_gold": np.array([0.75, 0.75])},
+        logp=np.array([z, 0, 0, z]),
+        **about,
+    )
+    (row,) = compare({"a": base}, {"a": tuned}, Budget()).rows
+    assert (row.ece_base, row.ece_tuned) == (pytest.approx(0.25), pytest.approx(0.25))
+    assert row.epsilon_above_chance == pytest.approx(0.1)
+    plain, _ = accuracy(40, 20)
+    (row,) = compare({"a": plain}, {"a": plain}, Budget()).rows
+    assert row.ece_base is None and row.epsilon_above_chance is None

@@ -64,10 +64,17 @@ class Trainer:
 @dataclass
 class Retention:
     suite: list[str] = key(
-        ["hellaswag", "arc_easy", "piqa", "prose"], "lm-eval task names, and prose (bits per byte)"
+        ["hellaswag", "arc_easy", "piqa", "prose"],
+        "lm-eval tasks by name or YAML path, prose (bits per byte), your items in a .jsonl file",
     )
     items: int | None = key(200, "items of each task, a seeded subset; null: all")
     every: Cadence = key("50%", "measure every so many steps, or 10% of them; null: at the end")
+    sequential_floor: int | None = key(
+        30, "while training: items of each task asked before a verdict may stop it; null: all"
+    )
+    sequential_ceiling: int | None = key(
+        None, "while training: about so many items of each task at most; null: all"
+    )
     budget: Any = key(
         0.05, "how much of its base score may be lost; or by task, as in {hellaswag: 0.02}"
     )
@@ -80,6 +87,7 @@ class Retention:
     patience: int | None = key(
         None, "stop after so many measurements without a better checkpoint inside the budget"
     )
+    kl_items: int = key(32, "texts on which KL(base || tuned) is measured: answers, prose; 0: none")
     dial: list[float] = key([], "at the end, also measure the update scaled by each of these")
     gate: bool = key(False, "exit code 3 when the verdict is forgotten, 4 when it is not settled")
     num_fewshot: int | None = key(0, "solved examples before each question; null: the task's own")

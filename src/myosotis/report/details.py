@@ -85,6 +85,8 @@ _COSTS = {
     "total_seconds": ("Whole run", words.duration),
     "train_seconds": ("Training", words.duration),
     "retention_seconds": ("Benchmarks while training", words.duration),
+    "retention_items": ("Benchmark items asked while training", words.count),
+    "retention_items_saved": ("… that a settled verdict saved", words.count),
     "base_seconds": ("Measuring the base", words.duration),
     "final_seconds": ("Measuring the tuned model", words.duration),
     "tokens_per_second": ("Tokens a second", words.count),

@@ -148,6 +148,9 @@ def _row(row: RetentionRow, drawn: Markup) -> dict[str, Any]:
         "verdict": row.verdict,
         "explained": words.EXPLAINED.get(row.verdict, ""),
         "needed": words.count(row.needed_items) if row.needed_items else "",
+        "above_chance": words.percent(row.epsilon_above_chance),
+        "ece": f"{words.percent(row.ece_base)} → {words.percent(row.ece_tuned)}",
+        "ece_known": row.ece_base is not None and row.ece_tuned is not None,
         "p_mcnemar": words.p_value(row.p_mcnemar),
         "p_holm": words.p_value(row.p_holm),
         "p_gold": f"{p.value(row.p_gold_base)} → {p.value(row.p_gold_tuned)}",
@@ -159,6 +162,40 @@ def _row(row: RetentionRow, drawn: Markup) -> dict[str, Any]:
         "note": row.note,
         "drawn": drawn,
     }
+
+
+def shift(record: RunRecord) -> dict[str, Any] | None:
+    """KL(base || tuned) on each kind of text; beside it what was there before the first step."""
+    if not record.shift:
+        return None
+    start = record.at_start
+    before = {entry.text: entry for entry in start.shift} if start else {}
+    rows = [
+        {
+            "text": _TEXTS.get(entry.text, entry.text),
+            "kl": words.general(entry.kl),
+            "interval": f"{words.general(entry.lo)} to {words.general(entry.hi)}",
+            "before": words.general(before[entry.text].kl) if entry.text in before else "",
+            "tokens": words.count(entry.tokens),
+            "n": words.count(entry.n),
+        }
+        for entry in record.shift
+    ]
+    suite = start.suite if start else None
+    return {"rows": rows, "before": bool(before), "said": _start_said(suite) if suite else ""}
+
+
+_TEXTS = {"task": "answers of the task", "general": "general prose"}
+
+
+def _start_said(suite: SuiteVerdict) -> str:
+    """The damage of attaching the update, before any step."""
+    s = words.suite_scale(suite)
+    return (
+        f"This update does not begin as the base: before the first step the mean of the benchmarks "
+        f"had changed by {s.change(suite.delta)} {s.of} ({words.interval(s, suite.lo, suite.hi)}). "
+        "That is part of the change above, and no training did it."
+    )
 
 
 def _mean(suite: SuiteVerdict, drawn: Markup) -> dict[str, Any]:

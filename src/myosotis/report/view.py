@@ -28,6 +28,7 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
         "plane": panels.plane_of_run(record),
         "task": rows.task_rows(record),
         "forest": rows.forest(record),
+        "shift": rows.shift(record),
         "curves": panels.curves(record),
         "more_curves": panels.more_curves(record),
         "preference": preference.of_run(record),

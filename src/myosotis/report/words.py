@@ -132,6 +132,11 @@ def general(number: float | None) -> str:
     return fixed(number, digits)
 
 
+def percent(share: float | None) -> str:
+    """A share between 0 and 1, such as a calibration error: `4.2 %`."""
+    return MISSING if share is None else f"{fixed(100 * share, 1)} %"
+
+
 def count(number: float | None) -> str:
     """A whole number with thin groups: `1 954`."""
     return MISSING if number is None else fixed(number, 0)

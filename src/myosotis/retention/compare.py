@@ -17,9 +17,9 @@ import numpy as np
 from scipy import stats
 
 from myosotis.errors import DataError
-from myosotis.retention.budget import MIN_ITEMS, Budget, Reach, reach
+from myosotis.retention.budget import MIN_ITEMS, Budget, Reach, chance_corrected, reach
 from myosotis.retention.judge import Judged, items_to_settle, judge
-from myosotis.retention.pairing import Pair, TaskScores
+from myosotis.retention.pairing import Pair, TaskScores, ece
 from myosotis.retention.stats import (
     LEVEL,
     Paired,
@@ -62,6 +62,9 @@ class Row:
     right_to_wrong: int | None
     wrong_to_right: int | None
     note: str
+    ece_base: float | None
+    ece_tuned: float | None
+    epsilon_above_chance: float | None
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,9 @@ def _row(
         right_to_wrong=flips and flips[0],
         wrong_to_right=flips and flips[1],
         note=" ".join(_notes(pair, p, epsilon, judged)),
+        ece_base=ece(pair.base),
+        ece_tuned=ece(pair.tuned),
+        epsilon_above_chance=chance_corrected(epsilon, p.base, pair.base.chance),
     )
 
 

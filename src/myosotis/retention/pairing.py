@@ -123,16 +123,30 @@ class Pair:
 
 
 def tempered(task: TaskScores) -> Floats | None:
-    """(n,) p_gold at the temperature where the gold choices are likeliest; None without choices,
-    or where an item has several gold choices (a temperature is fitted for one)."""
+    """(n,) p_gold at the temperature where the gold choices are likeliest; see `_by_choice`."""
+    if (logp := _by_choice(task)) is None:
+        return None
+    return calibration.p_gold(logp, task.gold, calibration.best_temperature(logp, task.gold))
+
+
+def ece(task: TaskScores) -> float | None:
+    """Expected calibration error of the length-normalised choice; see `_by_choice`."""
+    logp = _by_choice(task)
+    return None if logp is None else calibration.ece(logp, task.gold)
+
+
+def _by_choice(task: TaskScores) -> Floats | None:
+    """(n, k) length-normalised log-probs, -inf where an item has fewer choices.
+
+    None without choices, or where an item has several gold ones (a temperature is fitted for one).
+    """
     gold, count = task.gold, np.diff(task.offsets)
     if "p_gold" not in task.scores or (gold < 0).any() or (count < 2).any():
         return None
     logp = np.full((len(gold), count.max()), -np.inf)
     logp[np.arange(count.max()) < count[:, None]] = task.logp / task.lengths
-    if not np.allclose(calibration.p_gold(logp, gold), task.scores["p_gold"], atol=1e-6):
-        return None
-    return calibration.p_gold(logp, gold, calibration.best_temperature(logp, gold))
+    same = np.allclose(calibration.p_gold(logp, gold), task.scores["p_gold"], atol=1e-6)
+    return logp if same else None
 
 
 def _order(name: str, base: Sequence[str], tuned: Sequence[str]) -> list[int]:

@@ -12,11 +12,13 @@ benchmarks, not instead of them.
 from __future__ import annotations
 
 import platform
+import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from myosotis.retention.items import Half, Item, Task, fingerprint
-from myosotis.retention.requests import ROLLING, Encoder
+from myosotis.retention.requests import ROLLING, Encoder, Grove
+from myosotis.trees.tree import Tree
 
 PASSAGE_CHARACTERS = 600
 """A passage ends at the first paragraph end behind this many characters."""
@@ -92,6 +94,16 @@ def task(encoder: Encoder, passages: Sequence[Passage], drawn: Sequence[tuple[in
         items=tuple(_item(encoder, passages[row], half) for row, half in drawn),
         aggregations={},
     )
+
+
+def texts(encoder: Encoder, count: int, seed: int) -> list[Tree]:
+    """A seeded choice of passages to be read and scored whole; a tree a window."""
+    found = passages()
+    drawn = random.Random(f"myosotis texts {seed}").sample(
+        range(len(found)), min(count, len(found))
+    )
+    items = task(encoder, found, [(row, "report") for row in drawn]).items
+    return Grove.of(items).trees
 
 
 def _item(encoder: Encoder, passage: Passage, half: Half) -> Item:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,29 +90,37 @@ class TaskScores:
         """The task's score: the weighted mean of the primary metric."""
         return float(np.average(self.primary, weights=self.weights))
 
+    def taking(self, items: Sequence[str]) -> TaskScores:
+        """The same measurement of some of its items, in the order given; lm-eval's own figures are
+        over all items and stay out."""
+        place = {item: i for i, item in enumerate(self.items)}
+        rows = np.array([place[item] for item in items], np.int64)
+        parts = [range(*self.offsets[row : row + 2]) for row in rows]
+        flat = np.array([k for part in parts for k in part], np.int64)
+        return replace(
+            self,
+            items=list(items),
+            clusters=[self.clusters[row] for row in rows],
+            halves=[self.halves[row] for row in rows],
+            aggregates={},
+            scores={metric: values[rows] for metric, values in self.scores.items()},
+            weights=self.weights[rows],
+            choice=self.choice[rows],
+            gold=self.gold[rows],
+            logp=self.logp[flat],
+            lengths=self.lengths[flat],
+            offsets=np.cumsum([0, *map(len, parts)]).astype(np.int64),
+        )
+
     def p(self, item: int) -> Floats:
         """softmax of the length-normalised log-probs of one item's choices."""
         part = slice(*self.offsets[item : item + 2])
         return softmax(self.logp[part] / self.lengths[part])
 
     def half(self, name: Half) -> TaskScores:
-        """The items of one half alone; lm-eval's own figures are over all items and stay out."""
-        kept = np.array([i for i, half in enumerate(self.halves) if half == name], dtype=np.int64)
-        counts = np.diff(self.offsets)
-        choices = np.repeat(np.isin(np.arange(len(self.items)), kept), counts)
-        return replace(
-            self,
-            aggregates={},
-            items=[self.items[i] for i in kept],
-            clusters=[self.clusters[i] for i in kept],
-            halves=[self.halves[i] for i in kept],
-            scores={metric: values[kept] for metric, values in self.scores.items()},
-            weights=self.weights[kept],
-            choice=self.choice[kept],
-            gold=self.gold[kept],
-            logp=self.logp[choices],
-            lengths=self.lengths[choices],
-            offsets=np.concatenate([[0], np.cumsum(counts[kept])]).astype(np.int64),
+        """The items of one half alone."""
+        return self.taking(
+            [i for i, half in zip(self.items, self.halves, strict=True) if half == name]
         )
 
 
@@ -181,8 +189,22 @@ def measure(
     suite: Suite, scorer: TreeScorer, advance: Callable[[int], object] | None = None
 ) -> Measurement:
     """Ask a model everything in the suite. `advance` counts `len(suite.grove.trees)` trees."""
-    answers = iter(suite.grove.answers(scorer.evaluate(suite.grove.trees, advance)))
-    return Measurement({t.name: task_scores(t, [next(answers) for _ in t.items]) for t in suite})
+    return scored(suite, ask(suite, scorer, advance))
+
+
+def ask(
+    suite: Suite, scorer: TreeScorer, advance: Callable[[int], object] | None = None
+) -> dict[tuple[str, str], list[Answer]]:
+    """The answers to each item's requests, by task and item."""
+    answers = suite.grove.answers(scorer.evaluate(suite.grove.trees, advance))
+    return {(i.task, i.id): said for i, said in zip(suite.items, answers, strict=True)}
+
+
+def scored(suite: Suite, answers: Mapping[tuple[str, str], list[Answer]]) -> Measurement:
+    """The scores of answers to (at least) everything in the suite."""
+    return Measurement(
+        {t.name: task_scores(t, [answers[i.task, i.id] for i in t.items]) for t in suite}
+    )
 
 
 def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:

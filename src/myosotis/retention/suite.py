@@ -12,11 +12,12 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from myosotis.console import progress
 from myosotis.errors import ConfigError, DataError
-from myosotis.retention import prose
+from myosotis.retention import own, prose
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.catalogue import version as harness_version
 from myosotis.retention.items import Half, Item, Kind, Suite, Task, fingerprint
@@ -54,7 +55,7 @@ def build(
     chat_template: bool = False,
     shelf: Shelf | None = None,
 ) -> Suite:
-    """Load tasks by their lm-eval names (and `prose`) and render everything they ask.
+    """Load tasks by their lm-eval names (`prose`, or a jsonl file) and render all they ask.
 
     `items` of each task are taken, by `seed` (None: all); a larger number takes the same and more.
     No names make an empty suite, which asks nothing (`retention=none`).
@@ -69,6 +70,8 @@ def build(
         for name in tasks:
             if name == "prose":
                 found.append(renderer.prose())
+            elif own.is_own(name):
+                found.append(renderer.own(Path(name).expanduser()))
             else:
                 found.extend(renderer.tasks(load(name, shelf or Shelf())))
             advance()
@@ -77,7 +80,8 @@ def build(
     if twice:
         raise ConfigError(
             f"retention.suite names {', '.join(twice)} more than once.",
-            "Name each benchmark once; a tag such as ai2_arc stands for several.",
+            "Name each benchmark once; a tag such as ai2_arc stands for several, and a file "
+            "goes by its name without the ending.",
         )
     return Suite(tuple(found), seed, tokenizer_hash(tokenizer))
 
@@ -114,6 +118,9 @@ class _Renderer:
     def prose(self) -> Task:
         passages = prose.passages()
         return prose.task(self.encoder, passages, self.drawn("prose", len(passages)))
+
+    def own(self, path: Path) -> Task:
+        return own.task(path, self.encoder, self.chat, self.drawn)
 
     # ------------------------------------------------------------------ lm-eval tasks
 

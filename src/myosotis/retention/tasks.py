@@ -54,8 +54,8 @@ def load(name: str, shelf: Shelf) -> list[Loaded]:
     """
     known = catalogue()
     index: dict[str, Entry] = {}
-    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        name = _enter_file(Path(name), known, index)
+    if name.endswith((".yaml", ".yml")):
+        name = _enter_file(Path(name).expanduser(), known, index)
     else:
         _enter(name, known, index)
     _refuse_generation(name, index)
@@ -106,6 +106,8 @@ def _enter_members(members: object, known: Catalogue, index: dict[str, Entry]) -
 
 
 def _enter_file(path: Path, known: Catalogue, index: dict[str, Entry]) -> str:
+    if not path.is_file():
+        raise ConfigError(f"retention.suite: there is no task file {path}.")
     config = load_yaml(path, resolve_func=False)
     name = config.get("group") or config.get("task")
     if not isinstance(name, str):

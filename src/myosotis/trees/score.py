@@ -93,7 +93,7 @@ class Scorer:
         labels = len(batch.target_S) > 0 and int(batch.target_S.min()) < 0
         if labels:  # see data/labels.py
             batch = replace(batch, target_S=-1 - batch.target_S)
-        predict = self._predictor(batch, labels)
+        predict = self.predictor(batch, labels)
         logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
         weighted = batch.weight_S[batch.scored_M]
         size = len(batch.tree_B)
@@ -138,8 +138,11 @@ class Scorer:
                     advance(len(set(batch.tree_B.tolist())))
         return scores
 
-    def _predictor(self, batch: Batch, labels: bool) -> Predict:
-        """Run the body of the model; returns the function from predicting positions to logits."""
+    def predictor(self, batch: Batch, labels: bool = False) -> Predict:
+        """Run the body of the model; what stands at the predicting positions, and its head.
+
+        For scorers of other things than log-probs (`divergence.py`); `batch` is on the device.
+        """
         if self.backend.name == "padded" or only_chains(batch):
             inputs = padded_inputs(batch)
         else:

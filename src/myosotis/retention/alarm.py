@@ -1,0 +1,140 @@
+"""Benchmarks while training: asked in growing blocks, until the verdict is settled.
+
+What belongs here: which items are asked in which block, and when it is enough. Each task's items
+come in a random order that depends on the suite's seed alone; after every block the interval of the
+mean change (`sequential.py`, valid at every look) is held against the budget. Final scores do not
+come this way: they keep the fixed set, so that runs stay comparable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from myosotis.retention.budget import MIN_ITEMS, Budget
+from myosotis.retention.items import Suite
+from myosotis.retention.requests import Answer
+from myosotis.retention.scorer import Measurement, TreeScorer, ask, scored
+from myosotis.retention.sequential import Evidence, Rounds, rounds
+from myosotis.retention.stats import Verdict, verdict
+
+GROWTH = 1.5
+"""How many times the items of one look the next look has."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was asked until the verdict was settled, or all of it.
+
+    `base` and `now` are the two models on the items asked; [lo, hi] is the interval of the change
+    of the suite's mean, valid at every look. It is None where no task is accuracy-like: nothing can
+    be settled then, and everything is asked.
+    """
+
+    base: Measurement
+    now: Measurement
+    interval: tuple[float, float] | None
+    verdict: Verdict
+    items: int
+    items_of: int
+
+    @property
+    def saved(self) -> int:
+        """Items of the fixed set that needed no asking."""
+        return self.items_of - self.items
+
+
+def until_settled(
+    suite: Suite,
+    scorer: TreeScorer,
+    base: Measurement,
+    budget: Budget,
+    *,
+    floor: int,
+    ceiling: int | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> Watched:
+    """Ask a model the suite in blocks until "retained" or "forgotten" is settled at the budget.
+
+    `base` is the base's measurement of the whole suite. Of each task at least `floor` items are
+    asked, and (whole rounds, see `sequential.rounds`) about `ceiling` at most. `advance` counts
+    items, `len(suite.items)` at most.
+    """
+    like = {t.name: base[t.name].clusters for t in suite if t.accuracy_like}
+    dealt = rounds(like, suite.seed)
+    epsilon = budget.epsilon(float(np.mean([base[n].mean for n in like]))) if like else 0.0
+    evidence = Evidence(like) if like else None
+    answers: dict[tuple[str, str], list[Answer]] = {}
+    asked, now, done = suite, Measurement({}), 0
+    interval: tuple[float, float] | None = None
+    found = Verdict.INCONCLUSIVE
+    for end in looks(dealt, floor, ceiling):
+        wanted = _upto(suite, dealt, end)
+        asked = suite.where(lambda item, wanted=wanted: (item.task, item.id) in wanted)
+        new = wanted - answers.keys()
+        block = suite.where(lambda item, new=new: (item.task, item.id) in new)
+        answers |= ask(block, scorer)
+        now = scored(asked, answers)
+        if advance is not None:
+            advance(len(block.items))
+        if evidence is not None:
+            for r in range(done, end):
+                for name, of_task in dealt.items():
+                    evidence.add(name, of_task[r], _differences(base, now, name, of_task[r]))
+            interval = evidence.interval()
+            enough = sum(len(t.items) for t in asked if t.accuracy_like) >= MIN_ITEMS
+            found = verdict(*interval, epsilon) if enough else Verdict.INCONCLUSIVE
+        done = end
+        if found in (Verdict.RETAINED, Verdict.FORGOTTEN):
+            break
+    same = Measurement({name: base[name].taking(task.items) for name, task in now.tasks.items()})
+    return Watched(same, now, interval, found, len(asked.items), len(suite.items))
+
+
+def looks(dealt: Mapping[str, Rounds], floor: int, ceiling: int | None) -> Iterator[int]:
+    """After how many rounds to look: at `floor` items of every task, then at growing numbers.
+
+    Without tasks that can settle anything there is one look, at everything (0 rounds).
+    """
+    if not dealt:
+        yield 0
+        return
+    sizes = [np.cumsum([len(items) for items in of_task]) for of_task in dealt.values()]
+    fewest = np.min(sizes, axis=0)  # items of the smallest task after each round
+    last = int(np.searchsorted(fewest, ceiling or math.inf)) + 1
+    last = min(last, len(fewest))
+    target, before = float(max(floor, 1)), 0
+    while before < last:
+        end = min(int(np.searchsorted(fewest, target)) + 1, last)
+        if end > before:
+            yield end
+        before, target = end, max(target, float(fewest[end - 1])) * GROWTH
+
+
+def _upto(suite: Suite, dealt: Mapping[str, Rounds], end: int) -> set[tuple[str, str]]:
+    """The items of the first `end` rounds; of tasks that settle nothing, as large a share."""
+    found: set[tuple[str, str]] = set()
+    total = max((len(of_task) for of_task in dealt.values()), default=0)
+    for task in suite:
+        if task.name in dealt:
+            rows: Sequence[int] = [i for part in dealt[task.name][:end] for i in part]
+        else:  # items stand in the order of their draw, which is random
+            rows = range(math.ceil(len(task.items) * end / total) if total else len(task.items))
+        found |= {(task.name, task.items[row].id) for row in rows}
+    return found
+
+
+def _differences(
+    base: Measurement, now: Measurement, task: str, rows: Sequence[int]
+) -> list[float]:
+    """now - base of the metric, for items by their place in the whole task."""
+    before, after = base[task], now[task]
+    place = {item: i for i, item in enumerate(after.items)}
+    names = [before.items[row] for row in rows]
+    return [
+        float(after.primary[place[name]] - before.primary[row])
+        for name, row in zip(names, rows, strict=True)
+    ]

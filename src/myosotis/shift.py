@@ -1,0 +1,41 @@
+"""How far a model's predictions are from its base's: KL per token on the task and on general text.
+
+KL on the new task predicts forgetting better than the size of the weights' change ("RL's Razor",
+Shenfeld et al. 2025). It moves with confidence alone, so it is an alarm and decides no verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from myosotis.console import progress
+from myosotis.record import Shift
+from myosotis.retention.stats import paired
+from myosotis.trees.divergence import divergence
+from myosotis.trees.score import Scorer
+from myosotis.trees.tree import Tree
+from myosotis.updates.base import Update
+
+
+def measured(scorer: Scorer, update: Update, texts: Mapping[str, Sequence[Tree]]) -> list[Shift]:
+    """KL(base || tuned) on each kind of text, the base being what `update.disabled()` gives.
+
+    Every scored token counts once; the interval is that of a ratio over texts.
+    """
+    found = []
+    for name, trees in texts.items():
+        if not trees:
+            continue
+        with progress(f"shift of predictions, {name}", total=len(trees)) as advance:
+            total, weight = divergence(scorer, trees, update.disabled, advance)
+        change = paired(np.zeros(len(total)), total / weight, weights=weight)
+        tokens = round(float(weight.sum()))
+        found.append(Shift(name, change.delta, change.lo, change.hi, len(total), tokens))
+    return found
+
+
+def metrics(shifts: Iterable[Shift]) -> dict[str, float]:
+    """`forgetting/kl_task` and `forgetting/kl_general`, for charts."""
+    return {f"forgetting/kl_{s.text}": s.kl for s in shifts if s.kl is not None}

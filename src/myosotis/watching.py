@@ -1,0 +1,102 @@
+"""What the benchmarks say while a model trains: one look, as rows, a verdict and metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from myosotis import findings
+from myosotis.console import progress
+from myosotis.record import AtStart, CurvePoint, RetentionRow, SuiteVerdict
+from myosotis.retention.alarm import Watched, until_settled
+from myosotis.retention.budget import Budget
+from myosotis.retention.items import Suite
+from myosotis.retention.scorer import Measurement
+from myosotis.trees.score import Scorer
+from myosotis.updates.base import Update
+from myosotis.workbench import Workbench
+
+ASKED, SAVED = "cost/look_items", "cost/look_items_saved"
+
+
+class Look(NamedTuple):
+    """One look at the benchmarks: a row a task, the verdict on their mean, and what is logged."""
+
+    rows: list[RetentionRow]
+    suite: SuiteVerdict | None
+    metrics: dict[str, float]
+
+
+def look(
+    suite: Suite,
+    scorer: Scorer,
+    base: Measurement,
+    budget: Budget,
+    *,
+    floor: int | None,
+    ceiling: int | None,
+) -> Look:
+    """Measure the weights as they are now, until the verdict is settled (`alarm.until_settled`).
+
+    Without a `floor` everything is asked at once, and the verdict is that of one look alone.
+    """
+    with progress("benchmarks, while training", total=len(suite.items)) as advance:
+        items = len(suite.items) if floor is None else floor
+        found = until_settled(
+            suite, scorer, base, budget, floor=items, ceiling=ceiling, advance=advance
+        )
+    rows, verdict = findings.retention_rows(found.base, found.now, budget)
+    if floor is not None and verdict is not None and found.interval is not None:
+        verdict = _at_every_look(verdict, found, budget, base)
+    forgetting = findings.forgetting_metrics(rows, verdict)
+    asked = {ASKED: float(found.items), SAVED: float(found.saved)}
+    return Look(rows, verdict, {**_levels(base, rows, verdict), **forgetting, **asked})
+
+
+def at_start(bench: Workbench, update: Update, base: Measurement, budget: Budget) -> AtStart | None:
+    """What attaching an update did that does not begin as the base; None for all others."""
+    if update.capabilities.identity_at_init:
+        return None
+    before = bench.examination.retention(bench.scorer, "before training")
+    return AtStart(findings.retention_rows(base, before, budget)[1], bench.shift())
+
+
+def _at_every_look(
+    plain: SuiteVerdict, found: Watched, budget: Budget, base: Measurement
+) -> SuiteVerdict:
+    """The verdict from the interval that holds at all looks together."""
+    assert found.interval is not None
+    like = [task.mean for task in base.tasks.values() if task.accuracy_like]
+    return dataclasses.replace(
+        plain,
+        lo=found.interval[0],
+        hi=found.interval[1],
+        epsilon=budget.epsilon(sum(like) / len(like)),
+        verdict=found.verdict.value,
+        note=f"{found.items} of {found.items_of} items asked; the interval holds at every look.",
+    )
+
+
+def _levels(
+    base: Measurement, rows: list[RetentionRow], suite: SuiteVerdict | None
+) -> dict[str, float]:
+    """`retention/<task>` and `retention/mean`: the base's score on all items plus the change.
+
+    The change is paired, on the items asked; so curves do not jump where fewer were asked.
+    """
+    found = {f"retention/{row.task}": base[row.task].mean + (row.delta or 0.0) for row in rows}
+    like = [task.mean for task in base.tasks.values() if task.accuracy_like]
+    if like and suite is not None:
+        found["retention/mean"] = sum(like) / len(like) + (suite.delta or 0.0)
+    return found
+
+
+def items_asked(curves: Iterable[CurvePoint]) -> dict[str, float]:
+    """For the cost of a run: benchmark items asked while training, and those that needed not be."""
+    points = list(curves)
+    totals = {"retention_items": ASKED, "retention_items_saved": SAVED}
+    return {
+        name: sum(point.value or 0.0 for point in points if point.name == look)
+        for name, look in totals.items()
+    }
