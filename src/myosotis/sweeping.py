@@ -23,8 +23,11 @@ from myosotis.errors import ConfigError, MyosotisError
 from myosotis.journal import now
 from myosotis.logger import MLflowLogger, NullLogger
 from myosotis.record import RunRecord, Status
-from myosotis.report import words
+from myosotis.report import decision, words
+from myosotis.report.choice import choose
+from myosotis.report.numbers import Numbers
 from myosotis.report.scorecard import scorecard
+from myosotis.report.settings import study
 from myosotis.runs import SweepFolder, SweepInfo
 
 LOOK_EVERY_SECONDS = 1.0
@@ -81,34 +84,26 @@ def trials_of(folder: SweepFolder, known: Sequence[Trial] = ()) -> list[Trial]:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """Who learned most among those shown to be within the budget; where there is none, among those
-    not shown to be outside.
+    """The trial that the scorecard would ship (`report.choice`): who learned most among those shown
+    to be within the budget. Where no benchmarks were measured, who learned most.
     """
-    done = [t for t in trials if t.record.status == "FINISHED" and t.record.task is not None]
-    for wanted in (True, None):
-        if inside := [t for t in done if words.within(t.record.suite_verdict) is wanted]:
-            return max(inside, key=_gain)
-    return None
+    choice = choose(study([t.record for t in trials]))
+    if choice.how == "unmeasured":
+        done = [t for t in trials if t.record.status == "FINISHED" and t.record.task is not None]
+        return max(done, key=_gain, default=None)
+    return next((t for t in trials if t.record is choice.run), None)
 
 
 def in_words(trials: Sequence[Trial]) -> str:
-    """The result of a sweep, in a few sentences."""
+    """The result of a sweep, in a few sentences: the scorecard's own."""
     done = sum(t.record.status == "FINISHED" for t in trials)
-    said = [f"{done} of {len(trials)} trials finished."]
-    if (best := best_of(trials)) is None:
-        said.append("None can be chosen: each lost more than its budget, or was not measured.")
-    else:
-        task, suite = best.record.task, best.record.suite_verdict
-        assert task is not None
-        which = "of those within its retention budget"
-        if not words.within(suite):
-            which = "of those not shown to be over its budget" if suite else "of all"
-        said.append(f"{best.record.run_name} learned most {which}:")
-        said.append(f"{task.metric} {_change(task.delta, task.lo, task.hi)}")
-        if suite is not None:
-            kept = _change(suite.delta, suite.lo, suite.hi)
-            said[-1] += f", mean of the benchmarks {kept}, {suite.verdict}"
-        said[-1] += "."
+    found = study([t.record for t in trials])
+    choice = choose(found)
+    said = [f"{done} of {len(trials)} trials finished.", decision.headline(found, choice)]
+    if choice.setting is not None:
+        said += filter(None, decision.ledes(found, choice, Numbers.of(found)))
+    elif choice.how == "unmeasured" and (best := best_of(trials)) is not None:
+        said.append(f"{best.record.run_name} learned most.")
     said += [f"{t.record.run_name} failed: {t.record.error}" for t in trials if _failed(t)]
     return "\n".join(said)
 
@@ -275,11 +270,3 @@ def _gain(trial: Trial) -> float:
     task = trial.record.task
     assert task is not None
     return words.gain(task.delta, task.higher_is_better) or 0.0
-
-
-def _change(delta: float | None, lo: float | None, hi: float | None) -> str:
-    if delta is None:
-        return "not measured"
-    if lo is None or hi is None:
-        return f"{delta:+.3f}"
-    return f"{delta:+.3f} ({lo:+.3f} to {hi:+.3f})"
