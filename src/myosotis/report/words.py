@@ -23,6 +23,7 @@ LABELS = {
     "byte_perplexity": "perplexity per byte",
     "word_perplexity": "perplexity per word",
     "exact_match": "exact match",
+    "reward_accuracy": "reward accuracy",
 }
 EXPLAINED = {
     "retained": "any loss is smaller than the budget",
@@ -39,7 +40,8 @@ def label(metric: str) -> str:
 
 def is_share(metric: str, unit: str = "") -> bool:
     """Whether a metric is a share of items, shown in per cent."""
-    return metric.startswith(("acc", "exact_match")) or metric == "em" or unit == "accuracy"
+    named = metric.startswith(("acc", "exact_match")) or metric in ("em", "reward_accuracy")
+    return named or unit == "accuracy"
 
 
 @dataclass(frozen=True)
