@@ -165,8 +165,11 @@ class Workbench:
         few = self.examination.trees[:4]
         with update.disabled():
             off = self.scorer.evaluate(few)
-        scores = [float(tree.logp[0] / tree.weight[0]) for tree in off]
-        before = base.quality["loglik"].scores[: len(scores)]
+        # Of graded answers the log-likelihood of each is kept with its sign.
+        signs = [tree.grade or 1 for tree in few]
+        scores = [n * float(s.logp[0] / s.weight[0]) for n, s in zip(signs, off, strict=True)]
+        metric = "separation" if any(tree.grade for tree in few) else "loglik"
+        before = base.quality[metric].scores[: len(scores)]
         worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
         if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
             raise RunError(
