@@ -42,8 +42,9 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Most of a test's time is one process on one core: a worker a core, each with one thread.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 fast: $(READY)
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -x
