@@ -8,6 +8,7 @@ import os
 import platform
 import posixpath
 import sqlite3
+import tempfile
 import time
 from pathlib import Path
 
@@ -144,8 +145,9 @@ def test_a_read_only_database_is_named(seed_store: Path, tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("readonly")
     path = folder / "mlflow.db"
     path.write_bytes(seed_store.read_bytes())
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
+    for parent in (folder, *folder.parents):
+        if parent != Path(tempfile.gettempdir()) and parent.is_relative_to(tempfile.gettempdir()):
+            parent.chmod(0o755)
     path.chmod(0o444)
     context = multiprocessing.get_context("fork")
     answer = context.Queue()
