@@ -23,7 +23,7 @@ TIERS: list[set[str]] = [
     {"models", "quality", "reference", "shift", "summary", "guard"},
     {"examination", "config", "module", "start"},
     {"findings", "symptoms", "workbench", "subjects", "sweeping"},
-    {"opening", "dialling", "watching"},
+    {"opening", "dialling", "watching", "costs"},
     {"run", "sync", "estimates", "evaluation", "conversation"},
     {"demo", "exporting", "plan"},
     {"dial"},

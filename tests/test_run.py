@@ -74,8 +74,7 @@ def test_mlflow_has_the_curves_the_params_and_the_artifacts(
     from mlflow import MlflowClient
 
     _, result = finished
-    (database,) = world.glob("*.db")
-    client = MlflowClient(f"sqlite:///{database}")
+    client = MlflowClient(f"sqlite:///{world}/mlflow.db")
     run = client.get_run(result["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.params["update.r"] == "16" and run.data.params["optimizer.lr"] == "0.01"

@@ -14,9 +14,8 @@ from typing import Any
 
 import transformers as hf
 
+from tests import warm
 from tests.data.conftest import byte_level
-
-COMMAND = [sys.executable, "-m", "myosotis.cli"]
 
 
 def build(place: Path) -> Path:
@@ -67,10 +66,13 @@ def settings(world: Path, out: Path, **changes: Any) -> list[str]:
 
 
 def start(args: list[str], cwd: Path, **options: Any) -> subprocess.Popen[str]:
+    """The command in a process and a session of its own; a fresh interpreter for `options`."""
     env = {**os.environ, "MYOSOTIS_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
     env.pop("MLFLOW_TRACKING_URI", None)
+    if not options:
+        return warm.start(args, cwd, env)
     return subprocess.Popen(
-        [*COMMAND, *args],
+        [sys.executable, "-m", "myosotis.cli", *args],
         cwd=cwd,
         env=env,
         stdout=subprocess.PIPE,

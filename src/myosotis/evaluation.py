@@ -24,7 +24,8 @@ from myosotis.retention.scorer import Measurement, measure
 from myosotis.subjects import Subject, dtype_of, source_named, subject
 from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
-from myosotis.updates.base import Update, numbers
+from myosotis.updates.base import Update
+from myosotis.updates.tensors import numbers
 from myosotis.workbench import backend_of, benchmarks, context_of
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from myosotis.data.formats import Example
 from myosotis.examination import Sitting
-from myosotis.quality import Quality
+from myosotis.quality import Quality, right
 from myosotis.record import (
     Baseline,
     Flip,
@@ -164,11 +164,10 @@ def _reward_accuracy(base: Sitting, tuned: Sitting) -> TaskQuality | None:
     if "margin" not in base.quality:
         return None
     gain = tuned.quality["margin"].scores - base.quality["margin"].scores
-    right = np.where(gain == 0, 0.5, gain > 0).astype(np.float64)
-    even, unit = np.full(len(right), 0.5), "share of pairs"
+    even, unit = np.full(len(gain), 0.5), "share of pairs"
     return task_quality(
         Quality("reward_accuracy", True, unit, even),
-        Quality("reward_accuracy", True, unit, right),
+        Quality("reward_accuracy", True, unit, right(gain)),
         note="the base has gained nothing on itself: one in two",
     )
 

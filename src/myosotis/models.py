@@ -8,6 +8,8 @@ out of GGUF `conversion.py`'s; what is done to a model afterwards is `updates/`'
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -94,6 +96,7 @@ def load(
             **_quantized(quantization, dtype),
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
+    _give_back_memory()
     _require_all_weights(model, found, place)
     _require_rows(model, tokenizer, place)
     # PEFT writes this into an adapter as its base: a name others can resolve, not our cache.
@@ -107,6 +110,13 @@ def load(
         content_hash=model_files.content_hash(place) + (f"+{quantization}" if quantization else ""),
         context_length=context_length(config, tokenizer),
     )
+
+
+def _give_back_memory() -> None:
+    """What loading took and freed: glibc keeps it, and a run would carry it to its end."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 QUANTIZED = {"nf4": "linear layers in 4 bits (NF4, double quantisation)"}

@@ -15,7 +15,7 @@ from myosotis.journal import Journal, journal
 from myosotis.logger import MLflowLogger, NullLogger
 from myosotis.record import AttentionInfo, DataInfo, ModelInfo, RunRecord
 from myosotis.runs import RunFolder, SweepInfo
-from myosotis.updates.base import numbers
+from myosotis.updates.tensors import numbers
 from myosotis.workbench import Workbench
 
 

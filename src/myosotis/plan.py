@@ -21,7 +21,7 @@ from myosotis.data.module import ExampleModule
 from myosotis.estimates import Memory, flops_a_second, memory
 from myosotis.precision import resolve
 from myosotis.retention.budget import Reach, reach
-from myosotis.updates.base import numbers
+from myosotis.updates.tensors import numbers
 
 if TYPE_CHECKING:
     pass

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +135,11 @@ def _quality(name: str, scores: Scores) -> Quality:
     return Quality(kind.name, kind.higher_is_better, kind.unit, scores)
 
 
+def right(margins: NDArray[Any]) -> Scores:
+    """1 where a margin is above 0, one half on a tie: a coin is right in half of the ties."""
+    return np.where(margins == 0, 0.5, margins > 0).astype(np.float64)
+
+
 def preferred(
     scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
 ) -> dict[str, Quality]:
@@ -144,7 +150,7 @@ def preferred(
     margins = np.array([s.logp[0] - s.logp[1] for s in found])
     tokenwise = np.array([s.logp / s.weight for s in found]).reshape(-1, 2)
     values = {
-        "accuracy": np.where(margins == 0, 0.5, margins > 0).astype(np.float64),
+        "accuracy": right(margins),
         "margin": margins,
         "loglik": tokenwise[:, 0],
         "separation": (tokenwise[:, 0] - tokenwise[:, 1]) / 2,
@@ -154,14 +160,10 @@ def preferred(
 
 def by_length(trees: Sequence[Tree]) -> tuple[str, Quality]:
     """The accuracy of picking the longer answer, or the shorter: what is right more often."""
-    chosen, rejected = np.array([_answer_tokens(tree) for tree in trees]).T
-    longer = np.where(chosen == rejected, 0.5, chosen > rejected).astype(np.float64)
-    which, right = ("longer", longer) if longer.mean() >= 0.5 else ("shorter", 1 - longer)
-    return f"a rule that picks the {which} answer", _quality("accuracy", right)
-
-
-def _answer_tokens(tree: Tree) -> list[float]:
-    return [float(tree.weights[tree.path_tokens(p)].sum()) for p in range(len(tree.tips))]
+    chosen, rejected = np.array([tree.sizes for tree in trees]).T
+    longer = right(chosen - rejected)
+    which, found = ("longer", longer) if longer.mean() >= 0.5 else ("shorter", 1 - longer)
+    return f"a rule that picks the {which} answer", _quality("accuracy", found)
 
 
 def graded(

@@ -11,15 +11,14 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis import findings, shift, summary, symptoms, watching
+from myosotis import costs, findings, shift, summary, symptoms, watching
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -36,7 +35,7 @@ from myosotis.config.build import plain
 from myosotis.dialling import turn
 from myosotis.examination import Sitting
 from myosotis.guard import Guard
-from myosotis.journal import Journal, forget_peak_memory, peak_memory_gb
+from myosotis.journal import Journal, forget_peak_memory
 from myosotis.module import FineTuning
 from myosotis.opening import describe, opened
 from myosotis.optimization import Schedule
@@ -75,14 +74,17 @@ def train(
         base = _measure_base(kept, cfg, bench)
         update = bench.attach(cfg)
         guard = _guard(cfg, update, folder)
-        costs = _fit(kept, cfg, bench, update, base, guard)
-        kept.record.checkpoint = guard.finish(costs.steps, kept.warn)
+        trained = _fit(kept, cfg, bench, update, base, guard)
+        kept.record.checkpoint = guard.finish(trained.steps, kept.warn)
         kept.record.update.off_difference = bench.check_base(update, base)
         update.save(kept.folder.update, base_id=bench.base.id)
         tuned = bench.examination.sit(bench.scorer, "tuned")
-        _conclude(kept, cfg, bench, base, tuned, costs.steps)
+        _conclude(kept, cfg, bench, base, tuned, trained.steps)
         _dial(kept, cfg, bench, update, base, tuned)
-        _count(kept, costs, base, tuned, bench, began)
+        spent = costs.of(trained, kept, base, tuned, bench, began)
+        spent |= watching.items_asked(kept.history.points())
+        kept.record.cost = spent
+        kept.log({f"cost/{k}": v for k, v in spent.items() if v is not None}, step=trained.steps)
         kept.publish(kept.folder.update)
     if sweep is None:
         summary.show(kept.record, findings.in_words(kept.record), kept.folder.scorecard)
@@ -109,7 +111,7 @@ def _guard(cfg: DictConfig, update: Update, folder: RunFolder) -> Guard:
 
 def _fit(
     kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting, guard: Guard
-) -> Costs:
+) -> costs.Training:
     """Train, watched; the update holds the result."""
     kept.record.update = UpdateInfo(
         name=update.name,
@@ -121,11 +123,11 @@ def _fit(
     kept.record.at_start = watching.at_start(bench, update, base.retention, build.budget(cfg))
     kept.log(bench.held_out(), step=0)
     evaluators = _evaluators(kept, cfg, bench, base, guard)
-    costs = _train_steps(cfg, bench, update, guard, evaluators, [kept.history, kept.mlflow])
-    kept.log(bench.held_out(), step=costs.steps)
+    trained = _train_steps(cfg, bench, update, guard, evaluators, [kept.history, kept.mlflow])
+    kept.log(bench.held_out(), step=trained.steps)
     for sentence in symptoms.of_curves(kept.history.points()):
         kept.warn(sentence)
-    return costs
+    return trained
 
 
 def _train_steps(
@@ -135,7 +137,7 @@ def _train_steps(
     guard: Guard,
     evaluators: list[Evaluator],
     loggers: list[Any],
-) -> Costs:
+) -> costs.Training:
     """Lightning's part. The same on every rank; raises `Interrupted` when told to stop."""
     module = _module(cfg, bench, update)
     steps = cadence(cfg.trainer.checkpoint_every, bench.total_steps, key="trainer.checkpoint_every")
@@ -173,7 +175,9 @@ def _train_steps(
     trainer.fit(module, datamodule=bench.data, ckpt_path=path, weights_only=True)
     if stop.received is not None:
         raise Interrupted(stop.received, trainer.global_step)
-    return Costs(trainer.global_step, meter.seconds, watch.seconds, meter.examples, meter.tokens)
+    return costs.Training(
+        trainer.global_step, meter.seconds, watch.seconds, meter.examples, meter.tokens
+    )
 
 
 def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
@@ -281,43 +285,6 @@ def _dial(
         refine=False,
     )
     kept.save()
-
-
-class Costs(NamedTuple):
-    """Of the training alone: what is measured between steps has its own seconds."""
-
-    steps: int
-    train_seconds: float
-    watch_seconds: float
-    examples: int
-    tokens: int
-
-
-def _count(
-    kept: Journal, costs: Costs, base: Sitting, tuned: Sitting, bench: Workbench, began: float
-) -> None:
-    seconds = max(costs.train_seconds, 1e-9)
-    kept.record.cost = {
-        "train_seconds": costs.train_seconds,
-        "total_seconds": time.perf_counter() - began,
-        "tokens_per_second": costs.tokens / seconds,
-        "examples_per_second": costs.examples / seconds,
-        "retention_seconds": costs.watch_seconds,
-        **watching.items_asked(kept.history.points()),
-        "base_seconds": base.seconds,
-        "final_seconds": tuned.seconds,
-        "peak_memory_gb": peak_memory_gb(),
-        "trainable_params": float(kept.record.update.trainable or 0),
-        "update_bytes": _size(kept.folder.update),
-        "rows_at_once": float(bench.scorer.rows_at_once),
-    }
-    logged = {f"cost/{k}": v for k, v in kept.record.cost.items() if v is not None}
-    kept.log(logged, step=costs.steps)
-
-
-def _size(folder: Path) -> float:
-    """Bytes of the files in a folder."""
-    return float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
 
 
 def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:

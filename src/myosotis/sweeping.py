@@ -126,6 +126,7 @@ class Sweep:
         self._trials = trials_of(folder)
         self._there = {t.path for t in self._trials if t.record.status == "FINISHED"}
         self._told = set(self._there)
+        self._best = self._best_so_far()
         self._ended_before = {t.path: t.record.ended for t in self._trials}
         self._began = time.monotonic()
         self._mlflow = self._parent(mlflow)
@@ -206,6 +207,7 @@ class Sweep:
 
     def _look(self) -> None:
         """Read the trials anew, and tell those that ended since."""
+        told = len(self._told)
         self._trials = trials_of(self.folder, [t for t in self._trials if t.path in self._told])
         for trial in self._trials:
             record = trial.record
@@ -213,14 +215,18 @@ class Sweep:
             if trial.path not in self._told and record.status in ENDED and not again:
                 self._told.add(trial.path)
                 summary.trial(record, len(self._told), self.total)
+        if len(self._told) > told:
+            self._best = self._best_so_far()
 
     def _standing(self) -> str:
         """The bar's own words: the best so far, and the time left."""
-        said = f"sweep {self.name}"
+        return f"sweep {self.name}{self._best}{self._time_left()}"
+
+    def _best_so_far(self) -> str:
         best = best_of(self._trials)
-        if best is not None and (quality := best.measures["quality"]) is not None:
-            said += f", best {best.record.run_name} {quality:.3f}"
-        return f"{said}{self._time_left()}"
+        if best is None or (quality := best.measures["quality"]) is None:
+            return ""
+        return f", best {best.record.run_name} {quality:.3f}"
 
     def _time_left(self) -> str:
         ended = len(self._told) - len(self._there)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from myosotis.trees import blocks
 from myosotis.trees.attention import Backend
 from myosotis.trees.head import Head
 from myosotis.trees.probe import probe
@@ -44,6 +45,17 @@ def shapes() -> dict[str, list[Tree]]:
     }
 
 
+def behind_one_prompt() -> list[Tree]:
+    """All shapes of tree behind the same ten tokens: a row reads those once."""
+    return [
+        Tree.of(
+            Path([*range(1, 11), *ids], [*[0.0] * 10, *weights]) for ids, weights in tree.paths()
+        )
+        for group in shapes().values()
+        for tree in group
+    ]
+
+
 @pytest.mark.parametrize("name", PACKS)
 @pytest.mark.parametrize("row_tokens", [16, 64, 512])
 def test_packed_equals_padded_for_every_shape(name: str, row_tokens: int) -> None:
@@ -55,6 +67,22 @@ def test_packed_equals_padded_for_every_shape(name: str, row_tokens: int) -> Non
         assert abs(a.logp - b.logp).max() <= 1e-9  # float64
         assert (a.weight == b.weight).all()
         assert (a.greedy == b.greedy).all()
+
+
+@pytest.mark.parametrize("name", PACKS)
+@pytest.mark.parametrize("call", [0, 50, blocks.CALL])
+def test_attention_by_blocks_is_attention(
+    name: str, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores and gradients, cut wherever it can be cut, where it pays, and not at all."""
+    monkeypatch.setattr(blocks, "CALL", call)
+    model = tiny(name, torch.float64)
+    trees = behind_one_prompt()
+    padded, packed = Scorer(model, PADDED), Scorer(model, DENSE, row_tokens=90, rows_at_once=2)
+    for a, b in zip(packed.evaluate(trees), padded.evaluate(trees), strict=True):
+        assert abs(a.logp - b.logp).max() <= 1e-9
+    reference = gradient(padded, trees)
+    assert (gradient(packed, trees) - reference).norm() / reference.norm() <= 1e-6
 
 
 def test_scores_are_the_models_own_log_probs() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from myosotis.trees.attention import visible
-from myosotis.trees.forest import Batch, pack, stack
+from myosotis.trees.forest import SHORTEST_STEM, Batch, pack, stack
 from myosotis.trees.tree import Path, Tree
 
 token = st.integers(1, 4)  # few tokens: many shared prefixes
@@ -22,7 +22,16 @@ def path(draw: st.DrawFn) -> Path:
     return Path(ids, [0.0, *weights[1:]])
 
 
-trees = st.lists(st.lists(path(), min_size=1, max_size=5).map(Tree.of), min_size=1, max_size=8)
+@st.composite
+def forests(draw: st.DrawFn) -> list[Tree]:
+    """Trees of some paths each; sometimes all begin with the same tokens, enough to be shared."""
+    several = draw(st.lists(st.lists(path(), min_size=1, max_size=5), min_size=1, max_size=8))
+    stem = draw(st.sampled_from([[], [9] * SHORTEST_STEM]))
+    zeros = [0.0] * len(stem)
+    return [Tree.of(Path([*stem, *ids], [*zeros, *w]) for ids, w in paths) for paths in several]
+
+
+trees = forests()
 
 
 def test_a_tree_by_hand() -> None:
@@ -58,13 +67,27 @@ def test_paths_come_back(paths: list[Path]) -> None:
 @settings(max_examples=60)
 def test_packing_loses_and_doubles_nothing(forest: list[Tree], row_tokens: int) -> None:
     rows = [row for bundle in pack(forest, row_tokens) for row in bundle]
-    seen = [(piece.index, p) for row in rows for piece in row for p in piece.paths]
+    seen = [
+        at for row in rows for piece in row for at in zip(piece.trees, piece.paths, strict=True)
+    ]
     assert sorted(seen) == [(i, p) for i, t in enumerate(forest) for p in range(len(t.tips))]
     for row in rows:
-        longest = max(forest[piece.index].longest for piece in row)
+        longest = max(forest[index].longest for piece in row for index in piece.trees)
         alone = sum(len(piece) > 0 for piece in row) == 1  # what is not read takes no room
         most = max(row_tokens, longest + row_tokens // 2 if alone else 0)
         assert sum(map(len, row)) <= most
+
+
+def test_what_all_begin_with_is_read_once_a_row() -> None:
+    """Four trees of 20 + 5 read tokens in rows of 40: 20 + 4 x 5; alone, 25 each."""
+    stem = list(range(100, 120))
+    forest = [Tree.fork([*stem, k, k, k, k], [[1, 2]]) for k in range(4)]
+    (row,) = (row for bundle in pack(forest, 40) for row in bundle)
+    assert [piece.trees for piece in row] == [[0, 1, 2, 3]]
+    batch = stack([row])
+    assert batch.tokens == 20 + 4 * 5
+    assert batch.depth_RL[0, -5:].tolist() == [20, 21, 22, 23, 24]
+    assert stack([row for bundle in pack(forest[:1], 40) for row in bundle]).tokens == 25
 
 
 @given(trees, st.integers(4, 30))

@@ -33,12 +33,12 @@ class Dataset:
 
 
 def content_hash(dataset: Dataset) -> str:
-    """sha256 of all messages, part by part in their order; where they came from is left out."""
+    """sha256 of all that is learned from, part by part in order; where it came from is left out."""
     digest = hashlib.sha256()
     for part, examples in dataset.parts().items():
         digest.update(part.encode())
         for example in examples:
-            more = [example.completion_only, *filter(None, [example.rejected])]
+            more = [example.completion_only, *_second(example)]
             digest.update(canonical(example.messages, *more).encode())
     return digest.hexdigest()
 
@@ -54,8 +54,13 @@ def opening_key(example: Example) -> str:
 
 
 def pair_key(example: Example) -> str:
-    """The whole conversation, to the letter; of a pair, with both answers."""
-    return canonical(example.messages, *filter(None, [example.rejected]))
+    """The whole conversation, to the letter; with both answers of a pair, or the grade."""
+    return canonical(example.messages, *_second(example))
+
+
+def _second(example: Example) -> list[str | bool]:
+    """What an example says beside its conversation: the rejected answer, or the grade."""
+    return [x for x in (example.rejected, example.desirable) if x is not None]
 
 
 def canonical(messages: Iterable[Message], *more: object) -> str:

@@ -102,10 +102,7 @@ def encode(
 def sides(example: Example) -> list[Example]:
     """The example, and the same with its rejected answer, or another's, where there is one."""
     second = example.rejected if example.rejected is not None else example.other
-    if second is None:
-        return [example]
-    answer = replace(example.messages[-1], content=second)
-    return [example, replace(example, messages=(*example.prompt, answer))]
+    return [example] if second is None else [example, example.answered(second)]
 
 
 def _tree(paths: list[Path], example: Example) -> Tree:

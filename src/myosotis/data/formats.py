@@ -66,6 +66,10 @@ class Example:
         """The last answer."""
         return self.messages[-1].content
 
+    def answered(self, text: str) -> Example:
+        """The same with another last answer."""
+        return replace(self, messages=(*self.prompt, replace(self.messages[-1], content=text)))
+
 
 @dataclass(frozen=True)
 class Records:

@@ -83,7 +83,7 @@ def length_bias(trees: list[Tree]) -> str:
     pairs = [tree for tree in trees if len(tree.tips) == 2]
     if len(pairs) < 30:
         return ""
-    sizes = np.array([[t.weights[t.path_tokens(p)].sum() for p in (0, 1)] for t in pairs])
+    sizes = np.array([tree.sizes for tree in pairs])
     share = float((sizes[:, 0] > sizes[:, 1]).mean())
     shorter = float((sizes[:, 0] < sizes[:, 1]).mean())
     if max(share, shorter) < 2 / 3:

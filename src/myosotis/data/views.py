@@ -13,7 +13,7 @@ from myosotis.data.dataset import Dataset
 from myosotis.data.formats import Example
 from myosotis.errors import DataError
 
-SUBJECT_TO = {
+WHERE_FOUND = {
     "pairs": "data=pairs reads prompt, chosen and rejected; data=docstring_pairs needs no file",
     "grades": "data=graded reads prompt, completion and label; pairs serve too",
 }
@@ -27,7 +27,7 @@ def viewed(dataset: Dataset, wants: str, objective: str) -> Dataset:
     if (wants == "pairs" and not paired) or (wants == "grades" and not (paired or graded)):
         raise DataError(
             f"objective={objective} learns from {wants}, and {dataset.name} has none",
-            SUBJECT_TO[wants],
+            WHERE_FOUND[wants],
         )
     if wants == "grades":
         train, validation = (_graded(p) for p in (dataset.train, dataset.validation))
@@ -57,11 +57,8 @@ def _graded(examples: list[Example]) -> list[Example]:
         if example.rejected is None:
             single.append(example)
             continue
-        worse = replace(example.messages[-1], content=example.rejected)
-        single.append(replace(example, rejected=None, desirable=True))
-        single.append(
-            replace(example, messages=(*example.prompt, worse), rejected=None, desirable=False)
-        )
+        for answer, desirable in ((example, True), (example.answered(example.rejected), False)):
+            single.append(replace(answer, rejected=None, desirable=desirable))
     return [replace(e, other=_next(single, i)) for i, e in enumerate(single)]
 
 

@@ -55,7 +55,7 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
     ticks = [place(x) for x in xs] if len(xs) <= 9 else [place(x) for x in xs[:: -(-len(xs) // 8)]]
 
     def x_value(at: float) -> str:
-        return written(float(f"{10**at:.3g}") if log else at, found.axis)
+        return written(min(xs, key=lambda x: abs(place(x) - at)), found.axis)
 
     epsilons = [e for s in found.measured if (e := shown(s).epsilon) is not None]
     budget = (

@@ -32,7 +32,7 @@ from myosotis.retention.requests import Answer
 from myosotis.trees.score import TreeScore
 from myosotis.trees.tree import Tree
 
-SCORER_VERSION = 2
+SCORER_VERSION = 3
 """Raised whenever the same model and requests would give other scores."""
 
 Floats = NDArray[np.float64]

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from myosotis.trees.blocks import attach
 from myosotis.trees.forest import Batch
 
 
@@ -50,13 +51,17 @@ def tree_inputs(batch: Batch, config: Any, dtype: torch.dtype) -> dict[str, Any]
     attention implementations, and `-inf` makes NaN of a row that sees nothing.
     """
     seen = visible(batch)
-    full = _additive(seen, dtype)
+
+    def additive(seen: Tensor) -> Tensor:
+        return attach(_additive(seen, dtype), batch.end_RL, batch.length_R)
+
+    full = additive(seen)
     mask: Tensor | dict[str, Tensor] = full
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
     if window:
         apart = batch.depth_RL[:, :, None] - batch.depth_RL[:, None, :]
-        windowed = _additive(seen & (apart < window), dtype)
+        windowed = additive(seen & (apart < window))
         if "sliding_attention" in kinds:
             mask = {"full_attention": full, "sliding_attention": windowed}
         elif not kinds:

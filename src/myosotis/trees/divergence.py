@@ -9,7 +9,7 @@ Shape suffixes as in `score.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from myosotis.trees.forest import Batch
+from myosotis.trees.head import Head
 from myosotis.trees.score import Scorer, device_of, evaluating
 from myosotis.trees.tree import Tree
 
@@ -60,10 +61,12 @@ def _at_positions(
     values_ND, head = scorer.predictor(batch)
     with other():
         other_ND, other_head = scorer.predictor(batch)
+    if isinstance(head, Head) and not head.trains:  # the same head: no need to go there again
+        other = nullcontext
     parts = []
     for start in range(0, len(values_ND), CHUNK):
         logits_CV = head(values_ND[start : start + CHUNK])
-        with other():  # the head may be part of what is tuned
+        with other():
             other_CV = other_head(other_ND[start : start + CHUNK])
         parts.append(kl(other_CV, logits_CV))
     return torch.cat(parts) if parts else values_ND.new_zeros(0)

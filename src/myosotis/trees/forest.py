@@ -4,7 +4,8 @@ What belongs here is bookkeeping on token counts and indices; attention is in `a
 model is called in `score.py`. A *bundle* is the smallest group of rows that must be scored
 together: nearly always one row of several trees; several rows where one tree did not fit into a
 row (it is split at its branches, never cut) or where every path has a row of its own (`padded`).
-Rows hold the tokens a model must read (`Tree.read`): what is only predicted takes no room.
+Rows hold the tokens a model must read (`Tree.read`): what is only predicted takes no room. What all
+trees begin with (a system prompt, an instruction) stands in a row once.
 
 Shape suffixes: R rows, L tokens of the longest row, N predicting positions, S scored tokens,
 B branches (root-to-leaf paths), M pairs (scored token, branch it lies on).
@@ -28,11 +29,16 @@ from myosotis.trees.tree import Floats, Ints, Tree
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A tree, or some paths of one: `paths[k]` is where path k of `tree` stood in tree `index`."""
+    """Paths of one tree or of several: path k of `tree` was path `paths[k]` of tree `trees[k]`."""
 
-    index: int
+    trees: Sequence[int]
     paths: Sequence[int]
     tree: Tree
+
+    @classmethod
+    def of(cls, index: int, tree: Tree) -> Piece:
+        """The whole of tree `index`."""
+        return cls([index] * len(tree.tips), range(len(tree.tips)), tree)
 
     @cached_property
     def read(self) -> NDArray[np.bool_]:
@@ -48,6 +54,9 @@ class Piece:
         """Tokens the model reads."""
         return int(self.place[-1])
 
+
+SHORTEST_STEM = 8
+"""A shorter common beginning is not worth a branch in the attention of every row."""
 
 Row = list[Piece]
 Bundle = list[Row]
@@ -91,39 +100,88 @@ def pack(trees: Sequence[Tree], row_tokens: int, *, one_path_a_row: bool = False
     A path longer than `row_tokens` gets a longer row of its own, and so does a tree of up to half a
     row more than its longest path: splitting it would read its long prefix again for every part
     (few-shot examples before each choice). The result depends on the trees and their order only.
-    With `one_path_a_row` nothing is shared and nothing is packed.
+    What all of them begin with is read once a row. With `one_path_a_row` nothing is shared and
+    nothing is packed.
     """
     if one_path_a_row:
         return [
-            [[Piece(i, (p,), Tree.of([path]))] for p, path in enumerate(tree.paths())]
+            [[Piece([i], [p], Tree.of([path]))] for p, path in enumerate(tree.paths())]
             for i, tree in enumerate(trees)
         ]
     bundles: list[Bundle] = []
     whole: list[Piece] = []
     for index, tree in enumerate(trees):
         most = max(row_tokens, tree.longest + row_tokens // 2)
-        piece = Piece(index, range(len(tree.tips)), tree)
+        piece = Piece.of(index, tree)
         if len(piece) <= most:
             whole.append(piece)
         else:
             bundles.append([[piece] for piece in _split(index, tree, most)])
-    return bundles + [[row] for row in _best_fit(whole, row_tokens)]
+    stem = _common_stem([piece.tree for piece in whole])
+    if stem < SHORTEST_STEM:
+        return bundles + [[row] for row in _best_fit(whole, row_tokens, 0)]
+    rows = _best_fit(whole, max(row_tokens, stem + row_tokens // 2), stem)
+    return bundles + [[[_graft(row, stem)]] for row in rows]
 
 
-def _best_fit(pieces: list[Piece], row_tokens: int) -> list[Row]:
+def _best_fit(pieces: list[Piece], row_tokens: int, shared: int) -> list[Row]:
+    """Rows of at most `row_tokens` tokens, of which `shared` are in every piece and count once."""
     rows: list[Row] = []
     room: list[tuple[int, int]] = []  # (tokens left, row), ascending
-    for piece in sorted(pieces, key=lambda p: (-len(p), p.index)):
-        size = len(piece)
+    for piece in sorted(pieces, key=lambda p: (-len(p), p.trees[0])):
+        size = max(len(piece) - shared, 0)
         at = bisect_left(room, (size, -1))
         if at == len(room):
             rows.append([piece])
-            insort(room, (max(row_tokens - size, 0), len(rows) - 1))
+            insort(room, (max(row_tokens - shared - size, 0), len(rows) - 1))
         else:
             left, row = room.pop(at)
             rows[row].append(piece)
             insort(room, (left - size, row))
     return rows
+
+
+def _common_stem(trees: Sequence[Tree]) -> int:
+    """How many tokens all trees begin with: read only, and before anything branches."""
+    if len(trees) < 2:
+        return 0
+    first = trees[0].ids
+    shared = min(tree.stem for tree in trees)
+    for tree in trees[1:]:
+        apart = np.flatnonzero(tree.ids[:shared] != first[:shared])
+        shared = int(apart[0]) if len(apart) else shared
+    return shared
+
+
+def _graft(row: Row, stem: int) -> Piece:
+    """The pieces of a row as one tree: they share their first `stem` tokens."""
+    if len(row) == 1:
+        return row[0]
+    ids, weights, parent, end, depth, tips = ([] for _ in range(6))
+    shift = 0
+    for tree in (piece.tree for piece in row):
+        own = slice(stem if ids else 0, None)
+        ids.append(tree.ids[own])
+        weights.append(tree.weights[own])
+        parent.append(np.where(tree.parent < stem, tree.parent, tree.parent + shift)[own])
+        end.append(tree.end[own] + shift)
+        depth.append(tree.depth[own])
+        tips.append(tree.tips + shift)
+        shift += len(tree) - stem
+    joined = Tree(
+        np.concatenate(ids),
+        np.concatenate(weights),
+        np.concatenate(parent),
+        np.concatenate(end),
+        np.concatenate(depth),
+        np.concatenate(tips),
+    )
+    joined.end[:stem] = len(joined)
+    return Piece(
+        [index for piece in row for index in piece.trees],
+        [path for piece in row for path in piece.paths],
+        joined,
+    )
 
 
 def _split(index: int, tree: Tree, most: int) -> Iterable[Piece]:
@@ -137,11 +195,11 @@ def _split(index: int, tree: Tree, most: int) -> Iterable[Piece]:
     union: set[int] = set()
     for p in order:
         if group and len(union | members[p]) > most:
-            yield Piece(index, group, Tree.of(paths[q] for q in group))
+            yield Piece([index] * len(group), group, Tree.of(paths[q] for q in group))
             group, union = [], set()
         group.append(p)
         union |= members[p]
-    yield Piece(index, group, Tree.of(paths[q] for q in group))
+    yield Piece([index] * len(group), group, Tree.of(paths[q] for q in group))
 
 
 def stack(rows: Sequence[Row]) -> Batch:
@@ -195,7 +253,7 @@ class _Scored(NamedTuple):
             weight=tree.weights[token],
             scored=scored,
             branch=branch,
-            tree=np.full(len(tree.tips), piece.index),
+            tree=np.asarray(piece.trees),
             path=np.asarray(piece.paths),
         )
 

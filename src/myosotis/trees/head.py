@@ -49,6 +49,11 @@ class Head:
             logits_CV = torch.tanh(logits_CV / self.cap) * self.cap
         return logits_CV
 
+    @property
+    def trains(self) -> bool:
+        """Whether the head, or what is added to it, is part of what is tuned."""
+        return any(p.requires_grad for p in self.linear.parameters())
+
     def frozen(self, hidden_ND: Tensor) -> bool:
         """Whether this is a plain product with weights that do not train: `log_probs` serves it."""
         linear = self.linear

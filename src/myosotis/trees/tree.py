@@ -69,9 +69,22 @@ class Tree:
         return before[self.end] > before[1:]
 
     @property
+    def stem(self) -> int:
+        """Tokens at the beginning that every path reads and none scores or ends on."""
+        above = self.parent[1:]
+        forks = above[above != np.arange(len(above))] + 1
+        return int(np.concatenate([self.tips, forks, np.flatnonzero(self.weights)[:1]]).min())
+
+    @property
+    def sizes(self) -> Floats:
+        """(P,) target weight of each path; a token shared by several counts for each."""
+        tokens = (self.path_tokens(p) for p in range(len(self.tips)))
+        return np.array([self.weights[t].sum() for t in tokens], np.float32)
+
+    @property
     def scored(self) -> float:
-        """Target weight summed over the paths; a token shared by several counts for each."""
-        return float(sum(self.weights[self.path_tokens(p)].sum() for p in range(len(self.tips))))
+        """Target weight summed over the paths."""
+        return float(self.sizes.sum())
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> Tree:

@@ -1,0 +1,69 @@
+"""Tensors of a model as such: counted, compared, copied, kept from a backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from myosotis.errors import RunError
+
+
+def numbers(model: PreTrainedModel) -> int:
+    """How many numbers a model has; tied tensors count once, a byte of four-bit weights twice."""
+    return sum(
+        p.numel() * (2 if hasattr(p, "quant_state") and p.dtype == torch.uint8 else 1)
+        for p in model.parameters()
+    )
+
+
+@contextmanager
+def no_backward(parameters: Iterable[Parameter]) -> Iterator[None]:
+    """No gradients inside, and a backward pass through `parameters` raises `RuntimeError`.
+
+    `no_grad` alone would let a graph made before be run backward here.
+    """
+
+    def refuse(_: Tensor) -> None:
+        raise RuntimeError("backward inside disabled() or scaled(): other weights are in place")
+
+    hooks = [p.register_hook(refuse) for p in parameters if p.requires_grad]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def copy_exactly(
+    source: Mapping[str, Tensor], target: Mapping[str, Tensor], source_name: str
+) -> None:
+    """Copy tensors by name in place, all or none; `RunError` lists every one that does not fit."""
+    faults = {
+        "missing": sorted(target.keys() - source.keys()),
+        "unknown": sorted(source.keys() - target.keys()),
+        "of another shape": sorted(
+            f"{n} {tuple(source[n].shape)} for {tuple(target[n].shape)}"
+            for n in source.keys() & target.keys()
+            if source[n].shape != target[n].shape
+        ),
+    }
+    found = [f"{what}: {', '.join(which)}" for what, which in faults.items() if which]
+    if found:
+        raise RunError(f"{source_name} does not fit this model", "\n".join(found))
+    with torch.no_grad():
+        for name, tensor in target.items():
+            tensor.copy_(source[name])
+
+
+def fingerprint(tensor: Tensor) -> int:
+    """Sum of the tensor's bits as integers: exact, so equal on every device; 0 on meta."""
+    if tensor.is_meta:
+        return 0
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    return int(tensor.detach().contiguous().view(whole).sum(dtype=torch.int64))
