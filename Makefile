@@ -44,7 +44,7 @@ format: $(READY)
 
 # Most of a test's time is one process on one core: a worker a core, each with one thread.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 fast: $(READY)
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -x

@@ -20,6 +20,9 @@ absl.logging.PythonHandler.close = logging.Handler.close  # type: ignore[method-
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Long files first, so that no worker is left with one at the end (a file stays on its worker).
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu:
         return

@@ -62,6 +62,12 @@ class Examination:
     max_length: int = 0  # tokens of the longest prompt with its answer
     pairs: bool = False  # each tree is a chosen and a rejected answer
     labels: int = 0  # how many there are, when answers are labels instead of text
+    rewards: bool = False  # answers are given a number instead of a likelihood
+
+    @property
+    def scores_text(self) -> bool:
+        """Whether the task is text and its likelihood, which a model can also write."""
+        return not self.labels and not self.rewards
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
         """The benchmarks alone; `what` is shown on the progress bar."""
@@ -75,7 +81,7 @@ class Examination:
     def quality(self, scorer: Scorer, what: str, *, texts: bool = True) -> dict[str, Quality]:
         """The task alone: log-likelihood on all examples, generated texts on the first few."""
         found = self._likelihoods(self.trees, scorer, what)
-        written = list(self.examples[: self.generate]) if texts and not self.labels else []
+        written = list(self.examples[: self.generate]) if texts and self.scores_text else []
         if written:
             with progress(f"answers, {what}", total=len(written)) as advance:
                 found |= quality.measure(
@@ -93,6 +99,8 @@ class Examination:
         with progress(f"task, {what}", total=len(trees)) as advance:
             if self.labels:
                 return quality.classified(scorer, trees, self.labels, advance)
+            if self.rewards:
+                return quality.rewarded(scorer, trees, advance)
             if self.pairs:
                 return quality.preferred(scorer, trees, advance)
             if any(tree.grade for tree in trees):
@@ -102,7 +110,7 @@ class Examination:
     def prompted(self, scorer: Scorer, metric: str) -> Prompted | None:
         """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
         answers = metric == "loglik" or quality.METRICS[metric].generates
-        if not self.shots or self.labels or not answers:
+        if not self.shots or not self.scores_text or not answers:
             return None
         examples = list(self.examples)
         trees, used = quality.few_shot_trees(

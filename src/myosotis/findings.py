@@ -161,7 +161,7 @@ def task_summary(base: Sitting, tuned: Sitting, primary: str) -> TaskQuality:
 
 def _reward_accuracy(base: Sitting, tuned: Sitting) -> TaskQuality | None:
     """Of pairs: the share whose chosen answer gained more on the base than the rejected one."""
-    if "margin" not in base.quality:
+    if not {"margin", "loglik"} <= base.quality.keys():  # a reward model's accuracy is this one
         return None
     gain = tuned.quality["margin"].scores - base.quality["margin"].scores
     even, unit = np.full(len(gain), 0.5), "share of pairs"

@@ -21,6 +21,7 @@ from myosotis.data.formats import Example, Message
 from myosotis.data.templates import Template
 from myosotis.errors import ConfigError
 from myosotis.generate import generate
+from myosotis.trees.head import VALUE_HEAD
 from myosotis.trees.score import Scorer
 from myosotis.trees.tree import Path, Tree
 
@@ -158,9 +159,23 @@ def preferred(
     return {name: _quality(name, scores) for name, scores in values.items()}
 
 
+def rewarded(
+    scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
+) -> dict[str, Quality]:
+    """Of pairs: how often, and by how much, the chosen answer's reward is the higher one.
+
+    A model without a value head gives every answer the same reward.
+    """
+    margins = np.zeros(len(trees))
+    if hasattr(scorer.model, VALUE_HEAD):
+        margins = np.array([s.logp[0] - s.logp[1] for s in scorer.evaluate(trees, advance)])
+    values = {"accuracy": right(margins), "margin": margins}
+    return {name: _quality(name, scores) for name, scores in values.items()}
+
+
 def by_length(trees: Sequence[Tree]) -> tuple[str, Quality]:
     """The accuracy of picking the longer answer, or the shorter: what is right more often."""
-    chosen, rejected = np.array([tree.sizes for tree in trees]).T
+    chosen, rejected = np.array([tree.depth[tree.tips] for tree in trees]).T
     longer = right(chosen - rejected)
     which, found = ("longer", longer) if longer.mean() >= 0.5 else ("shorter", 1 - longer)
     return f"a rule that picks the {which} answer", _quality("accuracy", found)

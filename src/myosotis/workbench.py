@@ -19,7 +19,7 @@ from myosotis import models, shift, updates
 from myosotis.config import build
 from myosotis.config.build import plain
 from myosotis.console import progress
-from myosotis.data.labels import LabelTemplate, labels_of
+from myosotis.data.labels import LabelTemplate, RewardTemplate, labels_of
 from myosotis.data.module import ExampleModule
 from myosotis.data.templates import Template
 from myosotis.data.views import viewed
@@ -168,7 +168,7 @@ class Workbench:
         # Of graded answers the log-likelihood of each is kept with its sign.
         signs = [tree.grade or 1 for tree in few]
         scores = [n * float(s.logp[0] / s.weight[0]) for n, s in zip(signs, off, strict=True)]
-        metric = "separation" if any(tree.grade for tree in few) else "loglik"
+        metric = next(m for m in ("separation", "loglik", "margin") if m in base.quality)
         before = base.quality[metric].scores[: len(scores)]
         worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
         if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
@@ -205,10 +205,12 @@ def backend_of(update: Update, base: Backend) -> Backend:
 
 
 def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
-    """The `update` group, with the labels of the data where there are any."""
+    """The `update` group, with the labels of the data or a value head where those are needed."""
     settings = plain(cfg["update"])
     if isinstance(data.template, LabelTemplate):
         settings["labels"] = data.template.labels
+    if isinstance(data.template, RewardTemplate):
+        settings["value_head"] = True
     return settings
 
 
@@ -219,12 +221,15 @@ def quantization_of(cfg: DictConfig) -> str | None:
 
 def data_of(cfg: DictConfig) -> ExampleModule:
     """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
-    dataset = viewed(build.dataset(cfg), build.objective(cfg).wants, cfg.objective.name)
+    objective = build.objective(cfg)
+    dataset = viewed(build.dataset(cfg), objective.wants, cfg.objective.name)
     source = build.model_source(cfg)
     context = context_of(source)
     tokenizer, template = models.load_tokenizer(source), Template
     if updates.build(plain(cfg["update"])).reads_labels:
         template = partial(LabelTemplate, labels=labels_of(dataset))
+    elif objective.needs_value_head:
+        template = RewardTemplate
     module = ExampleModule(
         dataset,
         template(tokenizer, cfg.data.template),
@@ -262,9 +267,10 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
 def shift_texts(
     cfg: DictConfig, data: ExampleModule, context_length: int
 ) -> dict[str, Sequence[Tree]]:
-    """Held-out answers of the task (none where answers are labels), and general prose."""
+    """Held-out answers of the task (none where no text is scored), and general prose."""
     count = cfg.retention.kl_items
-    task = [] if isinstance(data.template, LabelTemplate) else data.test_trees[:count]
+    no_text = isinstance(data.template, LabelTemplate | RewardTemplate)
+    task = [] if no_text else data.test_trees[:count]
     encoder = Encoder(data.template.tokenizer, context_length)
     return {"task": task, "general": prose.texts(encoder, count, cfg.retention.seed)}
 
@@ -290,6 +296,7 @@ def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examinati
         max_length=data.max_length,
         pairs=any(len(tree.tips) > 1 for tree in data.test_trees[:1]),
         labels=len(data.template.labels) if isinstance(data.template, LabelTemplate) else 0,
+        rewards=isinstance(data.template, RewardTemplate),
     )
 
 

@@ -296,6 +296,13 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         raise ConfigError(
             f"update={name} learns labels, and objective={cfg.objective.name} {wants}."
         )
+    if objective.needs_value_head:
+        updates.build({**values["update"], "value_head": True})
+        if cfg.task.metric not in ("accuracy", "margin"):
+            raise ConfigError(
+                f"task.metric={cfg.task.metric} is of likelihoods; a reward model has none.",
+                "task.metric=accuracy or margin.",
+            )
     if cfg.task.metric == "accuracy" and not labels and wants == "answers":
         raise ConfigError("task.metric=accuracy is for labels (method=probe) and pairs (dpo).")
     if cfg.task.metric in ("margin", "separation") and wants == "answers":

@@ -44,7 +44,7 @@ RATES: dict[tuple[str, str], Rate] = {
 }
 
 
-PREFERENCES = ("dpo", "ipo", "hinge", "dpop", "simpo", "orpo", "kto")
+PREFERENCES = ("dpo", "ipo", "hinge", "dpop", "simpo", "orpo", "kto", "reward")
 
 
 def _of_pairs(update: str, objective: str) -> Rate | None:
@@ -52,7 +52,8 @@ def _of_pairs(update: str, objective: str) -> Rate | None:
     sft = RATES.get((update, "sft"))
     if sft is None or objective not in PREFERENCES:
         return None
-    share = 0.02 if objective == "simpo" else 0.1  # Meng et al. 2024: 3e-7 to 1e-6 for full tuning
+    # SimPO: Meng et al. 2024 take 3e-7 to 1e-6 for full tuning. A value head begins at zero.
+    share = {"simpo": 0.02, "reward": 0.5}.get(objective, 0.1)
     return Rate(share * sft.value, 0.001 * sft.low, sft.high / 3, f"{share:g} of the rate for sft")
 
 

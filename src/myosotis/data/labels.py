@@ -2,7 +2,7 @@
 
 An example keeps its prompt as any other; its answer becomes a single token below 0, which no
 vocabulary has: -1 - k for label k. The model never reads it, and a classifier predicts it
-(updates/probe.py).
+(updates/probe.py). A reward model is asked for a single number in the same way (updates/valued.py).
 """
 
 from __future__ import annotations
@@ -43,6 +43,18 @@ class LabelTemplate(Template):
     def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
         text = super().decode([i for i in ids if i >= 0], control=control)
         return text + "".join(f"[{self.labels[-1 - i]}]" for i in ids if i < 0)
+
+
+class RewardTemplate(Template):
+    """Renders text as `Template` does; after its last token a number is asked for: label 0."""
+
+    def render(self, example: Example) -> Path:
+        path = super().render(example)
+        return Path([*path.ids, -1], [0.0] * len(path.ids) + [1.0])
+
+    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
+        text = super().decode([i for i in ids if i >= 0], control=control)
+        return text + "[reward]" * any(i < 0 for i in ids)
 
 
 def labels_of(dataset: Dataset) -> list[str]:

@@ -32,6 +32,9 @@ class Objective(Protocol):
     needs_reference: bool
     """Whether `Branches.reference_B` is needed: log-probs of the model before the update."""
 
+    needs_value_head: bool
+    """Whether `Branches.logp_B` are numbers of a value head, instead of log-probs."""
+
     def size(self, tree: Tree) -> float:
         """What a tree adds to the number the loss of a step is divided by."""
         ...

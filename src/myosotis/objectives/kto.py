@@ -47,6 +47,7 @@ class KTO:
     uniform: ClassVar[bool] = False
     wants: ClassVar[Wants] = "grades"
     needs_reference: ClassVar[bool] = True
+    needs_value_head: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_numbers(self)

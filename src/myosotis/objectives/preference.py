@@ -136,6 +136,7 @@ class Preference:
     uniform: ClassVar[bool] = False
     wants: ClassVar[Wants] = "pairs"
     needs_reference: ClassVar[bool] = True
+    needs_value_head: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_numbers(self)

@@ -38,6 +38,7 @@ class SFT:
 
     label_smoothing: float = 0.0
     wants: ClassVar[Wants] = "answers"
+    needs_value_head: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -82,6 +82,25 @@ class Head:
         return logp_S, greedy_S, uniform_S if uniform else None
 
 
+VALUE_HEAD = "value_head"
+"""The name under which a model carries its `ValueHead`."""
+
+
+class ValueHead(nn.Linear):
+    """One number from a hidden state instead of a distribution over words; 0 everywhere at the
+    start, and while `off`. Without a bias, which the difference of two values would not see."""
+
+    off = False
+
+    def __init__(self, width: int, **factory: Any) -> None:
+        super().__init__(width, 1, bias=False, **factory)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        value = super().forward(input.to(self.weight.dtype))
+        return value * 0.0 if self.off else value
+
+
 class _LogProbs(torch.autograd.Function):
     """See the top of the file; sums over the vocabulary are rescaled as their maximum rises
     (Milakov & Gimelshein 2018)."""

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from myosotis.trees.attention import Backend, only_chains, padded_inputs, text_config, tree_inputs
 from myosotis.trees.forest import Batch, Bundle, pack, stack
-from myosotis.trees.head import Head
+from myosotis.trees.head import VALUE_HEAD, Head, ValueHead
 from myosotis.trees.tree import Tree
 
 CHUNK = 256
@@ -39,7 +39,7 @@ class Branches(NamedTuple):
     averaged over the vocabulary (for label smoothing), or None when it was not asked for.
     """
 
-    logp_B: Tensor  # sum of weight * log-prob, fp32, in nats
+    logp_B: Tensor  # sum of weight * log-prob, fp32, in nats; of a value head, its number
     weight_B: Tensor  # sum of weights
     greedy_B: Tensor  # bool: every scored token was the most likely one
     uniform_B: Tensor | None
@@ -90,10 +90,10 @@ class Scorer:
         """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
         batch = batch.to(device_of(self.model))
         self.forwards += 1
-        labels = len(batch.target_S) > 0 and int(batch.target_S.min()) < 0
-        if labels:  # see data/labels.py
+        outside = len(batch.target_S) > 0 and int(batch.target_S.min()) < 0
+        if outside:  # see data/labels.py
             batch = replace(batch, target_S=-1 - batch.target_S)
-        predict = self.predictor(batch, labels)
+        predict = self.predictor(batch, outside)
         logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
         weighted = batch.weight_S[batch.scored_M]
         size = len(batch.tree_B)
@@ -138,19 +138,20 @@ class Scorer:
                     advance(len(set(batch.tree_B.tolist())))
         return scores
 
-    def predictor(self, batch: Batch, labels: bool = False) -> Predict:
+    def predictor(self, batch: Batch, outside: bool = False) -> Predict:
         """Run the body of the model; what stands at the predicting positions, and its head.
 
         For scorers of other things than log-probs (`divergence.py`); `batch` is on the device.
+        `outside`: the head is not the language model's, but a classifier or a value head.
         """
         if self.backend.name == "padded" or only_chains(batch):
             inputs = padded_inputs(batch)
         else:
             inputs = tree_inputs(batch, text_config(self.model), mask_dtype(self.model))
         inputs |= {"input_ids": batch.ids_RL, "use_cache": False}
-        if labels or self.backend.fast_head:
+        if outside or self.backend.fast_head:
             hidden_RLD = body(self.model)(**inputs).last_hidden_state
-            head = self.model.get_submodule("label_head") if labels else Head(self.model)
+            head = _outside(self.model) if outside else Head(self.model)
             return hidden_RLD.flatten(0, 1)[batch.source_N], head
         keep = torch.zeros_like(batch.ids_RL, dtype=torch.bool)
         keep.view(-1)[batch.source_N] = True
@@ -170,6 +171,9 @@ def _in_chunks(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Log-probs, greedy hits and (asked for) vocabulary means of the S scored tokens."""
     values_ND, head = predict
+    if isinstance(head, ValueHead):
+        value_S = head(values_ND)[batch.predictor_S, 0].float()
+        return value_S, torch.zeros_like(value_S, dtype=torch.bool), None
     if isinstance(head, Head) and head.frozen(values_ND):
         return head.log_probs(values_ND, batch.predictor_S, batch.target_S, uniform)
     # How many scored tokens the first n predictors have; predictor_S is ascending.
@@ -240,6 +244,12 @@ class _LogProb(torch.autograd.Function):
         grad_CV = torch.sub(logits_CV, norm_C[:, None]).exp_().mul_(-total_C[:, None])
         grad_CV.index_put_((which_S, target_S), grad_S, accumulate=True)
         return grad_CV, None, None
+
+
+def _outside(model: nn.Module) -> nn.Module:
+    """The head that is trained beside the language model's: a value head or a classifier."""
+    name = VALUE_HEAD if hasattr(model, VALUE_HEAD) else "label_head"
+    return model.get_submodule(name)
 
 
 def _groups(bundles: Sequence[Bundle], rows_at_once: int) -> Iterator[list[Bundle]]:

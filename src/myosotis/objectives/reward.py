@@ -1,0 +1,61 @@
+"""Reward models: a number for an answer, higher for the chosen one of a pair.
+
+The number is what a trained head makes of the hidden state after the answer's last token
+(`trees/head.py`); a branch's `logp_B` is that number here, not a log-prob.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from myosotis.objectives import Wants
+from myosotis.objectives.preference import Pairs, require_numbers
+from myosotis.trees.score import Branches
+from myosotis.trees.tree import Tree
+
+
+def reward_loss(chosen_P: Tensor, rejected_P: Tensor, margin: float, centre: float) -> Tensor:
+    """−log σ(r₊ − r₋ − m) + c·(r₊ + r₋)²: Bradley and Terry's model of choices with a margin
+    (Touvron et al. 2023, equation 2), and rewards held around zero (Eisenstein et al. 2023)."""
+    return -logsigmoid(chosen_P - rejected_P - margin) + centre * (chosen_P + rejected_P) ** 2
+
+
+@dataclass(frozen=True)
+class Reward:
+    """`reward_loss`, averaged over the pairs of a step."""
+
+    margin: float = 0.0
+    centre: float = 0.0
+    uniform: ClassVar[bool] = False
+    wants: ClassVar[Wants] = "pairs"
+    needs_reference: ClassVar[bool] = False
+    needs_value_head: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
+
+    def size(self, tree: Tree) -> float:
+        """One pair."""
+        return 1.0
+
+    def loss(self, branches: Branches) -> Tensor:
+        if len(branches.tree_B) == 0:
+            return branches.logp_B.sum()
+        pairs = Pairs.of(branches)
+        return reward_loss(pairs.chosen_P, pairs.rejected_P, self.margin, self.centre).sum()
+
+    def watched(self, branches: Branches) -> dict[str, Tensor]:
+        """Sums over the pairs of a batch: rewards, their difference, and how often it is right."""
+        pairs = Pairs.of(branches._replace(logp_B=branches.logp_B.detach()))
+        apart_P = pairs.chosen_P - pairs.rejected_P
+        return {
+            "reward_margin": apart_P.sum(),
+            "reward_accuracy": torch.where(apart_P == 0, 0.5, (apart_P > 0).float()).sum(),
+            "chosen_reward": pairs.chosen_P.sum(),
+            "rejected_reward": pairs.rejected_P.sum(),
+        }

@@ -1,0 +1,90 @@
+"""A value head beside any update: one trained number an answer, for reward models.
+
+The head reads the hidden state after an answer's last token (Stiennon et al. 2020, section 3.4).
+The update below it moves the model as it always does, and the language model's own head stays, so
+that what is forgotten can be measured on the same benchmarks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from myosotis.errors import ConfigError
+from myosotis.trees.head import VALUE_HEAD, ValueHead
+from myosotis.updates.base import Update
+from myosotis.updates.tensors import copy_exactly
+
+FILE = "value_head.safetensors"
+OUTSIDE = "a value head is no part of the language model"
+
+
+class ValuedUpdate(Update):
+    """`inner` and a value head, trained together. The head is zero at the start: every reward is 0.
+
+    Raises `ConfigError` for an update whose hidden states lie behind virtual tokens, or that learns
+    labels.
+    """
+
+    def __init__(self, inner: Update) -> None:
+        if inner.reads_labels or not inner.capabilities.packs:
+            reason = inner.capabilities.reasons.get("packs", "it learns labels")
+            raise ConfigError(f"update={inner.name} cannot carry a value head: {reason}")
+        self.name = inner.name
+        self.inner = inner
+        able = inner.capabilities
+        self.capabilities = replace(
+            able,
+            mergeable=False,
+            scalable=False,
+            reasons={**able.reasons, "mergeable": OUTSIDE, "scalable": OUTSIDE},
+        )
+        super().__init__({**inner.settings, "value_head": True})
+
+    def _attach(self, model: PreTrainedModel) -> list[Parameter]:
+        self.inner.attach(model, self._tokenizer)
+        like = next(p for p in model.parameters() if p.is_floating_point())
+        width = int(model.config.get_text_config().hidden_size)
+        wide = torch.promote_types(like.dtype, torch.float32)
+        self.head = ValueHead(width, device=like.device, dtype=wide)
+        self.inner.model.add_module(VALUE_HEAD, self.head)
+        return [*(p for _, p in self.inner.parameters()), *self.head.parameters()]
+
+    def _called(self, model: PreTrainedModel) -> PreTrainedModel:
+        return self.inner.model
+
+    def _frozen(self) -> Iterable[tuple[str, Tensor]]:
+        head = {id(self.head.weight)}
+        return ((n, t) for n, t in self.inner._frozen() if id(t) not in head)
+
+    def rate(self, name: str) -> float:
+        return self.inner.rate(name)
+
+    @contextmanager
+    def _weights_at(self, alpha: float) -> Iterator[None]:
+        self.head.off = alpha == 0
+        try:
+            with self.inner._weights_at(alpha):
+                yield
+        finally:
+            self.head.off = False
+
+    def _save(self, folder: Path, base_id: str | None) -> None:
+        self.inner._save(folder, base_id)
+        head = {"weight": self.head.weight.detach().contiguous().cpu()}
+        save_file(head, folder / FILE, metadata={"format": "pt"})
+        about = {"settings": self.settings, "base_model": base_id, "parameters": self.count()}
+        (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
+
+    def _load(self, folder: Path) -> None:
+        self.inner._load(folder)
+        copy_exactly(load_file(folder / FILE), {"weight": self.head.weight}, str(folder / FILE))
