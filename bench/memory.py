@@ -26,7 +26,7 @@ def work(job: common.Job) -> common.Result:
     from myosotis.config.composition import compose
     from myosotis.journal import forget_peak_memory, peak_memory_gb
     from myosotis.plan import make
-    from myosotis.run import _train_steps
+    from myosotis.run import _guard, _train_steps
     from myosotis.runs import RunFolder
     from myosotis.workbench import Workbench
 
@@ -38,7 +38,8 @@ def work(job: common.Job) -> common.Result:
         before = psutil.Process().memory_info().rss / 1e9
         forget_peak_memory()
         began = time.perf_counter()
-        _train_steps(cfg, bench, update, RunFolder(Path(folder, "run")), [], [])
+        guard = _guard(cfg, update, RunFolder(Path(folder, "run")))
+        _train_steps(cfg, bench, update, guard, [], [])
         seconds = time.perf_counter() - began
         return {
             "predicted": asdict(predicted) | {"total": predicted.total},

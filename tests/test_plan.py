@@ -174,6 +174,15 @@ def test_a_plan_checks_first(tiny_model: Path) -> None:
         plan.make(config(tiny_model, "data.batch_size=0"))
 
 
+def test_four_bit_weights_are_counted_once(tiny_model: Path) -> None:
+    """Linear weights of two layers: 2 · (2·32² + 2·32·16 + 3·32·48) = 15,360 numbers, of 18,624
+    (3,104 embeddings, tied; 160 of norms). In four bits 0.5 + 0.127/8 bytes each, and holes."""
+    made = plan.make(config(tiny_model, "update=qlora", "update.r=4", "trainer.accelerator=cpu"))
+    assert made.parameters == 18_624
+    kept = 15_360 * (0.5 + 0.127 / 8) + (18_624 - 15_360) * 4 + 15_360 * 4 + 4 * made.trainable
+    assert made.memory.weights == pytest.approx(kept / 1e9)
+
+
 def test_durations() -> None:
     assert [plan.duration(s) for s in (0.2, 80, 200, 8000, 200_000)] == [
         "1 seconds",

@@ -50,13 +50,13 @@ def memory(
     compute = 4 if precision.trainer == "32-true" else 2
     # Full tuning trains in fp32 and keeps the base beside what it becomes.
     full = trainable >= parameters
-    frozen = _frozen_bytes(model, parameters, base, quantization_of(cfg))
+    shared = cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    frozen = _frozen_bytes(model, parameters, base, quantization_of(cfg), on_cpu=shared)
     weights = 8 * parameters if full else frozen + 4 * trainable
     moments = moments_per_parameter(cfg)
     rows = int(cfg.trainer.rows_at_once or workbench.rows_at_once(cfg.trainer.accelerator))
     tokens = rows * int(cfg.data.row_tokens)
     text = model.config.get_text_config()
-    shared = cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     return Memory(
         program=psutil.Process().memory_info().rss / 1e9 if shared else 0.0,
         weights=weights / 1e9,
@@ -70,15 +70,20 @@ def memory(
 
 
 def _frozen_bytes(
-    model: PreTrainedModel, parameters: int, itemsize: int, quantization: str | None
+    model: PreTrainedModel, parameters: int, itemsize: int, quantization: str | None, on_cpu: bool
 ) -> float:
-    """Bytes of the base as it is kept: NF4 takes half a byte and 0.127 bits of constants."""
+    """Bytes of the base as it is kept: NF4 takes half a byte and 0.127 bits of constants.
+
+    On a CPU every layer's dequantised weights leave a hole between the activations that are kept,
+    which the C library fills no more within the step: once their size (docs/log.md).
+    """
     if quantization is None:
         return parameters * itemsize
     head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if type(m).__name__ == "Linear" and m is not head]
-    quantised = sum(m.weight.numel() for m in linear)  # type: ignore[union-attr, operator]
-    return quantised * (0.5 + 0.127 / 8) + (parameters - quantised) * itemsize
+    linear = [m for m in model.modules() if type(m) is torch.nn.Linear and m is not head]
+    quantised = sum(m.weight.numel() for m in linear if not m.weight.requires_grad)
+    holes = quantised * itemsize if on_cpu else 0
+    return quantised * (0.5 + 0.127 / 8) + (parameters - quantised) * itemsize + holes
 
 
 def activations(

@@ -96,6 +96,8 @@ def load(
             **_quantized(quantization, dtype),
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
+    if quantization:
+        _let_go_of_the_file(model)
     _give_back_memory()
     _require_all_weights(model, found, place)
     _require_rows(model, tokenizer, place)
@@ -110,6 +112,13 @@ def load(
         content_hash=model_files.content_hash(place) + (f"+{quantization}" if quantization else ""),
         context_length=context_length(config, tokenizer),
     )
+
+
+def _let_go_of_the_file(model: PreTrainedModel) -> None:
+    """What was not quantised still lies in the mapped file, and keeps all of it in memory."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not hasattr(tensor, "quant_state"):
+            tensor.data = tensor.data.clone()
 
 
 def _give_back_memory() -> None:
