@@ -13,6 +13,7 @@ import torch
 from myosotis import updates
 from myosotis.errors import ConfigError
 from myosotis.objectives.reward import Reward, reward_loss
+from myosotis.optimization import parameter_groups
 from myosotis.record import RunRecord
 from myosotis.trees.attention import Backend
 from myosotis.trees.score import Scorer
@@ -44,7 +45,7 @@ def test_the_loss_by_hand() -> None:
 
 
 def valued(dtype: torch.dtype = torch.float32, **inner: Any) -> updates.Update:
-    update = updates.build({"name": "lora", "r": 4, **inner, "value_head": True})
+    update = updates.build({"name": "lora", "r": 4, **inner, "value_head": 1.0})
     update.attach(tiny("llama", dtype))
     return update
 
@@ -78,7 +79,7 @@ def test_the_reward_is_read_after_the_last_token() -> None:
 )
 def test_update_and_head_train_save_and_load(inner: dict[str, Any], tmp_path: Path) -> None:
     words = {k: v for k, v in {"name": "lora", "r": 4, **inner}.items() if v is not None}
-    update = updates.build({**words, "value_head": True})
+    update = updates.build({**words, "value_head": 1.0})
     update.attach(tiny("llama"))
     optimizer = torch.optim.AdamW([p for _, p in update.parameters()], lr=1e-2)
     update.verify(optimizer)
@@ -103,12 +104,21 @@ def test_update_and_head_train_save_and_load(inner: dict[str, Any], tmp_path: Pa
         assert abs(a.logp - b.logp).max() <= 1e-6
 
 
+def test_the_head_has_a_learning_rate_of_its_own() -> None:
+    update = updates.build({"name": "lora", "r": 4, "value_head": 5.0})
+    update.attach(tiny("llama"))
+    groups = parameter_groups(update.parameters(), 0.0, 1e-3, update.rate)
+    rates = {id(p): g.get("lr", 1e-3) for g in groups for p in g["params"]}
+    assert rates.pop(id(update.head.weight)) == pytest.approx(5e-3)  # type: ignore[attr-defined]
+    assert set(rates.values()) == {1e-3}
+
+
 @pytest.mark.parametrize("name", ["probe", "prompt", "prefix"])
 def test_what_cannot_carry_a_value_head_is_refused_by_name(name: str) -> None:
     words = {"probe": {}, "prompt": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4},
              "prefix": {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}}[name]  # fmt: skip
     with pytest.raises(ConfigError, match=f"update={name} cannot carry a value head"):
-        updates.build({"name": name, **words, "value_head": True})
+        updates.build({"name": name, **words, "value_head": 1.0})
 
 
 @pytest.mark.slow

@@ -210,7 +210,7 @@ def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
     if isinstance(data.template, LabelTemplate):
         settings["labels"] = data.template.labels
     if isinstance(data.template, RewardTemplate):
-        settings["value_head"] = True
+        settings["value_head"] = cfg.objective.head_lr_ratio
     return settings
 
 

@@ -297,7 +297,7 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             f"update={name} learns labels, and objective={cfg.objective.name} {wants}."
         )
     if objective.needs_value_head:
-        updates.build({**values["update"], "value_head": True})
+        updates.build({**values["update"], "value_head": 1.0})
         if cfg.task.metric not in ("accuracy", "margin"):
             raise ConfigError(
                 f"task.metric={cfg.task.metric} is of likelihoods; a reward model has none.",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from myosotis.errors import ConfigError
 from myosotis.objectives import Wants
 from myosotis.objectives.preference import Pairs, require_numbers
 from myosotis.trees.score import Branches
@@ -27,10 +28,14 @@ def reward_loss(chosen_P: Tensor, rejected_P: Tensor, margin: float, centre: flo
 
 @dataclass(frozen=True)
 class Reward:
-    """`reward_loss`, averaged over the pairs of a step."""
+    """`reward_loss`, averaged over the pairs of a step.
+
+    `head_lr_ratio`: the value head's learning rate over that of the update it stands beside.
+    """
 
     margin: float = 0.0
     centre: float = 0.0
+    head_lr_ratio: float = 1.0
     uniform: ClassVar[bool] = False
     wants: ClassVar[Wants] = "pairs"
     needs_reference: ClassVar[bool] = False
@@ -38,6 +43,8 @@ class Reward:
 
     def __post_init__(self) -> None:
         require_numbers(self)
+        if self.head_lr_ratio == 0:
+            raise ConfigError("objective.head_lr_ratio=0", "the value head has to learn")
 
     def size(self, tree: Tree) -> float:
         """One pair."""

@@ -33,13 +33,14 @@ def build(settings: Mapping[str, Any]) -> Update:
     """The update that `settings["name"]` names, set up by the other settings; touches no model.
 
     With a `peft_type` it is that method of PEFT, and the name is only what it is called; with
-    `value_head` a head for rewards is trained beside it. Raises
+    `value_head` (a ratio of learning rates) a head for rewards is trained beside it. Raises
     `ConfigError` for an unknown name, an unknown setting or a value out of range.
     """
-    if settings.get("value_head"):
+    if (lr_ratio := settings.get("value_head")) is not None:
         from myosotis.updates.valued import ValuedUpdate
 
-        return ValuedUpdate(build({k: v for k, v in settings.items() if k != "value_head"}))
+        inner = {k: v for k, v in settings.items() if k != "value_head"}
+        return ValuedUpdate(build(inner), float(lr_ratio))
     name = settings.get("name")
     if kind := settings.get("peft_type"):
         prompt = str(kind).upper() in _PROMPTS

@@ -30,12 +30,13 @@ OUTSIDE = "a value head is no part of the language model"
 
 class ValuedUpdate(Update):
     """`inner` and a value head, trained together. The head is zero at the start: every reward is 0.
+    Its learning rate is `lr_ratio` times that of the update.
 
     Raises `ConfigError` for an update whose hidden states lie behind virtual tokens, or that learns
     labels.
     """
 
-    def __init__(self, inner: Update) -> None:
+    def __init__(self, inner: Update, lr_ratio: float) -> None:
         if inner.reads_labels or not inner.capabilities.packs:
             reason = inner.capabilities.reasons.get("packs", "it learns labels")
             raise ConfigError(f"update={inner.name} cannot carry a value head: {reason}")
@@ -48,7 +49,8 @@ class ValuedUpdate(Update):
             scalable=False,
             reasons={**able.reasons, "mergeable": OUTSIDE, "scalable": OUTSIDE},
         )
-        super().__init__({**inner.settings, "value_head": True})
+        self.lr_ratio = lr_ratio
+        super().__init__({**inner.settings, "value_head": lr_ratio})
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         self.inner.attach(model, self._tokenizer)
@@ -67,7 +69,7 @@ class ValuedUpdate(Update):
         return ((n, t) for n, t in self.inner._frozen() if id(t) not in head)
 
     def rate(self, name: str) -> float:
-        return self.inner.rate(name)
+        return self.lr_ratio if name.startswith(VALUE_HEAD) else self.inner.rate(name)
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
