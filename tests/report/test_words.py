@@ -121,6 +121,13 @@ def test_the_headline_says_gain_loss_and_budget(task: str, verdict: str | None, 
     assert words.headline(with_verdict(task, verdict)) == f"The model {said}."
 
 
+def test_benchmarks_without_an_accuracy_are_named():
+    record = with_verdict("better", None)
+    record.retention = [RetentionRow("prose", "bits_per_byte")]
+    said = "The model learned its task; what it forgot was measured on prose alone."
+    assert words.headline(record) == said
+
+
 def test_a_failed_run_says_so():
     record = RunRecord("x", status="FAILED", error="disk full")
     assert words.headline(record) == "This run failed before it had a result."

@@ -109,7 +109,8 @@ def _tiles(record: RunRecord) -> list[dict[str, str]]:
             }
         )
     else:
-        tiles.append({"label": "Kept", "value": MISSING, "note": "not measured"})
+        alone = ", ".join(f"{row.task}: {row.verdict or 'measured'}" for row in record.retention)
+        tiles.append({"label": "Kept", "value": MISSING, "note": alone or "not measured"})
     seconds = record.cost.get("total_seconds") or record.cost.get("train_seconds")
     trainable = words.large(record.update.trainable)
     tiles.append(

@@ -252,7 +252,10 @@ def headline(record: RunRecord) -> str:
         joint = " and"
     else:
         joint = ", but"
-    return f"The model {_LEARNED[task]}{joint} {_KEPT[verdict]}."
+    kept = _KEPT[verdict]
+    if not verdict and record.retention:  # nothing with an accuracy, of which there is a mean
+        kept = f"what it forgot was measured on {', '.join(r.task for r in record.retention)} alone"
+    return f"The model {_LEARNED[task]}{joint} {kept}."
 
 
 def ledes(record: RunRecord) -> list[str]:
