@@ -57,7 +57,8 @@ def show(record: RunRecord, words: Sequence[str], scorecard: Path | None = None)
         )
     console.print(table)
     show_dial(record)
-    console.print(Panel(Text("\n".join(words)), border_style="blue", title="in words"))
+    if words:
+        console.print(Panel(Text("\n".join(words)), border_style="blue", title="in words"))
     if scorecard is not None:
         console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
     console.print(

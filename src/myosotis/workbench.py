@@ -168,7 +168,8 @@ class Workbench:
         # Of graded answers the log-likelihood of each is kept with its sign.
         signs = [tree.grade or 1 for tree in few]
         scores = [n * float(s.logp[0] / s.weight[0]) for n, s in zip(signs, off, strict=True)]
-        metric = next(m for m in ("separation", "loglik", "margin") if m in base.quality)
+        metric = "margin" if self.examination.rewards else "loglik"
+        metric = "separation" if any(tree.grade for tree in few) else metric
         before = base.quality[metric].scores[: len(scores)]
         worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
         if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
