@@ -24,7 +24,7 @@ def work(job: common.Job) -> common.Result:
     import psutil
 
     from myosotis.config.composition import compose
-    from myosotis.journal import forget_peak_memory, peak_memory_gb
+    from myosotis.memory import forget_peak, peak_gb
     from myosotis.plan import make
     from myosotis.run import _guard, _train_steps
     from myosotis.runs import RunFolder
@@ -36,7 +36,7 @@ def work(job: common.Job) -> common.Result:
         bench = Workbench.of(cfg, lambda _: None)
         update = bench.attach(cfg)
         before = psutil.Process().memory_info().rss / 1e9
-        forget_peak_memory()
+        forget_peak()
         began = time.perf_counter()
         guard = _guard(cfg, update, RunFolder(Path(folder, "run")))
         _train_steps(cfg, bench, update, guard, [], [])
@@ -44,7 +44,7 @@ def work(job: common.Job) -> common.Result:
         return {
             "predicted": asdict(predicted) | {"total": predicted.total},
             "before_training": before,
-            "measured": peak_memory_gb(),
+            "measured": peak_gb(),
             "seconds": seconds,
         }
 

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from myosotis import memory
 from myosotis.examination import Sitting
-from myosotis.journal import Journal, peak_memory_gb
+from myosotis.journal import Journal
 from myosotis.workbench import Workbench
 
 
@@ -34,7 +35,7 @@ def of(
         "retention_seconds": trained.watch_seconds,
         "base_seconds": base.seconds,
         "final_seconds": tuned.seconds,
-        "peak_memory_gb": peak_memory_gb(),
+        "peak_memory_gb": memory.peak_gb(),
         "trainable_params": float(kept.record.update.trainable or 0),
         "update_bytes": _size(kept.folder.update),
         "rows_at_once": float(bench.scorer.rows_at_once),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -198,25 +197,3 @@ def host() -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "accelerator": accelerator or "none",
     }
-
-
-def forget_peak_memory() -> None:
-    """Count the peak anew: a process may hold many runs, one after the other."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):  # Linux: the high-water mark becomes what is resident now
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_gb() -> float:
-    """Largest memory since then: of the accelerator if there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    with suppress(OSError, StopIteration, ValueError):  # Linux
-        status = Path("/proc/self/status").read_text().splitlines()
-        kilobytes = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
-        return int(kilobytes) * 1024 / 1e9
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9

@@ -8,8 +8,6 @@ out of GGUF `conversion.py`'s; what is done to a model afterwards is `updates/`'
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from myosotis import model_files
+from myosotis import memory, model_files
 from myosotis.conversion import converted, wheel_model
 from myosotis.errors import AssetError, ConfigError, MyosotisError
 
@@ -98,7 +96,7 @@ def load(
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
     if quantization:
         _let_go_of_the_file(model)
-    _give_back_memory()
+    memory.give_back()
     _require_all_weights(model, found, place)
     _require_rows(model, tokenizer, place)
     # PEFT writes this into an adapter as its base: a name others can resolve, not our cache.
@@ -119,13 +117,6 @@ def _let_go_of_the_file(model: PreTrainedModel) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if not hasattr(tensor, "quant_state"):
             tensor.data = tensor.data.clone()
-
-
-def _give_back_memory() -> None:
-    """What loading took and freed: glibc keeps it, and a run would carry it to its end."""
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(AttributeError, OSError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 QUANTIZED = {"nf4": "linear layers in 4 bits (NF4, double quantisation)"}

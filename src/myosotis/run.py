@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis import costs, findings, shift, summary, symptoms, watching
+from myosotis import costs, findings, memory, shift, summary, symptoms, watching
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -35,7 +35,7 @@ from myosotis.config.build import plain
 from myosotis.dialling import turn
 from myosotis.examination import Sitting
 from myosotis.guard import Guard
-from myosotis.journal import Journal, forget_peak_memory
+from myosotis.journal import Journal
 from myosotis.module import FineTuning
 from myosotis.opening import describe, opened
 from myosotis.optimization import Schedule
@@ -58,7 +58,7 @@ def train(
     """
     began = time.perf_counter()
     quiet_lightning()
-    forget_peak_memory()
+    memory.forget_peak()
     cfg, folder = continued(cfg, overrides)
     warnings = check(cfg)
     lightning.seed_everything(cfg.seed, verbose=False)
