@@ -90,6 +90,8 @@ def test_reward_accuracy_and_the_rule_to_beat() -> None:
     rule = Quality("accuracy", True, "", np.array([1.0, 1.0, 0.0, 0.5]))
     base = sitting([-2, 1, 3, 0], [0, 1, 1, 0.5], **{"a rule": rule})
     tuned = sitting([-1, 2, 2, 0], [0, 1, 1, 0.5])
+    for one in (base, tuned):  # a reward model has none, and its accuracy is this one
+        one.quality["loglik"] = Quality("loglik", True, "", np.zeros(4))
     task = findings.task_summary(base, tuned, "accuracy")
     rewards = {r.metric: r for r in task.extra}["reward_accuracy"]
     assert rewards.base == 0.5
