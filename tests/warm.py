@@ -84,10 +84,13 @@ class Process(subprocess.Popen[str]):
 _server: Server | None = None
 
 
-def start(args: list[str], cwd: Path, env: dict[str, str]) -> subprocess.Popen[str]:
-    """Start `python -m myosotis.cli` with these arguments; text streams, a session of its own."""
+def start(args: list[str], cwd: Path, env: dict[str, str], **options: Any) -> subprocess.Popen[str]:
+    """Start `python -m myosotis.cli` with these arguments; text streams, a session of its own.
+
+    A fresh interpreter for `options` of `subprocess.Popen`.
+    """
     global _server
-    if not sys.platform.startswith("linux"):
+    if options or not sys.platform.startswith("linux"):
         return subprocess.Popen(
             [sys.executable, "-m", "myosotis.cli", *args],
             cwd=cwd,
@@ -96,6 +99,7 @@ def start(args: list[str], cwd: Path, env: dict[str, str]) -> subprocess.Popen[s
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            **options,
         )
     _server = _server or Server()
     return _server.start(args, cwd, env)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +68,7 @@ def start(args: list[str], cwd: Path, **options: Any) -> subprocess.Popen[str]:
     """The command in a process and a session of its own; a fresh interpreter for `options`."""
     env = {**os.environ, "MYOSOTIS_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
     env.pop("MLFLOW_TRACKING_URI", None)
-    if not options:
-        return warm.start(args, cwd, env)
-    return subprocess.Popen(
-        [sys.executable, "-m", "myosotis.cli", *args],
-        cwd=cwd,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
+    return warm.start(args, cwd, env, **options)
 
 
 def call(args: list[str], cwd: Path, code: int = 0, **options: Any) -> tuple[str, str]:

@@ -96,7 +96,6 @@ def load(
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
     if quantization:
         _let_go_of_the_file(model)
-    memory.give_back()
     _require_all_weights(model, found, place)
     _require_rows(model, tokenizer, place)
     # PEFT writes this into an adapter as its base: a name others can resolve, not our cache.
@@ -117,6 +116,7 @@ def _let_go_of_the_file(model: PreTrainedModel) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if not hasattr(tensor, "quant_state"):
             tensor.data = tensor.data.clone()
+    memory.give_back()
 
 
 QUANTIZED = {"nf4": "linear layers in 4 bits (NF4, double quantisation)"}

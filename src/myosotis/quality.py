@@ -21,7 +21,7 @@ from myosotis.data.formats import Example, Message
 from myosotis.data.templates import Template
 from myosotis.errors import ConfigError
 from myosotis.generate import generate
-from myosotis.trees.head import VALUE_HEAD
+from myosotis.trees.head import LABEL_HEAD, VALUE_HEAD
 from myosotis.trees.score import Scorer
 from myosotis.trees.tree import Path, Tree
 
@@ -199,7 +199,7 @@ def classified(
 
     A model without a classifier is at chance: each of the `labels` is as likely.
     """
-    if not hasattr(scorer.model, "label_head"):
+    if not hasattr(scorer.model, LABEL_HEAD):
         n = len(trees)
         values = {"loglik": np.full(n, -np.log(labels)), "accuracy": np.full(n, 1 / labels)}
     else:

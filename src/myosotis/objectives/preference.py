@@ -126,16 +126,12 @@ def require_numbers(objective: object) -> None:
 
 
 @dataclass(frozen=True)
-class Preference:
-    """What all have in common: pairs in, the mean loss out, with an optional SFT term.
+class Pairwise:
+    """What all have in common: the loss of a step is the mean of the losses of its pairs."""
 
-    `sft_weight` adds that many times the negative log-likelihood a token of the chosen answer.
-    """
-
-    sft_weight: float = 0.0
     uniform: ClassVar[bool] = False
     wants: ClassVar[Wants] = "pairs"
-    needs_reference: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = False
     needs_value_head: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -148,14 +144,30 @@ class Preference:
     def loss(self, branches: Branches) -> Tensor:
         if len(branches.tree_B) == 0:
             return branches.logp_B.sum()
-        pairs = Pairs.of(branches)
+        return self.of_pairs(Pairs.of(branches)).sum()
+
+    def of_pairs(self, pairs: Pairs) -> Tensor:
+        """The loss of each pair."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Preference(Pairwise):
+    """A loss on log-probs, with an optional SFT term.
+
+    `sft_weight` adds that many times the negative log-likelihood a token of the chosen answer.
+    """
+
+    sft_weight: float = 0.0
+
+    def of_pairs(self, pairs: Pairs) -> Tensor:
         loss_P = self.of(pairs)
         if self.sft_weight:
             loss_P = loss_P - self.sft_weight * pairs.chosen_P / pairs.chosen_size_P
-        return loss_P.sum()
+        return loss_P
 
     def of(self, pairs: Pairs) -> Tensor:
-        """The loss of each pair."""
+        """The loss of each pair, before the SFT term."""
         raise NotImplementedError
 
     def watched(self, branches: Branches) -> dict[str, Tensor]:
@@ -188,6 +200,7 @@ class Anchored(Preference):
     """
 
     reference: Reference = "cached"
+    needs_reference: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -249,7 +262,6 @@ class SimPO(Preference):
 
     beta: float = 2.0
     gamma: float = 0.5
-    needs_reference: ClassVar[bool] = False
 
     def of(self, pairs: Pairs) -> Tensor:
         return simpo_loss(pairs, self.beta, self.gamma)
@@ -260,7 +272,6 @@ class ORPO(Preference):
     """`orpo_loss`; `weight` is λ."""
 
     weight: float = 0.1
-    needs_reference: ClassVar[bool] = False
 
     def of(self, pairs: Pairs) -> Tensor:
         return orpo_loss(pairs, self.weight)

@@ -14,10 +14,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from myosotis.errors import ConfigError
-from myosotis.objectives import Wants
-from myosotis.objectives.preference import Pairs, require_numbers
+from myosotis.objectives.preference import Pairs, Pairwise
 from myosotis.trees.score import Branches
-from myosotis.trees.tree import Tree
 
 
 def reward_loss(chosen_P: Tensor, rejected_P: Tensor, margin: float, centre: float) -> Tensor:
@@ -27,7 +25,7 @@ def reward_loss(chosen_P: Tensor, rejected_P: Tensor, margin: float, centre: flo
 
 
 @dataclass(frozen=True)
-class Reward:
+class Reward(Pairwise):
     """`reward_loss`, averaged over the pairs of a step.
 
     `head_lr_ratio`: the value head's learning rate over that of the update it stands beside.
@@ -36,25 +34,15 @@ class Reward:
     margin: float = 0.0
     centre: float = 0.0
     head_lr_ratio: float = 1.0
-    uniform: ClassVar[bool] = False
-    wants: ClassVar[Wants] = "pairs"
-    needs_reference: ClassVar[bool] = False
     needs_value_head: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        super().__post_init__()
         if self.head_lr_ratio == 0:
             raise ConfigError("objective.head_lr_ratio=0", "the value head has to learn")
 
-    def size(self, tree: Tree) -> float:
-        """One pair."""
-        return 1.0
-
-    def loss(self, branches: Branches) -> Tensor:
-        if len(branches.tree_B) == 0:
-            return branches.logp_B.sum()
-        pairs = Pairs.of(branches)
-        return reward_loss(pairs.chosen_P, pairs.rejected_P, self.margin, self.centre).sum()
+    def of_pairs(self, pairs: Pairs) -> Tensor:
+        return reward_loss(pairs.chosen_P, pairs.rejected_P, self.margin, self.centre)
 
     def watched(self, branches: Branches) -> dict[str, Tensor]:
         """Sums over the pairs of a batch: rewards, their difference, and how often it is right."""

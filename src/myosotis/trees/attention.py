@@ -51,21 +51,18 @@ def tree_inputs(batch: Batch, config: Any, dtype: torch.dtype) -> dict[str, Any]
     attention implementations, and `-inf` makes NaN of a row that sees nothing.
     """
     seen = visible(batch)
-
-    def additive(seen: Tensor) -> Tensor:
-        return attach(_additive(seen, dtype), batch.end_RL, batch.length_R)
-
-    full = additive(seen)
+    full = windowed = _additive(seen, dtype)
     mask: Tensor | dict[str, Tensor] = full
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
     if window:
         apart = batch.depth_RL[:, :, None] - batch.depth_RL[:, None, :]
-        windowed = additive(seen & (apart < window))
+        windowed = _additive(seen & (apart < window), dtype)
         if "sliding_attention" in kinds:
             mask = {"full_attention": full, "sliding_attention": windowed}
         elif not kinds:
             mask = windowed
+    attach((full, windowed), batch.end_RL, batch.length_R)
     return {"attention_mask": mask, "position_ids": batch.depth_RL}
 
 

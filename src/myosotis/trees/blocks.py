@@ -14,6 +14,7 @@ block, K keys it reads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,15 +68,15 @@ def cut(end: Ints) -> list[Block]:
     return _forest(end, 0, len(end), ())[1]
 
 
-def attach(mask: Tensor, end_RL: Tensor, length_R: Tensor) -> Tensor:
-    """Give a (R, 1, L, L) mask its blocks, where a row has more than one."""
-    if mask.device.type != "cpu":
-        return mask
+def attach(masks: Iterable[Tensor], end_RL: Tensor, length_R: Tensor) -> None:
+    """Give (R, 1, L, L) masks of the same rows their blocks, where a row has more than one."""
+    if end_RL.device.type != "cpu":
+        return
     ends, lengths = end_RL.numpy(), length_R.tolist()
     rows = [cut(end[:length]) for end, length in zip(ends, lengths, strict=True)]
     if any(len(blocks) > 1 for blocks in rows):
-        mask.blocks = Blocks(rows, mask.detach())  # type: ignore[attr-defined]
-    return mask
+        for mask in masks:
+            mask.blocks = Blocks(rows, mask.detach())  # type: ignore[attr-defined]
 
 
 def _forest(end: Ints, start: int, stop: int, above: tuple[Span, ...]) -> tuple[int, list[Block]]:

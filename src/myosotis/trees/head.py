@@ -14,7 +14,9 @@ Shape suffixes as in `score.py`; K words of a block.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -82,23 +84,43 @@ class Head:
         return logp_S, greedy_S, uniform_S if uniform else None
 
 
-VALUE_HEAD = "value_head"
-"""The name under which a model carries its `ValueHead`."""
+VALUE_HEAD, LABEL_HEAD = "value_head", "label_head"
+"""The names under which a model carries the head that is trained beside its own."""
 
 
-class ValueHead(nn.Linear):
-    """One number from a hidden state instead of a distribution over words; 0 everywhere at the
-    start, and while `off`. Without a bias, which the difference of two values would not see."""
+class AddedHead(nn.Linear):
+    """A trained head beside the language model's own, on the same hidden states: numbers that are
+    0 everywhere at the start. In fp32 at least."""
 
     off = False
 
-    def __init__(self, width: int, **factory: Any) -> None:
-        super().__init__(width, 1, bias=False, **factory)
-        nn.init.zeros_(self.weight)
+    @classmethod
+    def beside(cls, model: nn.Module, outputs: int, bias: bool) -> Self:
+        """A head of that many outputs which fits `model`; it is not added to it yet."""
+        like = next(p for p in model.parameters() if p.is_floating_point())
+        wide = torch.promote_types(like.dtype, torch.float32)
+        width = int(text_config(model).hidden_size)
+        head = cls(width, outputs, bias=bias, device=like.device, dtype=wide)
+        for parameter in head.parameters():
+            nn.init.zeros_(parameter)
+        return head
 
     def forward(self, input: Tensor) -> Tensor:
-        value = super().forward(input.to(self.weight.dtype))
-        return value * 0.0 if self.off else value
+        found = super().forward(input.to(self.weight.dtype))
+        return found * 0.0 if self.off else found
+
+    @contextmanager
+    def at(self, alpha: float) -> Iterator[None]:
+        """Off where `alpha` is 0, for a while: then all outputs are 0, as at the start."""
+        self.off = alpha == 0
+        try:
+            yield
+        finally:
+            self.off = False
+
+
+class ValueHead(AddedHead):
+    """One number instead of logits. Without a bias, which the difference of two would not see."""
 
 
 class _LogProbs(torch.autograd.Function):

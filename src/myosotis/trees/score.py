@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from myosotis.trees.attention import Backend, only_chains, padded_inputs, text_config, tree_inputs
 from myosotis.trees.forest import Batch, Bundle, pack, stack
-from myosotis.trees.head import VALUE_HEAD, Head, ValueHead
+from myosotis.trees.head import LABEL_HEAD, VALUE_HEAD, Head, ValueHead
 from myosotis.trees.tree import Tree
 
 CHUNK = 256
@@ -248,7 +248,7 @@ class _LogProb(torch.autograd.Function):
 
 def _outside(model: nn.Module) -> nn.Module:
     """The head that is trained beside the language model's: a value head or a classifier."""
-    name = VALUE_HEAD if hasattr(model, VALUE_HEAD) else "label_head"
+    name = VALUE_HEAD if hasattr(model, VALUE_HEAD) else LABEL_HEAD
     return model.get_submodule(name)
 
 

@@ -89,6 +89,9 @@ class Update(ABC):
         """Our own format; families with a format of others write that."""
         tensors = {n: p.detach().contiguous().cpu() for n, p in self._trainable.items()}
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        self._describe_in(folder, base_id)
+
+    def _describe_in(self, folder: Path, base_id: str | None) -> None:
         about = {"settings": self.settings, "base_model": base_id, "parameters": self.count()}
         (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
 

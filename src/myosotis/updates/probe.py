@@ -7,29 +7,18 @@ begin.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
+from myosotis.trees.head import LABEL_HEAD, AddedHead
 from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.settings import check_names
 
 OUTSIDE = "a classifier is no part of the language model"
-
-
-class LabelHead(nn.Linear):
-    """Logits of K labels from hidden states of width d: dK + K numbers, all zero at the start."""
-
-    off = False
-
-    def forward(self, input: Tensor) -> Tensor:
-        logits = super().forward(input.to(self.weight.dtype))
-        return logits * 0.0 if self.off else logits
 
 
 class ProbeUpdate(Update):
@@ -57,22 +46,9 @@ class ProbeUpdate(Update):
         if not self.settings["labels"]:
             raise RuntimeError("update probe needs the labels of its data")
         model.requires_grad_(False)
-        like = next(p for p in model.parameters() if p.is_floating_point())
-        self.head = LabelHead(
-            int(model.config.get_text_config().hidden_size),
-            len(self.settings["labels"]),
-            device=like.device,
-            dtype=torch.promote_types(like.dtype, torch.float32),
-        )
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        model.add_module("label_head", self.head)
+        self.head = AddedHead.beside(model, len(self.settings["labels"]), bias=True)
+        model.add_module(LABEL_HEAD, self.head)
         return list(self.head.parameters())
 
-    @contextmanager
-    def _weights_at(self, alpha: float) -> Iterator[None]:
-        self.head.off = alpha == 0
-        try:
-            yield
-        finally:
-            self.head.off = False
+    def _weights_at(self, alpha: float) -> AbstractContextManager[None]:
+        return self.head.at(alpha)

@@ -30,7 +30,8 @@ class PromptUpdate(PeftUpdate):
     `PROMPT_TUNING` (Lester et al. 2021): embeddings in front of the prompt.
 
     Trains 2 · layers · virtual tokens · kv_heads · head_dim numbers, or virtual tokens · width.
-    `init_text` begins prompt tuning with the embeddings of a text (repeated or cut to length).
+    `init_text` begins with what the model makes of a text, repeated or cut to length: its
+    embeddings, or its keys and values (the activations of real words of Li & Liang, section 7.4).
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -38,8 +39,6 @@ class PromptUpdate(PeftUpdate):
         super().__init__({k: v for k, v in settings.items() if k != "init_text"})
         if not self._given().get("num_virtual_tokens"):
             raise ConfigError("update.num_virtual_tokens is needed", "20 is usual")
-        if self._text is not None and self.kind != "PROMPT_TUNING":
-            raise ConfigError("update.init_text belongs to prompt tuning", "leave it out")
         if self._given().get("prefix_projection"):
             raise ConfigError("update.prefix_projection is not supported", "leave it out")
         prefix = self.kind == "PREFIX_TUNING"
@@ -62,7 +61,7 @@ class PromptUpdate(PeftUpdate):
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         trained = super()._attach(model)
-        if self._text is not None:
+        if self._text is not None and not self._table().weight.is_meta:  # plan has no weights
             self._begin_with(model, str(self._text))
         self.peft_model.register_forward_pre_hook(self._make_room, with_kwargs=True)
         return trained
@@ -77,9 +76,16 @@ class PromptUpdate(PeftUpdate):
         rows = self._table().weight
         if not ids:
             raise ConfigError("update.init_text is empty", "a few words, or leave it out")
-        chosen = [ids[i % len(ids)] for i in range(len(rows))]
+        chosen = torch.tensor([ids[i % len(ids)] for i in range(len(rows))], device=rows.device)
         with torch.no_grad():
-            rows.copy_(model.get_input_embeddings().weight[chosen])  # type: ignore[index]
+            if self.kind == "PROMPT_TUNING":
+                rows.copy_(model.get_input_embeddings()(chosen))  # type: ignore[operator]
+                return
+            training = model.training
+            cache = model.eval()(input_ids=chosen[None], use_cache=True).past_key_values
+            model.train(training)
+            sides_VHE = [t[0].transpose(0, 1) for x in cache.layers for t in (x.keys, x.values)]
+            rows.copy_(torch.stack(sides_VHE, 1).flatten(1))
 
     def _make_room(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

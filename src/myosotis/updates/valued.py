@@ -7,13 +7,11 @@ that what is forgotten can be measured on the same benchmarks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
@@ -54,10 +52,7 @@ class ValuedUpdate(Update):
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         self.inner.attach(model, self._tokenizer)
-        like = next(p for p in model.parameters() if p.is_floating_point())
-        width = int(model.config.get_text_config().hidden_size)
-        wide = torch.promote_types(like.dtype, torch.float32)
-        self.head = ValueHead(width, device=like.device, dtype=wide)
+        self.head = ValueHead.beside(model, 1, bias=False)
         self.inner.model.add_module(VALUE_HEAD, self.head)
         return [*(p for _, p in self.inner.parameters()), *self.head.parameters()]
 
@@ -73,19 +68,14 @@ class ValuedUpdate(Update):
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
-        self.head.off = alpha == 0
-        try:
-            with self.inner._weights_at(alpha):
-                yield
-        finally:
-            self.head.off = False
+        with self.head.at(alpha), self.inner._weights_at(alpha):
+            yield
 
     def _save(self, folder: Path, base_id: str | None) -> None:
         self.inner._save(folder, base_id)
         head = {"weight": self.head.weight.detach().contiguous().cpu()}
         save_file(head, folder / FILE, metadata={"format": "pt"})
-        about = {"settings": self.settings, "base_model": base_id, "parameters": self.count()}
-        (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
+        self._describe_in(folder, base_id)
 
     def _load(self, folder: Path) -> None:
         self.inner._load(folder)
