@@ -54,9 +54,11 @@ def worker(work: Callable[[Job], Result]) -> bool:
         return False
     import torch
 
+    from myosotis import memory
+
     job = json.loads(Path(sys.argv[2]).read_text())
     torch.set_num_threads(job["threads"])
-    result = work(job) | {"peak_memory_gb": peak_memory_gb(), "threads": torch.get_num_threads()}
+    result = work(job) | {"peak_memory_gb": memory.peak_gb(), "threads": torch.get_num_threads()}
     Path(job["result"]).write_text(json.dumps(result))
     return True
 
@@ -102,21 +104,6 @@ def machine(threads: int) -> str:
         f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, Python "
         f"{platform.python_version()}, {versions}; load before the start {load:.1f}"
     )
-
-
-def peak_memory_gb() -> float:
-    """Largest resident size of this process so far, in 10^9 bytes.
-
-    Linux's VmHWM where there is one: `ru_maxrss` of a child may hold its parent's.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        return int(lines["VmHWM"].split()[0]) * 1024 / 1e9
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def save(path: Path | None, document: Mapping[str, Any]) -> None:

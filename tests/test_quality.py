@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from myosotis import quality
+from myosotis import quality, shots
 from myosotis.data.formats import Example, Message
 from myosotis.data.templates import Template
 from myosotis.errors import ConfigError
@@ -169,7 +169,7 @@ def test_unknown_metrics_are_named() -> None:
 def test_few_shot_prompt_of_a_chat() -> None:
     """The shots are turns before the question, read only; one system message, the example's."""
     template = make_template()
-    path = template.render(quality.few_shot_prompt(EXAMPLES[1], SHOTS, template))
+    path = template.render(shots.few_shot_prompt(EXAMPLES[1], SHOTS, template))
     text = "".join(template.tokenizer.convert_ids_to_tokens(path.ids))
     assert text == (
         "<s>s:count</s><s>u:ten</s><s>a:10</s><s>u:six</s><s>a:6</s>"
@@ -180,7 +180,7 @@ def test_few_shot_prompt_of_a_chat() -> None:
 
 def test_few_shot_prompt_of_plain_text() -> None:
     template = make_template(chat=False)
-    example = quality.few_shot_prompt(EXAMPLES[0], [ask("six", "6"), ask("ten", "10")], template)
+    example = shots.few_shot_prompt(EXAMPLES[0], [ask("six", "6"), ask("ten", "10")], template)
     assert example.messages[0].content == "six6\n\nten10\n\none"
     path = template.render(example)
     assert scored(template, path) == "1</s>"
@@ -193,7 +193,7 @@ def scored(template: Template, path: Path) -> str:
 
 def test_no_shots_is_the_example_itself(template: Template) -> None:
     example = Example(EXAMPLES[0].messages, "x", completion_only=False)
-    alone = quality.few_shot_prompt(example, [], template)
+    alone = shots.few_shot_prompt(example, [], template)
     assert alone.messages == example.messages
     assert scored(template, template.render(alone)) == "1</s>"
 
@@ -201,10 +201,10 @@ def test_no_shots_is_the_example_itself(template: Template) -> None:
 def test_few_shot_trees_share_the_shots_and_score_the_same_tokens() -> None:
     template, scorer = make_template(), scorer_of()
     examples = [EXAMPLES[0], EXAMPLES[2], ask("and now", "this")] * 3
-    trees, used = quality.few_shot_trees(template, examples, SHOTS, max_length=128, together=4)
+    trees, used = shots.few_shot_trees(template, examples, SHOTS, max_length=128, together=4)
     assert used == [2] * 9
     assert [len(tree.tips) for tree in trees] == [4, 4, 1]
-    paths = [template.render(quality.few_shot_prompt(e, SHOTS, template)) for e in examples]
+    paths = [template.render(shots.few_shot_prompt(e, SHOTS, template)) for e in examples]
     assert len(trees[0]) < sum(len(path.ids) for path in paths[:4])
     expected = [total / n for total, n in (logp(scorer.model, path) for path in paths)]
     np.testing.assert_allclose(quality.loglik(scorer, trees).scores, expected, atol=1e-5)
@@ -213,10 +213,10 @@ def test_few_shot_trees_share_the_shots_and_score_the_same_tokens() -> None:
 def test_few_shot_trees_drop_shots_that_do_not_fit() -> None:
     template = make_template()
     long = ask("q" * 40, "answer")  # 3 + 40 + 1 + 3 + 6 + 1 = 54 tokens alone
-    trees, used = quality.few_shot_trees(template, [EXAMPLES[0], long], SHOTS, max_length=70)
+    trees, used = shots.few_shot_trees(template, [EXAMPLES[0], long], SHOTS, max_length=70)
     assert used == [2, 1]  # a shot takes 3 + 3 + 1 + 3 + (1 or 2) + 1 = 12 or 13 tokens
     assert max(tree.longest for tree in trees) <= 70
-    trees, used = quality.few_shot_trees(template, [long], SHOTS, max_length=50)
+    trees, used = shots.few_shot_trees(template, [long], SHOTS, max_length=50)
     assert used == [0]
     (path,) = trees[0].paths()
     assert len(path.ids) == 50
@@ -225,7 +225,7 @@ def test_few_shot_trees_drop_shots_that_do_not_fit() -> None:
 
 def test_choose_shots() -> None:
     examples = [ask(str(i), str(i)) for i in range(50)]
-    assert quality.choose_shots(examples, 4, seed=1) == quality.choose_shots(examples, 4, seed=1)
-    assert quality.choose_shots(examples, 4, seed=1) != quality.choose_shots(examples, 4, seed=2)
-    assert len(set(quality.choose_shots(examples, 4))) == 4
-    assert len(quality.choose_shots(examples[:2], 4)) == 2
+    assert shots.choose_shots(examples, 4, seed=1) == shots.choose_shots(examples, 4, seed=1)
+    assert shots.choose_shots(examples, 4, seed=1) != shots.choose_shots(examples, 4, seed=2)
+    assert len(set(shots.choose_shots(examples, 4))) == 4
+    assert len(shots.choose_shots(examples[:2], 4)) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from myosotis import findings, quality, symptoms
+from myosotis import findings, ranking, symptoms
 from myosotis.data.module import length_bias
 from myosotis.examination import Sitting
 from myosotis.quality import Quality
@@ -64,7 +64,7 @@ def pairs(*sizes: tuple[int, int]) -> list[Tree]:
 
 def test_a_rule_that_picks_by_length() -> None:
     """Longer in one of four, equal in one: the shorter is right in (2 + ½) of 4."""
-    name, found = quality.by_length(pairs((3, 5), (3, 5), (4, 2), (3, 3)))
+    name, found = ranking.by_length(pairs((3, 5), (3, 5), (4, 2), (3, 3)))
     assert name == "a rule that picks the shorter answer"
     assert found.mean == pytest.approx(2.5 / 4)
 

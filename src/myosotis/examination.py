@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from myosotis import quality
+from myosotis import quality, ranking, shots
 from myosotis.console import progress
 from myosotis.data.formats import Example
 from myosotis.data.templates import Template
@@ -98,13 +98,13 @@ class Examination:
         """What needs no generation: log-likelihood, and the accuracy of labels or pairs."""
         with progress(f"task, {what}", total=len(trees)) as advance:
             if self.labels:
-                return quality.classified(scorer, trees, self.labels, advance)
+                return ranking.classified(scorer, trees, self.labels, advance)
             if self.rewards:
-                return quality.rewarded(scorer, trees, advance)
+                return ranking.rewarded(scorer, trees, advance)
             if self.pairs:
-                return quality.preferred(scorer, trees, advance)
+                return ranking.preferred(scorer, trees, advance)
             if any(tree.grade for tree in trees):
-                return quality.graded(scorer, trees, advance)
+                return ranking.graded(scorer, trees, advance)
             return {"loglik": quality.loglik(scorer, trees, advance)}
 
     def prompted(self, scorer: Scorer, metric: str) -> Prompted | None:
@@ -113,14 +113,14 @@ class Examination:
         if not self.shots or not self.scores_text or not answers:
             return None
         examples = list(self.examples)
-        trees, used = quality.few_shot_trees(
+        trees, used = shots.few_shot_trees(
             self.template, examples, self.shots, max_length=self.max_length
         )
         with progress("task, base with examples", total=len(trees)) as advance:
             found = {"loglik": quality.loglik(scorer, trees, advance)}
         if metric != "loglik":
             written = [
-                quality.few_shot_prompt(example, self.shots[:n], self.template)
+                shots.few_shot_prompt(example, self.shots[:n], self.template)
                 for example, n in zip(examples[: self.generate], used, strict=False)
             ]
             with progress("answers, base with examples", total=len(written)) as advance:
@@ -145,7 +145,7 @@ class Examination:
         """What needs no model: of pairs, to pick by length, the way that is right more often."""
         if not self.pairs or self.labels:
             return {}
-        return dict([quality.by_length(self.trees)])
+        return dict([ranking.by_length(self.trees)])
 
     @cached_property
     def halves(self) -> dict[Half, Suite]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from myosotis.data.formats import Example
 from myosotis.examination import Sitting
-from myosotis.quality import Quality, right
+from myosotis.quality import Quality
+from myosotis.ranking import right
 from myosotis.record import (
     Baseline,
     Flip,

@@ -7,23 +7,20 @@ reference.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import groupby
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from myosotis.data.formats import Example, Message
+from myosotis.data.formats import Example
 from myosotis.data.templates import Template
 from myosotis.errors import ConfigError
 from myosotis.generate import generate
-from myosotis.trees.head import LABEL_HEAD, VALUE_HEAD
+from myosotis.shots import answer_only
 from myosotis.trees.score import Scorer
-from myosotis.trees.tree import Path, Tree
+from myosotis.trees.tree import Tree
 
 Scores = NDArray[np.float64]
 Advance = Callable[[int], object]
@@ -100,7 +97,7 @@ def measure(
     """
     asked = [metric(name) for name in metrics]
     if trees is None and not all(m.generates for m in asked):
-        trees = [Tree.of([template.render(_answer_only(e))]) for e in examples]
+        trees = [Tree.of([template.render(answer_only(e))]) for e in examples]
     texts: list[str] = []
     if any(m.generates for m in asked):
         texts = answers(
@@ -128,87 +125,13 @@ def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
     """
     found = scorer.evaluate(trees, advance)
     scores = np.array([s for tree in found for s in tree.logp / tree.weight], dtype=np.float64)
-    return _quality("loglik", scores)
+    return scored("loglik", scores)
 
 
-def _quality(name: str, scores: Scores) -> Quality:
+def scored(name: str, scores: Scores) -> Quality:
+    """Scores by the metric of that name, one an example."""
     kind = METRICS[name]
     return Quality(kind.name, kind.higher_is_better, kind.unit, scores)
-
-
-def right(margins: NDArray[Any]) -> Scores:
-    """1 where a margin is above 0, one half on a tie: a coin is right in half of the ties."""
-    return np.where(margins == 0, 0.5, margins > 0).astype(np.float64)
-
-
-def preferred(
-    scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
-) -> dict[str, Quality]:
-    """Of pairs (path 0 chosen, path 1 rejected): how often and by how much the model itself finds
-    the chosen answer more likely, the log-likelihood a token of the chosen one, and how far the two
-    are apart a token (half of it, as `graded` has it)."""
-    found = scorer.evaluate(trees, advance)
-    margins = np.array([s.logp[0] - s.logp[1] for s in found])
-    tokenwise = np.array([s.logp / s.weight for s in found]).reshape(-1, 2)
-    values = {
-        "accuracy": right(margins),
-        "margin": margins,
-        "loglik": tokenwise[:, 0],
-        "separation": (tokenwise[:, 0] - tokenwise[:, 1]) / 2,
-    }
-    return {name: _quality(name, scores) for name, scores in values.items()}
-
-
-def rewarded(
-    scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
-) -> dict[str, Quality]:
-    """Of pairs: how often, and by how much, the chosen answer's reward is the higher one.
-
-    A model without a value head gives every answer the same reward.
-    """
-    margins = np.zeros(len(trees))
-    if hasattr(scorer.model, VALUE_HEAD):
-        margins = np.array([s.logp[0] - s.logp[1] for s in scorer.evaluate(trees, advance)])
-    values = {"accuracy": right(margins), "margin": margins}
-    return {name: _quality(name, scores) for name, scores in values.items()}
-
-
-def by_length(trees: Sequence[Tree]) -> tuple[str, Quality]:
-    """The accuracy of picking the longer answer, or the shorter: what is right more often."""
-    chosen, rejected = np.array([tree.depth[tree.tips] for tree in trees]).T
-    longer = right(chosen - rejected)
-    which, found = ("longer", longer) if longer.mean() >= 0.5 else ("shorter", 1 - longer)
-    return f"a rule that picks the {which} answer", _quality("accuracy", found)
-
-
-def graded(
-    scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
-) -> dict[str, Quality]:
-    """Of graded answers: the log-likelihood a token, negated where the answer is not one to give
-    (`separation`), and that of the ones to give."""
-    every = loglik(scorer, trees, advance).scores
-    grades = np.array([tree.grade for tree in trees])
-    values = {"separation": grades * every, "loglik": every[grades > 0]}
-    return {name: _quality(name, scores) for name, scores in values.items()}
-
-
-def classified(
-    scorer: Scorer, trees: Sequence[Tree], labels: int, advance: Advance | None = None
-) -> dict[str, Quality]:
-    """Log-likelihood and accuracy of the label of each tree (a path that ends in a label).
-
-    A model without a classifier is at chance: each of the `labels` is as likely.
-    """
-    if not hasattr(scorer.model, LABEL_HEAD):
-        n = len(trees)
-        values = {"loglik": np.full(n, -np.log(labels)), "accuracy": np.full(n, 1 / labels)}
-    else:
-        found = scorer.evaluate(trees, advance)
-        values = {
-            "loglik": np.array([s.logp[0] for s in found]),
-            "accuracy": np.array([float(s.greedy[0]) for s in found]),
-        }
-    return {name: _quality(name, scores) for name, scores in values.items()}
 
 
 def answers(
@@ -275,73 +198,3 @@ def chrf(texts: Sequence[str], references: Sequence[str]) -> Scores:
 
 
 # The base prompted with k examples: what tuning has to beat.
-
-
-def choose_shots(examples: Sequence[Example], k: int, seed: int = 0) -> list[Example]:
-    """`k` training examples by seed; fewer when there are not as many."""
-    return random.Random(seed).sample(list(examples), min(k, len(examples)))
-
-
-def few_shot_prompt(example: Example, shots: Sequence[Example], template: Template) -> Example:
-    """The example with `shots` before its question; only its own answer remains scored.
-
-    In a chat the shots are earlier turns, without their system messages; the example's own comes
-    first. Without a chat template they stand in the prompt as plain text, blank lines between.
-    """
-    example = _answer_only(example)
-    if not shots:
-        return example
-    if template.kind == "none":
-        question, *rest = example.messages
-        told = [f"{shot.messages[0].content}{shot.completion}\n\n" for shot in shots]
-        question = replace(question, content="".join(told) + question.content)
-        return replace(example, messages=(question, *rest))
-    system = [m for m in example.messages if m.role in _SYSTEM]
-    turns = [m for m in example.messages if m.role not in _SYSTEM]
-    told = [_read_only(m) for shot in shots for m in shot.messages if m.role not in _SYSTEM]
-    return replace(example, messages=(*system, *told, *turns))
-
-
-_SYSTEM = ("system", "developer")
-
-
-def _answer_only(example: Example) -> Example:
-    return replace(example, completion_only=True)
-
-
-def _read_only(message: Message) -> Message:
-    return replace(message, scored=False)
-
-
-def few_shot_trees(
-    template: Template,
-    examples: Sequence[Example],
-    shots: Sequence[Example],
-    *,
-    max_length: int,
-    together: int = 8,
-) -> tuple[list[Tree], list[int]]:
-    """Trees for `loglik` and the number of shots each example got, in the order of the examples.
-
-    Where all shots do not fit in `max_length` tokens, the last ones are left out; without any, the
-    end of the answer is cut, as in training. `together` questions after the same shots make one
-    tree, so that the shots are read once for all of them.
-    """
-    fitted = [_fit(template, example, shots, max_length) for example in examples]
-    trees = []
-    for _, run in groupby(fitted, key=lambda pair: pair[1]):
-        paths = [path for path, _ in run]
-        starts = range(0, len(paths), together)
-        trees += [Tree.of(paths[start : start + together]) for start in starts]
-    return trees, [count for _, count in fitted]
-
-
-def _fit(
-    template: Template, example: Example, shots: Sequence[Example], max_length: int
-) -> tuple[Path, int]:
-    for count in range(len(shots), 0, -1):
-        path = template.render(few_shot_prompt(example, shots[:count], template))
-        if len(path.ids) <= max_length:
-            return path, count
-    path = template.render(_answer_only(example))
-    return Path(path.ids[:max_length], path.weights[:max_length]), 0

@@ -28,7 +28,6 @@ from myosotis.examination import Examination, Sitting
 from myosotis.models import BaseModel, ModelSource
 from myosotis.objectives import Objective
 from myosotis.precision import Precision, resolve
-from myosotis.quality import choose_shots
 from myosotis.record import Shift
 from myosotis.reference import referenced
 from myosotis.retention import baseline, prose
@@ -38,6 +37,7 @@ from myosotis.retention.items import Suite
 from myosotis.retention.requests import Encoder
 from myosotis.retention.scorer import Measurement
 from myosotis.runs import RunFolder
+from myosotis.shots import choose_shots
 from myosotis.start import Start
 from myosotis.trees.attention import Backend
 from myosotis.trees.probe import probe

@@ -257,7 +257,12 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
     from myosotis.objectives import Objective
 
-    update = updates.build(values["update"])
+    objective, words = bound(values["objective"], Objective, "objective")
+    wants = objective(**words).wants
+    settings = dict(values["update"])
+    if objective.needs_value_head:
+        settings["value_head"] = words.get("head_lr_ratio", 1.0)
+    update = updates.build(settings)
     able = update.capabilities
     name = cfg["update"]["name"]
     if cfg.trainer.gradient_checkpointing and not able.gradient_checkpointing:
@@ -289,20 +294,16 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "model.start is merged into weights, and update.quantization keeps them in four bits.",
             "Export what you start from: myosotis export RUN --to merged; then model=local.",
         )
-    objective, words = bound(values["objective"], Objective, "objective")
-    wants = objective(**words).wants
     labels = update.reads_labels
     if labels and wants != "answers":
         raise ConfigError(
             f"update={name} learns labels, and objective={cfg.objective.name} {wants}."
         )
-    if objective.needs_value_head:
-        updates.build({**values["update"], "value_head": 1.0})
-        if cfg.task.metric not in ("accuracy", "margin"):
-            raise ConfigError(
-                f"task.metric={cfg.task.metric} is of likelihoods; a reward model has none.",
-                "task.metric=accuracy or margin.",
-            )
+    if objective.needs_value_head and cfg.task.metric not in ("accuracy", "margin"):
+        raise ConfigError(
+            f"task.metric={cfg.task.metric} is of likelihoods; a reward model has none.",
+            "task.metric=accuracy or margin.",
+        )
     if cfg.task.metric == "accuracy" and not labels and wants == "answers":
         raise ConfigError("task.metric=accuracy is for labels (method=probe) and pairs (dpo).")
     if cfg.task.metric in ("margin", "separation") and wants == "answers":
