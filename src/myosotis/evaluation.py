@@ -21,6 +21,7 @@ from myosotis.record import AttentionInfo, ModelInfo, RunRecord
 from myosotis.retention import baseline
 from myosotis.retention.items import Suite
 from myosotis.retention.scorer import Measurement, measure
+from myosotis.retention.writing import Respondent
 from myosotis.subjects import Subject, dtype_of, source_named, subject
 from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
@@ -108,8 +109,8 @@ def _measure_both(
             base, _ = reference.load(dtype)
             of_base = _scorer(base, None, cfg.data.row_tokens)
             before = _measure_base(suite, base, of_base, kept)
-    with progress(f"benchmarks, {tuned.name}", total=len(suite.grove.trees)) as advance:
-        return before, measure(suite, scorer, advance)
+    with progress(f"benchmarks, {tuned.name}", total=suite.size) as advance:
+        return before, measure(suite, Respondent(scorer, loaded.tokenizer), advance)
 
 
 def _scorer(loaded: BaseModel, update: Update | None, row_tokens: int) -> Scorer:
@@ -121,10 +122,10 @@ def _scorer(loaded: BaseModel, update: Update | None, row_tokens: int) -> Scorer
 
 
 def _measure_base(suite: Suite, base: BaseModel, scorer: Scorer, kept: Journal) -> Measurement:
-    with progress(f"benchmarks, {base.id}", total=len(suite.grove.trees)) as advance:
+    with progress(f"benchmarks, {base.id}", total=suite.size) as advance:
         return baseline.measured(
             suite,
-            scorer,
+            Respondent(scorer, base.tokenizer),
             model=base.content_hash,
             dtype=kept.record.model.dtype,
             backend=scorer.backend.name,

@@ -21,6 +21,7 @@ from myosotis.objectives import Objective, gained, informed, others
 from myosotis.quality import Quality
 from myosotis.retention.items import Half, Suite
 from myosotis.retention.scorer import Measurement, measure
+from myosotis.retention.writing import Respondent
 from myosotis.trees.score import Scorer, evaluating
 from myosotis.trees.tree import Tree
 
@@ -75,8 +76,8 @@ class Examination:
 
     def asked(self, suite: Suite, scorer: Scorer, what: str) -> Measurement:
         """The same on a part of the suite."""
-        with progress(f"benchmarks, {what}", total=len(suite.grove.trees)) as advance:
-            return measure(suite, scorer, advance)
+        with progress(f"benchmarks, {what}", total=suite.size) as advance:
+            return measure(suite, Respondent(scorer, self.template.tokenizer), advance)
 
     def quality(self, scorer: Scorer, what: str, *, texts: bool = True) -> dict[str, Quality]:
         """The task alone: log-likelihood on all examples, generated texts on the first few."""

@@ -30,8 +30,8 @@ from myosotis.record import (
 from myosotis.report import words
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import compare
-from myosotis.retention.items import Suite
-from myosotis.retention.scorer import Measurement
+from myosotis.retention.items import Suite, Task
+from myosotis.retention.scorer import Measurement, TaskScores
 from myosotis.retention.stats import forgetting, paired
 
 MOST_FLIPS = 40
@@ -225,23 +225,37 @@ def flips(suite: Suite, base: Measurement, tuned: Measurement) -> list[Flip]:
     by_task: list[list[Flip]] = []
     for task in suite:
         before, after = base.tasks[task.name], tuned.tasks[task.name]
-        found = [
-            Flip(
-                task=task.name,
-                item=item.id,
-                prompt=item.prompt,
-                choices=list(item.choices),
-                gold=item.gold[0] if item.gold else None,
-                base_choice=int(was),
-                tuned_choice=int(now),
-            )
-            for item, was, now in zip(task.items, before.choice, after.choice, strict=True)
-            if was in item.gold and now not in item.gold
-        ]
+        found = (
+            _written_flips(task, before, after)
+            if before.texts
+            else [
+                Flip(
+                    task=task.name,
+                    item=item.id,
+                    prompt=item.prompt,
+                    choices=list(item.choices),
+                    gold=item.gold[0] if item.gold else None,
+                    base_choice=int(was),
+                    tuned_choice=int(now),
+                )
+                for item, was, now in zip(task.items, before.choice, after.choice, strict=True)
+                if was in item.gold and now not in item.gold
+            ]
+        )
         by_task.append(found)
     longest = max(map(len, by_task), default=0)
     mixed = [found[k] for k in range(longest) for found in by_task if k < len(found)]
     return mixed[:MOST_FLIPS]
+
+
+def _written_flips(task: Task, before: TaskScores, after: TaskScores) -> list[Flip]:
+    """The two answers in place of choices; the base's is the right one."""
+    told = zip(task.items, before.primary, after.primary, before.texts, after.texts, strict=True)
+    return [
+        Flip(task.name, item.id, item.prompt, [was_said, now_said], 0, 0, 1)
+        for item, was, now, was_said, now_said in told
+        if was == 1 and now == 0
+    ]
 
 
 def samples(examples: Sequence[Example], base: Sitting, tuned: Sitting) -> list[Sample]:

@@ -31,6 +31,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 8,
     stop: Sequence[int] | None = None,
+    until: Sequence[str] = (),
     advance: Callable[[int], object] | None = None,
 ) -> list[str]:
     """Continue each prompt; the texts come in the order of the prompts, without control tokens.
@@ -38,7 +39,7 @@ def generate(
     `temperature` 0 takes the most likely token each time. Above 0 it samples, from the `top_k` most
     likely tokens (0: all) and the smallest set with probability `top_p`; the same call with the
     same `seed` gives the same texts, another `batch_size` may not. A text ends before the first of
-    the `stop` ids (default: `end_ids`) or after `max_new_tokens`.
+    the `stop` ids (default: `end_ids`), before one of the texts `until`, or after `max_new_tokens`.
 
     A prompt that leaves no room in the context loses its beginning, and a message says so.
     `advance(n)` is called as `n` more prompts are done. Raises `ConfigError` for settings out of
@@ -54,6 +55,7 @@ def generate(
         pad_token_id=_pad_id(tokenizer, ends),
         use_cache=True,
         disable_compile=True,
+        stop_strings=list(until) or None,
         # `top_k` is always given: left alone it would become 50.
         **({"do_sample": True, "temperature": temperature} if temperature else {}),
         **({"top_k": top_k, "top_p": top_p} if temperature else {}),
@@ -65,9 +67,9 @@ def generate(
     with evaluating(model), _random_numbers(seed), _own_defaults(model):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            found = _continue(model, [fitted[i] for i in batch], config)
+            found = _continue(model, tokenizer, [fitted[i] for i in batch], config)
             for i, ids in zip(batch, found, strict=True):
-                texts[i] = _decode(tokenizer, _before(ids, ends))
+                texts[i] = _cut(_decode(tokenizer, _before(ids, ends)), until)
             if advance is not None:
                 advance(len(batch))
     return texts
@@ -120,7 +122,10 @@ def _fit(
 
 
 def _continue(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], config: GenerationConfig
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
 ) -> list[list[int]]:
     width, device = max(map(len, prompts)), device_of(model)
     ids = torch.full((len(prompts), width), int(config.pad_token_id))  # type: ignore[arg-type]
@@ -129,7 +134,10 @@ def _continue(
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
     out = model.generate(  # type: ignore[operator]
-        input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        generation_config=config,
+        tokenizer=tokenizer,  # reads `stop_strings`
     )
     assert isinstance(out, Tensor)
     return out[:, width:].tolist()
@@ -137,6 +145,12 @@ def _continue(
 
 def _before(ids: list[int], ends: Sequence[int]) -> list[int]:
     return ids[: next((i for i, token in enumerate(ids) if token in ends), len(ids))]
+
+
+def _cut(text: str, until: Sequence[str]) -> str:
+    for term in filter(None, until):
+        text = text.split(term, 1)[0]
+    return text
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:

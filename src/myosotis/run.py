@@ -207,7 +207,7 @@ def _evaluators(
     def retention() -> dict[str, float]:
         _, mean, metrics = watching.look(
             suite,
-            bench.scorer,
+            bench.respondent,
             before,
             budget,
             # What may stop early judges the mean alone, and needs more evidence to be sure.

@@ -12,8 +12,7 @@ from myosotis.record import AtStart, CurvePoint, RetentionRow, SuiteVerdict
 from myosotis.retention.alarm import Watched, until_settled
 from myosotis.retention.budget import Budget
 from myosotis.retention.items import Suite
-from myosotis.retention.scorer import Measurement
-from myosotis.trees.score import Scorer
+from myosotis.retention.scorer import Measurement, TreeScorer
 from myosotis.updates.base import Update
 from myosotis.workbench import Workbench
 
@@ -30,7 +29,7 @@ class Look(NamedTuple):
 
 def look(
     suite: Suite,
-    scorer: Scorer,
+    scorer: TreeScorer,
     base: Measurement,
     budget: Budget,
     *,

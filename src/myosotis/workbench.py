@@ -36,6 +36,7 @@ from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.items import Suite
 from myosotis.retention.requests import Encoder
 from myosotis.retention.scorer import Measurement
+from myosotis.retention.writing import Respondent
 from myosotis.runs import RunFolder
 from myosotis.shots import choose_shots
 from myosotis.start import Start
@@ -127,12 +128,17 @@ class Workbench:
         seconds = time.perf_counter() - began
         return Sitting(retention, quality, seconds, prompted, self.examination.rules())
 
+    @property
+    def respondent(self) -> Respondent:
+        """Who is asked the benchmarks: the model with the weights it has at the moment."""
+        return Respondent(self.scorer, self.base.tokenizer)
+
     def base_retention(self) -> Measurement:
         """The benchmarks on the base alone, before anything is attached; cached."""
-        with progress("benchmarks, base", total=len(self.suite.grove.trees)) as advance:
+        with progress("benchmarks, base", total=self.suite.size) as advance:
             return baseline.measured(
                 self.suite,
-                self.scorer,
+                self.respondent,
                 model=self.base.content_hash,
                 dtype=self.precision.name,
                 backend=self.backend.name,

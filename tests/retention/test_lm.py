@@ -11,7 +11,7 @@ from lm_eval import evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from myosotis.errors import AssetError, ConfigError
+from myosotis.errors import AssetError
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.lm import ForestLM
 from myosotis.retention.tasks import load
@@ -97,11 +97,6 @@ def test_lm_evals_own_evaluator_drives_it(tmp_path: Path) -> None:
         for metric, value in results[1][task].items():
             if isinstance(value, float):
                 assert results[0][task][metric] == pytest.approx(value, rel=1e-4), (task, metric)
-
-
-def test_generation_is_refused(models: tuple[ForestLM, HFLM]) -> None:
-    with pytest.raises(ConfigError, match="generated text"):
-        models[0].generate_until([])
 
 
 @pytest.mark.slow

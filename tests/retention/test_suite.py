@@ -214,11 +214,6 @@ def test_a_misspelt_name_is_answered_with_near_ones(tmp_path: Path) -> None:
     assert "hellaswag" in caught.value.hint
 
 
-def test_generated_answers_are_refused_before_any_data_is_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'gsm8k' scores generated text"):
-        suite(tmp_path, "gsm8k")
-
-
 def test_names_given_twice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="arc_easy more than once"):
         suite(shelf_folder(tmp_path), "arc_easy", "arc_easy")

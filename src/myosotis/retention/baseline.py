@@ -128,8 +128,8 @@ def measured(
 ) -> Measurement:
     """`measure(suite, scorer)`, task by task from the cache where it is there.
 
-    `model` is the content hash of what `scorer` scores with. `advance` counts the trees of the
-    whole suite, those that need not be scored included.
+    `model` is the content hash of what `scorer` scores with. `advance` counts the trees and
+    prompts of the whole suite, those that need not be asked included.
     """
     tasks = {}
     for task in suite:
@@ -139,7 +139,7 @@ def measured(
         tasks |= cached(
             key, lambda part=part, counted=counted: measure(part, scorer, counted)
         ).tasks
-        counted(len(part.grove.trees) - counted.done)
+        counted(part.size - counted.done)
     return Measurement(tasks)
 
 

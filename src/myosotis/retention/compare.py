@@ -204,6 +204,7 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
         noise = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(p.base * (1 - p.base) / p.n)
         if p.base - noise <= chance:
             notes.append("The base is within noise of chance: this task can hardly show a loss.")
+    notes += _format(pair)
     sure = pair.p_gold()
     if sure is not None and sure.lo <= 0 <= sure.hi:
         return notes
@@ -212,6 +213,25 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
             "At each model's best temperature p_gold changed by "
             f"{even.delta:+.4f} ({even.lo:+.4f} to {even.hi:+.4f})."
         )
+    return notes
+
+
+def _format(pair: Pair) -> list[str]:
+    """Of written answers: whether there was an answer to read, apart from whether it was right."""
+    if (read := pair.twin("answered")) is None:
+        return []
+    notes = [
+        f"An answer could be read in {read.base:.1%} of the base's texts and {read.tuned:.1%} of "
+        f"the tuned model's ({read.delta:+.1%}, {read.lo:+.1%} to {read.hi:+.1%}): the rest has "
+        "lost the format, whatever it knows."
+    ]
+    for name in pair.base.scores:
+        metric, _, reading = name.partition(",")
+        if reading and metric == pair.base.metric and (other := pair.twin(name)) is not None:
+            notes.append(
+                f"Read by {reading}, {metric} is {other.base:.1%} and {other.tuned:.1%} "
+                f"({other.delta:+.1%}, {other.lo:+.1%} to {other.hi:+.1%})."
+            )
     return notes
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from myosotis.retention.requests import Answer, Grove, Request
+from myosotis.retention.requests import ROLLING, WRITTEN, Answer, Grove, Prompt, Request
 
 Half = Literal["select", "report"]
-Kind = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling"]
+Kind = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
 
 Judge = Callable[[Sequence[Answer]], dict[str, Any]]
 """An item's own scoring (lm-eval's `process_results`): answers to metrics by name."""
@@ -46,6 +46,10 @@ class Item:
     judge: Judge = field(repr=False, compare=False)
 
 
+SHARES = ("exact_match", "acc", "em", "prompt_level_strict_acc", "prompt_level_loose_acc")
+"""Metrics of written answers that are a share of right ones."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One row of a retention table: a benchmark, or a group of them pooled.
@@ -71,7 +75,9 @@ class Task:
     @property
     def accuracy_like(self) -> bool:
         """Whether the metric is a share of right answers, which a mean over tasks may include."""
-        return self.kind != "loglikelihood_rolling" and self.higher_is_better
+        if self.kind == WRITTEN:
+            return self.higher_is_better and self.metric in SHARES
+        return self.kind != ROLLING and self.higher_is_better
 
     @cached_property
     def items_hash(self) -> str:
@@ -82,7 +88,9 @@ class Task:
     def requests_hash(self) -> str:
         """Everything the model is asked: the rendered text and its tokens."""
         return digest(
-            json.dumps([r.kind, r.text, r.windows]) for item in self.items for r in item.requests
+            json.dumps([r.kind, r.text, r.prompt or r.windows])
+            for item in self.items
+            for r in item.requests
         )
 
     def identity(self) -> dict[str, Any]:
@@ -122,8 +130,18 @@ class Suite:
 
     @cached_property
     def grove(self) -> Grove:
-        """The trees to be scored; `len(suite.grove.trees)` is what progress counts."""
+        """The trees to be scored."""
         return Grove.of(self.items)
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The prompts to be gone on from, item by item."""
+        return [r.prompt for item in self.items for r in item.requests if r.prompt is not None]
+
+    @property
+    def size(self) -> int:
+        """Trees and prompts: what progress counts."""
+        return len(self.grove.trees) + len(self.prompts)
 
     @cached_property
     def hash(self) -> str:

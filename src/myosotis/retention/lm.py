@@ -12,10 +12,10 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from myosotis.errors import ConfigError
 from myosotis.retention.requests import (
     LOGLIKELIHOOD,
     ROLLING,
+    WRITTEN,
     Answer,
     Encoder,
     Grove,
@@ -24,7 +24,8 @@ from myosotis.retention.requests import (
     chat_renderer,
     tokenizer_hash,
 )
-from myosotis.retention.scorer import TreeScorer
+from myosotis.retention.writing import Respondent
+from myosotis.trees.score import Scorer
 
 
 class _Question:
@@ -35,11 +36,11 @@ class _Question:
 
 
 class ForestLM(LM):
-    """lm-eval's model interface over a tree scorer: log-likelihoods only."""
+    """lm-eval's model interface over a tree scorer."""
 
     def __init__(
         self,
-        scorer: TreeScorer,
+        scorer: Scorer,
         tokenizer: Tokenizer,
         context_length: int,
         advance: Callable[[int], object] | None = None,
@@ -59,10 +60,10 @@ class ForestLM(LM):
         return [answer.logp for answer in self._ask(ROLLING, requests)]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        raise ConfigError(
-            "Benchmarks that score generated text are not supported yet.",
-            "Choose multiple-choice, cloze or perplexity tasks.",
-        )
+        """What the model goes on with, greedily. Raises `ConfigError` for one that samples."""
+        asked = [self.encoder.request(WRITTEN, instance.args) for instance in requests]
+        prompts = [request.prompt for request in asked if request.prompt is not None]
+        return Respondent(self.scorer, self.tokenizer).write(prompts, self.advance)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True

@@ -98,9 +98,13 @@ class Pair:
 
     def p_gold(self) -> Paired | None:
         """The probability of the gold choice compared; None where there are no choices."""
-        if not all("p_gold" in side.scores for side in (self.base, self.tuned)):
+        return self.twin("p_gold")
+
+    def twin(self, metric: str) -> Paired | None:
+        """Another metric of the same items compared; None unless both models have it."""
+        if not all(metric in side.scores for side in (self.base, self.tuned)):
             return None
-        return self._twin(self.base.scores["p_gold"], self.tuned.scores["p_gold"])
+        return self._twin(self.base.scores[metric], self.tuned.scores[metric])
 
     def p_gold_tempered(self) -> Paired | None:
         """The same, each model at its own best temperature; None where that is not to be had."""

@@ -1,8 +1,8 @@
-"""Requests: text to be scored, as token paths, and paths as trees.
+"""Requests: text to be scored, as token paths, and paths as trees; prompts to be gone on from.
 
-What belongs here: the rules by which (context, continuation) pairs and whole documents become
-token ids, which are those of lm-eval's `HFLM` to the letter, or published scores could not be
-compared; and the grouping of paths that share a token prefix into trees. No benchmark is known
+What belongs here: the rules by which (context, continuation) pairs, whole documents and prompts
+become token ids, which are those of lm-eval's `HFLM` to the letter, or published scores could not
+be compared; and the grouping of paths that share a token prefix into trees. No benchmark is known
 here, and lm-eval is not imported.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -26,6 +26,10 @@ Tokenizer = Any
 
 LOGLIKELIHOOD = "loglikelihood"
 ROLLING = "loglikelihood_rolling"
+WRITTEN = "generate_until"
+
+LONGEST_ANSWER = 256
+"""Tokens of an answer where a task sets no limit, as in `HFLM`."""
 
 
 class Window(NamedTuple):
@@ -38,24 +42,36 @@ class Window(NamedTuple):
         return Path(self.ids, [0.0] * self.start + [1.0] * (len(self.ids) - self.start))
 
 
+class Prompt(NamedTuple):
+    """Tokens to go on from, greedily: up to one of the texts `until`, or for `most` tokens."""
+
+    ids: tuple[int, ...]
+    until: tuple[str, ...]
+    most: int
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One log-likelihood to be computed: the text as lm-eval rendered it, and its tokens.
+    """One thing asked of a model: the text as lm-eval rendered it, and its tokens.
 
-    `kind` is `loglikelihood` (text = context, continuation; one window) or
-    `loglikelihood_rolling` (text = the document; as many windows as its length needs).
+    `kind` is `loglikelihood` (text = context, continuation; one window), `loglikelihood_rolling`
+    (text = the document; as many windows as its length needs) or `generate_until` (text = context;
+    a prompt, and no windows).
     """
 
     kind: str
     text: tuple[str, ...]
-    windows: tuple[Window, ...]
+    windows: tuple[Window, ...] = ()
+    prompt: Prompt | None = None
 
 
 class Answer(NamedTuple):
-    """The model's answer to a request: nats, and whether greedy decoding would have said so."""
+    """The model's answer to a request: nats, and whether greedy decoding would have said so; or
+    what it wrote."""
 
     logp: float
     greedy: bool
+    text: str = ""
 
 
 class Encoder:
@@ -87,15 +103,37 @@ class Encoder:
             return self.tokenizer.encode(text)
         return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
-    def request(self, kind: str, text: Sequence[str]) -> Request:
-        """Tokenise one lm-eval request.
+    def request(self, kind: str, text: Sequence[Any]) -> Request:
+        """Tokenise one lm-eval request; of `generate_until`, `text` is a context and keywords.
 
-        Raises `DataError` when nothing is left to score, or more than the context can hold.
+        Raises `DataError` when nothing is left to score, or more than the context can hold, and
+        `ConfigError` for an answer that is to be sampled.
         """
+        if kind == WRITTEN:
+            return Request(kind, (text[0],), prompt=self.prompt(*text))
         if kind == ROLLING:
             return Request(kind, tuple(text), tuple(self.rolling(text[0])))
         context, continuation = text
         return Request(kind, (context, continuation), (self.window(context, continuation),))
+
+    def prompt(self, context: str, keywords: Mapping[str, Any]) -> Prompt:
+        """What `HFLM.generate_until` goes on from; a context too long loses its start."""
+        if keywords.get("do_sample") or float(keywords.get("temperature") or 0) > 0:
+            raise ConfigError(
+                "A benchmark whose answers are sampled cannot be compared item by item.",
+                "Set do_sample: false and temperature: 0.0 in its task file.",
+            )
+        until = keywords.get("until") or []
+        given = (keywords[name] for name in _MOST if keywords.get(name) is not None)
+        most = int(next(given, LONGEST_ANSWER))
+        room = self.context_length - most
+        if room < 1:
+            raise DataError(
+                f"The answer may have {most} tokens, and the model reads {self.context_length} "
+                "tokens in all."
+            )
+        stops = (until,) if isinstance(until, str) else tuple(until)
+        return Prompt(tuple(self.encode(context)[-room:]), stops, most)
 
     def window(self, context: str, continuation: str) -> Window:
         """The continuation scored after its context; a context too long loses its start."""
@@ -133,6 +171,10 @@ class Encoder:
             start = max(0, end - size - 1)
             yield Window(tuple(ids[start:end]), scored - start)
             scored = end
+
+
+_MOST = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""What lm-eval's tasks call the limit of an answer, in its order."""
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
@@ -195,7 +237,7 @@ class Grove:
 
     The windows of an item share a tree (its choices follow one context). Items are merged when
     they share at least half of their tokens, as they do behind fixed few-shot examples. Every
-    window of a rolling request is a tree of its own: it shares nothing.
+    window of a rolling request is a tree of its own: it shares nothing. Prompts are no part of it.
     """
 
     trees: list[Tree]

@@ -11,6 +11,9 @@ acc_norm, so that p_gold leads exactly where acc_norm is right) and p = softmax(
     gold_margin  z of the best gold choice - z of the best wrong one, nats a character
     brier        sum over choices of (p_c - [c is gold])^2; several gold choices count as one
     bits_per_byte  -log2-prob of the gold choice (or of the text) / its bytes in UTF-8
+
+A written answer has lm-eval's metrics by the first of the task's filters, those of further filters
+as `metric,filter`, and `answered`: whether an answer was found in the text at all.
 """
 
 from __future__ import annotations
@@ -19,16 +22,16 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from myosotis.errors import DataError, RunError
 from myosotis.retention.items import Half, Item, Suite, Task
-from myosotis.retention.requests import Answer
+from myosotis.retention.requests import WRITTEN, Answer, Prompt
 from myosotis.trees.score import TreeScore
 from myosotis.trees.tree import Tree
 
@@ -49,6 +52,15 @@ class TreeScorer(Protocol):
     ) -> list[TreeScore]: ...
 
 
+@runtime_checkable
+class Writer(Protocol):
+    """What a suite with prompts needs beside: see `myosotis.retention.writing`."""
+
+    def write(
+        self, prompts: Sequence[Prompt], advance: Callable[[int], object] | None = None
+    ) -> list[str]: ...
+
+
 @dataclass
 class TaskScores:
     """One model's scores on one task; `n` items, in the order of the suite.
@@ -57,6 +69,7 @@ class TaskScores:
     items must be a mean over bytes, otherwise ones. `choice` is the choice the metric takes, -1
     without choices. `logp` and `lengths` hold every choice of item i in `offsets[i]:offsets[i+1]`
     (nats, and the characters they are normalised by); `gold` is the first right choice, or -1.
+    `texts` are written answers, one an item; empty where nothing is written.
     `aggregates` are lm-eval's own figures over all items (perplexity, f1 ...).
     """
 
@@ -79,6 +92,7 @@ class TaskScores:
     logp: Floats
     lengths: Floats
     offsets: NDArray[np.int64]
+    texts: list[str] = field(default_factory=list)
 
     @property
     def primary(self) -> Floats:
@@ -110,6 +124,7 @@ class TaskScores:
             logp=self.logp[flat],
             lengths=self.lengths[flat],
             offsets=np.cumsum([0, *map(len, parts)]).astype(np.int64),
+            texts=[self.texts[row] for row in rows] if self.texts else [],
         )
 
     def p(self, item: int) -> Floats:
@@ -188,7 +203,7 @@ _ARRAYS = tuple(
 def measure(
     suite: Suite, scorer: TreeScorer, advance: Callable[[int], object] | None = None
 ) -> Measurement:
-    """Ask a model everything in the suite. `advance` counts `len(suite.grove.trees)` trees."""
+    """Ask a model everything in the suite. `advance` counts `suite.size` trees and prompts."""
     return scored(suite, ask(suite, scorer, advance))
 
 
@@ -197,7 +212,18 @@ def ask(
 ) -> dict[tuple[str, str], list[Answer]]:
     """The answers to each item's requests, by task and item."""
     answers = suite.grove.answers(scorer.evaluate(suite.grove.trees, advance))
-    return {(i.task, i.id): said for i, said in zip(suite.items, answers, strict=True)}
+    found = {(i.task, i.id): said for i, said in zip(suite.items, answers, strict=True)}
+    if not suite.prompts:
+        return found
+    if not isinstance(scorer, Writer):
+        raise TypeError("a suite with prompts is asked through retention.writing.Respondent")
+    texts = iter(scorer.write(suite.prompts, advance))
+    for item in suite.items:
+        said = found[item.task, item.id]
+        for place, request in enumerate(item.requests):
+            if request.prompt is not None:
+                said[place] = Answer(0.0, False, next(texts))
+    return found
 
 
 def scored(suite: Suite, answers: Mapping[tuple[str, str], list[Answer]]) -> Measurement:
@@ -221,7 +247,9 @@ def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
     given = list(zip(task.items, answers, strict=True))
     verdicts = [item.judge(said) for item, said in given]
     rows = [item_scores(task, *pair, v) for pair, v in zip(given, verdicts, strict=True)]
-    logp = [[answer.logp for answer in said[: len(item.choices) or None]] for item, said in given]
+    written = task.kind == WRITTEN
+    scored = [[] if written else said[: len(item.choices) or None] for item, said in given]
+    logp = [[answer.logp for answer in said] for said in scored]
     metrics = [
         m for m in (rows[0] if rows else ()) if all(math.isfinite(r.get(m, math.nan)) for r in rows)
     ]
@@ -254,6 +282,7 @@ def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
         logp=np.array([value for values in logp for value in values]),
         lengths=np.array([float(n) for item in task.items for n in item.lengths]),
         offsets=np.cumsum([0, *map(len, logp)]).astype(np.int64),
+        texts=[said[0].text for said in answers] if written else [],
     )
 
 
@@ -282,6 +311,8 @@ def item_scores(
         logp = np.array([answer.logp for answer in answers[: len(item.choices)]])
         right = float(int(np.argmax(logp)) in item.gold)
         return {"acc": right, **own, **twins(logp, item)}
+    if task.kind == WRITTEN:
+        return own
     total = sum(answer.logp for answer in answers)
     bits = -total / math.log(2) / _bytes(item, verdict)
     return {**own, "nll": -total, "bits_per_byte": bits}

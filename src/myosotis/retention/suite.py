@@ -20,9 +20,10 @@ from myosotis.errors import ConfigError, DataError
 from myosotis.retention import own, prose
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.catalogue import version as harness_version
-from myosotis.retention.items import Half, Item, Kind, Suite, Task, fingerprint
+from myosotis.retention.items import SHARES, Half, Item, Kind, Suite, Task, fingerprint
 from myosotis.retention.requests import (
     ROLLING,
+    WRITTEN,
     Answer,
     Encoder,
     Tokenizer,
@@ -30,7 +31,7 @@ from myosotis.retention.requests import (
     tokenizer_hash,
 )
 from myosotis.retention.splits import FewShot, fewshot_guard
-from myosotis.retention.tasks import Loaded, load
+from myosotis.retention.tasks import Loaded, judged_text, load
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
@@ -198,7 +199,7 @@ class _Renderer:
         instances = instances if isinstance(instances, list) else [instances]
         requests = tuple(self.encoder.request(i.request_type, i.arguments) for i in instances)
         choices, gold = _choices(harness, doc) if kind(one) == "multiple_choice" else ((), ())
-        scored = [r.text[-1] for r in requests[: len(choices) or None]]
+        scored = [r.text[-1] for r in requests[: len(choices) or None] if r.prompt is None]
         same = len(set(scored)) == 1 and len(scored) > 1  # WinoGrande: contexts differ, not answers
         identity = f"{row}-{fingerprint(doc)}"
         return Item(
@@ -229,6 +230,9 @@ def primary(one: Loaded) -> tuple[str, bool]:
     for metric in _PRIMARY:
         if metric in reported:
             return metric, bool(reported[metric])
+    if kind(one) == WRITTEN and reported:
+        metric = next((metric for metric in SHARES if metric in reported), next(iter(reported)))
+        return metric, bool(reported[metric])
     return ("acc", True) if kind(one) == "multiple_choice" else ("nll", False)
 
 
@@ -246,6 +250,8 @@ def _documents(one: Loaded) -> Any:
 
 def _judged(harness: Any, doc: Any, answers: Sequence[Answer]) -> dict[str, Any]:
     """lm-eval's verdict on the answers, in the shape its own evaluator hands them over."""
+    if harness.OUTPUT_TYPE == WRITTEN:
+        return judged_text(harness, doc, answers[0].text)
     if harness.OUTPUT_TYPE == ROLLING:
         return harness.process_results(doc, [answer.logp for answer in answers])
     return harness.process_results(doc, [(a.logp, a.greedy) for a in answers])

@@ -17,6 +17,7 @@ from typing import Any
 
 import datasets
 from lm_eval.api.group import Group
+from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, Kind, TaskIndex
@@ -49,8 +50,8 @@ class Loaded:
 def load(name: str, shelf: Shelf) -> list[Loaded]:
     """The tasks behind one name of `retention.suite`: itself, or the members of a group or tag.
 
-    `name` may also be the path of an lm-eval task file. Raises `ConfigError` for an unknown name
-    and for tasks that score generated text, `DataError` when the data are not at hand.
+    `name` may also be the path of an lm-eval task file. Raises `ConfigError` for an unknown name,
+    `DataError` when the data are not at hand.
     """
     known = catalogue()
     index: dict[str, Entry] = {}
@@ -58,7 +59,6 @@ def load(name: str, shelf: Shelf) -> list[Loaded]:
         name = _enter_file(Path(name).expanduser(), known, index)
     else:
         _enter(name, known, index)
-    _refuse_generation(name, index)
     with _loading, _quiet():
         built = _build(name, index, shelf)
     if isinstance(built, Group):
@@ -116,27 +116,6 @@ def _enter_file(path: Path, known: Catalogue, index: dict[str, Entry]) -> str:
     return name
 
 
-def _refuse_generation(name: str, index: Mapping[str, Entry]) -> None:
-    """Before any data is read: is every task scored by log-likelihood?"""
-    generating = [
-        entry.name
-        for entry in index.values()
-        if entry.kind is Kind.TASK
-        and (entry.cfg or {}).get("output_type", "generate_until") == "generate_until"
-    ]
-    if generating:
-        raise _generates(name, generating)
-
-
-def _generates(name: str, tasks: list[str]) -> ConfigError:
-    which = "" if tasks == [name] else f" (its {', '.join(tasks[:3])})"
-    return ConfigError(
-        f"retention.suite: {name!r}{which} scores generated text, which is not supported yet.",
-        "Choose benchmarks scored by log-likelihood: multiple choice (hellaswag, mmlu, blimp), "
-        "cloze (lambada_openai) or perplexity (wikitext).",
-    )
-
-
 # ---------------------------------------------------------------------------- building
 
 
@@ -157,12 +136,35 @@ def _build(name: str, index: dict[str, Entry], shelf: Shelf) -> Any:
 
 def _loaded(harness: Any, group: str | None) -> Loaded:
     name = harness.task_name
-    if harness.OUTPUT_TYPE == "generate_until":
-        raise _generates(group or name, [name])
+    if (harness.get_config("repeats") or 1) > 1:
+        raise ConfigError(
+            f"retention.suite: {name!r} asks each question {harness.get_config('repeats')} times, "
+            "for answers that are sampled.",
+            "Choose a task that asks once.",
+        )
     if getattr(harness, "MULTIMODAL", False) or getattr(harness, "UNSAFE_CODE", False):
         raise ConfigError(f"retention.suite: {name!r} needs images, sound or running model output.")
     notes = getattr(harness, "myosotis_notes", _Notes())
     return Loaded(name, group, harness, notes.source, notes.scored, notes.examples)
+
+
+def judged_text(harness: Any, doc: Any, said: str) -> dict[str, Any]:
+    """lm-eval's verdict on a written answer, and whether there was one to read.
+
+    The metrics are those of the task's first filter; a further one's are named `metric,filter`.
+    """
+    found: dict[str, Any] = {}
+    for number, ensemble in enumerate(harness._filters):
+        instance = Instance("generate_until", doc, (), 0, resps=[said])
+        ensemble.apply([instance])
+        taken = instance.filtered_resps[ensemble.name]
+        verdict = harness.process_results(doc, [taken])
+        if number == 0:
+            nothing = [getattr(make(), "fallback", None) for make in ensemble.filters]
+            found |= verdict | {"answered": float(bool(taken) and taken not in nothing)}
+        else:
+            found |= {f"{metric},{ensemble.name}": value for metric, value in verdict.items()}
+    return found
 
 
 @dataclass
