@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from myosotis.retention.items import Half, Item, Task, fingerprint
-from myosotis.retention.requests import ROLLING, Encoder, Grove
+from myosotis.retention.requests import ROLLING, Encoder, Window
 from myosotis.trees.tree import Tree
 
 PASSAGE_CHARACTERS = 600
@@ -96,14 +96,18 @@ def task(encoder: Encoder, passages: Sequence[Passage], drawn: Sequence[tuple[in
     )
 
 
+TOKENS = 128
+"""Of a passage whose tokens are looked at one by one: more passages tell more than longer ones."""
+
+
 def texts(encoder: Encoder, count: int, seed: int) -> list[Tree]:
-    """A seeded choice of passages to be read and scored whole; a tree a window."""
+    """The beginnings (`TOKENS`) of a seeded choice of passages, to be scored; a tree each."""
     found = passages()
     drawn = random.Random(f"myosotis texts {seed}").sample(
         range(len(found)), min(count, len(found))
     )
-    items = task(encoder, found, [(row, "report") for row in drawn]).items
-    return Grove.of(items).trees
+    whole = [next(encoder.rolling(found[row].text)) for row in drawn]
+    return [Tree.of([Window(ids[: start + TOKENS], start).path()]) for ids, start in whole]
 
 
 def _item(encoder: Encoder, passage: Passage, half: Half) -> Item:
