@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from myosotis.documents import plain
 from myosotis.errors import DataError
-from myosotis.record import RunRecord, plain
+from myosotis.record import RunRecord
 from myosotis.record_schema import json_schema
 from tests.report import made
 from tests.report.conftest import make_record

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from myosotis import findings, models, summary
+from myosotis import exhibits, findings, models, summary
 from myosotis.config import build, config_hash
 from myosotis.config.build import plain
 from myosotis.console import progress
@@ -160,7 +160,7 @@ def _conclude(
     else:
         budget = build.budget(cfg)
         record.retention, record.suite_verdict = findings.retention_rows(before, after, budget)
-        record.flips = findings.flips(suite, before, after)
+        record.flips = exhibits.flips(suite, before, after)
         findings.write_items(kept.folder.items, before, after)
         forgetting = findings.forgetting_metrics(record.retention, record.suite_verdict)
         kept.log(forgetting, step=0)

@@ -1,4 +1,4 @@
-"""What a run found: two sittings become the rows, flips, samples and sentences of its record.
+"""What a run found: two sittings become the rows and sentences of its record.
 
 Pure functions of measurements; nothing here touches a model.
 """
@@ -13,29 +13,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from myosotis.data.formats import Example
 from myosotis.examination import Sitting
 from myosotis.quality import Quality
 from myosotis.ranking import right
 from myosotis.record import (
     Baseline,
-    Flip,
     Half,
     RetentionRow,
     RunRecord,
-    Sample,
     SuiteVerdict,
     TaskQuality,
 )
 from myosotis.report import words
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import compare
-from myosotis.retention.items import Suite, Task
-from myosotis.retention.scorer import Measurement, TaskScores
+from myosotis.retention.scorer import Measurement
 from myosotis.retention.stats import forgetting, paired
-
-MOST_FLIPS = 40
-"""Items shown on the scorecard; all of them are in the items artifact."""
 
 
 def retention_rows(
@@ -218,56 +211,6 @@ def _baseline(name: str, shown: Quality, tuned: Sitting, note: str = "") -> Base
         n=len(shown.scores),
         note=note,
     )
-
-
-def flips(suite: Suite, base: Measurement, tuned: Measurement) -> list[Flip]:
-    """Items answered right before and wrong after, task by task in turn, at most `MOST_FLIPS`."""
-    by_task: list[list[Flip]] = []
-    for task in suite:
-        before, after = base.tasks[task.name], tuned.tasks[task.name]
-        found = (
-            _written_flips(task, before, after)
-            if before.texts
-            else [
-                Flip(
-                    task=task.name,
-                    item=item.id,
-                    prompt=item.prompt,
-                    choices=list(item.choices),
-                    gold=item.gold[0] if item.gold else None,
-                    base_choice=int(was),
-                    tuned_choice=int(now),
-                )
-                for item, was, now in zip(task.items, before.choice, after.choice, strict=True)
-                if was in item.gold and now not in item.gold
-            ]
-        )
-        by_task.append(found)
-    longest = max(map(len, by_task), default=0)
-    mixed = [found[k] for k in range(longest) for found in by_task if k < len(found)]
-    return mixed[:MOST_FLIPS]
-
-
-def _written_flips(task: Task, before: TaskScores, after: TaskScores) -> list[Flip]:
-    """The two answers in place of choices; the base's is the right one."""
-    told = zip(task.items, before.primary, after.primary, before.texts, after.texts, strict=True)
-    return [
-        Flip(task.name, item.id, item.prompt, [was_said, now_said], 0, 0, 1)
-        for item, was, now, was_said, now_said in told
-        if was == 1 and now == 0
-    ]
-
-
-def samples(examples: Sequence[Example], base: Sitting, tuned: Sitting) -> list[Sample]:
-    """Held-out prompts with the reference, and what both models wrote."""
-    with_texts = [name for name, q in base.quality.items() if q.texts]
-    if not with_texts:
-        return []
-    before, after = base.quality[with_texts[0]], tuned.quality[with_texts[0]]
-    return [
-        Sample(e.prompt[-1].content, e.completion, was, now)
-        for e, was, now in zip(examples, before.texts, after.texts, strict=False)
-    ]
 
 
 def breach_in_words(suite: SuiteVerdict) -> str:

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis import costs, findings, memory, shift, summary, symptoms, watching
+from myosotis import costs, exhibits, findings, memory, shift, summary, symptoms, watching
 from myosotis.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -258,8 +258,9 @@ def _conclude(
         before, after, build.budget(cfg)
     )
     record.halves = findings.halves(base, tuned, cfg.task.metric, build.budget(cfg))
-    record.flips = findings.flips(bench.suite, base.retention, tuned.retention)
-    record.samples = findings.samples(bench.examination.examples, base, tuned)
+    record.flips = exhibits.flips(bench.suite, base.retention, tuned.retention)
+    record.samples = exhibits.samples(bench.examination.examples, base, tuned)
+    record.wording = exhibits.wording(record.samples)
     findings.write_items(kept.folder.items, base.retention, tuned.retention)
     record.shift = bench.shift()
     forgetting = findings.forgetting_metrics(record.retention, record.suite_verdict)

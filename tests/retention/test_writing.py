@@ -10,7 +10,7 @@ import pytest
 from lm_eval import evaluate
 from lm_eval.models.huggingface import HFLM
 
-from myosotis import findings
+from myosotis import exhibits
 from myosotis.errors import MyosotisError
 from myosotis.retention import suite as suites
 from myosotis.retention.benchmarks import Shelf
@@ -101,7 +101,7 @@ def test_the_number_and_the_format_are_told_apart(tmp_path: Path) -> None:
     assert mean is not None and mean.delta == pytest.approx(-0.5)
     assert "100.0% of the base's texts and 66.7% of the tuned model's" in row.note
     assert "Read by flexible-extract, exact_match is 100.0% and 66.7%" in row.note
-    lost = findings.flips(suite, base, tuned)
+    lost = exhibits.flips(suite, base, tuned)
     assert [flip.choices for flip in lost] == [[right[i], told[i]] for i in (1, 2, 3)]
     assert {(flip.gold, flip.base_choice, flip.tuned_choice) for flip in lost} == {(0, 0, 1)}
 

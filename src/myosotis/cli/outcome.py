@@ -51,7 +51,7 @@ def report(command: Callable[[], Any], *, json: bool) -> int:
         except BaseException as error:  # noqa: BLE001 - where every error ends
             document, code = _failed(error)
         if json and document is not None:
-            from myosotis.record import plain
+            from myosotis.documents import plain
 
             text = json_format.dumps(plain(document), ensure_ascii=False, allow_nan=False, indent=2)
             out.write(text + "\n")

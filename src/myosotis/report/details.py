@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from myosotis.record import Flip, RunRecord, Sample
+from myosotis.record import Flip, RunRecord, Sample, Wording
 from myosotis.report import words
 from myosotis.report.words import MISSING
 
@@ -43,6 +43,24 @@ def sample(given: Sample) -> dict[str, str]:
         "base": text(given.base),
         "tuned": text(given.tuned),
     }
+
+
+def wording(given: Wording | None) -> str:
+    """Lengths and variety of the answers, in a sentence or two."""
+    if given is None:
+        return ""
+    lengths = words.scale("words", "", given.words_lo, given.words_hi)
+    before, after = (
+        " and ".join(words.percent(share) for share in shares)
+        for shares in (given.distinct_base, given.distinct_tuned)
+    )
+    return (
+        f"An answer has {lengths.value(given.words_tuned)} words on average, the base's had "
+        f"{lengths.value(given.words_base)} (change "
+        f"{words.interval(lengths, given.words_lo, given.words_hi)}, "
+        f"n={words.count(given.n)}). Different words, and different pairs of words, over all words "
+        f"written: {after}; the base's {before}."
+    )
 
 
 def flips(record: RunRecord) -> dict[str, Any]:

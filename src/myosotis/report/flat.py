@@ -12,7 +12,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from myosotis.record import RetentionRow, RunRecord, plain
+from myosotis.documents import plain
+from myosotis.record import RetentionRow, RunRecord
 from myosotis.report import decision, trials, words
 from myosotis.report.choice import choose, front, shown
 from myosotis.report.estimates import Estimate

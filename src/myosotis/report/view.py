@@ -36,6 +36,7 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
         "dial_said": dialled.said(record),
         "flips": details.flips(record),
         "samples": [details.sample(sample) for sample in record.samples],
+        "wording": details.wording(record.wording),
         "cost": details.cost(record),
         "identity": details.identity(record),
         "config": details.flat(record.config),
