@@ -192,6 +192,26 @@ def test_parallel_trials_and_a_search_that_replays(
     assert (Path(again["sweep"]["out"]) / "optimization_results.yaml").read_text() == found
 
 
+def test_slurm_jobs_by_their_local_executor(
+    world: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """submitit pickles each trial and starts it in a process of its own."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    study(here, {"update.r": "2,4"})
+    few = {"trainer.max_steps": 2, "trainer.val_every": "null"}
+    given = ["sweep", "mine", *words(world, here, **few), "--json"]
+    slurm = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
+    assert main([*given, *slurm]) == 0
+    first = json.loads(capfd.readouterr().out)
+    assert [run["status"] for run in first["runs"]] == ["FINISHED"] * 2
+    pids = {run.data.tags["myosotis.pid"] for run in mlflow_runs(here)}
+    assert str(os.getpid()) in pids and len(pids) == 3  # the parent's, and a job each
+    made = {path: path.stat().st_mtime_ns for path in records(here)}
+    assert main(given) == 0  # with Hydra's own launcher: nothing is left to do
+    assert json.loads(capfd.readouterr().out)["runs"] == first["runs"]
+    assert {path: path.stat().st_mtime_ns for path in records(here)} == made
+
+
 def test_memory_does_not_grow_over_twenty_trials(world: Path, here: Path) -> None:
     """In one process. A trial makes some 100 tensors and a model; none of them may stay. A record
     has the peak of its own trial: the allocator may lose a little, a model would be seen.

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +24,7 @@ from myosotis.logger import MLflowLogger
 from myosotis.record import DataInfo, RunRecord
 from myosotis.runs import RunFolder, SweepFolder, SweepInfo
 from myosotis.sync import sync
+from tests.world import settings, start, steps_done
 
 CONFIG: dict[str, Any] = {
     "update": {"name": "lora", "r": 4},
@@ -188,3 +199,62 @@ def test_a_trial_begins_without_its_server_and_a_single_run_does_not(tmp_path: P
     assert trial.run_id is None and trial.incomplete
     with pytest.raises(ConfigError, match="does not answer"):
         MLflowLogger(nowhere).start()
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[str]:
+    """A real `mlflow server` on this machine."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    artifacts = ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+    log = (folder / "server.log").open("a")
+    process = subprocess.Popen(
+        [*command, *stores, *artifacts], cwd=folder, stdout=log, stderr=log, start_new_session=True
+    )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=1).read()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "server.log").read_text()
+                time.sleep(0.1)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+
+
+@pytest.mark.slow
+def test_a_real_server_that_goes_away_and_comes_back(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed while a run logs to it; the run goes on, and later the server has it all."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out = tmp_path / "runs" / "one"
+    few = {"task.generate": 0, "task.shots": 0, "task.items": 4, "trainer.val_every": "null"}
+    with server(tmp_path / "server", port) as uri:
+        words = settings(world, out, **few, **{"tracking.uri": uri, "trainer.max_steps": 60})
+        process = start(["train", "--json", *words], tmp_path)
+        while steps_done(out) < 10:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert json.loads(printed)["status"] == "FINISHED"
+    record = RunRecord.load(out)
+    with server(tmp_path / "server", port) as uri:
+        there = tracking.client(uri).get_metric_history(record.run_id, "train/loss")
+        assert len(there) < 60
+        (done,) = sync([RunFolder(out)], uri)
+        assert done["synced"] and done["run_id"] == record.run_id
+        run = tracking.find_run(uri, record.run_id)
+        assert run.status == "FINISHED"
+        losses = tracking.client(uri).get_metric_history(record.run_id, "train/loss")
+        assert sorted(point.step for point in losses) == list(range(1, 61))

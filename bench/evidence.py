@@ -1,0 +1,79 @@
+"""How many items does it take to see a real loss: by accuracy, and by p_gold?
+
+    python bench/evidence.py RUN [RUN …]
+
+Reads the items of finished runs (`retention_items.parquet`: both models on the same items) and asks
+the training nothing. For every run and task on which both measures lost something beyond chance
+(95 % interval of all items below 0), samples of n items are drawn with replacement; n80 is the
+smallest n at which four samples in five show the loss (95 % t-interval of the paired change below
+0). What is beyond the sizes tried is shown as more.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import common
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy import stats
+
+SIZES = (10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560)
+DRAWS = 400
+POWER = 0.8
+
+Floats = NDArray[np.float64]
+
+
+def shown(change: Floats) -> NDArray[np.bool_]:
+    """Whether the interval of each row's mean lies below 0; (draws, n) in, (draws,) out."""
+    n = change.shape[1]
+    error = change.std(1, ddof=1) / np.sqrt(n)
+    return change.mean(1) + stats.t.ppf(0.975, n - 1) * error < 0
+
+
+def n80(change: Floats, dice: np.random.Generator) -> int | None:
+    """Items at which a loss is seen with 80 % power; None beyond the sizes tried."""
+    for n in SIZES:
+        if shown(dice.choice(change, (DRAWS, n))).mean() >= POWER:
+            return n
+    return None
+
+
+def rows(run: Path, seed: int) -> list[list[str]]:
+    """A line for each task of a run that lost something by both measures."""
+    table = pq.read_table(run / "retention_items.parquet").to_pandas()
+    found = []
+    for task, items in table.groupby("task"):
+        if items["p_gold_base"].isna().any():
+            continue
+        accuracy = (items["tuned"] - items["base"]).to_numpy(float)
+        p_gold = (items["p_gold_tuned"] - items["p_gold_base"]).to_numpy(float)
+        if not (shown(accuracy[None])[0] or shown(p_gold[None])[0]):
+            continue
+        dice = np.random.default_rng(seed)
+        by = [n80(change, dice) for change in (accuracy, p_gold)]
+        said = [f"over {SIZES[-1]}" if n is None else str(n) for n in by]
+        share = f"{by[1] / (by[0] or SIZES[-1]):.2f}" if by[1] else "—"
+        lost = [f"{change.mean():+.3f}" for change in (accuracy, p_gold)]
+        found.append([run.name, str(task), str(len(items)), *lost, *said, share])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    found = [row for run in given.runs for row in rows(run, given.seed)]
+    common.show(
+        "Items that show a real loss in four samples of five",
+        ["run", "task", "items", "accuracy", "p_gold", "n80 accuracy", "n80 p_gold", "share"],
+        found,
+    )
+
+
+if __name__ == "__main__":
+    main()
