@@ -5,6 +5,8 @@ Everything here goes to stderr; stdout belongs to results (`--json`).
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,7 +21,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+LOG_WIDTH = 120
+"""Columns where there is no terminal: the names of runs stay whole in a log."""
+
+
+def _width() -> int | None:
+    return None if sys.stderr.isatty() or "COLUMNS" in os.environ else LOG_WIDTH
+
+
+console = Console(stderr=True, highlight=False, width=_width())
 
 # One live display for the process: a bar opened while another runs becomes a line below it.
 _shown: list[Progress] = []

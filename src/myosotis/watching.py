@@ -47,7 +47,7 @@ def look(
         )
     rows, verdict = findings.retention_rows(found.base, found.now, budget)
     if floor is not None and verdict is not None and found.interval is not None:
-        verdict = _at_every_look(verdict, found, budget, base)
+        verdict = _at_every_look(verdict, found)
     forgetting = findings.forgetting_metrics(rows, verdict)
     asked = {ASKED: float(found.items), SAVED: float(found.saved)}
     return Look(rows, verdict, {**_levels(base, rows, verdict), **forgetting, **asked})
@@ -61,17 +61,14 @@ def at_start(bench: Workbench, update: Update, base: Measurement, budget: Budget
     return AtStart(findings.retention_rows(base, before, budget)[1], bench.shift())
 
 
-def _at_every_look(
-    plain: SuiteVerdict, found: Watched, budget: Budget, base: Measurement
-) -> SuiteVerdict:
+def _at_every_look(plain: SuiteVerdict, found: Watched) -> SuiteVerdict:
     """The verdict from the interval that holds at all looks together."""
     assert found.interval is not None
-    like = [task.mean for task in base.tasks.values() if task.accuracy_like]
     return dataclasses.replace(
         plain,
         lo=found.interval[0],
         hi=found.interval[1],
-        epsilon=budget.epsilon(sum(like) / len(like)),
+        epsilon=found.epsilon,
         verdict=found.verdict.value,
         note=f"{found.items} of {found.items_of} items asked; the interval holds at every look.",
     )

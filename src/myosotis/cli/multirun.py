@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from myosotis.cli.outcome import show
+from myosotis.cli.outcome import only_our_warnings, show
 from myosotis.config import config_hash
 from myosotis.config.build import plain
 from myosotis.console import console
@@ -139,7 +139,7 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
     if current() is None and console.is_terminal:
         console.quiet = True  # one process draws; what is to be told is in the records
     folder = RunFolder(Path(cfg.out))
-    with folder.held():
+    with folder.held(), only_our_warnings():
         before = folder.load() if folder.record.exists() else None
         if before is not None and before.config_hash not in (config_hash(cfg), ""):
             raise ConfigError(

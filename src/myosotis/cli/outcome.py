@@ -43,7 +43,7 @@ class Gated(Exception):
 
 def report(command: Callable[[], Any], *, json: bool) -> int:
     """Run `command`; print its result as JSON when asked for; return the exit code."""
-    with _stdout_for_results(json) as out, _only_our_warnings():
+    with _stdout_for_results(json) as out, only_our_warnings():
         try:
             document, code = command(), 0
         except Gated as gated:
@@ -60,7 +60,7 @@ def report(command: Callable[[], Any], *, json: bool) -> int:
 
 
 @contextmanager
-def _only_our_warnings() -> Iterator[None]:
+def only_our_warnings() -> Iterator[None]:
     """Libraries warn about each other; `python -W` or PYTHONWARNINGS brings that back."""
     with warnings.catch_warnings():
         if not sys.warnoptions:

@@ -33,7 +33,7 @@ RATES: dict[tuple[str, str], Rate] = {
     ),
     ("oft", "sft"): Rate(1e-3, 5e-5, 1e-2, "angles of rotations from zero"),
     ("probe", "sft"): Rate(1e-3, 1e-5, 1e-1, "a linear head on normed hidden states"),
-    ("prefix", "sft"): Rate(1e-2, 5e-4, 1e-1, "keys and values without a projection"),
+    ("prefix", "sft"): Rate(1e-2, 5e-4, 1e-1, "measured on SmolLM2-135M (docs/log.md)"),
     ("prompt", "sft"): Rate(1e-2, 1e-3, 5e-1, "embeddings in front of the prompt"),
     ("full", "sft"): Rate(
         5e-5,

@@ -31,12 +31,13 @@ class Watched:
 
     `base` and `now` are the two models on the items asked; [lo, hi] is the interval of the change
     of the suite's mean, valid at every look. It is None where no task is accuracy-like: nothing can
-    be settled then, and everything is asked.
+    be settled then, and everything is asked. `epsilon` is the budget of that mean.
     """
 
     base: Measurement
     now: Measurement
     interval: tuple[float, float] | None
+    epsilon: float
     verdict: Verdict
     items: int
     items_of: int
@@ -91,7 +92,7 @@ def until_settled(
         if found in (Verdict.RETAINED, Verdict.FORGOTTEN):
             break
     same = Measurement({name: base[name].taking(task.items) for name, task in now.tasks.items()})
-    return Watched(same, now, interval, found, len(asked.items), len(suite.items))
+    return Watched(same, now, interval, epsilon, found, len(asked.items), len(suite.items))
 
 
 def looks(dealt: Mapping[str, Rounds], floor: int, ceiling: int | None) -> Iterator[int]:
