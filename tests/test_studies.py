@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from myosotis.cli import multirun, sweep
+from myosotis.cli import multirun, studies
 from myosotis.config import check, config_hash, register_resolvers
 from myosotis.config.composition import hydra_on
 
@@ -48,7 +48,7 @@ def composed(name: str, *words: str, every: bool = True) -> tuple[int | None, li
 
 
 def test_every_study_is_known() -> None:
-    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(TRIALS) == set(sweep.packaged())
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(TRIALS) == set(studies.packaged())
 
 
 @pytest.mark.parametrize("name", sorted(TRIALS))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from myosotis.cli import sweep
+from myosotis.cli import studies
 from myosotis.errors import ConfigError
 from myosotis.exporting import factors
 from tests.world import call, settings
@@ -43,6 +43,7 @@ def test_a_sweep_over_methods_ends_in_one_table(world: Path, tmp_path: Path) -> 
     for record in records:
         assert record["update"]["off_difference"] <= 1e-4, record["update"]["name"]
         assert record["cost"]["peak_memory_gb"] > 0
+        assert record["command"][:4] == ["myosotis", "sweep", "mine", "hydra.mode=RUN"]
     assert "trials" in err
     assert all(record["run_name"][:10] in err.replace("\n", "") for record in records)
     page = Path(document["scorecard"]).read_text()
@@ -50,9 +51,19 @@ def test_a_sweep_over_methods_ends_in_one_table(world: Path, tmp_path: Path) -> 
 
 
 def test_an_unknown_sweep_is_answered_with_the_nearest() -> None:
-    assert "methods" in sweep.packaged()
+    assert "methods" in studies.packaged()
     with pytest.raises(ConfigError, match=r"(?i)did you mean methods"):
-        sweep.found("method")
+        studies.found("method")
+
+
+def test_the_command_of_a_trial_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    own = str(studies.found("methods").parent)
+    given = ["hydra.mode=RUN", "method=ia3"]
+    shown = studies.command([f"-cd={own}", "-cn=methods", *given])
+    assert shown == ["myosotis", "sweep", "methods", *given]
+    elsewhere = [f"-cd={tmp_path}", "-cn=methods", *given]
+    assert studies.command(elsewhere) == ["myosotis", "train", *elsewhere]
+    assert studies.command(["method=ia3"]) == ["myosotis", "train", "method=ia3"]
 
 
 _PLAIN = """

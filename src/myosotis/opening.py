@@ -20,7 +20,7 @@ from myosotis.workbench import Workbench
 
 
 def opened(
-    cfg: DictConfig, folder: RunFolder, overrides: Sequence[str], sweep: SweepInfo | None = None
+    cfg: DictConfig, folder: RunFolder, command: Sequence[str], sweep: SweepInfo | None = None
 ) -> AbstractContextManager[Journal]:
     """The journal of this run; on resume, of the run that is continued."""
     before = folder.load() if folder.record.exists() else None
@@ -29,7 +29,7 @@ def opened(
         folder.path,
         mlflow_of(cfg, folder, name, before.run_id if before else None, sweep),
         run_name=name,
-        command=before.command if before else ["myosotis", "train", *overrides],
+        command=before.command if before else list(command),
         config=_resolved(cfg),
         config_hash=config_hash(cfg),
     )

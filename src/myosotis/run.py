@@ -48,13 +48,16 @@ from myosotis.workbench import Workbench
 
 
 def train(
-    cfg: DictConfig, overrides: Sequence[str] = (), sweep: SweepInfo | None = None
+    cfg: DictConfig,
+    overrides: Sequence[str] = (),
+    sweep: SweepInfo | None = None,
+    command: Sequence[str] | None = None,
 ) -> RunRecord:
     """Run what `cfg` describes (or continue what `cfg.resume` names); returns the record.
 
-    `overrides` are the command line's, for the command that reproduces the run. A trial of `sweep`
-    leaves the telling to it. Raises `MyosotisError` for what a person can mend, `Interrupted` after
-    Ctrl-C or SIGTERM.
+    `overrides` are those that `cfg` was composed with, `command` the one that reproduces the run
+    (default: `myosotis train OVERRIDES`). A trial of `sweep` leaves the telling to it. Raises
+    `MyosotisError` for what a person can mend, `Interrupted` after Ctrl-C or SIGTERM.
     """
     began = time.perf_counter()
     quiet_lightning()
@@ -66,7 +69,8 @@ def train(
         torch.set_num_threads(cfg.trainer.num_threads)
     if getattr(rank_zero_only, "rank", 0) != 0:
         return _follow(cfg, folder)
-    with opened(cfg, folder, overrides, sweep) as kept:
+    command = command or ["myosotis", "train", *overrides]
+    with opened(cfg, folder, command, sweep) as kept:
         for warning in warnings:
             kept.warn(warning)
         bench = Workbench.of(cfg, kept.warn)

@@ -20,6 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis.cli.outcome import only_our_warnings, show
+from myosotis.cli.studies import command
 from myosotis.config import config_hash
 from myosotis.config.build import plain
 from myosotis.console import console
@@ -74,7 +75,7 @@ def _open(config: DictConfig) -> None:
     sweep = Sweep(
         SweepFolder(path),
         path.name if study else f"sweep {path.parent.name} {path.name}",
-        ["myosotis", "train", *own_config(config.hydra), *config.hydra.overrides.task],
+        command([*own_config(config.hydra), *config.hydra.overrides.task]),
         settings if tracking["enabled"] else None,
         count(config.hydra),
     )
@@ -167,7 +168,7 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
 def _run(cfg: DictConfig, words: list[str], sweep: SweepFolder) -> Any:
     from myosotis import run
 
-    return run.train(cfg, words, sweep=sweep.load())
+    return run.train(cfg, words, sweep.load(), command(words))
 
 
 def _record_failure(
@@ -192,7 +193,7 @@ def _record_failure(
             folder.path,
             mlflow,
             run_name=name,
-            command=["myosotis", "train", *words],
+            command=command(words),
             config={},
             config_hash=config_hash(cfg),
         ),

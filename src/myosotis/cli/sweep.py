@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 from myosotis.cli import train
-from myosotis.config.suggest import did_you_mean
-from myosotis.errors import ConfigError
+from myosotis.cli.studies import found, packaged
 
 HELP = """usage: myosotis sweep NAME [key=value ...] [--json]
 
@@ -28,27 +25,3 @@ def main(args: list[str]) -> Any:
         return None
     path = found(args[0])
     return train.main(["-cd", str(path.parent), "-cn", path.stem, *args[1:]])
-
-
-def packaged() -> list[str]:
-    """The studies that come with myosotis."""
-    return sorted(Path(f.name).stem for f in files("myosotis.sweeps").iterdir() if _is_yaml(f.name))
-
-
-def found(name: str) -> Path:
-    """The file of a study. Raises `ConfigError` with near names when there is none."""
-    here = Path("sweeps") / f"{name}.yaml"
-    for path in (Path(name), here):
-        if _is_yaml(path.name) and path.is_file():
-            return path.absolute()
-    with as_file(files("myosotis.sweeps")) as folder:
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    own = [p.stem for p in Path("sweeps").glob("*.yaml")]
-    known = sorted({*own, *packaged()})
-    hint = did_you_mean(name, known) or f"There is {', '.join(known)}."
-    raise ConfigError(f"There is no sweep {name!r}.", hint)
-
-
-def _is_yaml(name: str) -> bool:
-    return name.endswith(".yaml")

@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from myosotis.cli import explain, multirun
+from myosotis.cli import explain, multirun, studies
 from myosotis.cli.outcome import Gated, JobsFailed
 from myosotis.config import register_resolvers
 from myosotis.config.composition import PRIMARY
@@ -104,7 +104,7 @@ def _train(cfg: DictConfig, overrides: list[str]) -> Any:
     from myosotis import run
 
     try:
-        return run.train(cfg, overrides)
+        return run.train(cfg, overrides, command=studies.command(overrides))
     except MyosotisError as error:
         if error.exit_code > multirun.SIGNALLED and not error.hint:
             error.hint = f"Go on with: myosotis train resume={_name_of_run(cfg)}"
