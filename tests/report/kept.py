@@ -1,0 +1,45 @@
+"""A finished sweep as it is kept in reports/: its records and its scorecard.
+
+    python -m tests.report.kept SWEEP reports/NAME
+
+What only means something on the machine that ran it (absolute folders) is left out; everything else
+is as the runs wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from myosotis.cli import studies
+from myosotis.documents import plain
+from myosotis.record import RunRecord
+from myosotis.report.scorecard import scorecard
+
+
+def portable(record: RunRecord, sweep: Path) -> RunRecord:
+    """The record without folders of the machine."""
+    record.config["out"] = str(Path(record.config["out"]).relative_to(sweep.parent))
+    record.command = studies.command(record.command[2:])
+    assert str(sweep.parent) not in record.to_json()
+    return record
+
+
+def read(folder: Path) -> list[RunRecord]:
+    """The records of a folder of reports/."""
+    lines = (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    return [RunRecord.from_json(line) for line in lines]
+
+
+def keep(sweep: Path, folder: Path) -> None:
+    """Write records and scorecard of `sweep` into `folder`."""
+    records = [RunRecord.load(path) for path in sorted(sweep.glob("*/record.json"))]
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(plain(portable(record, sweep)), ensure_ascii=False) for record in records]
+    (folder / "records.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    scorecard(read(folder), folder / "scorecard.html")
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]).absolute(), Path(sys.argv[2]))
