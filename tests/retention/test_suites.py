@@ -10,6 +10,7 @@ from myosotis.retention.catalogue import catalogue
 
 SUITES = {
     "default": ["hellaswag", "arc_easy", "piqa", "prose"],
+    "generation": ["gsm8k", "ifeval"],
     "knowledge": ["mmlu"],
     "language": ["blimp", "prose"],
     "none": [],

@@ -32,7 +32,7 @@ class Respondent:
         for until, most in dict.fromkeys((p.until, p.most) for p in prompts):
             which = [i for i, p in enumerate(prompts) if (p.until, p.most) == (until, most)]
             found = generate(
-                self.scorer.model,
+                self.scorer.model,  # type: ignore[arg-type]
                 self.tokenizer,
                 [prompts[i].ids for i in which],
                 max_new_tokens=most,
