@@ -32,7 +32,7 @@ TIERS: list[set[str]] = [
     {"retention", "shots"},
     {"models", "quality", "reference", "shift", "summary", "guard"},
     {"ranking"},
-    {"examination", "config", "module", "start"},
+    {"examination", "config", "module", "start", "hardening"},
     {"exhibits", "findings", "symptoms", "workbench", "subjects", "sweeping"},
     {"opening", "dialling", "watching", "costs"},
     {"run", "sync", "estimates", "evaluation", "conversation"},

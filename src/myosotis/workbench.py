@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from myosotis.data.templates import Template
 from myosotis.data.views import viewed
 from myosotis.errors import ConfigError, RunError
 from myosotis.examination import Examination, Sitting
+from myosotis.hardening import hardened
 from myosotis.models import BaseModel, ModelSource
 from myosotis.objectives import Objective
 from myosotis.precision import Precision, resolve
@@ -87,6 +88,7 @@ class Workbench:
             row_tokens=cfg.data.row_tokens,
             rows_at_once=cfg.trainer.rows_at_once or rows_at_once(cfg.trainer.accelerator),
         )
+        _harden(data, scorer, base.content_hash, precision.name)
         bench = cls(
             base=base,
             precision=precision,
@@ -111,6 +113,8 @@ class Workbench:
         self.base, self.start = self.start.merged_into(self.base), None
         models.zero_dropouts(self.base.model)
         self.scorer.model = self.base.model
+        for encoded in self.data.encoded.values():  # what the model before it said of them
+            encoded.trees[:] = [replace(tree, reference=None) for tree in encoded.trees]
 
     def measure_base(self, metric: str) -> Sitting:
         """Examine the base, before anything is attached; benchmarks from the cache if they can be.
@@ -153,6 +157,8 @@ class Workbench:
         live = getattr(self.objective, "reference", "cached") == "live"
         for part in ("validation",) if live else ("train", "validation"):
             encoded = self.data.encoded[part]
+            if all(tree.reference is not None for tree in encoded.trees):
+                continue
             encoded.trees[:] = referenced(encoded.trees, self.scorer, what=part, **about)
         self.examination.validation = self.data.validation_trees[: len(self.examination.validation)]
 
@@ -247,6 +253,19 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     )
     module.setup()
     return module
+
+
+def _harden(data: ExampleModule, scorer: Scorer, model: str, dtype: str) -> None:
+    """Where examples have rivals: the base chooses the rejected answers."""
+    if not any(example.rivals for part in data.encoded.values() for example in part.examples):
+        return
+    about = {"model": model, "dtype": dtype}
+    data.rewrite(
+        {
+            part: hardened(encoded, data.template, scorer, what=part, **about)
+            for part, encoded in data.encoded.items()
+        }
+    )
 
 
 def context_of(source: ModelSource) -> int:

@@ -60,7 +60,7 @@ def pair_key(example: Example) -> str:
 
 def _second(example: Example) -> list[str | bool]:
     """What an example says beside its conversation: the rejected answer, or the grade."""
-    return [x for x in (example.rejected, example.desirable) if x is not None]
+    return [x for x in (example.rejected, example.desirable, *example.rivals) if x is not None]
 
 
 def canonical(messages: Iterable[Message], *more: object) -> str:

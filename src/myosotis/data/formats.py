@@ -55,6 +55,7 @@ class Example:
     rejected: str | None = None  # a worse answer to the same prompt (preference data)
     desirable: bool | None = None  # whether the answer is one to give (graded data)
     other: str | None = None  # the answer to another prompt, for objectives that compare with it
+    rivals: tuple[str, ...] = ()  # wrong answers, of which the base may choose the rejected one
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -7,7 +7,8 @@ a run that was killed goes on exactly where its checkpoint stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -167,6 +168,16 @@ class ExampleModule(lightning.LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         # Trees are numpy; the scorer makes the tensors, where they are needed.
         return batch
+
+    def rewrite(self, encoded: Mapping[str, Encoded]) -> None:
+        """Put other encodings of the same examples in place, and these into the data set."""
+        parts = self.dataset.parts()
+        for part, found in encoded.items():
+            before = self._part(part).examples
+            now = {id(old): new for old, new in zip(before, found.examples, strict=True)}
+            parts[part] = [now.get(id(example), example) for example in parts[part]]
+        self.encoded = dict(encoded)
+        self.dataset = replace(self.dataset, **parts).sealed()
 
     @property
     def steps_per_epoch(self) -> int:

@@ -148,24 +148,29 @@ def docstrings(
     ).sealed()
 
 
-def docstring_pairs(**words: Any) -> Dataset:
-    """`docstrings` as preferences: rejected is the sentence of the most similar other function.
+def docstring_pairs(*, hard_by: str = "likelihood", **words: Any) -> Dataset:
+    """`docstrings` as preferences: rejected is the sentence of another function that looks alike.
 
-    It is hard and real: a true sentence about code that looks alike (TF-IDF of the words of the
-    source, cosine). Takes the keywords of `docstrings`.
+    It is hard and real: a true sentence about similar code (TF-IDF of the words of the source,
+    cosine). With `hard_by` text it is that of the most similar function; with likelihood those of
+    the first `NEIGHBOURS` are rivals, of which the base chooses (`myosotis.hardening`). Takes the
+    keywords of `docstrings`.
     """
+    if hard_by not in ("likelihood", "text"):
+        raise ConfigError(f"data.hard_by={hard_by}", "it is likelihood or text")
     found = docstrings(**words)
-    parts = {part: _with_neighbours(examples) for part, examples in found.parts().items()}
-    return replace(
-        found, **parts, manifest={**found.manifest, "source": "docstring_pairs"}
-    ).sealed()
+    rivals = hard_by == "likelihood"
+    parts = {part: _with_neighbours(given, rivals) for part, given in found.parts().items()}
+    about = {"source": "docstring_pairs", "hard_by": hard_by}
+    return replace(found, **parts, manifest={**found.manifest, **about}).sealed()
 
 
 NEIGHBOURS = 5
 
 
-def _with_neighbours(examples: list[Example]) -> list[Example]:
-    """Each example with the answer of its nearest neighbour that answers something else."""
+def _with_neighbours(examples: list[Example], rivals: bool) -> list[Example]:
+    """Each example with the answer of its nearest neighbour that answers something else; and, as
+    `rivals`, with those of all its neighbours."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.neighbors import NearestNeighbors
 
@@ -175,10 +180,11 @@ def _with_neighbours(examples: list[Example]) -> list[Example]:
     nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(vectors)
     paired = []
     for example, order in zip(examples, nearest.kneighbors(return_distance=False), strict=True):
-        others = (examples[i].completion for i in order)
-        wrong = next((text for text in others if text != example.completion), None)
-        if wrong is not None:
-            paired.append(replace(example, rejected=wrong))
+        others = dict.fromkeys(examples[i].completion for i in order)
+        wrong = [text for text in others if text != example.completion]
+        if wrong:
+            more = tuple(wrong) if rivals else ()
+            paired.append(replace(example, rejected=wrong[0], rivals=more))
     return paired
 
 

@@ -47,7 +47,7 @@ def _each(dataset: Dataset, view: Callable[[list[Example]], list[Example]]) -> D
 def _answers(examples: list[Example]) -> list[Example]:
     """Chosen or desirable answers alone."""
     kept = [e for e in examples if e.desirable is not False]
-    return [replace(e, rejected=None, desirable=None) for e in kept]
+    return [replace(e, rejected=None, desirable=None, rivals=()) for e in kept]
 
 
 def _graded(examples: list[Example]) -> list[Example]:
@@ -58,7 +58,7 @@ def _graded(examples: list[Example]) -> list[Example]:
             single.append(example)
             continue
         for answer, desirable in ((example, True), (example.answered(example.rejected), False)):
-            single.append(replace(answer, rejected=None, desirable=desirable))
+            single.append(replace(answer, rejected=None, desirable=desirable, rivals=()))
     return [replace(e, other=_next(single, i)) for i, e in enumerate(single)]
 
 
