@@ -1,6 +1,7 @@
 """A finished sweep as it is kept in reports/: its records and its scorecard.
 
-    python -m tests.report.kept SWEEP reports/NAME
+    python -m tests.report.kept reports/NAME SWEEP    a new one
+    python -m tests.report.kept reports/NAME          its scorecard anew
 
 What only means something on the machine that ran it (absolute folders) is left out; everything else
 is as the runs wrote it.
@@ -32,14 +33,16 @@ def read(folder: Path) -> list[RunRecord]:
     return [RunRecord.from_json(line) for line in lines]
 
 
-def keep(sweep: Path, folder: Path) -> None:
-    """Write records and scorecard of `sweep` into `folder`."""
+def keep(folder: Path, sweep: Path) -> None:
+    """Write the records of `sweep` into `folder`."""
     records = [RunRecord.load(path) for path in sorted(sweep.glob("*/record.json"))]
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(plain(portable(record, sweep)), ensure_ascii=False) for record in records]
     (folder / "records.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    scorecard(read(folder), folder / "scorecard.html")
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]).absolute(), Path(sys.argv[2]))
+    place = Path(sys.argv[1])
+    for given in sys.argv[2:]:
+        keep(place, Path(given).absolute())
+    print(scorecard(read(place), place / "scorecard.html"))

@@ -1,7 +1,6 @@
 """Studies as a sweep leaves them: the numbers are made up, their relations are not.
 
 LoRA's best learning rate does not depend on its rank; what is forgotten grows with the rate.
-`python -m tests.report.made` writes reports/sample.html, which `test_sample.py` compares.
 """
 
 from __future__ import annotations
@@ -215,11 +214,3 @@ def _flip(k: int) -> Flip:
         f"Question {k}: which of these conducts heat best at room temperature?\nAnswer:",
         ["a wooden spoon", "a copper rod", "a glass jar", "a plastic cup"], 1, 1, (2, 0, 3)[k % 3],
     )  # fmt: skip
-
-
-if __name__ == "__main__":
-    from pathlib import Path
-
-    from myosotis.report.scorecard import scorecard
-
-    print(scorecard(rank_lr(), Path(__file__).parents[2] / "reports" / "sample.html"))
