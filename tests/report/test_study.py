@@ -20,7 +20,7 @@ from myosotis.report.heat import heat_maps
 from myosotis.report.numbers import Numbers
 from myosotis.report.scorecard import render_html
 from myosotis.report.settings import study
-from myosotis.report.study import told_in_full
+from myosotis.report.study import settings_rows, told_in_full
 
 from . import made
 from .test_scorecard import Page
@@ -265,6 +265,35 @@ def test_the_grid_shows_holes_as_holes():
         [r for r in made.rank_lr() if not (r.update.settings["r"] == 4 and "3e-3" in r.run_name)]
     )
     assert "lora r=4 lr=3e-3: never run" in trials.missing(short)
+
+
+def test_what_was_not_lost_has_no_colour():
+    records = made.rank_lr()
+    for record in records:
+        if record.suite_verdict is not None and record.suite_verdict.delta is not None:
+            record.suite_verdict.delta = 0.01 * (record.update.settings["r"] / 16 - 1)
+    found = study(records)
+    kept = heat_maps(found, choose(found), Numbers.of(found))[1]
+    levels = {row["name"]: {c["level"] for c in row["cells"]} - {"none"} for row in kept["rows"]}
+    assert list(levels.values()) == [{"bad5"}, {"bad0"}, {"bad0"}]  # lost, unchanged, gained
+
+
+def test_a_lost_benchmark_outside_the_mean_stands_beside_the_verdict():
+    records = made.rank_lr()
+    record = next(r for r in records if r.status == "FINISHED")
+    (prose,) = [row for row in record.retention if row.task == "prose"]
+    prose.verdict = "forgotten"
+    for row in record.retention:
+        if row.task != "prose":
+            row.verdict = "retained"
+    found = study([record, *(r for r in records if r is not record)])
+    rows = settings_rows(found, choose(found), {}, Numbers.of(found))
+    number = next(
+        s.number for s in found.settings if record.run_name in {r.run_name for r in s.all}
+    )
+    (mine,) = [row for row in rows if row["number"] == number]
+    assert mine["lost"] == ["prose"]
+    assert "forgotten: prose" in Page(render_html(records)).text
 
 
 def test_an_optimum_that_does_not_move_is_said_not_to():

@@ -108,6 +108,8 @@ def _heat(
     values = {k: e for k, s in at.items() if s.runs and (e := pick(s)) is not None}
     numbers = [e.value for e in values.values()]
     lo, hi = (min(numbers), max(numbers)) if numbers else (0.0, 0.0)
+    if kind == "bad":  # what was not lost has no colour
+        lo, hi = 0.0, max(hi, 0.0)
     best = best_is(numbers) if numbers else None
     rows = []
     for row in found.rows:
@@ -119,7 +121,7 @@ def _heat(
                 cell |= {"text": MISSING, "small": _absent(setting), "level": "none"}
             else:
                 share = (value.value / 2 - lo / 2) / (hi / 2 - lo / 2) if hi > lo else 0.0
-                level = min(int(share * LEVELS), LEVELS - 1)
+                level = min(max(int(share * LEVELS), 0), LEVELS - 1)
                 cell |= {
                     "text": write(value),
                     "small": _half(value, write),

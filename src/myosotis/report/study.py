@@ -14,7 +14,7 @@ from myosotis.report import decision, grids, heat, lost, preference, trials, wor
 from myosotis.report.choice import Choice, Mark, choose, front, shown
 from myosotis.report.numbers import Numbers
 from myosotis.report.plane import Place, place_key, plane
-from myosotis.report.settings import Study, study
+from myosotis.report.settings import Setting, Study, study
 from myosotis.report.words import MISSING
 
 TOLD_IN_FULL = 8
@@ -151,6 +151,7 @@ def settings_rows(
                 "mark_said": MARKS.get(marks.get(setting.number, ""), MISSING),
                 "badge": words_of,
                 "kind": seen.verdict if setting.runs else "forgotten",
+                "lost": _lost(setting),
                 "seeds": words.count(len(setting.runs)),
                 "failed": dead,
                 "trainable": words.large(first.update.trainable),
@@ -158,6 +159,12 @@ def settings_rows(
             }
         )
     return rows
+
+
+def _lost(setting: Setting) -> list[str]:
+    """Benchmarks called forgotten with any seed: one that is no accuracy is not in the mean."""
+    rows = [row for run in setting.runs for row in run.retention]
+    return list(dict.fromkeys(row.task for row in rows if row.verdict == "forgotten"))
 
 
 def told_in_full(
