@@ -64,7 +64,8 @@ class Template:
         self, tokenizer: PreTrainedTokenizerBase, kind: Literal["chat", "none"] = "chat"
     ) -> None:
         self.tokenizer = tokenizer
-        self.kind = kind if getattr(tokenizer, "chat_template", None) else "none"
+        has_one = bool(getattr(tokenizer, "chat_template", None))
+        self.kind: Literal["chat", "none"] = kind if has_one else "none"
         self.note = ""
         if kind == "chat" and self.kind == "none":
             self.note = "the tokenizer has no chat template: prompt + completion + end of sequence"
