@@ -6,7 +6,6 @@ Everything here goes to stderr; stdout belongs to results (`--json`).
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,15 +20,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-LOG_WIDTH = 120
-"""Columns where there is no terminal: the names of runs stay whole in a log."""
+console = Console(stderr=True, highlight=False)
+
+LOG_WIDTH = 160
 
 
-def _width() -> int | None:
-    return None if sys.stderr.isatty() or "COLUMNS" in os.environ else LOG_WIDTH
+@contextmanager
+def wide() -> Iterator[None]:
+    """Room for a table where there is no terminal to fit: names stay whole in a log."""
+    if console.is_terminal or "COLUMNS" in os.environ:
+        yield
+        return
+    before, console.width = console.width, LOG_WIDTH
+    try:
+        yield
+    finally:
+        console.width = before
 
-
-console = Console(stderr=True, highlight=False, width=_width())
 
 # One live display for the process: a bar opened while another runs becomes a line below it.
 _shown: list[Progress] = []

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from myosotis.console import console
+from myosotis.console import console, wide
 from myosotis.record import RunRecord, TaskQuality
 from myosotis.report import dialled
 from myosotis.retention.budget import Reach
@@ -95,7 +95,8 @@ def table(records: Sequence[RunRecord], scorecard: Path) -> None:
             _interval(suite.lo, suite.hi) if suite else "—",
             Text(verdict, COLOURS.get(verdict, "")),
         )
-    console.print(shown)
+    with wide():
+        console.print(shown)
     console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
 
 
