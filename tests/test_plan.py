@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from myosotis import estimates, plan, updates
 from myosotis.config import compose
@@ -205,5 +205,6 @@ def test_what_is_planned_is_what_trains(name: str, tiny_model: Path) -> None:
     cfg = config(tiny_model, f"update={name}")
     planned = plan.make(cfg).trainable
     update = updates.build(plain(cfg["update"]))
-    update.attach(LlamaForCausalLM.from_pretrained(tiny_model))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    update.attach(LlamaForCausalLM.from_pretrained(tiny_model), tokenizer)
     assert planned == update.count() > 0

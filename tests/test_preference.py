@@ -183,12 +183,12 @@ def test_the_nearest_function_gives_the_wrong_answer() -> None:
         Example((Message("user", text), Message("assistant", f"says {i}")), str(i))
         for i, text in enumerate(texts)
     ]
-    assert [e.rejected for e in _with_neighbours(examples)] == [
-        "says 1",
-        "says 0",
-        "says 3",
-        "says 2",
-    ]
+    found = _with_neighbours(examples, rivals=False)
+    assert [e.rejected for e in found] == ["says 1", "says 0", "says 3", "says 2"]
+    assert {e.rivals for e in found} == {()}
+    found = _with_neighbours(examples, rivals=True)
+    assert [e.rivals[0] for e in found] == ["says 1", "says 0", "says 3", "says 2"]
+    assert all(len(e.rivals) == 3 and e.completion not in e.rivals for e in found)
 
 
 @pytest.mark.slow
