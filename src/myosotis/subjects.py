@@ -101,7 +101,7 @@ def dtype_of(cfg: DictConfig) -> torch.dtype:
 
 def source_named(name: str) -> ModelSource:
     """A preset, a folder or a hub id as a model source."""
-    return ModelSource(**{str(k): v for k, v in model_named(name).items()})
+    return build.source(model_named(name))
 
 
 def _base_of(folder: Path, base: str | None) -> ModelSource:

@@ -29,10 +29,14 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 def model_source(cfg: DictConfig) -> ModelSource:
     """The `model` group."""
+    return source(cfg.model)
+
+
+def source(model: DictConfig) -> ModelSource:
+    """What a `model` config loads; `start`, which is merged into it, is not part of that."""
     from myosotis.models import ModelSource
 
-    words = {key: value for key, value in plain(cfg.model).items() if key != "start"}
-    return ModelSource(**words)
+    return ModelSource(**{key: value for key, value in plain(model).items() if key != "start"})
 
 
 def objective(cfg: DictConfig) -> Objective:
