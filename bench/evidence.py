@@ -3,7 +3,7 @@
     python bench/evidence.py RUN [RUN …]
 
 Reads the items of finished runs (`retention_items.parquet`: both models on the same items) and asks
-the training nothing. For every run and task on which both measures lost something beyond chance
+the models nothing. For every run and task on which one of the two lost something beyond chance
 (95 % interval of all items below 0), samples of n items are drawn with replacement; n80 is the
 smallest n at which four samples in five show the loss (95 % t-interval of the paired change below
 0). What is beyond the sizes tried is shown as more.
@@ -43,7 +43,7 @@ def n80(change: Floats, dice: np.random.Generator) -> int | None:
 
 
 def rows(run: Path, seed: int) -> list[list[str]]:
-    """A line for each task of a run that lost something by both measures."""
+    """A line for each task of a run that lost something by one of the measures."""
     table = pq.read_table(run / "retention_items.parquet").to_pandas()
     found = []
     for task, items in table.groupby("task"):

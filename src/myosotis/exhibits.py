@@ -22,27 +22,27 @@ def flips(suite: Suite, base: Measurement, tuned: Measurement) -> list[Flip]:
     by_task: list[list[Flip]] = []
     for task in suite:
         before, after = base.tasks[task.name], tuned.tasks[task.name]
-        found = (
-            _written_flips(task, before, after)
-            if before.texts
-            else [
-                Flip(
-                    task=task.name,
-                    item=item.id,
-                    prompt=item.prompt,
-                    choices=list(item.choices),
-                    gold=item.gold[0] if item.gold else None,
-                    base_choice=int(was),
-                    tuned_choice=int(now),
-                )
-                for item, was, now in zip(task.items, before.choice, after.choice, strict=True)
-                if was in item.gold and now not in item.gold
-            ]
-        )
-        by_task.append(found)
+        flipped = _written_flips if before.texts else _chosen_flips
+        by_task.append(flipped(task, before, after))
     longest = max(map(len, by_task), default=0)
     mixed = [found[k] for k in range(longest) for found in by_task if k < len(found)]
     return mixed[:MOST_FLIPS]
+
+
+def _chosen_flips(task: Task, before: TaskScores, after: TaskScores) -> list[Flip]:
+    return [
+        Flip(
+            task=task.name,
+            item=item.id,
+            prompt=item.prompt,
+            choices=list(item.choices),
+            gold=item.gold[0] if item.gold else None,
+            base_choice=int(was),
+            tuned_choice=int(now),
+        )
+        for item, was, now in zip(task.items, before.choice, after.choice, strict=True)
+        if was in item.gold and now not in item.gold
+    ]
 
 
 def _written_flips(task: Task, before: TaskScores, after: TaskScores) -> list[Flip]:

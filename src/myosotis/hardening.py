@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from myosotis.data.encode import Encoded, sides
+from myosotis.data.encode import Encoded
 from myosotis.data.formats import Example
 from myosotis.data.templates import Template
 from myosotis.reference import referenced
 from myosotis.trees.score import Scorer
-from myosotis.trees.tree import Tree
+from myosotis.trees.tree import Path, Tree
 
 
 def hardened(
@@ -27,32 +27,32 @@ def hardened(
     `scorer` scores with the base, of which `model` is the content hash. Rivals that do not fit are
     no candidates, and an example without any stays as it is.
     """
-    text = Template(template.tokenizer, template.kind)  # to the base, all of it is text
-    rivals = [_fitting(example, template, encoded.max_length) for example in encoded.examples]
-    which = [i for i, found in enumerate(rivals) if found]
+    plain = type(template) is Template
+    text = template if plain else Template(template.tokenizer, template.kind)
+    fitting = [_fitting(example, template, encoded.max_length) for example in encoded.examples]
+    which = [i for i, sides in enumerate(fitting) if sides]
     asked = [
-        Tree.of(text.render(e) for e in (example, *map(example.answered, rivals[i])))
+        Tree.of(path if plain else text.render(example) for example, path in fitting[i])
         for i in which
-        for example in [encoded.examples[i]]
     ]
     scored = referenced(asked, scorer, model=model, dtype=dtype, what=f"{what}, rivals")
     examples, trees = list(encoded.examples), list(encoded.trees)
     for i, tree in zip(which, scored, strict=True):
         logp = np.asarray(tree.reference)
-        best = int(np.argmax((logp / np.array(tree.sizes))[1:]))
-        examples[i] = replace(examples[i], rejected=rivals[i][best], rivals=())
-        trees[i] = Tree.of(template.render(side) for side in sides(examples[i]))
-        if type(template) is Template:
-            trees[i] = replace(trees[i], reference=logp[[0, 1 + best]])
+        best = 1 + int(np.argmax((logp / np.array(tree.sizes))[1:]))
+        (_, chosen), (wrong, rejected) = fitting[i][0], fitting[i][best]
+        examples[i] = replace(examples[i], rejected=wrong.completion, rivals=())
+        trees[i] = Tree.of([chosen, rejected])
+        if plain:
+            trees[i] = replace(trees[i], reference=logp[[0, best]])
     return replace(encoded, examples=examples, trees=trees)
 
 
-def _fitting(example: Example, template: Template, most: int) -> list[str]:
-    """The rivals that fit into `most` tokens; none where the right answer does not."""
-
-    def fits(answer: Example) -> bool:
-        return len(template.render(answer).ids) <= most
-
-    if not fits(example):
+def _fitting(example: Example, template: Template, most: int) -> list[tuple[Example, Path]]:
+    """The right answer and its rivals that fit into `most` tokens, with their paths; nothing where
+    there is no such rival, or the right answer does not fit."""
+    if not example.rivals or len((right := template.render(example)).ids) > most:
         return []
-    return [rival for rival in example.rivals if fits(example.answered(rival))]
+    rivals = [(other, template.render(other)) for other in map(example.answered, example.rivals)]
+    found = [(other, path) for other, path in rivals if len(path.ids) <= most]
+    return [(example, right), *found] if found else []

@@ -195,6 +195,3 @@ def chrf(texts: Sequence[str], references: Sequence[str]) -> Scores:
     metric = CHRF()
     pairs = zip(texts, references, strict=True)
     return np.array([metric.sentence_score(text, [ref]).score for text, ref in pairs], np.float64)
-
-
-# The base prompted with k examples: what tuning has to beat.

@@ -156,10 +156,12 @@ class Workbench:
         about = {"model": self.base.content_hash, "dtype": self.precision.name}
         live = getattr(self.objective, "reference", "cached") == "live"
         for part in ("validation",) if live else ("train", "validation"):
-            encoded = self.data.encoded[part]
-            if all(tree.reference is not None for tree in encoded.trees):
-                continue
-            encoded.trees[:] = referenced(encoded.trees, self.scorer, what=part, **about)
+            trees = self.data.encoded[part].trees
+            bare = [i for i, tree in enumerate(trees) if tree.reference is None]
+            if bare:
+                found = referenced([trees[i] for i in bare], self.scorer, what=part, **about)
+                for i, tree in zip(bare, found, strict=True):
+                    trees[i] = tree
         self.examination.validation = self.data.validation_trees[: len(self.examination.validation)]
 
     def held_out(self) -> dict[str, float]:
