@@ -80,6 +80,7 @@ def compare(
     *,
     items: int | None,
     num_fewshot: int,
+    chat_template: bool = False,
     batch_size: int = 8,
     softmax: tuple[str, ...] = ("float64",),
     truth: bool = False,
@@ -95,6 +96,7 @@ def compare(
         context_length=base.context_length,
         items=items,
         num_fewshot=num_fewshot,
+        chat_template=chat_template,
     )
     backend = probe(base.model)
     console.print(f"backend: {backend.name} ({backend.reason})")
@@ -192,6 +194,7 @@ def main() -> int:
     parser.add_argument("--tasks", default="hellaswag,arc_easy,piqa")
     parser.add_argument("--items", type=int, default=200, help="of each task; 0: all")
     parser.add_argument("--num-fewshot", type=int, default=0)
+    parser.add_argument("--chat-template", action="store_true", help="ask through the template")
     parser.add_argument("--batch-size", type=int, default=8, help="of HFLM")
     parser.add_argument("--softmax", choices=["float64", "float32", "both"], default="float64")
     parser.add_argument("--truth", action="store_true", help="also against the model in float64")
@@ -200,11 +203,15 @@ def main() -> int:
         given.tasks.split(","),
         items=given.items or None,
         num_fewshot=given.num_fewshot,
+        chat_template=given.chat_template,
         batch_size=given.batch_size,
         softmax=("float64", "float32") if given.softmax == "both" else (given.softmax,),
         truth=given.truth,
     )
-    print(f"fp32, {torch.get_num_threads()} threads, {given.num_fewshot}-shot (ours, theirs)")
+    print(
+        f"fp32, {torch.get_num_threads()} threads, {given.num_fewshot}-shot, "
+        f"{'with' if given.chat_template else 'without'} the chat template (ours, theirs)"
+    )
     print(HEAD)
     equal = True
     for row in rows:

@@ -31,6 +31,7 @@ console = Console(stderr=True)
 def run_worker(script: str, job: Job, threads: int) -> Result:
     """Run one side once in a fresh process with `threads` threads; returns what it measured."""
     variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    variables["THP_MEM_ALLOC_ENABLE"] = "1"  # as `myosotis` sets it; every side has it
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
     with tempfile.TemporaryDirectory() as folder:
         ask, answer = Path(folder, "job.json"), Path(folder, "result.json")

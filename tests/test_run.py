@@ -194,9 +194,13 @@ def test_evaluate_generate_scorecard_of_a_run(
     printed, _ = call(
         ["evaluate", str(out), "--json", *suite, f"out={tmp_path / 'evaluated'}"], world
     )
-    (row,), (before,) = json.loads(printed)["retention"], result["retention"]
+    found = json.loads(printed)
+    (row,), (before,) = found["retention"], result["retention"]
     assert row["delta"] == pytest.approx(before["delta"], abs=1e-6)
     assert row["verdict"] == before["verdict"]
+    (general,) = found["shift"]
+    of_run = {entry["text"]: entry["kl"] for entry in result["shift"]}
+    assert general["kl"] == pytest.approx(of_run["general"], rel=1e-4)
 
 
 def test_a_malformed_line_is_named_and_nothing_is_trained(world: Path, tmp_path: Path) -> None:

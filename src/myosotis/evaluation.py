@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from myosotis import exhibits, findings, models, summary
+from myosotis import exhibits, findings, models, shift, summary
 from myosotis.config import build, config_hash
 from myosotis.config.build import plain
 from myosotis.console import progress
@@ -18,8 +18,9 @@ from myosotis.journal import Journal, journal
 from myosotis.logger import MLflowLogger, NullLogger
 from myosotis.models import BaseModel
 from myosotis.record import AttentionInfo, ModelInfo, RunRecord
-from myosotis.retention import baseline
+from myosotis.retention import baseline, prose
 from myosotis.retention.items import Suite
+from myosotis.retention.requests import Encoder
 from myosotis.retention.scorer import Measurement, measure
 from myosotis.retention.writing import Respondent
 from myosotis.subjects import Subject, dtype_of, source_named, subject
@@ -109,8 +110,21 @@ def _measure_both(
             base, _ = reference.load(dtype)
             of_base = _scorer(base, None, cfg.data.row_tokens)
             before = _measure_base(suite, base, of_base, kept)
+        _shift(cfg, kept, loaded, update, scorer)
     with progress(f"benchmarks, {tuned.name}", total=suite.size) as advance:
         return before, measure(suite, Respondent(scorer, loaded.tokenizer), advance)
+
+
+def _shift(
+    cfg: DictConfig, kept: Journal, loaded: BaseModel, update: Update | None, scorer: Scorer
+) -> None:
+    """KL from the base on general prose, where base and tuned model are one model with a switch."""
+    if update is None:
+        return
+    encoder = Encoder(loaded.tokenizer, loaded.context_length)
+    texts = prose.texts(encoder, cfg.retention.kl_items, cfg.retention.seed)
+    kept.record.shift = shift.measured(scorer, update, {"general": texts})
+    kept.log(shift.metrics(kept.record.shift), step=0)
 
 
 def _scorer(loaded: BaseModel, update: Update | None, row_tokens: int) -> Scorer:

@@ -66,6 +66,20 @@ def test_the_worst_verdict_counts(mean: str, own: str, expected: tuple[str, list
     assert budget.worst(mean, {"own": own, "another": "forgotten"}) == expected
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("forgotten", ("forgotten", ["prose"])),
+        ("slipped", ("retained", [])),  # no budget of its own was asked for
+    ],
+)
+def test_what_no_mean_speaks_for_counts_when_it_is_forgotten(
+    said: str, expected: tuple[str, list[str]]
+) -> None:
+    tasks = {"prose": said, "piqa": "forgotten"}
+    assert Budget().worst("retained", tasks, outside={"prose"}) == expected
+
+
 def test_an_unknown_acceptance_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"retention\.accept"):
         Budget(accept="anything")  # pyright: ignore[reportArgumentType]

@@ -6,7 +6,7 @@ whether a verdict is inside it, and, before a run, which verdicts a number of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Literal
@@ -74,13 +74,20 @@ class Budget:
         """The tolerated loss in the metric's own unit: fraction * |base|."""
         return self.tasks.get(task, self.fraction) * abs(base)
 
-    def worst(self, mean: str, tasks: Mapping[str, str]) -> tuple[str, list[str]]:
-        """The verdict of the whole, from the mean's and those of the tasks with their own budget.
+    def worst(
+        self, mean: str, tasks: Mapping[str, str], outside: Collection[str] = ()
+    ) -> tuple[str, list[str]]:
+        """The verdict of the whole, from the mean's and those of tasks that count by themselves.
 
-        The worst of them counts: forgotten, then slipped, then inconclusive. Also returns the tasks
-        that are worse than the mean.
+        These are the tasks with a budget of their own, and of those `outside` the mean (bits per
+        byte) the forgotten ones: no mean speaks for them. The worst counts: forgotten, then
+        slipped, then inconclusive. Also returns the tasks that are worse than the mean.
         """
-        own = {name: said for name, said in tasks.items() if name in self.tasks}
+        own = {
+            name: said
+            for name, said in tasks.items()
+            if name in self.tasks or (name in outside and said == Verdict.FORGOTTEN)
+        }
         found = max([mean, *own.values()], key=SEVERITY.index)
         return found, [n for n, said in own.items() if SEVERITY.index(said) > SEVERITY.index(mean)]
 

@@ -236,13 +236,14 @@ def _format(pair: Pair) -> list[str]:
 
 
 def _with_tasks(suite: Suite, rows: Sequence[Row], budget: Budget) -> Suite:
-    """The verdict with those of the tasks that have a budget of their own; the worst counts."""
-    said, worse = budget.worst(suite.verdict, {row.task: row.verdict for row in rows})
+    """The verdict with those of the tasks that count by themselves (`Budget.worst`)."""
+    verdicts = {row.task: row.verdict for row in rows}
+    said, worse = budget.worst(suite.verdict, verdicts, verdicts.keys() - set(suite.tasks))
     if not worse:
         return suite
     note = (
-        f"The mean alone is {suite.verdict}; the verdict is that of a task with a budget of its "
-        f"own: {', '.join(worse)}."
+        f"The mean alone is {suite.verdict}; what counts is {', '.join(worse)}, which has a budget "
+        "of its own or is forgotten outside the mean."
     )
     return replace(suite, verdict=said, note=f"{suite.note} {note}".strip())
 
