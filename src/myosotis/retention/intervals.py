@@ -14,6 +14,8 @@ Which interval is used (`Paired.method` says):
 ``score-cluster``  0/1 scores in clusters: the same on counts divided by the design effect (Rao &
                    Scott 1992), which is the cluster-robust variance over the independent one,
                    never below 1, with Student's t for the number of clusters.
+``score-cluster``  also scores of 0, 1/2 and 1 (a tie, or the toss of a coin to compare with): one is
+                   two answers of 0 or 1 that belong together, the half a right and a wrong one.
 ``bootstrap-t``    other scores, 10 to 299 clusters (an item without a cluster is one of its own):
                    clusters are resampled and the difference is studentised with its
                    cluster-robust SE (Efron & Tibshirani 1993, ch. 12). Each bound is the farther
@@ -78,9 +80,10 @@ def interval(x: Sample, level: float, seed: int) -> Interval:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Differences, summed within G clusters."""
+    """Differences, summed within G clusters. Where scores are halves, an answer is half an item."""
 
-    d: Floats  # (n,) tuned - base
+    items: int
+    d: Floats  # (n,) tuned - base, of answers
     sums: Floats  # (G,) of weight * difference
     weights: Floats  # (G,) of weights; items where all count alike
     base: float
@@ -123,13 +126,19 @@ class Sample:
             raise DataError("Item weights must not be negative, and at least one must count.")
         if alike := bool((weight == weight[0]).all()):
             weight = np.ones(len(before))
-        d, scores = after - before, np.concatenate([before, after])
+        items, scores = len(before), np.concatenate([before, after])
+        if alike and _has_halves(scores):
+            before, after = _both_answers(before), _both_answers(after)
+            weight, group = np.repeat(weight, 2), np.repeat(group, 2)
+            scores = np.concatenate([before, after])
+        d = after - before
         sum_G = np.bincount(group, weight * d).astype(np.float64)
         weight_G = np.bincount(group, weight).astype(np.float64)
         delta = float(sum_G.sum() / weight.sum())
         binary = alike and bool(np.isin(scores, (0.0, 1.0)).all())
         span = float(scores.max(initial=0.0) - scores.min(initial=0.0))
         return cls(
+            items=items,
             d=d,
             sums=sum_G,
             weights=weight_G,
@@ -139,6 +148,15 @@ class Sample:
             span=1.0 if binary else span,
             binary=binary,
         )
+
+
+def _has_halves(scores: Floats) -> bool:
+    return bool(np.isin(scores, (0.0, 0.5, 1.0)).all() and (scores == 0.5).any())
+
+
+def _both_answers(scores: Floats) -> Floats:
+    """(n,) of 0, 1/2 and 1 to (2n,) of 0 and 1 with the same mean, two answers an item."""
+    return np.stack([scores > 0, scores == 1], axis=1).reshape(-1).astype(np.float64)
 
 
 def _numbered(clusters: Clusters, n: int) -> NDArray[np.int64]:

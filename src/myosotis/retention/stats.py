@@ -105,7 +105,7 @@ def paired(
     x = Sample.of(base, tuned, clusters, weights)
     found = interval(x, level, seed)
     return Paired(
-        n=len(x.d),
+        n=x.items,
         clusters=x.groups,
         base=x.base,
         tuned=x.base + x.delta,
