@@ -87,7 +87,8 @@ def turn(
 def point(alpha: float, metric: str, base: Sitting, scaled: Sitting, budget: Budget) -> DialPoint:
     """Change of task quality and of the suite's mean at strength `alpha`, with intervals."""
     change = findings.task_quality(base.quality[metric], scaled.quality[metric])
-    _, suite = findings.retention_rows(base.retention, scaled.retention, budget)
+    rows, suite = findings.retention_rows(base.retention, scaled.retention, budget)
+    in_mean = suite.tasks if suite else []
     return DialPoint(
         alpha=alpha,
         task=change.delta,
@@ -98,6 +99,7 @@ def point(alpha: float, metric: str, base: Sitting, scaled: Sitting, budget: Bud
         retention_hi=suite.hi if suite else None,
         epsilon=suite.epsilon if suite else None,
         verdict=suite.verdict if suite else "",
+        beside=[row for row in rows if row.task not in in_mean],
     )
 
 

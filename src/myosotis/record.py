@@ -261,6 +261,7 @@ class DialPoint:
 
     Differences in the units of `DialChoice.metric` and of the suite's mean; 0 at alpha 0. `verdict`
     is the suite's against `epsilon`, the budget of the dial in the suite's unit on these items.
+    `beside` are the benchmarks that are in no mean, such as bits per byte.
     """
 
     alpha: float
@@ -272,6 +273,7 @@ class DialPoint:
     retention_hi: float | None = None
     epsilon: float | None = None
     verdict: str = ""
+    beside: list[RetentionRow] = field(default_factory=list)
 
 
 @dataclass

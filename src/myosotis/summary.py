@@ -150,7 +150,9 @@ def show_dial(record: RunRecord) -> None:
             _interval(point.task_lo, point.task_hi),
             _signed(point.retention),
             _interval(point.retention_lo, point.retention_hi),
-            Text(point.verdict, COLOURS.get(point.verdict, "")),
+            Text(
+                "\n".join([point.verdict, *dialled.beside(point)]), COLOURS.get(point.verdict, "")
+            ),
         )
     console.print(table)
     if said := dialled.said(record):

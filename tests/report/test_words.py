@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,6 +150,23 @@ def test_what_the_dial_chose_and_that_the_other_half_confirms_it(record: RunReco
     assert said.endswith(
         "It keeps 94 % of the gain and recovers 68 % of the loss of the whole update."
     )
+
+
+def test_the_dial_speaks_of_what_is_in_no_mean(record: RunRecord):
+    """Prose lost .10 bits a byte as a whole and .04 at the chosen strength: 60 % recovered. What
+    the whole update did not lose beyond chance is not recovered."""
+    assert record.dial_choice is not None
+    found, full = record.dial_choice.reported, record.dial_choice.full
+    assert found is not None and full is not None
+    row = RetentionRow("prose", "bits_per_byte", higher_is_better=False)
+    found.beside = [replace(row, delta=0.04, lo=0.03, hi=0.05, verdict="slipped")]
+    full.beside = [replace(row, delta=0.10, lo=0.08, hi=0.12, verdict="forgotten")]
+    said = dialled.said(record)
+    assert "Prose +0.040 bits per byte" in said and "the whole update +0.100): slipped." in said
+    assert "recovers 68 % of the loss and recovers 60 % of what prose lost" in said
+    assert dialled.beside(found) == ["prose +0.040, slipped"]
+    full.beside[0].lo = -0.01
+    assert "what prose lost" not in dialled.said(record)
 
 
 def test_a_choice_that_does_not_hold_says_so(record: RunRecord):

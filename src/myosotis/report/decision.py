@@ -10,7 +10,7 @@ from typing import Any
 
 from myosotis.report import words
 from myosotis.report.choice import Choice, Shown, shown
-from myosotis.report.numbers import Numbers, listed, plural
+from myosotis.report.numbers import Numbers, plural
 from myosotis.report.settings import Setting, Study
 
 
@@ -82,7 +82,9 @@ def _neighbours(choice: Choice) -> str:
     said = []
     if choice.rivals:
         names = [s.label for s in choice.rivals]
-        shown_names = listed(names) if len(names) <= 4 else plural(len(names), "other setting")
+        shown_names = (
+            words.listed(names) if len(names) <= 4 else plural(len(names), "other setting")
+        )
         said.append(f"What it learned cannot be told from {shown_names}.")
         cheapest = min([*choice.rivals, choice.setting], key=_seconds) if choice.setting else None
         if cheapest is not None and cheapest is not choice.setting and _seconds(cheapest) < 1e300:
@@ -91,7 +93,7 @@ def _neighbours(choice: Choice) -> str:
         names = [s.label for s in choice.greedier[:3]]
         more = f" and {len(choice.greedier) - 3} more" if len(choice.greedier) > 3 else ""
         learned = "learned more, and is" if len(choice.greedier) == 1 else "learned more, and are"
-        said.append(f"{listed(names)}{more} {learned} not shown to be inside the budget.")
+        said.append(f"{words.listed(names)}{more} {learned} not shown to be inside the budget.")
     return " ".join(said)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from myosotis.record import DialChoice, RunRecord
+from myosotis.record import DialChoice, DialPoint, RetentionRow, RunRecord
 from myosotis.report import words
 
 
@@ -29,6 +29,28 @@ def said(record: RunRecord) -> str:
     return f"{chosen} The other half {held}: {_reported(choice)}"
 
 
+def beside(point: DialPoint) -> list[str]:
+    """A few words on each benchmark that is in no mean: `prose +0.043, forgotten`."""
+    return [
+        f"{row.task} {words.row_scale(row).change(row.delta)}, {row.verdict}"
+        for row in point.beside
+    ]
+
+
+def _beside_both(choice: DialChoice) -> list[tuple[RetentionRow, RetentionRow]]:
+    """Each of those at the chosen strength and at the whole, on the half that reports."""
+    assert choice.reported is not None and choice.full is not None
+    of_whole = {row.task: row for row in choice.full.beside}
+    chosen = choice.reported.beside
+    return [(row, of_whole[row.task]) for row in chosen if row.task in of_whole]
+
+
+def _lost(row: RetentionRow) -> bool:
+    """Whether the whole interval lies on the side of a loss."""
+    ends = [words.gain(end, row.higher_is_better) for end in (row.lo, row.hi)]
+    return all(end is not None and end < 0 for end in ends)
+
+
 def _reported(choice: DialChoice) -> str:
     """What the half that reports says of the chosen strength, beside the whole update."""
     found, full = choice.reported, choice.full
@@ -45,6 +67,13 @@ def _reported(choice: DialChoice) -> str:
         f"{'' if whole else f'; the whole update {kept.change(full.retention)}'}; "
         f"the budget allows −{kept.size(found.epsilon)}): {found.verdict}.",
     ]
+    for row, of_whole in _beside_both(choice):
+        s = words.row_scale(row)
+        told.append(
+            f" {row.task.capitalize()} {s.change(row.delta)} {s.of} "
+            f"({words.interval(s, row.lo, row.hi)}"
+            f"{'' if whole else f'; the whole update {s.change(of_whole.delta)}'}): {row.verdict}."
+        )
     if not whole and (shares := _shares(choice)):
         told.append(f" {shares}")
     return "".join(told)
@@ -62,4 +91,8 @@ def _shares(choice: DialChoice) -> str:
         parts.append(f"keeps {100 * found.task / full.task:.0f} % of the gain")
     if lost and found.retention is not None and full.retention:
         parts.append(f"recovers {100 * (1 - found.retention / full.retention):.0f} % of the loss")
-    return f"It {' and '.join(parts)} of the whole update." if parts else ""
+    for row, of_whole in _beside_both(choice):
+        if _lost(of_whole) and row.delta is not None and of_whole.delta:
+            back = 100 * (1 - row.delta / of_whole.delta)
+            parts.append(f"recovers {back:.0f} % of what {row.task} lost")
+    return f"It {words.listed(parts)} of the whole update." if parts else ""

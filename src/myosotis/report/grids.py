@@ -14,7 +14,7 @@ from myosotis.record import DialPoint
 from myosotis.report import words
 from myosotis.report.choice import Choice, Mark, shown
 from myosotis.report.estimates import Estimate, over_seeds, separable
-from myosotis.report.numbers import Numbers, listed
+from myosotis.report.numbers import Numbers
 from myosotis.report.plots import Chart, Reference, Series, line_chart, line_key
 from myosotis.report.settings import RATE, Setting, Study, short, written
 
@@ -119,17 +119,17 @@ def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
     if len(optima) > 1:
         shared = set[float].intersection(*(o["alike_x"] for o in optima))
         if shared:
-            at = listed([written(x, found.axis) for x in sorted(shared)])
+            at = words.listed([written(x, found.axis) for x in sorted(shared)])
             said.append(
                 f"At {name} {at} every row is at its best or cannot be told from it: nothing here "
                 "says that the optimum differs between rows."
             )
         else:
-            moves = listed([f"{o['best']} for {o['row']}" for o in optima])
+            moves = words.listed([f"{o['best']} for {o['row']}" for o in optima])
             said.append(f"The optimum moves: no one {name} serves every row. It is {moves}.")
     edges = [o["row"] for o in optima if o["edge"]]
     if edges:
-        at = "every row" if len(edges) == len(optima) and len(edges) > 1 else listed(edges)
+        at = "every row" if len(edges) == len(optima) and len(edges) > 1 else words.listed(edges)
         said.append(
             f"For {at} the best lies at the edge of what was tried: the optimum may be beyond."
         )

@@ -84,11 +84,6 @@ def _typical(found: Sequence[Estimate | None]) -> float:
     return max(values, default=0.0) / 5
 
 
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
-
-
 def plural(number: int, one: str, several: str = "") -> str:
     """`1 setting`, `3 settings`."""
     return f"{words.count(number)} {one if number == 1 else several or one + 's'}"

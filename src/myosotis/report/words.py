@@ -183,6 +183,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+
+
 def interval(change: Scale, lo: float | None, hi: float | None) -> str:
     """`−3.1 to +0.9`."""
     if lo is None or hi is None:
@@ -294,8 +299,7 @@ def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
     for verdict, (one, several) in worse.items():
         names = [row.task for row in rows if row.verdict == verdict]
         if names and suite not in (verdict, "forgotten"):
-            listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-            said.append(f"{listed} {several if len(names) > 1 else one}.")
+            said.append(f"{listed(names)} {several if len(names) > 1 else one}.")
     return said
 
 

@@ -14,8 +14,8 @@ Which interval is used (`Paired.method` says):
 ``score-cluster``  0/1 scores in clusters: the same on counts divided by the design effect (Rao &
                    Scott 1992), which is the cluster-robust variance over the independent one,
                    never below 1, with Student's t for the number of clusters.
-``score-cluster``  also scores of 0, 1/2 and 1 (a tie, or the toss of a coin to compare with): one is
-                   two answers of 0 or 1 that belong together, the half a right and a wrong one.
+``score-cluster``  also scores of 0, 1/2 and 1 (a tie, or the toss of a coin to compare with): each
+                   is two answers of 0 or 1 that belong together, 1/2 a right and a wrong one.
 ``bootstrap-t``    other scores, 10 to 299 clusters (an item without a cluster is one of its own):
                    clusters are resampled and the difference is studentised with its
                    cluster-robust SE (Efron & Tibshirani 1993, ch. 12). Each bound is the farther
