@@ -237,3 +237,17 @@ def test_two_processes_stop_together_and_the_verdict_leaves_through_the_gate(
     assert record.checkpoint.ended == "breach" and not record.checkpoint.chosen
     assert record.checkpoint.last_step < 12
     assert record.suite_verdict is not None and record.suite_verdict.verdict == "forgotten"
+
+
+@pytest.mark.slow
+def test_two_processes_put_the_best_step_back(world: Path, bench: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "two"
+    changes = {"trainer.devices": 2, "trainer.strategy": "ddp"}
+    call(["train", *breaching(world, out, bench, **changes)], tmp_path)
+    record, update = ended(out)
+    found = record.checkpoint
+    assert found is not None and found.chosen and found.ended == "breach"
+    assert 1 <= found.step < found.last_step < 12
+    best = torch.load(out / "checkpoints" / f"best-{found.step:06}.ckpt", weights_only=True)
+    assert update.keys() == best.keys()
+    assert all(torch.equal(update[name], tensor) for name, tensor in best.items())
