@@ -218,10 +218,10 @@ def breach_in_words(suite: SuiteVerdict) -> str:
     if suite.delta is None or suite.lo is None or suite.hi is None or suite.epsilon is None:
         return f"the benchmarks have lost more than the budget. {suite.note}".strip()
     numbers = (
-        f"{suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}, "
+        f"their mean {suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}, "
         f"budget -{suite.epsilon:.3f}"
     )
-    return f"the benchmarks have lost more than the budget ({numbers}) {suite.note}".strip()
+    return f"the benchmarks have lost more than the budget ({numbers}). {suite.note}".strip()
 
 
 def in_words(record: RunRecord) -> list[str]:

@@ -268,7 +268,8 @@ def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> Suite:
         said, note = Verdict.INCONCLUSIVE, f"Fewer than {MIN_ITEMS} items: too few for a verdict."
     elif said in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
         needed = items_to_settle(total, se, delta + epsilon)
-        note = f"needed_items counts all {k} tasks, in the proportions measured."
+        if k > 1:
+            note = f"The items needed are of all {k} tasks together, in the proportions measured."
     return Suite(
         delta=delta,
         lo=delta - below,
