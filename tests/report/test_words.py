@@ -141,6 +141,18 @@ def test_a_benchmark_that_is_worse_than_the_mean_is_named(record: RunRecord):
     assert "hellaswag and arc_easy are beyond their own budget." in words.ledes(record)[-1]
 
 
+def test_what_no_mean_speaks_for_is_named_with_its_numbers(record: RunRecord):
+    assert record.suite_verdict is not None
+    record.suite_verdict.verdict = "forgotten"
+    prose = RetentionRow("prose", "bits_per_byte", higher_is_better=False, verdict="forgotten")
+    record.retention.append(replace(prose, delta=0.165, lo=0.152, hi=0.18, epsilon=0.048))
+    said = words.ledes(record)[1]
+    assert (
+        "Prose, which is in no mean, is forgotten: +0.165 bits per byte (+0.152 to +0.180)" in said
+    )
+    assert said.endswith("the budget allows 0.048.")
+
+
 def test_what_the_dial_chose_and_that_the_other_half_confirms_it(record: RunRecord):
     """Kept 0.744 of 0.795 is 94 %; lost 0.6 of 1.9 points is 68 % recovered."""
     said = dialled.said(record)

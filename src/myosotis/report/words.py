@@ -284,9 +284,25 @@ def ledes(record: RunRecord) -> list[str]:
         )
         if suite.needed_items and suite.verdict in ("slipped", "inconclusive"):
             kept.append(f"About {count(suite.needed_items)} items would settle it.")
-    kept += _exceptions(record.retention, suite.verdict if suite else "")
+    kept += _beyond_the_mean(record) + _exceptions(record.retention, suite.verdict if suite else "")
     said += [" ".join(kept)] if kept else []
     return said + ([told] if (told := checkpoint_said(record)) else [])
+
+
+def _beyond_the_mean(record: RunRecord) -> list[str]:
+    """What made the verdict where no mean speaks for it: benchmarks in other units."""
+    suite, said = record.suite_verdict, []
+    if suite is None or suite.verdict != "forgotten":
+        return []
+    for row in record.retention:
+        if row.task in suite.tasks or row.verdict != "forgotten":
+            continue
+        s = row_scale(row)
+        said.append(
+            f"{row.task.capitalize()}, which is in no mean, is forgotten: {s.change(row.delta)} "
+            f"{s.of} ({interval(s, row.lo, row.hi)}); the budget allows {s.size(row.epsilon)}."
+        )
+    return said
 
 
 def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
