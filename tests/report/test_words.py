@@ -18,7 +18,7 @@ from myosotis.record import (
     TaskQuality,
 )
 from myosotis.report import dialled, words
-from myosotis.report.svg import Axis, tick_label, tidy
+from myosotis.report.svg import Axis, spaced, tick_label, tidy
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_what_the_dial_chose_and_that_the_other_half_confirms_it(record: RunReco
     assert "+0.744 nats per token" in said
     assert "−0.6 points" in said
     assert said.endswith(
-        "It keeps 94 % of the gain and recovers 68 % of the loss of the whole update."
+        "Of the whole update it keeps 94 % of the gain and recovers 68 % of the loss."
     )
 
 
@@ -268,3 +268,10 @@ def test_tidy_drops_decimals_that_are_all_zero():
     assert tidy(["44.0 %", "43.0 %"]) == ["44 %", "43 %"]
     assert tidy(["0.00", "+0.25", "+0.50"]) == ["0.00", "+0.25", "+0.50"]
     assert tidy(["10", "20"]) == ["10", "20"]
+
+
+def test_ticks_have_room_for_their_labels() -> None:
+    """An eighth of the range: .5625 is too near to .625. The ends stay."""
+    assert spaced([0, 0.25, 0.5, 0.5625, 0.625, 0.75, 1]) == [0, 0.25, 0.5, 0.625, 0.75, 1]
+    assert spaced([2.0]) == [2.0]
+    assert spaced([]) == []

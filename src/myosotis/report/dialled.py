@@ -95,4 +95,4 @@ def _shares(choice: DialChoice) -> str:
         if _lost(of_whole) and row.delta is not None and of_whole.delta:
             back = 100 * (1 - row.delta / of_whole.delta)
             parts.append(f"recovers {back:.0f} % of what {row.task} lost")
-    return f"It {words.listed(parts)} of the whole update." if parts else ""
+    return f"Of the whole update it {words.listed(parts)}." if parts else ""

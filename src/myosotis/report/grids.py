@@ -17,6 +17,7 @@ from myosotis.report.estimates import Estimate, over_seeds, separable
 from myosotis.report.numbers import Numbers
 from myosotis.report.plots import Chart, Reference, Series, line_chart, line_key
 from myosotis.report.settings import RATE, Setting, Study, short, written
+from myosotis.report.svg import spaced
 
 STYLES = ("s0", "s1", "s2", "s3", "s4", "s5")
 Pick = Callable[[Setting], Estimate | None]
@@ -168,7 +169,7 @@ def dials(
             }
             for a, g, k in points
         ]
-    ticks = sorted({a for line in gains for a, _ in line.points})
+    ticks = spaced({a for line in gains for a, _ in line.points})
     epsilon = shown(drawn[0]).epsilon
     budget = [Reference(-epsilon, "budget", "budget")] if epsilon else []
     zero = Reference(0.0, "base")

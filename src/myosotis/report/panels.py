@@ -13,6 +13,7 @@ from myosotis.report import dialled, words
 from myosotis.report.plane import Place, plane
 from myosotis.report.plots import Chart, Reference, Series, line_chart
 from myosotis.report.preference import CURVES
+from myosotis.report.svg import spaced
 
 Points = list[tuple[float, float]]
 
@@ -175,7 +176,7 @@ def dial(record: RunRecord) -> dict[str, Any] | None:
         points = [DialPoint(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), *points]
     s = words.scale(choice.metric, choice.unit, last.task_lo, last.task_hi)
     kept = words.scale("acc", "", last.retention_lo, last.retention_hi)
-    ticks = sorted({p.alpha for p in points})
+    ticks = spaced({p.alpha for p in points})
     budget = [Reference(-last.epsilon, "budget", "budget")] if last.epsilon else []
     zero = Reference(0.0, "base")
     learned = _alpha_series("task", points, lambda p: (p.task, p.task_lo, p.task_hi))

@@ -80,6 +80,18 @@ def span(values: Iterable[float | None], pad: float = 0.08) -> tuple[float, floa
     return lo - air, hi + air
 
 
+def spaced(values: Iterable[float]) -> list[float]:
+    """Ticks at values of one's own, where their labels have room: from the last one down, those at
+    least an eighth of the range apart."""
+    found = sorted(values)
+    room = (found[-1] - found[0]) / 8 * (1 - 1e-9) if found else 0.0
+    kept = found[-1:]
+    for value in reversed(found[:-1]):
+        if kept[0] - value >= room:
+            kept.insert(0, value)
+    return kept
+
+
 def tick_label(value: float, ticks: Sequence[float]) -> str:
     """A tick with as many decimals as tell it from its neighbours."""
     gap = min((b - a for a, b in pairwise(ticks)), default=abs(value) or 1)
