@@ -17,7 +17,7 @@ from myosotis.record import (
     SuiteVerdict,
     TaskQuality,
 )
-from myosotis.report import dialled, words
+from myosotis.report import dialled, panels, words
 from myosotis.report.svg import Axis, spaced, tick_label, tidy
 
 
@@ -179,6 +179,20 @@ def test_the_dial_speaks_of_what_is_in_no_mean(record: RunRecord):
     assert dialled.beside(found) == ["prose +0.040, slipped"]
     full.beside[0].lo = -0.01
     assert "what prose lost" not in dialled.said(record)
+
+
+def test_the_dial_draws_what_is_in_no_mean(record: RunRecord):
+    """In its own unit, from nothing at the base on; a row without numbers is no drawing."""
+    row = RetentionRow("prose", "bits_per_byte", higher_is_better=False, epsilon=0.05)
+    record.dial[1].beside = [replace(row, delta=0.1, lo=0.08, hi=0.12)]
+    record.dial[-1].beside = [replace(row, delta=0.4, lo=0.38, hi=0.42), RetentionRow("odd", "odd")]
+    found = panels.dial(record)
+    assert found is not None
+    assert [panel["title"] for panel in found["panels"]] == ["Learned", "Kept", "Prose"]
+    assert found["panels"][-1]["unit"] == "change of bits per byte, down is better"
+    drawn = found["panels"][-1]["drawn"]
+    assert "prose, α 0.5: +0.100" in drawn and "prose, α 1.25: +0.400" in drawn
+    assert "prose, α 0: 0.000" in drawn and "α 0.75" not in drawn
 
 
 def test_a_choice_that_does_not_hold_says_so(record: RunRecord):

@@ -192,6 +192,7 @@ def dial(record: RunRecord) -> dict[str, Any] | None:
     if lost.points:
         chart = Chart("Kept", [lost], kept.change, "α", [zero, *budget], ticks, 190)
         panels.append(_panel("Kept", "change of mean accuracy, points", "", chart))
+    panels += [_beside(r.task, points, ticks) for r in last.beside if r.delta is not None]
     rows = [
         {
             "alpha": f"{p.alpha:g}",
@@ -206,6 +207,29 @@ def dial(record: RunRecord) -> dict[str, Any] | None:
         for p in points
     ]
     return {"panels": panels, "rows": rows, "task_unit": s.of}
+
+
+def _beside(task: str, points: Sequence[DialPoint], ticks: Sequence[float]) -> dict[str, Any]:
+    """A benchmark that is in no mean, in its own unit and direction; `points` begin at the base."""
+    known = {p.alpha: row for p in points for row in p.beside if row.task == task}
+    last = known[points[-1].alpha]
+    s = words.row_scale(last)
+    sign = 1 if last.higher_is_better else -1
+
+    def change(point: DialPoint) -> tuple[float | None, float | None, float | None]:
+        row = known.get(point.alpha)
+        return (row.delta, row.lo, row.hi) if row else (None, None, None)
+
+    line = _alpha_series(task, points, change)
+    if line.points[0][0] > 0:
+        line.points.insert(0, (0.0, 0.0))
+    zero = Reference(0.0, "base")
+    budget = [Reference(-sign * last.epsilon, "budget", "budget")] if last.epsilon else []
+    direction = "up" if last.higher_is_better else "down"
+    chart = Chart(task, [line], s.change, "α", [zero, *budget], ticks, 190)
+    return _panel(
+        task.capitalize(), f"change of {words.label(last.metric)}, {direction} is better", "", chart
+    )
 
 
 def _alpha_series(
