@@ -16,7 +16,7 @@ from myosotis.report import decision, lost, preference, trials
 from myosotis.report.choice import choose, front, shown
 from myosotis.report.estimates import Estimate, over_seeds, separable, t_quantile
 from myosotis.report.grids import along_axis
-from myosotis.report.heat import heat_maps
+from myosotis.report.heat import LEVELS, _level, heat_maps
 from myosotis.report.numbers import Numbers
 from myosotis.report.scorecard import render_html
 from myosotis.report.settings import study
@@ -454,3 +454,17 @@ def test_preferences_beside_each_other():
     section = preference.of_settings(found)
     assert section is not None
     assert [row["fell"] for row in section["rows"]] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "lo", "hi", "level"),
+    [
+        (-1e300, 0.0, 5e-324, 0),  # below what has a colour, in a range that has no half
+        (-1e300, 0.0, 1e-308, 0),
+        (0.9e308, -1.7e308, 1.7e308, 4),
+        (1.0, 0.0, 1.0, LEVELS - 1),
+    ],
+)
+def test_any_value_has_a_colour(value: float, lo: float, hi: float, level: int) -> None:
+    """Of six levels: .9e308 lies at (.9 + 1.7) / 3.4 = .76 of the range, in the fifth."""
+    assert _level(value, lo, hi) == level

@@ -93,6 +93,13 @@ def _other_benchmarks(found: Study) -> list[tuple[str, str, bool]]:
     return list(named.values())[:2]
 
 
+def _level(value: float, lo: float, hi: float) -> int:
+    """Which of `LEVELS` colours a value has; halves, since the range may be beyond all floats."""
+    half = hi / 2 - lo / 2
+    share = (min(max(value, lo), hi) / 2 - lo / 2) / half if half > 0 else 0.0
+    return min(int(share * LEVELS), LEVELS - 1)
+
+
 def _heat(
     found: Study,
     choice: Choice,
@@ -120,8 +127,7 @@ def _heat(
             if value is None:
                 cell |= {"text": MISSING, "small": _absent(setting), "level": "none"}
             else:
-                share = (value.value / 2 - lo / 2) / (hi / 2 - lo / 2) if hi > lo else 0.0
-                level = min(max(int(share * LEVELS), 0), LEVELS - 1)
+                level = _level(value.value, lo, hi)
                 cell |= {
                     "text": write(value),
                     "small": _half(value, write),
