@@ -217,12 +217,12 @@ def _beside(task: str, points: Sequence[DialPoint], ticks: Sequence[float]) -> d
     sign = 1 if last.higher_is_better else -1
 
     def change(point: DialPoint) -> tuple[float | None, float | None, float | None]:
+        if point.alpha == 0:  # the base, by definition
+            return 0.0, 0.0, 0.0
         row = known.get(point.alpha)
         return (row.delta, row.lo, row.hi) if row else (None, None, None)
 
     line = _alpha_series(task, points, change)
-    if line.points[0][0] > 0:
-        line.points.insert(0, (0.0, 0.0))
     zero = Reference(0.0, "base")
     budget = [Reference(-sign * last.epsilon, "budget", "budget")] if last.epsilon else []
     direction = "up" if last.higher_is_better else "down"
