@@ -12,7 +12,9 @@ smallest n at which four samples in five show the loss (95 % t-interval of the p
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import common
 import numpy as np
@@ -42,13 +44,18 @@ def n80(change: Floats, dice: np.random.Generator) -> int | None:
     return None
 
 
+def tasks_of(run: Path) -> Iterator[tuple[str, Any]]:
+    """The tasks of a run with choices, each with its items as a data frame. Prose has none."""
+    table = pq.read_table(run / "retention_items.parquet").to_pandas()
+    for task, items in table.groupby("task"):
+        if not items["p_gold_base"].isna().any():
+            yield str(task), items
+
+
 def rows(run: Path, seed: int) -> list[list[str]]:
     """A line for each task of a run that lost something by one of the measures."""
-    table = pq.read_table(run / "retention_items.parquet").to_pandas()
     found = []
-    for task, items in table.groupby("task"):
-        if items["p_gold_base"].isna().any():
-            continue
+    for task, items in tasks_of(run):
         accuracy = (items["tuned"] - items["base"]).to_numpy(float)
         p_gold = (items["p_gold_tuned"] - items["p_gold_base"]).to_numpy(float)
         if not (shown(accuracy[None])[0] or shown(p_gold[None])[0]):
@@ -58,7 +65,7 @@ def rows(run: Path, seed: int) -> list[list[str]]:
         said = [f"over {SIZES[-1]}" if n is None else str(n) for n in by]
         share = f"{by[1] / (by[0] or SIZES[-1]):.2f}" if by[1] else "—"
         lost = [f"{change.mean():+.3f}" for change in (accuracy, p_gold)]
-        found.append([run.name, str(task), str(len(items)), *lost, *said, share])
+        found.append([run.name, task, str(len(items)), *lost, *said, share])
     return found
 
 

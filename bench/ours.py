@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +12,20 @@ from typing import Any
 import common
 
 RANK, ALPHA = 16, 32
+
+
+def options(parser: argparse.ArgumentParser, *, lr: float, batch_size: int, unit: str) -> None:
+    """What every training benchmark asks; a step is `batch_size` of `unit`."""
+    parser.add_argument("--update", default="lora", choices=("lora", "full"))
+    parser.add_argument("--lr", type=float, default=lr)
+    parser.add_argument("--batch-size", type=int, default=batch_size, help=f"{unit} a step")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--row-tokens", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default="wheel", choices=("wheel", "local", "hub"))
+    parser.add_argument("--id", default="smollm2-135m")
+    parser.add_argument("--path")
 
 
 def settings(job: common.Job) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from typing import NamedTuple
 
 import common
 import numpy as np
-import pyarrow.parquet as pq
-from evidence import Floats, shown
+from evidence import Floats, shown, tasks_of
 
 from myosotis.retention.judge import judge
 from myosotis.retention.stats import Verdict, paired
@@ -53,11 +52,9 @@ class Damaged(NamedTuple):
 
 def damaged(run: Path) -> Iterator[Damaged]:
     """The tasks of a run on which the score of the items fell beyond chance."""
-    table = pq.read_table(run / "retention_items.parquet").to_pandas()
-    for task, items in table.groupby("task"):
+    for task, items in tasks_of(run):
         base, tuned = items["base"].to_numpy(float), items["tuned"].to_numpy(float)
-        kept = not items["p_gold_base"].isna().any()  # prose is judged in bits, by its own budget
-        if kept and shown((tuned - base)[None])[0]:
+        if shown((tuned - base)[None])[0]:
             yield Damaged(f"{run.name}, {task}", base, tuned)
 
 

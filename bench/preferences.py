@@ -41,16 +41,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """What both scripts ask: the pairs, the training, the model."""
     default = Path(__file__).parents[2] / "shared" / "data" / "rasbt_preference" / "train.jsonl"
     parser.add_argument("--data", default=str(default), help="a jsonl file of pairs")
-    parser.add_argument("--update", default="lora", choices=("lora", "full"))
-    parser.add_argument("--lr", type=float, default=5e-5)
-    parser.add_argument("--batch-size", type=int, default=8, help="pairs a step")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--row-tokens", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="wheel", choices=("wheel", "local", "hub"))
-    parser.add_argument("--id", default="smollm2-135m")
-    parser.add_argument("--path")
+    ours.options(parser, lr=5e-5, batch_size=8, unit="pairs")
 
 
 def job_of(args: argparse.Namespace, data: str, **more: Any) -> common.Job:
@@ -124,8 +115,6 @@ def _kept(step: int, job: common.Job) -> bool:
 
 
 def _ours(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -> Found:
-    import torch
-
     from myosotis.reference import referenced
     from myosotis.trees.probe import probe
     from myosotis.trees.score import Scorer
@@ -164,7 +153,6 @@ def _ours(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -
     steps = _steps(trees, job)
     logged, _ = ours.train(update, objective, scorer, steps, job, folder, watch)
     seconds = time.perf_counter() - began
-    torch.manual_seed(0)
     return logged, seconds, gradients
 
 

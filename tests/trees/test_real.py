@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -26,7 +26,7 @@ MODEL = ModelSource("wheel", "smollm2-135m")
 
 
 @pytest.fixture
-def update() -> Iterator[Update]:
+def update() -> Update:
     """A LoRA of rank 8 on the real model, away from its start: with B at zero no gradient reaches
     A."""
     base = models.load(MODEL, torch.float32)
@@ -36,7 +36,7 @@ def update() -> Iterator[Update]:
     for name, parameter in update.parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
-    yield update
+    return update
 
 
 def gradient(
