@@ -17,7 +17,6 @@ from myosotis.retention.requests import (
     Grove,
     Request,
     Window,
-    shared_tokens,
 )
 from tests.retention.small import byte_tokenizer
 
@@ -76,23 +75,6 @@ def test_choices_of_an_item_share_a_tree_and_documents_do_not() -> None:
     assert len(tree) == len("Q: why? A:") + len(" yes") + len("t") + len("no")
 
 
-def test_items_behind_the_same_examples_are_merged() -> None:
-    """60 shared tokens of 70: one tree for all, 60 + 10 items x 2 choices of their own tokens."""
-    encoder = Encoder(TOKENIZER, 128)
-    items = [
-        Asked([encoder.request(LOGLIKELIHOOD, ("e" * 60 + f" item {i}:", c)) for c in "xy"])
-        for i in range(10)
-    ]
-    grove = Grove.of(items)
-    assert len(grove.trees) == 1
-    assert len(grove.trees[0]) == 60 + len(" item ") + 10 * (len("0:") + 2)
-    for asked, seats in zip(items, grove.seats, strict=True):
-        for request, (seat,) in zip(asked.requests, seats, strict=True):
-            assert list(grove.trees[seat.tree].paths()[seat.path].ids) == list(
-                request.windows[0].ids
-            )
-
-
 @given(
     st.lists(
         st.lists(
@@ -113,8 +95,3 @@ def test_every_window_keeps_its_path(pairs: list[list[tuple[str, str]]]) -> None
             path = grove.trees[seat.tree].paths()[seat.path]
             assert list(path.ids) == list(request.windows[0].ids)
             assert sum(path.weights) == len(request.text[1])
-
-
-def test_shared_tokens_stop_where_only_one_is_scored() -> None:
-    assert shared_tokens(Window((1, 2, 3, 4), 3), Window((1, 2, 3, 5), 3)) == 3
-    assert shared_tokens(Window((1, 2, 3, 4), 3), Window((1, 2, 3, 4), 2)) == 2

@@ -90,6 +90,25 @@ def test_what_all_begin_with_is_read_once_a_row() -> None:
     assert stack([row for bundle in pack(forest[:1], 40) for row in bundle]).tokens == 25
 
 
+def test_items_of_a_subject_share_its_examples() -> None:
+    """Two subjects of 12 items: 60 tokens of examples each, 4 + 1 of an item's own. Rows of 64 are
+    stretched to 60 + 32, room for 6 items; to 4 x 60, room for all 12. A third kind shares nothing.
+    """
+    forest = [
+        Tree.fork([*range(60 * s, 60 * s + 60), *[200 + 20 * s + k] * 4], [[1, 2]])
+        for k in range(12)
+        for s in range(2)
+    ]
+    lone = [Tree.fork([400 + k] * 9, [[1]]) for k in range(3)]
+
+    def tokens(stretch: int) -> int:
+        bundles = pack([*forest, *lone], 64, stretch=stretch)
+        return sum(stack(bundle).tokens for bundle in bundles)
+
+    assert tokens(1) == 2 * (2 * 60 + 12 * 5) + 3 * 9
+    assert tokens(4) == 2 * (60 + 12 * 5) + 3 * 9
+
+
 @given(trees, st.integers(4, 30))
 @settings(max_examples=60)
 def test_a_token_sees_exactly_its_ancestors(forest: list[Tree], row_tokens: int) -> None:

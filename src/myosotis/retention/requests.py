@@ -220,10 +220,6 @@ class Asked(Protocol):
     def requests(self) -> Sequence[Request]: ...
 
 
-LARGEST_MERGED = 2048
-"""Tokens up to which items that share their few-shot examples are merged into one tree."""
-
-
 class Seat(NamedTuple):
     """Where a window sits: path `path` of tree `tree`."""
 
@@ -235,9 +231,9 @@ class Seat(NamedTuple):
 class Grove:
     """Trees for the requests of several items, and where each of their windows sits.
 
-    The windows of an item share a tree (its choices follow one context). Items are merged when
-    they share at least half of their tokens, as they do behind fixed few-shot examples. Every
-    window of a rolling request is a tree of its own: it shares nothing. Prompts are no part of it.
+    The windows of an item share a tree (its choices follow one context); what items share, as
+    behind fixed few-shot examples, is for packing to find. Every window of a rolling request is a
+    tree of its own: it shares nothing. Prompts are no part of it.
     """
 
     trees: list[Tree]
@@ -245,25 +241,23 @@ class Grove:
 
     @classmethod
     def of(cls, items: Iterable[Asked]) -> Grove:
-        seats: list[list[list[Seat]]] = []
-        units: list[_Unit] = []
-        for i, item in enumerate(items):
-            seats.append([[Seat(-1, -1)] * len(r.windows) for r in item.requests])
-            fork = _Unit([], [])
-            for r, request in enumerate(item.requests):
-                for w, window in enumerate(request.windows):
-                    if request.kind == ROLLING:
-                        units.append(_Unit([window], [(i, r, w)]))
-                    else:
-                        fork.windows.append(window)
-                        fork.places.append((i, r, w))
-            if fork.windows:
-                units.append(fork)
         trees: list[Tree] = []
-        for merged in _merge(units):
-            for path, (i, r, w) in enumerate(merged.places):
-                seats[i][r][w] = Seat(len(trees), path)
-            trees.append(Tree.of(window.path() for window in merged.windows))
+        seats: list[list[list[Seat]]] = []
+        for item in items:
+            paths = [w.path() for r in item.requests if r.kind != ROLLING for w in r.windows]
+            fork, taken = len(trees), 0
+            if paths:
+                trees.append(Tree.of(paths))
+            asked: list[list[Seat]] = []
+            for request in item.requests:
+                windows = range(len(request.windows))
+                if request.kind == ROLLING:
+                    asked.append([Seat(len(trees) + w, 0) for w in windows])
+                    trees += [Tree.of([window.path()]) for window in request.windows]
+                else:
+                    asked.append([Seat(fork, taken + w) for w in windows])
+                    taken += len(windows)
+            seats.append(asked)
         return cls(trees, seats)
 
     def answers(self, scores: Sequence[TreeScore]) -> list[list[Answer]]:
@@ -276,53 +270,3 @@ class Grove:
             float(sum(scores[seat.tree].logp[seat.path] for seat in seats)),
             all(bool(scores[seat.tree].greedy[seat.path]) for seat in seats),
         )
-
-
-class _Unit(NamedTuple):
-    """Windows that belong in one tree, and which window of which request of which item each is."""
-
-    windows: list[Window]
-    places: list[tuple[int, int, int]]
-
-    @property
-    def size(self) -> int:
-        return len(self.windows[0].ids) + sum(
-            len(w.ids) - shared_tokens(self.windows[0], w) for w in self.windows[1:]
-        )
-
-    @property
-    def longest(self) -> int:
-        return max(len(window.ids) for window in self.windows)
-
-
-def shared_tokens(a: Window, b: Window) -> int:
-    """Leading tokens that two windows can share in a tree: equal ids, equally scored."""
-    most = min(len(a.ids), len(b.ids))
-    if a.start != b.start:
-        most = min(most, a.start, b.start)
-    for at in range(most):
-        if a.ids[at] != b.ids[at]:
-            return at
-    return most
-
-
-def _merge(units: list[_Unit]) -> Iterator[_Unit]:
-    """Join neighbours, in the order of their tokens, that share half of the longer one or more."""
-    pending: _Unit | None = None
-    size = 0
-    for unit in sorted(units, key=lambda u: u.windows[0].ids):
-        if pending is not None:
-            shared = shared_tokens(pending.windows[-1], unit.windows[0])
-            if (
-                2 * shared >= unit.longest
-                and 2 * shared >= pending.longest
-                and size + unit.size - shared <= LARGEST_MERGED
-            ):
-                pending.windows.extend(unit.windows)
-                pending.places.extend(unit.places)
-                size += unit.size - shared
-                continue
-            yield pending
-        pending, size = _Unit([*unit.windows], [*unit.places]), unit.size
-    if pending is not None:
-        yield pending

@@ -4,8 +4,8 @@ What belongs here is bookkeeping on token counts and indices; attention is in `a
 model is called in `score.py`. A *bundle* is the smallest group of rows that must be scored
 together: nearly always one row of several trees; several rows where one tree did not fit into a
 row (it is split at its branches, never cut) or where every path has a row of its own (`padded`).
-Rows hold the tokens a model must read (`Tree.read`): what is only predicted takes no room. What all
-trees begin with (a system prompt, an instruction) stands in a row once.
+Rows hold the tokens a model must read (`Tree.read`): what is only predicted takes no room. What
+trees begin with together (a system prompt, a subject's solved examples) stands in a row once.
 
 Shape suffixes: R rows, L tokens of the longest row, N predicting positions, S scored tokens,
 B branches (root-to-leaf paths), M pairs (scored token, branch it lies on).
@@ -17,6 +17,8 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import pairwise
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,14 +96,20 @@ class Batch:
         return stack([[]])
 
 
-def pack(trees: Sequence[Tree], row_tokens: int, *, one_path_a_row: bool = False) -> list[Bundle]:
+ROW_COST = 64
+"""What one more row costs beside its tokens, in tokens: small products run slower."""
+
+
+def pack(
+    trees: Sequence[Tree], row_tokens: int, *, stretch: int = 1, one_path_a_row: bool = False
+) -> list[Bundle]:
     """Pack trees into rows of at most `row_tokens` tokens, best fit in order of falling length.
 
     A path longer than `row_tokens` gets a longer row of its own, and so does a tree of up to half a
     row more than its longest path: splitting it would read its long prefix again for every part
     (few-shot examples before each choice). The result depends on the trees and their order only.
-    What all of them begin with is read once a row. With `one_path_a_row` nothing is shared and
-    nothing is packed.
+    What trees begin with together is read once a row; such a row may be `stretch` times as long as
+    that beginning. With `one_path_a_row` nothing is shared and nothing is packed.
     """
     if one_path_a_row:
         return [
@@ -117,11 +125,63 @@ def pack(trees: Sequence[Tree], row_tokens: int, *, one_path_a_row: bool = False
             whole.append(piece)
         else:
             bundles.append([[piece] for piece in _split(index, tree, most)])
-    stem = _common_stem([piece.tree for piece in whole])
-    if stem < SHORTEST_STEM:
-        return bundles + [[row] for row in _best_fit(whole, row_tokens, 0)]
-    rows = _best_fit(whole, max(row_tokens, stem + row_tokens // 2), stem)
-    return bundles + [[[_graft(row, stem)]] for row in rows]
+    for family in _families(whole, row_tokens, stretch):
+        stem, rows = family.stem, _best_fit(family.pieces, family.room, family.stem)
+        bundles += [[[_graft(row, stem)] if stem else row] for row in rows]
+    return bundles
+
+
+class _Family(NamedTuple):
+    """Pieces that share their first `stem` tokens (0: too few to matter), in rows of `room`."""
+
+    pieces: list[Piece]
+    stem: int
+    room: int
+
+    @classmethod
+    def of(cls, pieces: list[Piece], stem: int, row_tokens: int, stretch: int) -> _Family:
+        pieces = sorted(pieces, key=lambda piece: piece.trees[0])
+        if stem < SHORTEST_STEM or len(pieces) < 2:
+            return cls(pieces, 0, row_tokens)
+        return cls(pieces, stem, max(row_tokens, stem + row_tokens // 2, stretch * stem))
+
+    @property
+    def cost(self) -> float:
+        """About how many tokens are read, a row counted as `ROW_COST` more."""
+        own = sum(max(len(piece) - self.stem, 0) for piece in self.pieces)
+        rows = ceil(own / max(self.room - self.stem, 1))
+        return own + rows * (self.stem + ROW_COST)
+
+
+def _families(pieces: list[Piece], row_tokens: int, stretch: int) -> list[_Family]:
+    """All pieces as one family, or those that begin alike for longer as families of their own (the
+    items of a subject, which share its solved examples): what reads fewest tokens."""
+    ordered = sorted(pieces, key=lambda piece: piece.tree.ids.astype(">u4").tobytes())
+    alike = [_common_stem([a.tree, b.tree]) for a, b in pairwise(ordered)]
+
+    def parted(least: int) -> list[_Family]:
+        """Neighbours that share `least` tokens together, the others as one family."""
+        alone: list[Piece] = []
+        found: list[_Family] = []
+        start = 0
+        for end in range(1, len(ordered) + 1):
+            if end < len(ordered) and alike[end - 1] >= least:
+                continue
+            part, shared = ordered[start:end], alike[start : end - 1]
+            if shared:
+                found.append(_Family.of(part, min(shared), row_tokens, stretch))
+            else:
+                alone += part
+            start = end
+        if alone:
+            stem = _common_stem([piece.tree for piece in alone])
+            found.append(_Family.of(alone, stem, row_tokens, stretch))
+        return found
+
+    levels = [0]
+    while (further := max(2 * levels[-1], 2 * SHORTEST_STEM)) <= max(alike, default=0):
+        levels.append(further)
+    return min(map(parted, levels), key=lambda found: sum(one.cost for one in found))
 
 
 def _best_fit(pieces: list[Piece], row_tokens: int, shared: int) -> list[Row]:

@@ -31,6 +31,10 @@ CHUNK = 256
 KEPT_BYTES = 2**27
 """Logits of a batch that are kept for the backward pass; those of further chunks are recomputed."""
 
+STRETCH = 4
+"""How many times as long as what its trees begin with together a row may be where no activations
+are kept: a fourth of it is read again in every row."""
+
 
 class Branches(NamedTuple):
     """Sums over the scored tokens of each branch; the only thing objectives see of a model.
@@ -78,7 +82,12 @@ class Scorer:
 
     def batches(self, trees: Sequence[Tree]) -> list[Batch]:
         """Pack trees into batches of about `rows_at_once` rows; a bundle is never torn apart."""
-        bundles = pack(trees, self.row_tokens, one_path_a_row=self.backend.name == "padded")
+        bundles = pack(
+            trees,
+            self.row_tokens,
+            stretch=1 if torch.is_grad_enabled() else STRETCH,
+            one_path_a_row=self.backend.name == "padded",
+        )
         if self.backend.name == "padded":  # rows of like length waste the least padding
             bundles.sort(key=lambda b: max(len(p) for row in b for p in row), reverse=True)
         return [
