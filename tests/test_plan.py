@@ -26,7 +26,8 @@ HEAD = HIDDEN // HEADS
 
 def config(tiny_model: Path, *overrides: str) -> DictConfig:
     data = ["data=jsonl", f"data.path={tiny_model / 'data.jsonl'}", "data.template=none"]
-    return compose(["model=local", f"model.path={tiny_model}", *data, *overrides])
+    asked = ["retention.suite=[prose]", "retention.items=20"]
+    return compose(["model=local", f"model.path={tiny_model}", *data, *asked, *overrides])
 
 
 def test_no_weights_are_needed(tiny_model: Path, tmp_path: Path) -> None:

@@ -112,10 +112,12 @@ class Meter(Callback):
 
 @dataclass
 class Evaluator:
-    """Something to measure at some steps: `measure()` returns metrics by name."""
+    """Something to measure at some steps: `measure()` returns metrics by name. `seconds` so far."""
 
+    name: str
     measure: Callable[[], dict[str, float]]
     steps: frozenset[int]
+    seconds: float = 0.0
 
 
 class Watch(Callback):
@@ -123,26 +125,25 @@ class Watch(Callback):
 
     def __init__(self, evaluators: Sequence[Evaluator]) -> None:
         self.evaluators = list(evaluators)
-        self.seconds = 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        due = [e for e in self.evaluators if trainer.global_step in e.steps]
-        if not due:
-            return
-        began = time.perf_counter()
-        if trainer.is_global_zero:
-            for evaluator in due:
+        for evaluator in self.evaluators:
+            if trainer.global_step not in evaluator.steps:
+                continue
+            began = time.perf_counter()
+            if trainer.is_global_zero:
                 log(trainer, evaluator.measure())
-        trainer.strategy.barrier("watch")
-        self.seconds += time.perf_counter() - began
+            trainer.strategy.barrier("watch")
+            evaluator.seconds += time.perf_counter() - began
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
+        return {evaluator.name: evaluator.seconds for evaluator in self.evaluators}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = state_dict["seconds"]
+        for evaluator in self.evaluators:
+            evaluator.seconds = state_dict[evaluator.name]
 
 
 class Checkpoints(Callback):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from myosotis import memory
 from myosotis.examination import Sitting
 from myosotis.journal import Journal
+from myosotis.pacing import Pace
 from myosotis.workbench import Workbench
 
 
@@ -17,13 +18,19 @@ class Training(NamedTuple):
 
     steps: int
     train_seconds: float
-    watch_seconds: float
+    watch_seconds: dict[str, float]  # by what was measured between the steps
     examples: int
     tokens: int
 
 
 def of(
-    trained: Training, kept: Journal, base: Sitting, tuned: Sitting, bench: Workbench, began: float
+    trained: Training,
+    kept: Journal,
+    base: Sitting,
+    tuned: Sitting,
+    bench: Workbench,
+    looks: Pace,
+    began: float,
 ) -> dict[str, float | None]:
     """The costs of a run that began at `began` (`time.perf_counter`), by name."""
     seconds = max(trained.train_seconds, 1e-9)
@@ -32,7 +39,10 @@ def of(
         "total_seconds": time.perf_counter() - began,
         "tokens_per_second": trained.tokens / seconds,
         "examples_per_second": trained.examples / seconds,
-        "retention_seconds": trained.watch_seconds,
+        "retention_seconds": trained.watch_seconds["retention"],
+        "validation_seconds": trained.watch_seconds["validation"],
+        "look_share": trained.watch_seconds["retention"] / seconds,
+        "look_share_predicted": looks.expected,
         "base_seconds": base.seconds,
         "final_seconds": tuned.seconds,
         "peak_memory_gb": memory.peak_gb(),

@@ -213,15 +213,16 @@ def _baseline(name: str, shown: Quality, tuned: Sitting, note: str = "") -> Base
     )
 
 
-def breach_in_words(suite: SuiteVerdict) -> str:
-    """That the benchmarks are beyond the budget, with the numbers it rests on."""
-    if suite.delta is None or suite.lo is None or suite.hi is None or suite.epsilon is None:
-        return f"the benchmarks have lost more than the budget. {suite.note}".strip()
-    numbers = (
-        f"their mean {suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}, "
-        f"budget -{suite.epsilon:.3f}"
-    )
-    return f"the benchmarks have lost more than the budget ({numbers}). {suite.note}".strip()
+def alarm_in_words(suite: SuiteVerdict) -> str:
+    """That the benchmarks slipped, or are beyond the budget, with the numbers it rests on."""
+    lost = "more than the budget" if suite.verdict == "forgotten" else "something"
+    said = f"the benchmarks have lost {lost}"
+    if None not in (suite.delta, suite.lo, suite.hi, suite.epsilon):
+        said += (
+            f" (their mean {suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}, "
+            f"budget -{suite.epsilon:.3f})"
+        )
+    return f"{said}. {suite.note}".strip()
 
 
 def in_words(record: RunRecord) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.table import Table
@@ -19,12 +19,12 @@ from myosotis.config import LearningRate, build, check, config_hash, learning_ra
 from myosotis.console import console
 from myosotis.data.module import ExampleModule
 from myosotis.estimates import Memory, flops_a_second, memory
+from myosotis.models import ModelSource
+from myosotis.pacing import Pace, pace
 from myosotis.precision import resolve
 from myosotis.retention.budget import Reach, reach
+from myosotis.updates.base import Update
 from myosotis.updates.tensors import numbers
-
-if TYPE_CHECKING:
-    pass
 
 EFFICIENCY = 0.6  # of training against matrix products alone: SmolLM2-135M, fp32, one CPU thread
 ASSUMED_SCORE = 0.5  # of a benchmark not measured yet: what a budget is a fraction of
@@ -65,6 +65,7 @@ class Plan:
     seconds: float
     suite: list[str]
     reach: list[Reach]
+    looks: Pace
     warnings: list[str] = field(default_factory=list)
 
 
@@ -75,6 +76,8 @@ def plan(cfg: DictConfig) -> dict[str, Any]:
     document = asdict(made)
     document["memory"]["total"] = made.memory.total
     document["steps"]["epochs"] = made.steps.epochs
+    document["looks"]["steps"] = sorted(made.looks.steps)
+    document["looks"]["share"] = made.looks.expected
     document["reach"] = [{**asdict(r), "verdicts": list(r.verdicts)} for r in made.reach]
     return document
 
@@ -108,6 +111,7 @@ def make(cfg: DictConfig) -> Plan:
         seconds=work * 1e12 / (EFFICIENCY * flops_a_second(cfg)),
         suite=list(cfg.retention.suite),
         reach=reachable(cfg),
+        looks=looks(cfg, source, data, steps.total, update, parameters),
         warnings=[*warnings, *steps.warnings],
     )
 
@@ -155,6 +159,27 @@ def reachable(cfg: DictConfig) -> list[Reach]:
     if len(suite) > 1:
         found.append(reach("their mean", items * len(suite), epsilon))
     return found
+
+
+def looks(
+    cfg: DictConfig,
+    source: ModelSource,
+    data: ExampleModule,
+    total_steps: int,
+    update: Update,
+    parameters: int,
+) -> Pace:
+    """When the run would look at its benchmarks while training, and what that would take."""
+    context = workbench.context_of(source)
+    return pace(
+        cfg,
+        data,
+        workbench.benchmarks(cfg, data.template.tokenizer, context),
+        workbench.shift_texts(cfg, data, context),
+        total_steps=total_steps,
+        trained=update.count() / parameters,
+        packs=update.capabilities.packs,
+    )
 
 
 def duration(seconds: float) -> str:
@@ -210,4 +235,5 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         ),
         ("benchmarks", ", ".join(plan.suite) or "none"),
         *[("", r.text) for r in plan.reach],
+        *([("", plan.looks.text)] if plan.suite else []),
     ]

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -32,6 +33,7 @@ from myosotis.callbacks import (
 )
 from myosotis.config import build, check
 from myosotis.config.build import plain
+from myosotis.console import console
 from myosotis.dialling import turn
 from myosotis.examination import Sitting
 from myosotis.guard import Guard
@@ -39,11 +41,13 @@ from myosotis.journal import Journal
 from myosotis.module import FineTuning
 from myosotis.opening import describe, opened
 from myosotis.optimization import Schedule
+from myosotis.pacing import Pace, looks_ask_everything, pace
 from myosotis.record import RunRecord, UpdateInfo
 from myosotis.resume import continued
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.runs import RunFolder, SweepInfo
 from myosotis.updates.base import Update
+from myosotis.updates.tensors import numbers
 from myosotis.workbench import Workbench
 
 
@@ -78,14 +82,15 @@ def train(
         base = _measure_base(kept, cfg, bench)
         update = bench.attach(cfg)
         guard = _guard(cfg, update, folder)
-        trained = _fit(kept, cfg, bench, update, base, guard)
+        looks = _pace(cfg, bench, update, guard)
+        trained = _fit(kept, cfg, bench, update, base, guard, looks)
         kept.record.checkpoint = guard.finish(trained.steps, kept.warn)
         kept.record.update.off_difference = bench.check_base(update, base)
         update.save(kept.folder.update, base_id=bench.base.id)
         tuned = bench.examination.sit(bench.scorer, "tuned")
         _conclude(kept, cfg, bench, base, tuned, trained.steps)
         _dial(kept, cfg, bench, update, base, tuned)
-        spent = costs.of(trained, kept, base, tuned, bench, began)
+        spent = costs.of(trained, kept, base, tuned, bench, looks, began)
         spent |= watching.items_asked(kept.history.points())
         kept.record.cost = spent
         kept.log({f"cost/{k}": v for k, v in spent.items() if v is not None}, step=trained.steps)
@@ -113,8 +118,30 @@ def _guard(cfg: DictConfig, update: Update, folder: RunFolder) -> Guard:
     return Guard(update, folder, on_breach=cfg.retention.on_breach, patience=cfg.retention.patience)
 
 
+def _pace(cfg: DictConfig, bench: Workbench, update: Update, guard: Guard) -> Pace:
+    """When the benchmarks are looked at while training; the same on every rank."""
+    found = pace(
+        cfg,
+        bench.data,
+        bench.examination.halves["select"] if guard.chooses else bench.suite,
+        bench.texts,
+        total_steps=bench.total_steps,
+        trained=update.count() / numbers(bench.base.model),
+        packs=bench.scorer.backend.name != "padded",
+    )
+    if guard.chooses:  # the last step is a choice like the others
+        found = replace(found, steps=found.steps | {bench.total_steps})
+    return found
+
+
 def _fit(
-    kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting, guard: Guard
+    kept: Journal,
+    cfg: DictConfig,
+    bench: Workbench,
+    update: Update,
+    base: Sitting,
+    guard: Guard,
+    looks: Pace,
 ) -> costs.Training:
     """Train, watched; the update holds the result."""
     kept.record.update = UpdateInfo(
@@ -126,7 +153,8 @@ def _fit(
     )
     kept.record.at_start = watching.at_start(bench, update, base.retention, build.budget(cfg))
     kept.log(bench.held_out(), step=0)
-    evaluators = _evaluators(kept, cfg, bench, base, guard)
+    console.print(looks.text, highlight=False)
+    evaluators = _evaluators(kept, cfg, bench, base, guard, looks)
     trained = _train_steps(cfg, bench, update, guard, evaluators, [kept.history, kept.mlflow])
     kept.log(bench.held_out(), step=trained.steps)
     for sentence in symptoms.of_curves(kept.history.points()):
@@ -145,7 +173,7 @@ def _train_steps(
     """Lightning's part. The same on every rank; raises `Interrupted` when told to stop."""
     module = _module(cfg, bench, update)
     steps = cadence(cfg.trainer.checkpoint_every, bench.total_steps, key="trainer.checkpoint_every")
-    stop, meter, watch = StopOnSignal(), Meter(bench.total_steps), Watch(evaluators)
+    stop, meter = StopOnSignal(), Meter(bench.total_steps)
     folder = guard.folder
     checkpoints = Checkpoints(folder.checkpoint, steps)
     trainer = lightning.Trainer(
@@ -159,7 +187,7 @@ def _train_steps(
         callbacks=[
             Randomness(cfg.seed),
             meter,
-            watch,
+            Watch(evaluators),
             guard,
             *build.callbacks(cfg),
             stop,
@@ -179,9 +207,8 @@ def _train_steps(
     trainer.fit(module, datamodule=bench.data, ckpt_path=path, weights_only=True)
     if stop.received is not None:
         raise Interrupted(stop.received, trainer.global_step)
-    return costs.Training(
-        trainer.global_step, meter.seconds, watch.seconds, meter.examples, meter.tokens
-    )
+    watched = {evaluator.name: evaluator.seconds for evaluator in evaluators}
+    return costs.Training(trainer.global_step, meter.seconds, watched, meter.examples, meter.tokens)
 
 
 def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
@@ -197,7 +224,12 @@ def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
 
 
 def _evaluators(
-    kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting, guard: Guard
+    kept: Journal,
+    cfg: DictConfig,
+    bench: Workbench,
+    base: Sitting,
+    guard: Guard,
+    looks: Pace,
 ) -> list[Evaluator]:
     """What is measured while training, and when.
 
@@ -214,31 +246,28 @@ def _evaluators(
             bench.respondent,
             before,
             budget,
-            # What may stop early judges the mean alone, and needs more evidence to be sure.
-            floor=None if guard.chooses or budget.tasks else cfg.retention.sequential_floor,
+            floor=None if looks_ask_everything(cfg) else cfg.retention.sequential_floor,
             ceiling=cfg.retention.sequential_ceiling,
+            cheap=looks.cheap,
         )
         metrics |= shift.metrics(bench.shift())
         verdict = mean.verdict if mean else ""
-        if mean is not None and verdict == "forgotten":
-            kept.warn(findings.breach_in_words(mean))
+        if mean is not None and verdict in ("slipped", "forgotten"):
+            kept.warn(findings.alarm_in_words(mean))
         loss = bench.held_out() if guard.needs_loss else {}
         inside = bool(verdict) and budget.accepts(verdict)
         guard.offer(loss.get("val/loss", math.nan), verdict, inside)
         return metrics | loss
 
-    loss_steps, retention_steps = _watched_steps(cfg, bench)
-    return [Evaluator(bench.held_out, loss_steps), Evaluator(retention, retention_steps)]
+    return [
+        Evaluator("validation", bench.held_out, _loss_steps(cfg, bench)),
+        Evaluator("retention", retention, looks.steps),
+    ]
 
 
-def _watched_steps(cfg: DictConfig, bench: Workbench) -> tuple[frozenset[int], frozenset[int]]:
-    """When the held-out loss and the benchmarks are measured while training."""
-    steps = bench.total_steps
-    loss = cadence(cfg.trainer.val_every, steps, key="trainer.val_every")
-    retention = cadence(cfg.retention.every, steps, key="retention.every")
-    if cfg.retention.on_breach == "rollback":
-        retention |= {steps}  # the last step is a choice like the others
-    return loss, retention
+def _loss_steps(cfg: DictConfig, bench: Workbench) -> frozenset[int]:
+    """When the held-out loss is measured while training."""
+    return cadence(cfg.trainer.val_every, bench.total_steps, key="trainer.val_every")
 
 
 def _conclude(
@@ -297,7 +326,12 @@ def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
     bench = Workbench.of(cfg, lambda _: None)
     bench.go_on()
     bench.remember_base()
-    idle = [Evaluator(dict, steps) for steps in _watched_steps(cfg, bench)]
     update = bench.attach(cfg)
-    _train_steps(cfg, bench, update, _guard(cfg, update, folder), idle, [])
+    guard = _guard(cfg, update, folder)
+    looks = _pace(cfg, bench, update, guard)
+    idle = [
+        Evaluator("validation", dict, _loss_steps(cfg, bench)),
+        Evaluator("retention", dict, looks.steps),
+    ]
+    _train_steps(cfg, bench, update, guard, idle, [])
     return RunRecord(run_id="")

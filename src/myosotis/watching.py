@@ -35,15 +35,24 @@ def look(
     *,
     floor: int | None,
     ceiling: int | None,
+    cheap: bool = False,
 ) -> Look:
     """Measure the weights as they are now, until the verdict is settled (`alarm.until_settled`).
 
-    Without a `floor` everything is asked at once, and the verdict is that of one look alone.
+    Without a `floor` everything is asked at once, and the verdict is that of one look alone. A
+    `cheap` look asks the floor, and goes on where that speaks of a loss.
     """
     with progress("benchmarks, while training", total=len(suite.items)) as advance:
         items = len(suite.items) if floor is None else floor
         found = until_settled(
-            suite, scorer, base, budget, floor=items, ceiling=ceiling, advance=advance
+            suite,
+            scorer,
+            base,
+            budget,
+            floor=items,
+            ceiling=ceiling,
+            cheap=cheap,
+            advance=advance,
         )
     rows, verdict = findings.retention_rows(found.base, found.now, budget)
     if floor is not None and verdict is not None and found.interval is not None:
@@ -64,13 +73,16 @@ def at_start(bench: Workbench, update: Update, base: Measurement, budget: Budget
 def _at_every_look(plain: SuiteVerdict, found: Watched) -> SuiteVerdict:
     """The verdict from the interval that holds at all looks together."""
     assert found.interval is not None
+    note = f"{found.items} of {found.items_of} items asked; the interval holds at every look."
+    if found.signs:
+        note = f"First seen in {', '.join(found.signs)}. {note}"
     return dataclasses.replace(
         plain,
         lo=found.interval[0],
         hi=found.interval[1],
         epsilon=found.epsilon,
         verdict=found.verdict.value,
-        note=f"{found.items} of {found.items_of} items asked; the interval holds at every look.",
+        note=note,
     )
 
 

@@ -20,7 +20,7 @@ from omegaconf.errors import (
 )
 
 from myosotis.config.rates import learning_rate
-from myosotis.config.schema import Config
+from myosotis.config.schema import AUTO, Config
 from myosotis.config.suggest import did_you_mean, near
 from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.errors import ConfigError
@@ -165,7 +165,7 @@ def _budget(retention: Any) -> None:
 
 
 def _cadence(key: str, value: Any) -> None:
-    if value is None:
+    if value is None or (key == "retention.every" and value == AUTO):
         return
     text = str(value).strip()
     try:

@@ -20,6 +20,9 @@ from omegaconf import MISSING
 # A number of optimiser steps, or a share of all of them such as "10%"; null is never.
 Cadence = int | str | None
 
+AUTO = "auto"
+"""Of `retention.every`: as often as the training pays for; see `pacing.py`."""
+
 
 def key(default: Any, sentence: str) -> Any:
     """A field with its default and the sentence that `--help` shows for it."""
@@ -68,7 +71,11 @@ class Retention:
         "lm-eval tasks by name or YAML path, prose (bits per byte), your items in a .jsonl file",
     )
     items: int | None = key(200, "items of each task, a seeded subset; null: all")
-    every: Cadence = key("50%", "measure every so many steps, or 10% of them; null: at the end")
+    every: Cadence = key(
+        "auto",
+        "look while training: auto (a few items, more where they speak of a loss, as often as a "
+        "tenth of the training's work pays for), every so many steps, or 10% of them; null: never",
+    )
     sequential_floor: int | None = key(
         30, "while training: items of each task asked before a verdict may stop it; null: all"
     )

@@ -2,7 +2,8 @@
 
 What belongs here: which items are asked in which block, and when it is enough. Each task's items
 come in a random order that depends on the suite's seed alone; after every block the interval of the
-mean change (`sequential.py`, valid at every look) is held against the budget. Final scores do not
+mean change (`sequential.py`, valid at every look) is held against the budget. A cheap look goes
+beyond its first block only where something in it speaks of a loss (`signs`). Final scores do not
 come this way: they keep the fixed set, so that runs stay comparable.
 """
 
@@ -13,16 +14,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from myosotis.retention.budget import MIN_ITEMS, Budget
 from myosotis.retention.items import Suite
+from myosotis.retention.pairing import Pair
 from myosotis.retention.requests import Answer
 from myosotis.retention.scorer import Measurement, TreeScorer, ask, scored
 from myosotis.retention.sequential import Evidence, Rounds, rounds
-from myosotis.retention.stats import Verdict, verdict
+from myosotis.retention.stats import Paired, Verdict, verdict
 
 GROWTH = 1.5
 """How many times the items of one look the next look has."""
+
+SIGN = 0.80
+"""Level of the two-sided interval behind a sign: one healthy look in ten goes on for nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class Watched:
 
     `base` and `now` are the two models on the items asked; [lo, hi] is the interval of the change
     of the suite's mean, valid at every look. It is None where no task is accuracy-like: nothing can
-    be settled then, and everything is asked. `epsilon` is the budget of that mean.
+    be settled then, and everything is asked. `epsilon` is the budget of that mean. `signs` are what
+    made a cheap look go on.
     """
 
     base: Measurement
@@ -41,6 +48,7 @@ class Watched:
     verdict: Verdict
     items: int
     items_of: int
+    signs: tuple[str, ...] = ()
 
     @property
     def saved(self) -> int:
@@ -56,13 +64,15 @@ def until_settled(
     *,
     floor: int,
     ceiling: int | None = None,
+    cheap: bool = False,
     advance: Callable[[int], object] | None = None,
 ) -> Watched:
     """Ask a model the suite in blocks until "retained" or "forgotten" is settled at the budget.
 
     `base` is the base's measurement of the whole suite. Of each task at least `floor` items are
-    asked, and (whole rounds, see `sequential.rounds`) about `ceiling` at most. `advance` counts
-    items, `len(suite.items)` at most.
+    asked, and (whole rounds, see `sequential.rounds`) about `ceiling` at most. With `cheap` it ends
+    after the first block when nothing there speaks of a loss. `advance` counts items,
+    `len(suite.items)` at most.
     """
     like = {t.name: base[t.name].clusters for t in suite if t.accuracy_like}
     dealt = rounds(like, suite.seed)
@@ -71,7 +81,7 @@ def until_settled(
     answers: dict[tuple[str, str], list[Answer]] = {}
     asked, now, done = suite, Measurement({}), 0
     interval: tuple[float, float] | None = None
-    found = Verdict.INCONCLUSIVE
+    found, seen = Verdict.INCONCLUSIVE, ()
     for end in looks(dealt, floor, ceiling):
         wanted = _upto(suite, dealt, end)
         asked = suite.where(lambda item, wanted=wanted: (item.task, item.id) in wanted)
@@ -88,11 +98,43 @@ def until_settled(
             interval = evidence.interval()
             enough = sum(len(t.items) for t in asked if t.accuracy_like) >= MIN_ITEMS
             found = verdict(*interval, epsilon) if enough else Verdict.INCONCLUSIVE
-        done = end
         if found in (Verdict.RETAINED, Verdict.FORGOTTEN):
             break
-    same = Measurement({name: base[name].taking(task.items) for name, task in now.tasks.items()})
-    return Watched(same, now, interval, epsilon, found, len(asked.items), len(suite.items))
+        if cheap and not done and not (seen := signs(_same(base, now), now, budget)):
+            break
+        done = end
+    items, same = len(asked.items), _same(base, now)
+    return Watched(same, now, interval, epsilon, found, items, len(suite.items), seen)
+
+
+def signs(base: Measurement, now: Measurement, budget: Budget) -> tuple[str, ...]:
+    """What speaks of a loss in a few items: the sensitive scores, of which none decides a verdict.
+
+    "p_gold": over the tasks that make up the suite's mean, the probability of the right choice
+    (their own score where they have no choices) fell beyond chance. The name of a task outside that
+    mean: it is not shown to be within its budget. Both at `SIGN`.
+    """
+    found: list[str] = []
+    inside: list[Paired] = []
+    for name, task in now.tasks.items():
+        pair = Pair.of(name, base[name], task)
+        if task.accuracy_like:
+            inside.append(pair.p_gold() or pair.at())
+            continue
+        change = pair.at(SIGN)
+        if verdict(*change.gain, budget.epsilon(change.base, name)) != Verdict.RETAINED:
+            found.append(name)
+    if inside:
+        change = float(np.mean([p.delta for p in inside]))
+        error = math.sqrt(sum(p.se**2 for p in inside)) / len(inside)
+        if change + float(special.ndtri(0.5 + SIGN / 2)) * error < 0:
+            found.insert(0, "p_gold")
+    return tuple(found)
+
+
+def _same(base: Measurement, now: Measurement) -> Measurement:
+    """The base on the items that were asked."""
+    return Measurement({name: base[name].taking(task.items) for name, task in now.tasks.items()})
 
 
 def looks(dealt: Mapping[str, Rounds], floor: int, ceiling: int | None) -> Iterator[int]:

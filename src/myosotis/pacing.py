@@ -1,0 +1,134 @@
+"""How often a run can afford to look at its benchmarks, worked out before it trains.
+
+Costs are counted in tokens that pass forward through the model, which depend on the data and the
+configuration alone; so the plan, every rank and a resumed run look at the same steps, on any
+machine. `retention.every=auto` looks as often as `SHARE` of the training's work pays for; of what
+was predicted and what it took the run tells both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from myosotis.callbacks import cadence
+from myosotis.config import build
+from myosotis.config.schema import AUTO
+from myosotis.data.module import ExampleModule
+from myosotis.retention.items import Suite
+from myosotis.trees.forest import pack
+from myosotis.trees.score import STRETCH
+from myosotis.trees.tree import Tree
+
+SHARE = 0.10
+"""Of the training's work, what looks may take when nothing speaks of a loss."""
+
+MOST = 9
+"""Looks of a run at most: after every tenth of it, and at the end as always."""
+
+ACTING = 3
+"""Looks at least where a run acts on them (`retention.on_breach`, `retention.patience`)."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """After which steps a run looks at its benchmarks, and what a look costs.
+
+    `first` is a look that shows no sign of a loss and asks a few items of each task, `whole` one
+    that asks everything; both as a share of the training's work. With `cheap` every look begins as
+    a `first` and goes on only where there is a sign.
+    """
+
+    steps: frozenset[int]
+    cheap: bool
+    first: float
+    whole: float
+
+    @property
+    def expected(self) -> float:
+        """Share of the training's work that all looks take, where nothing is lost."""
+        return len(self.steps) * (self.first if self.cheap else self.whole)
+
+    @property
+    def text(self) -> str:
+        """One line for a person."""
+        one = self.first if self.cheap else self.whole
+        if not self.steps:
+            if one <= SHARE:
+                return "The benchmarks are asked before and after the training."
+            return (
+                f"The benchmarks are asked before and after the training: a look in between would "
+                f"take {one:.0%} of its work (retention.every=50% takes one all the same)."
+            )
+        many = "look" if len(self.steps) == 1 else "looks"
+        text = (
+            f"{len(self.steps)} {many} at the benchmarks while training, about "
+            f"{self.expected:.0%} of its work"
+        )
+        if not self.cheap:
+            return f"{text} at most."
+        return f"{text}; {len(self.steps) * self.whole:.0%} if each sees a sign of loss."
+
+
+def pace(
+    cfg: DictConfig,
+    data: ExampleModule,
+    suite: Suite,
+    texts: Mapping[str, Sequence[Tree]],
+    *,
+    total_steps: int,
+    trained: float,
+    packs: bool,
+) -> Pace:
+    """The pace of a run of `total_steps` steps that trains a share `trained` of the parameters.
+
+    `suite` is what a look asks at most, `texts` what the shift is measured on, `packs` whether
+    trees share rows. Raises `ConfigError` for a `retention.every` that is no cadence.
+    """
+    training = _training_tokens(data, total_steps, trained)
+    by_task = {task.name: _read(suite.only([task.name]), cfg, packs) for task in suite}
+    # The shift reads its texts with the update on and off.
+    shift = 2 * sum(int(tree.read.sum()) for trees in texts.values() for tree in trees)
+    full = (sum(by_task.values()) + shift) / training
+    floor = cfg.retention.sequential_floor
+    whole = floor is None or looks_ask_everything(cfg)
+    if whole:
+        first = full
+    else:
+        asked = sum(min(1, floor / len(task.items)) * by_task[task.name] for task in suite)
+        first = (asked + shift) / training
+    if cfg.retention.every != AUTO:
+        steps = cadence(cfg.retention.every, total_steps, key="retention.every")
+        return Pace(steps, False, first, full)
+    looks = min(MOST, int(SHARE / first)) if first > 0 else 0
+    if cfg.retention.on_breach != "warn" or cfg.retention.patience is not None:
+        looks = max(looks, ACTING)
+    looks = min(looks, total_steps - 1) if by_task else 0
+    steps = frozenset(round(k * total_steps / (looks + 1)) for k in range(1, looks + 1))
+    return Pace(steps, not whole, first, full)
+
+
+def looks_ask_everything(cfg: DictConfig) -> bool:
+    """Whether a look may not end early: what does judges the mean alone, and by an interval that
+    is wider, since it holds at every look."""
+    return cfg.retention.on_breach == "rollback" or bool(build.budget(cfg).tasks)
+
+
+def _training_tokens(data: ExampleModule, total_steps: int, trained: float) -> float:
+    """Forward passes over a token that a training is worth: a backward pass is two where all
+    parameters train, and one, plus the trained ones' share of two, behind frozen ones."""
+    read = data.encoded["train"]
+    tokens = total_steps * data.batch_size * read.tokens / len(read.trees)
+    return tokens * (3 if trained >= 1 else 2 + 3 * trained)
+
+
+def _read(suite: Suite, cfg: DictConfig, packs: bool) -> int:
+    """Tokens that a model reads to answer a suite; a written answer counts with its longest."""
+    bundles = pack(
+        suite.grove.trees, cfg.data.row_tokens, stretch=STRETCH, one_path_a_row=not packs
+    )
+    rows = (row for bundle in bundles for row in bundle)
+    written = sum(len(prompt.ids) + prompt.most for prompt in suite.prompts)
+    return sum(len(piece) for row in rows for piece in row) + written
