@@ -18,9 +18,8 @@ from myosotis.journal import Journal, journal
 from myosotis.logger import MLflowLogger, NullLogger
 from myosotis.models import BaseModel
 from myosotis.record import AttentionInfo, ModelInfo, RunRecord
-from myosotis.retention import baseline, prose
+from myosotis.retention import baseline
 from myosotis.retention.items import Suite
-from myosotis.retention.requests import Encoder
 from myosotis.retention.scorer import Measurement, measure
 from myosotis.retention.writing import Respondent
 from myosotis.subjects import Subject, dtype_of, source_named, subject
@@ -28,7 +27,7 @@ from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
 from myosotis.updates.base import Update
 from myosotis.updates.tensors import numbers
-from myosotis.workbench import backend_of, benchmarks, context_of
+from myosotis.workbench import backend_of, benchmarks, context_of, general_texts
 
 
 def evaluate(
@@ -121,9 +120,8 @@ def _shift(
     """KL from the base on general prose, where base and tuned model are one model with a switch."""
     if update is None:
         return
-    encoder = Encoder(loaded.tokenizer, loaded.context_length)
-    texts = prose.texts(encoder, cfg.retention.kl_items, cfg.retention.seed)
-    kept.record.shift = shift.measured(scorer, update, {"general": texts})
+    texts = general_texts(cfg, loaded.tokenizer, loaded.context_length)
+    kept.record.shift = shift.measured(scorer, update, shift.Texts({"general": texts}))
     kept.log(shift.metrics(kept.record.shift), step=0)
 
 

@@ -104,12 +104,16 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
         columns["gold"] += before.gold.tolist()
         for side, scores in (("base", before), ("tuned", after)):
             columns[side] += scores.primary.tolist()
-            columns[f"p_gold_{side}"] += scores.scores.get("p_gold", np.full(n, np.nan)).tolist()
+            for twin in ITEM_TWINS:
+                found = scores.scores.get(twin, np.full(n, np.nan))
+                columns[f"{twin}_{side}"] += found.tolist()
             columns[f"choice_{side}"] += scores.choice.tolist()
     partial = path.with_suffix(".partial")
     pq.write_table(pa.table(columns), partial)
     partial.replace(path)
 
+
+ITEM_TWINS = ("p_gold", "bits_per_byte")
 
 ITEM_COLUMNS = (
     "task",
@@ -120,8 +124,7 @@ ITEM_COLUMNS = (
     "gold",
     "base",
     "tuned",
-    "p_gold_base",
-    "p_gold_tuned",
+    *(f"{twin}_{side}" for twin in ITEM_TWINS for side in ("base", "tuned")),
     "choice_base",
     "choice_tuned",
 )

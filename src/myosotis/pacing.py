@@ -2,13 +2,13 @@
 
 Costs are counted in tokens that pass forward through the model, which depend on the data and the
 configuration alone; so the plan, every rank and a resumed run look at the same steps, on any
-machine. `retention.every=auto` looks as often as `SHARE` of the training's work pays for; of what
-was predicted and what it took the run tells both.
+machine. With `retention.every=auto` all that is measured of a tuned model takes at most `SHARE` of
+the training's work: looks get what the measurement at the end leaves. What was predicted and what
+it took are both in the run's costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from omegaconf import DictConfig
@@ -18,12 +18,12 @@ from myosotis.config import build
 from myosotis.config.schema import AUTO
 from myosotis.data.module import ExampleModule
 from myosotis.retention.items import Suite
+from myosotis.shift import Texts
 from myosotis.trees.forest import pack
 from myosotis.trees.score import STRETCH
-from myosotis.trees.tree import Tree
 
 SHARE = 0.10
-"""Of the training's work, what looks may take when nothing speaks of a loss."""
+"""Of the training's work, what measuring may take: the end, and looks with no sign of a loss."""
 
 MOST = 9
 """Looks of a run at most: after every tenth of it, and at the end as always."""
@@ -54,29 +54,27 @@ class Pace:
     @property
     def text(self) -> str:
         """One line for a person."""
-        one = self.first if self.cheap else self.whole
         if not self.steps:
-            if one <= SHARE:
-                return "The benchmarks are asked before and after the training."
             return (
-                f"The benchmarks are asked before and after the training: a look in between would "
-                f"take {one:.0%} of its work (retention.every=50% takes one all the same)."
+                f"No look at the benchmarks while training: the end alone takes {self.whole:.0%} "
+                "of its work (retention.every=50% takes one all the same)."
             )
-        many = "look" if len(self.steps) == 1 else "looks"
-        text = (
-            f"{len(self.steps)} {many} at the benchmarks while training, about "
-            f"{self.expected:.0%} of its work"
+        looks = "1 look" if len(self.steps) == 1 else f"{len(self.steps)} looks"
+        most = len(self.steps) * self.whole
+        work = f"at most {most:.0%}"
+        if self.cheap:
+            work = f"about {self.expected:.0%} ({most:.0%} if each sees a sign of loss)"
+        return (
+            f"{looks} at the benchmarks while training: {work} of its work; the end takes "
+            f"{self.whole:.0%}."
         )
-        if not self.cheap:
-            return f"{text} at most."
-        return f"{text}; {len(self.steps) * self.whole:.0%} if each sees a sign of loss."
 
 
 def pace(
     cfg: DictConfig,
     data: ExampleModule,
     suite: Suite,
-    texts: Mapping[str, Sequence[Tree]],
+    texts: Texts,
     *,
     total_steps: int,
     trained: float,
@@ -89,8 +87,7 @@ def pace(
     """
     training = _training_tokens(data, total_steps, trained)
     by_task = {task.name: _read(suite.only([task.name]), cfg, packs) for task in suite}
-    # The shift reads its texts with the update on and off.
-    shift = 2 * sum(int(tree.read.sum()) for trees in texts.values() for tree in trees)
+    shift = sum(int(tree.read.sum()) for trees in texts.trees.values() for tree in trees)
     full = (sum(by_task.values()) + shift) / training
     floor = cfg.retention.sequential_floor
     whole = floor is None or looks_ask_everything(cfg)
@@ -102,7 +99,7 @@ def pace(
     if cfg.retention.every != AUTO:
         steps = cadence(cfg.retention.every, total_steps, key="retention.every")
         return Pace(steps, False, first, full)
-    looks = min(MOST, int(SHARE / first)) if first > 0 else 0
+    looks = min(MOST, max(0, int((SHARE - full) / first))) if first > 0 else 0
     if cfg.retention.on_breach != "warn" or cfg.retention.patience is not None:
         looks = max(looks, ACTING)
     looks = min(looks, total_steps - 1) if by_task else 0

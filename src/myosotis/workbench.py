@@ -7,7 +7,7 @@ before any weights load.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ class Workbench:
     examination: Examination
     objective: Objective
     total_steps: int
-    texts: dict[str, Sequence[Tree]]  # on which the shift of predictions is measured
+    texts: shift.Texts  # on which the shift of predictions is measured
     start: Start | None = None  # merged into the base once that was measured
     update: Update | None = None  # once attached
 
@@ -292,15 +292,18 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
     )
 
 
-def shift_texts(
-    cfg: DictConfig, data: ExampleModule, context_length: int
-) -> dict[str, Sequence[Tree]]:
+def shift_texts(cfg: DictConfig, data: ExampleModule, context_length: int) -> shift.Texts:
     """Held-out answers of the task (none where no text is scored), and general prose."""
-    count = cfg.retention.kl_items
     no_text = isinstance(data.template, LabelTemplate | RewardTemplate)
-    task = [] if no_text else data.test_trees[:count]
-    encoder = Encoder(data.template.tokenizer, context_length)
-    return {"task": task, "general": prose.texts(encoder, count, cfg.retention.seed)}
+    task = [] if no_text else data.test_trees[: cfg.retention.kl_items]
+    general = general_texts(cfg, data.template.tokenizer, context_length)
+    return shift.Texts({"task": task, "general": general})
+
+
+def general_texts(cfg: DictConfig, tokenizer: object, context_length: int) -> list[Tree]:
+    """The beginnings of some passages of general prose."""
+    encoder = Encoder(tokenizer, context_length)
+    return prose.texts(encoder, cfg.retention.kl_items, cfg.retention.seed)
 
 
 def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examination:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from myosotis.retention.alarm import Watched, looks, until_settled
+from myosotis.retention.alarm import Watched, looks, signs, until_settled
 from myosotis.retention.benchmarks import Shelf
 from myosotis.retention.budget import Budget
 from myosotis.retention.items import Suite
@@ -138,3 +139,67 @@ def test_looks_grow() -> None:
     uneven = {"a": [[*range(40)], [40], [41]]}  # one large cluster first
     assert [*looks(uneven, 30, None)] == [1, 3]
     assert np.diff([*looks(singles, 1, None)]).min() >= 1
+
+
+def test_a_cheap_look_at_a_model_that_lost_nothing_ends_after_its_first_items(
+    suite: Suite, now: Measurement
+) -> None:
+    """The same model twice: 30 items of each, and no verdict."""
+    part = suite.only(["hellaswag", "arc_easy"])
+    found = until_settled(part, Guessing(), now, Budget(), floor=30, cheap=True)
+    assert (found.items, found.signs) == (60, ())
+    assert found.verdict == "inconclusive"
+
+
+def test_a_cheap_look_goes_on_where_p_gold_fell(suite: Suite, now: Measurement) -> None:
+    """A base somewhat surer of the right choices, at equal accuracy: all 240 items are asked, since
+    equal answers settle nothing by themselves."""
+    part = suite.only(["hellaswag", "arc_easy"])
+    surer = {
+        name: replace(
+            now[name], scores={**now[name].scores, "p_gold": now[name].scores["p_gold"] + 0.1}
+        )
+        for name in ("hellaswag", "arc_easy")
+    }
+    found = until_settled(part, Guessing(), Measurement(surer), Budget(), floor=30, cheap=True)
+    assert found.signs == ("p_gold",)
+    assert found.items == 2 * ITEMS
+
+
+def test_a_sign_is_false_as_often_as_its_level_says(suite: Suite, now: Measurement) -> None:
+    """No change on average, two tasks of 40 items: 10 % of the looks, one side of 80 %."""
+    dice = np.random.default_rng(0)
+    few = {name: now[name].taking(now[name].items[:40]) for name in ("hellaswag", "arc_easy")}
+    draws, seen = 400, 0
+    for _ in range(draws):
+        moved = {
+            name: replace(
+                task,
+                scores={
+                    **task.scores,
+                    "p_gold": task.scores["p_gold"] + dice.normal(0, 0.1, len(task.items)),
+                },
+            )
+            for name, task in few.items()
+        }
+        seen += signs(Measurement(dict(few)), Measurement(moved), Budget()) == ("p_gold",)
+    assert 0.06 <= seen / draws <= 0.14
+
+
+def test_outside_the_mean_a_sign_is_what_is_not_shown_to_be_kept(
+    suite: Suite, now: Measurement
+) -> None:
+    """Bits per byte, budget 5 %: worse by 1 % is kept, by 10 % it is not."""
+    prose = now["wikitext"]
+    many = replace(
+        prose,
+        items=[str(k) for k in range(30)],
+        clusters=[None] * 30,
+        halves=["select"] * 30,
+        weights=np.ones(30),
+        scores={prose.metric: np.linspace(0.9, 1.1, 30)},
+    )
+    base = Measurement({"wikitext": many})
+    for factor, expected in ((1.01, ()), (1.1, ("wikitext",))):
+        worse = replace(many, scores={prose.metric: factor * many.scores[prose.metric]})
+        assert signs(base, Measurement({"wikitext": worse}), Budget()) == expected

@@ -70,7 +70,9 @@ class Retention:
         ["hellaswag", "arc_easy", "piqa", "prose"],
         "lm-eval tasks by name or YAML path, prose (bits per byte), your items in a .jsonl file",
     )
-    items: int | None = key(200, "items of each task, a seeded subset; null: all")
+    items: int | None = key(
+        200, "items of each task, a seeded subset (of prose 64 at most); null: all"
+    )
     every: Cadence = key(
         "auto",
         "look while training: auto (a few items, more where they speak of a loss, as often as a "

@@ -26,6 +26,10 @@ PASSAGE_CHARACTERS = 600
 SHORTEST = 200
 """What is left of a topic when it has been cut is dropped below this many characters."""
 
+ENOUGH = 64
+"""Passages that are drawn at most unless all are asked for. A half of them tells the change of bits
+per byte to about 0.007, where the budget is some 0.05; and each is as long as four questions."""
+
 
 class Passage(NamedTuple):
     """A few paragraphs of one topic of the Python reference."""

@@ -118,7 +118,9 @@ class _Renderer:
 
     def prose(self) -> Task:
         passages = prose.passages()
-        return prose.task(self.encoder, passages, self.drawn("prose", len(passages)))
+        drawn = self.drawn("prose", len(passages))
+        enough = None if self.items is None else prose.ENOUGH
+        return prose.task(self.encoder, passages, drawn[:enough])
 
     def own(self, path: Path) -> Task:
         return own.task(path, self.encoder, self.chat, self.drawn)

@@ -30,19 +30,25 @@ def divergence(
     trees: Sequence[Tree],
     other: Callable[[], AbstractContextManager[None]],
     advance: Callable[[int], object] | None = None,
+    kept: list[Tensor] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """KL(other || model) of each tree, and the target weight it is summed over; (n,) each.
 
     At every scored token, KL = sum over words of q * (log q - log p), in nats, where q is what the
     model predicts inside `other()` (`update.disabled`: the base) and p what it predicts outside;
     times the token's weight. A token that several paths share counts for each of them. Without
-    gradients, and the model's mode is left as it was.
+    gradients, and the model's mode is left as it was. `kept` is filled with what the other model
+    has at the predicting positions, and read where it is full: for the same trees, scorer settings
+    and other model again.
     """
     total, weight = np.zeros(len(trees)), np.zeros(len(trees))
     with evaluating(scorer.model):
-        for batch in scorer.batches(trees):
+        for number, batch in enumerate(scorer.batches(trees)):
             batch = batch.to(device_of(scorer.model))
-            kl_N = _at_positions(scorer, batch, other)
+            known = kept[number] if kept is not None and number < len(kept) else None
+            kl_N, other_ND = _at_positions(scorer, batch, other, known)
+            if kept is not None and known is None and other_ND is not None:
+                kept.append(other_ND)
             which_S = batch.scored_M  # each token once for every path it lies on
             weight_M = batch.weight_S[which_S].cpu().double().numpy()
             kl_M = kl_N[batch.predictor_S][which_S].cpu().double().numpy()
@@ -55,12 +61,19 @@ def divergence(
 
 
 def _at_positions(
-    scorer: Scorer, batch: Batch, other: Callable[[], AbstractContextManager[None]]
-) -> Tensor:
-    """(N,) KL at the predicting positions."""
+    scorer: Scorer,
+    batch: Batch,
+    other: Callable[[], AbstractContextManager[None]],
+    other_ND: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """(N,) KL at the predicting positions, and what the other model has there (given, where it is
+    known already); None instead of whole logits, which are too large to keep."""
     values_ND, head = scorer.predictor(batch)
-    with other():
-        other_ND, other_head = scorer.predictor(batch)
+    other_head = head
+    if other_ND is None:
+        with other():
+            other_ND, other_head = scorer.predictor(batch)
+    light = isinstance(head, Head)
     if isinstance(head, Head) and not head.trains:  # the same head: no need to go there again
         other = nullcontext
     parts = []
@@ -69,7 +82,8 @@ def _at_positions(
         with other():
             other_CV = other_head(other_ND[start : start + CHUNK])
         parts.append(kl(other_CV, logits_CV))
-    return torch.cat(parts) if parts else values_ND.new_zeros(0)
+    kl_N = torch.cat(parts) if parts else values_ND.new_zeros(0)
+    return kl_N, other_ND if light else None
 
 
 def kl(q_CV: Tensor, p_CV: Tensor) -> Tensor:
