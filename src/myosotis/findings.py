@@ -216,16 +216,32 @@ def _baseline(name: str, shown: Quality, tuned: Sitting, note: str = "") -> Base
     )
 
 
-def alarm_in_words(suite: SuiteVerdict) -> str:
-    """That the benchmarks slipped, or are beyond the budget, with the numbers it rests on."""
-    lost = "more than the budget" if suite.verdict == "forgotten" else "something"
-    said = f"the benchmarks have lost {lost}"
-    if None not in (suite.delta, suite.lo, suite.hi, suite.epsilon):
-        said += (
-            f" (their mean {suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}, "
-            f"budget -{suite.epsilon:.3f})"
-        )
-    return f"{said}. {suite.note}".strip()
+SIGNS = {
+    "p_gold": "the right choices became less probable",
+    "bits_per_byte": "the right answers became less likely as text",
+}
+
+
+def alarm_in_words(suite: SuiteVerdict | None, signs: Sequence[str]) -> str:
+    """What a look while training has to tell: a loss with the numbers it rests on, or what speaks
+    of one that these items do not settle. Empty when there is nothing."""
+    numbers = note = ""
+    if suite is not None:
+        note = suite.note
+        if None not in (suite.delta, suite.lo, suite.hi, suite.epsilon):
+            numbers = (
+                f" (their mean {suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to "
+                f"{suite.hi:+.3f}, budget -{suite.epsilon:.3f})"
+            )
+        if suite.verdict in ("slipped", "forgotten"):
+            lost = "more than the budget" if suite.verdict == "forgotten" else "something"
+            return f"the benchmarks have lost {lost}{numbers}. {note}".strip()
+    if not signs:
+        return ""
+    seen = "; ".join(SIGNS.get(sign, f"{sign} is not shown to be kept") for sign in signs)
+    return (
+        f"early signs of forgetting: {seen}. No loss of accuracy is shown{numbers}. {note}".strip()
+    )
 
 
 def in_words(record: RunRecord) -> list[str]:

@@ -56,8 +56,8 @@ class Pace:
         """One line for a person."""
         if not self.steps:
             return (
-                f"No look at the benchmarks while training: the end alone takes {self.whole:.0%} "
-                "of its work (retention.every=50% takes one all the same)."
+                f"No look at the benchmarks while training; the end takes {self.whole:.0%} of its "
+                "work (retention.every=50% looks once all the same)."
             )
         looks = "1 look" if len(self.steps) == 1 else f"{len(self.steps)} looks"
         most = len(self.steps) * self.whole

@@ -153,7 +153,8 @@ def _fit(
     )
     kept.record.at_start = watching.at_start(bench, update, base.retention, build.budget(cfg))
     kept.log(bench.held_out(), step=0)
-    console.print(looks.text, highlight=False)
+    if cfg.retention.suite and cfg.retention.every is not None:
+        console.print(looks.text, highlight=False)
     evaluators = _evaluators(kept, cfg, bench, base, guard, looks)
     trained = _train_steps(cfg, bench, update, guard, evaluators, [kept.history, kept.mlflow])
     kept.log(bench.held_out(), step=trained.steps)
@@ -241,7 +242,7 @@ def _evaluators(
     budget = build.budget(cfg)
 
     def retention() -> dict[str, float]:
-        _, mean, metrics = watching.look(
+        _, mean, metrics, signs = watching.look(
             suite,
             bench.respondent,
             before,
@@ -252,8 +253,8 @@ def _evaluators(
         )
         metrics |= shift.metrics(bench.shift())
         verdict = mean.verdict if mean else ""
-        if mean is not None and verdict in ("slipped", "forgotten"):
-            kept.warn(findings.alarm_in_words(mean))
+        if said := findings.alarm_in_words(mean, signs):
+            kept.warn(said)
         loss = bench.held_out() if guard.needs_loss else {}
         inside = bool(verdict) and budget.accepts(verdict)
         guard.offer(loss.get("val/loss", math.nan), verdict, inside)

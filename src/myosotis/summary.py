@@ -164,6 +164,9 @@ def _cost(record: RunRecord) -> str:
     parts = []
     if (seconds := cost.get("total_seconds")) is not None:
         parts.append(f"{seconds / 60:.1f} min")
+    if share := cost.get("look_share"):
+        predicted = cost.get("look_share_predicted") or 0.0
+        parts.append(f"looks {share:.0%} of the training ({predicted:.0%} predicted)")
     if (speed := cost.get("tokens_per_second")) is not None:
         parts.append(f"{speed:,.0f} tokens/s")
     if (memory := cost.get("peak_memory_gb")) is not None:

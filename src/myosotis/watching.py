@@ -16,15 +16,18 @@ from myosotis.retention.scorer import Measurement, TreeScorer
 from myosotis.updates.base import Update
 from myosotis.workbench import Workbench
 
+ALARM = "forgetting/alarm"
 ASKED, SAVED = "cost/look_items", "cost/look_items_saved"
 
 
 class Look(NamedTuple):
-    """One look at the benchmarks: a row a task, the verdict on their mean, and what is logged."""
+    """One look at the benchmarks: a row a task, the verdict on their mean, what is logged, and what
+    speaks of a loss (`alarm.signs`)."""
 
     rows: list[RetentionRow]
     suite: SuiteVerdict | None
     metrics: dict[str, float]
+    signs: tuple[str, ...]
 
 
 def look(
@@ -59,7 +62,13 @@ def look(
         verdict = _at_every_look(verdict, found)
     forgetting = findings.forgetting_metrics(rows, verdict)
     asked = {ASKED: float(found.items), SAVED: float(found.saved)}
-    return Look(rows, verdict, {**_levels(base, rows, verdict), **forgetting, **asked})
+    metrics = {
+        **_levels(base, rows, verdict),
+        **forgetting,
+        **asked,
+        ALARM: float(bool(found.signs)),
+    }
+    return Look(rows, verdict, metrics, found.signs)
 
 
 def at_start(bench: Workbench, update: Update, base: Measurement, budget: Budget) -> AtStart | None:
@@ -74,8 +83,6 @@ def _at_every_look(plain: SuiteVerdict, found: Watched) -> SuiteVerdict:
     """The verdict from the interval that holds at all looks together."""
     assert found.interval is not None
     note = f"{found.items} of {found.items_of} items asked; the interval holds at every look."
-    if found.signs:
-        note = f"First seen in {', '.join(found.signs)}. {note}"
     return dataclasses.replace(
         plain,
         lo=found.interval[0],

@@ -160,3 +160,24 @@ doc_to_target: right
     assert by_row(task)[1].requests[1].text == ("Is 1?", " yes")
     with pytest.raises(MyosotisError, match="there is no task file"):
         built(str(tmp_path / "parety.yaml"))
+
+
+def test_a_package_that_a_task_needs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text(
+        "import a_package_nobody_has\n\ndef judge(doc, results): ...\n"
+    )
+    (tmp_path / "data.json").write_text('{"q": "1?"}\n')
+    (tmp_path / "parity.yaml").write_text(
+        f"""
+task: parity
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {tmp_path}/data.json}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: q
+doc_to_target: q
+process_results: !function judge.judge
+"""
+    )
+    with pytest.raises(MyosotisError, match="needs the Python package 'a_package_nobody_has'"):
+        built(str(tmp_path / "parity.yaml"))

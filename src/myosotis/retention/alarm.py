@@ -22,13 +22,18 @@ from myosotis.retention.pairing import Pair
 from myosotis.retention.requests import Answer
 from myosotis.retention.scorer import Measurement, TreeScorer, ask, scored
 from myosotis.retention.sequential import Evidence, Rounds, rounds
-from myosotis.retention.stats import Paired, Verdict, verdict
+from myosotis.retention.stats import LEVEL, Verdict, verdict
 
 GROWTH = 1.5
 """How many times the items of one look the next look has."""
 
 SIGN = 0.80
-"""Level of the two-sided interval behind a sign: one healthy look in ten goes on for nothing."""
+"""Level at which a cheap look goes on: one look in ten at a model that lost nothing does."""
+
+TWINS = {"p_gold": True, "bits_per_byte": False}
+"""The sensitive scores of a question with choices, and whether more is better: the probability of
+the right choice among all, and what its text costs. Each sees losses that the other does not
+(bench/evidence.py)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Watched:
     `base` and `now` are the two models on the items asked; [lo, hi] is the interval of the change
     of the suite's mean, valid at every look. It is None where no task is accuracy-like: nothing can
     be settled then, and everything is asked. `epsilon` is the budget of that mean. `signs` are what
-    made a cheap look go on.
+    speaks of a loss in all that was asked, at 95 %: an alarm, whatever the verdict.
     """
 
     base: Measurement
@@ -81,7 +86,7 @@ def until_settled(
     answers: dict[tuple[str, str], list[Answer]] = {}
     asked, now, done = suite, Measurement({}), 0
     interval: tuple[float, float] | None = None
-    found, seen = Verdict.INCONCLUSIVE, ()
+    found = Verdict.INCONCLUSIVE
     for end in looks(dealt, floor, ceiling):
         wanted = _upto(suite, dealt, end)
         asked = suite.where(lambda item, wanted=wanted: (item.task, item.id) in wanted)
@@ -100,35 +105,40 @@ def until_settled(
             found = verdict(*interval, epsilon) if enough else Verdict.INCONCLUSIVE
         if found in (Verdict.RETAINED, Verdict.FORGOTTEN):
             break
-        if cheap and not done and not (seen := signs(_same(base, now), now, budget)):
+        if cheap and not done and not signs(_same(base, now), now, budget, SIGN):
             break
         done = end
     items, same = len(asked.items), _same(base, now)
+    seen = signs(same, now, budget, LEVEL)
     return Watched(same, now, interval, epsilon, found, items, len(suite.items), seen)
 
 
-def signs(base: Measurement, now: Measurement, budget: Budget) -> tuple[str, ...]:
-    """What speaks of a loss in a few items: the sensitive scores, of which none decides a verdict.
+def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> tuple[str, ...]:
+    """What speaks of a loss: the sensitive scores, of which none decides a verdict.
 
-    "p_gold": over the tasks that make up the suite's mean, the probability of the right choice
-    (their own score where they have no choices) fell beyond chance. The name of a task outside that
-    mean: it is not shown to be within its budget. Both at `SIGN`.
+    A twin's name: over the tasks that make up the suite's mean it got worse beyond chance (both
+    together at `level`, two-sided, Bonferroni; a task without choices counts with its own score).
+    The name of a task outside that mean: it is not shown to be within its budget.
     """
     found: list[str] = []
-    inside: list[Paired] = []
-    for name, task in now.tasks.items():
-        pair = Pair.of(name, base[name], task)
-        if task.accuracy_like:
-            inside.append(pair.p_gold() or pair.at())
-            continue
-        change = pair.at(SIGN)
-        if verdict(*change.gain, budget.epsilon(change.base, name)) != Verdict.RETAINED:
-            found.append(name)
-    if inside:
-        change = float(np.mean([p.delta for p in inside]))
-        error = math.sqrt(sum(p.se**2 for p in inside)) / len(inside)
-        if change + float(special.ndtri(0.5 + SIGN / 2)) * error < 0:
-            found.insert(0, "p_gold")
+    pairs = [Pair.of(name, base[name], task) for name, task in now.tasks.items()]
+    inside = [pair for pair in pairs if pair.base.accuracy_like]
+    for twin, more_is_better in TWINS.items():
+        changes = [pair.twin(twin) for pair in inside]
+        gains = [p.delta if more_is_better else -p.delta for p in changes if p]
+        errors = [p.se for p in changes if p]
+        own = [pair.at() for pair, p in zip(inside, changes, strict=True) if p is None]
+        gains += [p.delta for p in own]
+        errors += [p.se for p in own]
+        reach = float(special.ndtri(1 - (1 - level) / 2 / len(TWINS)))
+        if gains and sum(gains) + reach * math.hypot(*errors) < 0:
+            found.append(twin)
+    for pair in pairs:
+        if not pair.base.accuracy_like:
+            change = pair.at(level)
+            epsilon = budget.epsilon(change.base, pair.name)
+            if verdict(*change.gain, epsilon) != Verdict.RETAINED:
+                found.append(pair.name)
     return tuple(found)
 
 

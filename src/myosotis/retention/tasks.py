@@ -8,6 +8,7 @@ business.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import threading
 from collections.abc import Iterator, Mapping
@@ -126,12 +127,24 @@ def _build(name: str, index: dict[str, Entry], shelf: Shelf) -> Any:
             return TaskFactory().build(index[name], registry=index)
         except MyosotisError:
             raise
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"The benchmark {name!r} needs the Python package {error.name!r}.",
+                f"pip install {_extra(name) or error.name}",
+            ) from error
         except Exception as error:  # a task's own code, run on data it was not written for
             raise DataError(
                 f"lm-eval could not set up the benchmark {name!r}: "
                 f"{type(error).__name__}: {str(error)[:300]}",
                 "Its data may have other columns or splits than the task expects.",
             ) from error
+
+
+def _extra(name: str) -> str:
+    """The extra of lm-eval that has a benchmark's packages, as pip takes it: named alike."""
+    extras = importlib.metadata.metadata("lm-eval").get_all("Provides-Extra") or []
+    found = [extra for extra in extras if name.split("_")[0] == extra]
+    return f"'lm-eval[{found[0]}]'" if found else ""
 
 
 def _loaded(harness: Any, group: str | None) -> Loaded:

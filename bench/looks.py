@@ -1,0 +1,117 @@
+"""Does a look at a few items see a loss, and does asking on tell it?
+
+    python bench/looks.py RUN [RUN …]
+
+Reads the items of finished runs (`retention_items.parquet`) and asks the models nothing. Of every
+task with choices a first block is drawn without replacement; a sign is what `retention.alarm.signs`
+calls one: p_gold or the bits per byte of the right answer, mean over the tasks, worse at a joint
+80 %. A look that saw one goes on to 200 items of each: it raises the alarm where the twins are
+worse at a joint 95 % there, and its verdict is that of the interval that holds at every look,
+against 0 and against the budget (5 %). A dose is the loss of mean accuracy on all items, in
+budgets; "none" is the same items with base and tuned model swapped at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+
+import common
+import numpy as np
+from evidence import Floats, tasks_of
+from scipy import special
+
+from myosotis.retention.alarm import SIGN, TWINS
+from myosotis.retention.budget import Budget
+from myosotis.retention.sequential import Evidence
+from myosotis.retention.stats import LEVEL, Verdict, verdict
+
+FLOORS = (15, 30, 60)
+ITEMS = 200
+DRAWS = 400
+
+
+class Suite:
+    """What a run lost on each task, item by item: (items, scores) arrays, a loss is negative."""
+
+    def __init__(self, run: Path) -> None:
+        self.gains: dict[str, Floats] = {}
+        base = []
+        for task, items in tasks_of(run):
+            columns = [(items["tuned"] - items["base"]).to_numpy(float)]
+            for twin, more_is_better in TWINS.items():
+                change = (items[f"{twin}_tuned"] - items[f"{twin}_base"]).to_numpy(float)
+                columns.append(change if more_is_better else -change)
+            self.gains[task] = np.stack(columns, axis=1)
+            base.append(items["base"].mean())
+        self.epsilon = Budget().epsilon(float(np.mean(base)))
+
+    @property
+    def loss(self) -> float:
+        return -float(np.mean([gains[:, 0].mean() for gains in self.gains.values()]))
+
+    def swapped(self, dice: np.random.Generator) -> Suite:
+        """The same items with the two models swapped at random: as many changes, no loss."""
+        other = copy.copy(self)
+        other.gains = {
+            task: gains * dice.choice([-1.0, 1.0], (len(gains), 1))
+            for task, gains in self.gains.items()
+        }
+        return other
+
+    def sees(self, floor: int, dice: np.random.Generator) -> tuple[bool, bool]:
+        """Whether the first block of a look shows a sign, and then all of it raises the alarm."""
+        drawn = [dice.permutation(gains)[:ITEMS, 1:] for gains in self.gains.values()]
+        sign = _worse([part[:floor] for part in drawn], SIGN)
+        return sign, sign and _worse(drawn, LEVEL)
+
+    def tells(self, dice: np.random.Generator) -> Verdict:
+        """What `ITEMS` of each task say by the interval that holds at every look."""
+        clusters = {task: [None] * len(gains) for task, gains in self.gains.items()}
+        evidence = Evidence(clusters)
+        drawn = {task: dice.permutation(len(gains))[:ITEMS] for task, gains in self.gains.items()}
+        for k in range(min(map(len, drawn.values()))):
+            for task, rows in drawn.items():
+                evidence.add(task, [int(rows[k])], self.gains[task][rows[k], :1])
+        return verdict(*evidence.interval(), self.epsilon)
+
+
+def _worse(drawn: list[Floats], level: float) -> bool:
+    """Whether one of the twins is worse beyond chance, as `retention.alarm.signs` has it."""
+    change = sum(part.mean(0) for part in drawn)
+    error = np.sqrt(sum(part.var(0, ddof=1) / len(part) for part in drawn))
+    reach = float(special.ndtri(1 - (1 - level) / 2 / len(TWINS)))
+    return bool((change + reach * error < 0).any())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    dice = np.random.default_rng(given.seed)
+    rows = []
+    for run in given.runs:
+        suite = Suite(run)
+        for swap in (False, True):
+
+            def drawn(suite: Suite = suite, swap: bool = swap) -> Suite:
+                return suite.swapped(dice) if swap else suite
+
+            seen = [np.mean([drawn().sees(n, dice) for _ in range(DRAWS)], 0) for n in FLOORS]
+            told = [drawn().tells(dice) for _ in range(DRAWS // 4)]
+            shares = [f"{sign:.0%} · {alarm:.1%}" for sign, alarm in seen]
+            for kind in (Verdict.SLIPPED, Verdict.FORGOTTEN):
+                shares.append(f"{told.count(kind) / len(told):.0%}")
+            dose = "none" if swap else f"{suite.loss / suite.epsilon:.1f}"
+            rows.append([run.name, dose, *shares])
+    common.show(
+        f"Looks of {DRAWS} that saw a sign · raised the alarm; verdicts of {ITEMS} items each",
+        ["run", "dose", *(f"first {n} items" for n in FLOORS), "slipped", "forgotten"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What retention, tracking and the scorecard add to a bare Lightning loop.
+
+    python bench/overhead.py --steps 40
+
+Both sides train the same update on the same steps with the same module; the bare one has Lightning,
+the data and an optimiser, and saves the update. Ours is `myosotis train` as it comes: looks while
+training, KL, the final benchmarks, MLflow on sqlite, checkpoints, record and scorecard. The default
+training has 500 steps; a shorter one asks as much smaller a share of the default's items, so that
+the ratio is that of the default (prose and what is done once are not cut, so it is on the high
+side). The base's benchmarks are in the cache, as in every run but the first; task quality is left
+out with `--task none` (it is no retention). Wall time of everything after the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import common
+
+DEFAULT_STEPS = 500
+COUNTS = {"retention.items": 200, "retention.sequential_floor": 30, "retention.kl_items": 32}
+TASK = {"task.items": 200, "task.generate": 16, "task.shots": 3}
+NO_TASK = {"task.items": 2, "task.generate": 0, "task.shots": 0}
+
+
+def overrides(job: common.Job, folder: str) -> list[str]:
+    """The configuration of both sides; `folder` takes what a run writes."""
+    share = job["steps"] / DEFAULT_STEPS
+    counts = {key: max(2, round(share * count)) for key, count in COUNTS.items()}
+    task = {**TASK, "task.items": max(2, round(share * 200)), "task.generate": round(share * 16)}
+    return [
+        f"out={folder}/run",
+        f"tracking.uri=sqlite:///{folder}/mlflow.db",
+        f"trainer.max_steps={job['steps']}",
+        f"trainer.num_threads={job['threads']}",
+        *(f"{key}={value}" for key, value in counts.items()),
+        *(f"{k}={v}" for k, v in (task if job["task"] == "default" else NO_TASK).items()),
+        *job["overrides"],
+    ]
+
+
+def work(job: common.Job) -> common.Result:
+    """Worker: train one side once."""
+    from myosotis.config import compose
+
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = compose(overrides(job, folder))
+        began = time.perf_counter()
+        found = _ours(cfg) if job["side"] == "ours" else _bare(cfg, folder)
+        return {"seconds": time.perf_counter() - began, **found}
+
+
+def _ours(cfg: Any) -> common.Result:
+    from myosotis.run import train
+
+    return {"cost": train(cfg).cost}
+
+
+def _bare(cfg: Any, folder: str) -> common.Result:
+    import lightning
+
+    from myosotis.config import build
+    from myosotis.module import FineTuning
+    from myosotis.optimization import Schedule
+    from myosotis.workbench import Workbench
+
+    lightning.seed_everything(cfg.seed, verbose=False)
+    cfg.retention.suite = []
+    bench = Workbench.of(cfg, print)
+    update = bench.attach(cfg)
+    module = FineTuning(
+        update,
+        bench.objective,
+        bench.scorer,
+        optimizer=build.optimizer(cfg),
+        schedule=Schedule(cfg.schedule.name, cfg.schedule.warmup, bench.total_steps),
+        gradient_clip_val=cfg.trainer.gradient_clip_val,
+    )
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=bench.total_steps,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+        default_root_dir=folder,
+    )
+    trainer.fit(module, datamodule=bench.data)
+    update.save(Path(folder, "update"), base_id=bench.base.id)
+    return {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration")
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    parser.add_argument("--task", default="none", choices=("none", "default"))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="keep every figure here")
+    given = parser.parse_args()
+    print(common.machine(given.threads))
+    job: common.Job = {"steps": given.steps, "task": given.task, "overrides": given.overrides}
+    cold = {**job, "side": "ours", "overrides": [*given.overrides, "trainer.max_steps=1"]}
+    common.run_worker(__file__, cold, given.threads)  # the base's benchmarks go to the cache
+    sides = {"bare Lightning": {**job, "side": "bare"}, "myosotis": {**job, "side": "ours"}}
+    found = common.alternate(__file__, sides, given.threads, given.repeats)
+    bare, ours = found.values()
+    ratio = common.median(ours, "seconds") / common.median(bare, "seconds")
+    common.show(
+        f"{given.steps} steps: {ratio - 1:+.1%} of wall time",
+        ("", "seconds, each round"),
+        [(name, ", ".join(f"{r['seconds']:.0f}" for r in rs)) for name, rs in found.items()],
+    )
+    parts = ("train", "retention", "validation", "base", "final")
+    spent = {part: [r["cost"][f"{part}_seconds"] for r in ours] for part in parts}
+    spent["rest"] = [
+        r["seconds"] - sum(spent[part][i] for part in parts) for i, r in enumerate(ours)
+    ]
+    common.show(
+        "of it, by our own clock",
+        ("", "seconds, each round", "of the training's"),
+        [
+            (
+                part,
+                ", ".join(f"{s:.1f}" for s in seconds),
+                f"{sum(seconds) / sum(spent['train']):.1%}",
+            )
+            for part, seconds in spent.items()
+        ],
+    )
+    common.save(given.json, {"ratio": ratio, "sides": found})
+
+
+if __name__ == "__main__" and not common.worker(work):
+    main()
