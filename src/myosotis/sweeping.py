@@ -122,9 +122,11 @@ class Sweep:
         mlflow: dict[str, Any] | None,
         total: int | None,
     ) -> None:
-        self.folder, self.name, self.total = folder, name, total
+        self.folder, self.name = folder, name
         self._trials = trials_of(folder)
         self._there = {t.path for t in self._trials if t.record.status == "FINISHED"}
+        added = total is not None and len(self._there) > total  # other settings, in the same folder
+        self.total = None if added else total
         self._told = set(self._there)
         self._best = self._best_so_far()
         self._ended_before = {t.path: t.record.ended for t in self._trials}
