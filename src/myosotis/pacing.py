@@ -22,8 +22,9 @@ from myosotis.shift import Texts
 from myosotis.trees.forest import pack
 from myosotis.trees.score import STRETCH
 
-SHARE = 0.10
-"""Of the training's work, what measuring may take: the end, and looks with no sign of a loss."""
+SHARE = 0.075
+"""Of the training's work, what measuring may take: the end, and looks with no sign of a loss. In
+time it is about a third more (short rows compute slower; bench/overhead.py): a tenth."""
 
 MOST = 9
 """Looks of a run at most: after every tenth of it, and at the end as always."""

@@ -76,7 +76,7 @@ class Retention:
     every: Cadence = key(
         "auto",
         "look while training: auto (a few items, more where they speak of a loss, as often as a "
-        "tenth of the training's work pays for), every so many steps, or 10% of them; null: never",
+        "tenth of the training's time allows), every so many steps, or 10% of them; null: never",
     )
     sequential_floor: int | None = key(
         30, "while training: items of each task asked before a verdict may stop it; null: all"

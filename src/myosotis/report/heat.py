@@ -52,7 +52,7 @@ def heat_maps(found: Study, choice: Choice, numbers: Numbers) -> list[dict[str, 
     maps.append(
         _heat(
             found, choice, "Training time", "deeper took longer", "plain",
-            lambda s: _cost(s, "train_seconds"), lambda e: words.duration(e.value), min,
+            lambda s: _cost(s, "train_seconds"), lambda e: _duration(e.value), min,
         )
     )  # fmt: skip
     if any(_cost(s, "peak_memory_gb") for s in found.measured):
@@ -70,6 +70,11 @@ def _turned(e: Estimate | None) -> Estimate | None:
         return None
     ends = (None if end is None else -end for end in (e.hi, e.lo))
     return Estimate(-e.value, *ends, seeds=e.seeds)
+
+
+def _duration(seconds: float) -> str:
+    """In a narrow cell: a line may end behind a unit, not before it."""
+    return words.duration(seconds).replace(" s", "\u00a0s").replace(" min", "\u00a0min")
 
 
 def _cost(setting: Setting, key: str) -> Estimate | None:

@@ -83,7 +83,10 @@ def alarm(found: Study) -> str:
     gone = len(missing(found))
     parts = [f"{failed} failed"] if failed else []
     parts += [f"{other} did not finish"] if other else []
-    parts += [f"{gone} more {'was' if gone == 1 else 'were'} never run"] if gone else []
+    were = "was" if gone == 1 else "were"
+    if gone and not parts:
+        return f"Of the whole grid, {plural(gone, 'trial')} {were} never run."
+    parts += [f"{gone} more {were} never run"] if gone else []
     total = sum(len(s.all) for s in found.settings)
     return f"Of {plural(total, 'trial')}, {', '.join(parts)}." if parts else ""
 
