@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from myosotis.config import build
 from myosotis.pacing import ACTING, MOST, SHARE, Pace, pace
 from tests.test_plan import config
 
-PASSAGES, TEXTS, FLOOR = 40, 4, 10
+ITEMS, TEXTS, FLOOR = 40, 4, 10
 STEP = 8 * 5  # examples a step, tokens of each: see test_plan
 
 
@@ -31,20 +32,23 @@ def paced(cfg: DictConfig, trained: float = 1.0) -> Pace:
 
 
 def settings(folder: Path, *overrides: str) -> DictConfig:
-    asked = [f"retention.items={PASSAGES}", f"retention.kl_items={TEXTS}"]
-    floor = f"retention.sequential_floor={FLOOR}"
-    return config(folder, *asked, floor, *overrides)
+    """Forty questions of one's own, and as many passages of prose."""
+    rows = [{"question": f"{k}?", "choices": ["yes", "no"], "answer": k % 2} for k in range(ITEMS)]
+    own = folder / "questions.jsonl"
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = [f"retention.suite=[{own},prose]", f"retention.items={ITEMS}"]
+    few = [f"retention.kl_items={TEXTS}", f"retention.sequential_floor={FLOOR}"]
+    return config(folder, *suite, *few, *overrides)
 
 
 def tokens(cfg: DictConfig) -> tuple[int, int]:
-    """Read for all passages, and for the texts of the shift: all but the last of each path."""
+    """Read for all items, and for the texts of the shift."""
     data = workbench.data_of(cfg)
     context = workbench.context_of(build.model_source(cfg))
     suite = workbench.benchmarks(cfg, data.template.tokenizer, context)
-    windows = [w for item in suite.items for request in item.requests for w in request.windows]
-    texts = workbench.shift_texts(cfg, data, context)
-    paths = [path for trees in texts.trees.values() for tree in trees for path in tree.paths()]
-    return sum(len(w.ids) - 1 for w in windows), sum(len(path.ids) - 1 for path in paths)
+    texts = workbench.shift_texts(cfg, data, context).trees
+    read = [int(tree.read.sum()) for tree in suite.grove.trees]
+    return sum(read), sum(int(tree.read.sum()) for trees in texts.values() for tree in trees)
 
 
 def test_a_look_is_a_share_of_the_training(tiny_model: Path) -> None:
@@ -53,8 +57,10 @@ def test_a_look_is_a_share_of_the_training(tiny_model: Path) -> None:
     cfg = settings(tiny_model, "trainer.max_steps=500")
     suite, texts = tokens(cfg)
     full = paced(cfg)
-    assert full.whole == pytest.approx((suite + texts) / (500 * STEP * 3))
-    assert full.first == pytest.approx((suite * FLOOR / PASSAGES + texts) / (500 * STEP * 3))
+    near = 0.02  # what questions begin with together is read once a row
+    assert full.whole == pytest.approx((suite + texts) / (500 * STEP * 3), rel=near)
+    few = suite * FLOOR / ITEMS + texts
+    assert full.first == pytest.approx(few / (500 * STEP * 3), rel=near)
     assert paced(cfg, trained=0.01).whole == pytest.approx(full.whole * 3 / 2.03)
 
 

@@ -95,8 +95,10 @@ def pace(
     if whole:
         first = full
     else:
-        asked = sum(min(1, floor / len(task.items)) * by_task[task.name] for task in suite)
-        first = (asked + shift) / training
+        # Rounds hold as large a share of every task; those that settle nothing follow.
+        fewest = min((len(task.items) for task in suite if task.accuracy_like), default=0)
+        share = min(1.0, floor / fewest) if fewest else 1.0
+        first = (share * sum(by_task.values()) + shift) / training
     if cfg.retention.every != AUTO:
         steps = cadence(cfg.retention.every, total_steps, key="retention.every")
         return Pace(steps, False, first, full)
