@@ -90,11 +90,9 @@ def pace(
     by_task = {task.name: _read(suite.only([task.name]), cfg, packs) for task in suite}
     shift = sum(int(tree.read.sum()) for trees in texts.trees.values() for tree in trees)
     full = (sum(by_task.values()) + shift) / training
-    floor = cfg.retention.sequential_floor
-    whole = floor is None or looks_ask_everything(cfg)
-    if whole:
-        first = full
-    else:
+    floor = None if looks_ask_everything(cfg) else cfg.retention.sequential_floor
+    first = full
+    if floor is not None:
         # Rounds hold as large a share of every task; those that settle nothing follow.
         fewest = min((len(task.items) for task in suite if task.accuracy_like), default=0)
         share = min(1.0, floor / fewest) if fewest else 1.0
@@ -107,7 +105,7 @@ def pace(
         looks = max(looks, ACTING)
     looks = min(looks, total_steps - 1) if by_task else 0
     steps = frozenset(round(k * total_steps / (looks + 1)) for k in range(1, looks + 1))
-    return Pace(steps, not whole, first, full)
+    return Pace(steps, floor is not None, first, full)
 
 
 def looks_ask_everything(cfg: DictConfig) -> bool:
