@@ -131,7 +131,10 @@ def _configuration(
     OmegaConf.update(cfg, "retention.dial", [])
     OmegaConf.update(cfg, "out", str(place.path))  # where it keeps what it went on from
     check(cfg)
-    update = updates.build(plain(cfg["update"]))
+    settings = plain(cfg["update"])
+    if build.objective(cfg).needs_value_head:
+        settings["value_head"] = cfg.objective.head_lr_ratio
+    update = updates.build(settings)
     if not update.capabilities.scalable:
         raise ConfigError(
             f"update={update.name} cannot be dialled: {update.capabilities.reasons['scalable']}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,7 +46,7 @@ def main(args: list[str]) -> Any:
         kept.clear()
     register()
     with multirun.closing():
-        _run_hydra(args)
+        _run_hydra(quoted(args))
     if (sweep := multirun.current()) is not None:
         if failed := sweep.failed():
             raise JobsFailed(
@@ -58,6 +59,14 @@ def main(args: list[str]) -> Any:
         return None  # --cfg, --info: Hydra has printed what was asked
     record, cfg = _finished[0], _started[0]
     return gated(record, record.suite_verdict, cfg)
+
+
+def quoted(args: list[str]) -> list[str]:
+    """The same, with names of runs quoted: to Hydra the id 61654515e1 is a number."""
+    return [_RUN.sub(r"\1='\2'", arg) for arg in args]
+
+
+_RUN = re.compile(r"^(resume|model\.start)=(\d[\w.+/-]*)$")
 
 
 def gated(result: Any, suite_verdict: Any, cfg: DictConfig) -> Any:
