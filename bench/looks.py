@@ -20,9 +20,8 @@ from pathlib import Path
 import common
 import numpy as np
 from evidence import Floats, tasks_of
-from scipy import special
 
-from myosotis.retention.alarm import SIGN, TWINS
+from myosotis.retention.alarm import SIGN, TWINS, worse
 from myosotis.retention.budget import Budget
 from myosotis.retention.sequential import Evidence
 from myosotis.retention.stats import LEVEL, Verdict, verdict
@@ -78,11 +77,10 @@ class Suite:
 
 
 def _worse(drawn: list[Floats], level: float) -> bool:
-    """Whether one of the twins is worse beyond chance, as `retention.alarm.signs` has it."""
-    change = sum(part.mean(0) for part in drawn)
-    error = np.sqrt(sum(part.var(0, ddof=1) / len(part) for part in drawn))
-    reach = float(special.ndtri(1 - (1 - level) / 2 / len(TWINS)))
-    return bool((change + reach * error < 0).any())
+    """Whether one of the twins is worse beyond chance."""
+    gains = np.stack([part.mean(0) for part in drawn])
+    errors = np.stack([part.std(0, ddof=1) / np.sqrt(len(part)) for part in drawn])
+    return any(worse(gains[:, k], errors[:, k], level) for k in range(len(TWINS)))
 
 
 def main() -> None:

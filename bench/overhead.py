@@ -24,22 +24,21 @@ import common
 
 DEFAULT_STEPS = 500
 COUNTS = {"retention.items": 200, "retention.sequential_floor": 30, "retention.kl_items": 32}
-TASK = {"task.items": 200, "task.generate": 16, "task.shots": 3}
+TASK = {"task.items": 200, "task.generate": 16}
 NO_TASK = {"task.items": 2, "task.generate": 0, "task.shots": 0}
 
 
 def overrides(job: common.Job, folder: str) -> list[str]:
     """The configuration of both sides; `folder` takes what a run writes."""
     share = job["steps"] / DEFAULT_STEPS
-    counts = {key: max(2, round(share * count)) for key, count in COUNTS.items()}
-    task = {**TASK, "task.items": max(2, round(share * 200)), "task.generate": round(share * 16)}
+    cut = {key: max(2, round(share * count)) for key, count in (COUNTS | TASK).items()}
+    values = cut if job["task"] == "default" else cut | NO_TASK
     return [
         f"out={folder}/run",
         f"tracking.uri=sqlite:///{folder}/mlflow.db",
         f"trainer.max_steps={job['steps']}",
         f"trainer.num_threads={job['threads']}",
-        *(f"{key}={value}" for key, value in counts.items()),
-        *(f"{k}={v}" for k, v in (task if job["task"] == "default" else NO_TASK).items()),
+        *(f"{key}={value}" for key, value in values.items()),
         *job["overrides"],
     ]
 
@@ -66,23 +65,13 @@ def _ours(cfg: Any) -> common.Result:
 def _bare(cfg: Any, folder: str) -> common.Result:
     import lightning
 
-    from myosotis.config import build
-    from myosotis.module import FineTuning
-    from myosotis.optimization import Schedule
+    from myosotis.run import fine_tuning
     from myosotis.workbench import Workbench
 
     lightning.seed_everything(cfg.seed, verbose=False)
     cfg.retention.suite = []
     bench = Workbench.of(cfg, print)
     update = bench.attach(cfg)
-    module = FineTuning(
-        update,
-        bench.objective,
-        bench.scorer,
-        optimizer=build.optimizer(cfg),
-        schedule=Schedule(cfg.schedule.name, cfg.schedule.warmup, bench.total_steps),
-        gradient_clip_val=cfg.trainer.gradient_clip_val,
-    )
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_steps=bench.total_steps,
@@ -95,7 +84,7 @@ def _bare(cfg: Any, folder: str) -> common.Result:
         limit_val_batches=0,
         default_root_dir=folder,
     )
-    trainer.fit(module, datamodule=bench.data)
+    trainer.fit(fine_tuning(cfg, bench, update), datamodule=bench.data)
     update.save(Path(folder, "update"), base_id=bench.base.id)
     return {}
 

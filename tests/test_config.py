@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from myosotis.cli.train import quoted
 from myosotis.config import check, compose, config_hash, learning_rate, model_named
 from myosotis.config.rates import RATES
 from myosotis.config.schema import Config, sentences
@@ -307,5 +306,5 @@ def test_near() -> None:
 
 @pytest.mark.parametrize("name", ["61654515e1", "007", "1_000", "12.5", "last", "2026-11-22/run"])
 def test_a_run_is_named_by_text_even_where_it_looks_like_a_number(name: str) -> None:
-    cfg = compose(quoted([f"resume={name}", f"model.start={name}", "seed=1"]))
+    cfg = compose([f"resume={name}", f"model.start={name}", "seed=1"])
     assert (cfg.resume, cfg.model.start, cfg.seed) == (name, name, 1)

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from myosotis import summary, updates
 from myosotis.config import build, check
-from myosotis.config.build import plain
 from myosotis.console import console
 from myosotis.dialling import turn
 from myosotis.errors import AssetError, ConfigError, MyosotisError
@@ -131,10 +130,7 @@ def _configuration(
     OmegaConf.update(cfg, "retention.dial", [])
     OmegaConf.update(cfg, "out", str(place.path))  # where it keeps what it went on from
     check(cfg)
-    settings = plain(cfg["update"])
-    if build.objective(cfg).needs_value_head:
-        settings["value_head"] = cfg.objective.head_lr_ratio
-    update = updates.build(settings)
+    update = updates.build(build.update_settings(cfg))
     if not update.capabilities.scalable:
         raise ConfigError(
             f"update={update.name} cannot be dialled: {update.capabilities.reasons['scalable']}"

@@ -25,6 +25,7 @@ from myosotis.record import (
     TaskQuality,
 )
 from myosotis.report import words
+from myosotis.retention.alarm import TWINS
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import compare
 from myosotis.retention.scorer import Measurement
@@ -104,7 +105,7 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
         columns["gold"] += before.gold.tolist()
         for side, scores in (("base", before), ("tuned", after)):
             columns[side] += scores.primary.tolist()
-            for twin in ITEM_TWINS:
+            for twin in TWINS:
                 found = scores.scores.get(twin, np.full(n, np.nan))
                 columns[f"{twin}_{side}"] += found.tolist()
             columns[f"choice_{side}"] += scores.choice.tolist()
@@ -112,8 +113,6 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
     pq.write_table(pa.table(columns), partial)
     partial.replace(path)
 
-
-ITEM_TWINS = ("p_gold", "bits_per_byte")
 
 ITEM_COLUMNS = (
     "task",
@@ -124,7 +123,7 @@ ITEM_COLUMNS = (
     "gold",
     "base",
     "tuned",
-    *(f"{twin}_{side}" for twin in ITEM_TWINS for side in ("base", "tuned")),
+    *(f"{twin}_{side}" for twin in TWINS for side in ("base", "tuned")),
     "choice_base",
     "choice_tuned",
 )

@@ -83,29 +83,34 @@ def pace(
 ) -> Pace:
     """The pace of a run of `total_steps` steps that trains a share `trained` of the parameters.
 
-    `suite` is what a look asks at most, `texts` what the shift is measured on, `packs` whether
-    trees share rows. Raises `ConfigError` for a `retention.every` that is no cadence.
+    Of `suite` a look asks all at most; where a checkpoint is chosen, the half that chooses. `texts`
+    is what the shift is measured on, `packs` whether trees share rows. Raises `ConfigError` for a
+    `retention.every` that is no cadence.
     """
+    chooses = cfg.retention.on_breach == "rollback"
+    if chooses:
+        suite = suite.half("select")
     training = _training_tokens(data, total_steps, trained)
-    by_task = {task.name: _read(suite.only([task.name]), cfg, packs) for task in suite}
+    questions = _read(suite, cfg, packs)
     shift = sum(int(tree.read.sum()) for trees in texts.trees.values() for tree in trees)
-    full = (sum(by_task.values()) + shift) / training
+    full = (questions + shift) / training
     floor = None if looks_ask_everything(cfg) else cfg.retention.sequential_floor
     first = full
     if floor is not None:
         # Rounds hold as large a share of every task; those that settle nothing follow.
         fewest = min((len(task.items) for task in suite if task.accuracy_like), default=0)
         share = min(1.0, floor / fewest) if fewest else 1.0
-        first = (share * sum(by_task.values()) + shift) / training
+        first = (share * questions + shift) / training
+    last = frozenset([total_steps] if chooses else [])  # a choice like the others
     if cfg.retention.every != AUTO:
         steps = cadence(cfg.retention.every, total_steps, key="retention.every")
-        return Pace(steps, False, first, full)
+        return Pace(steps | last, False, first, full)
     looks = min(MOST, max(0, int((SHARE - full) / first))) if first > 0 else 0
     if cfg.retention.on_breach != "warn" or cfg.retention.patience is not None:
         looks = max(looks, ACTING)
-    looks = min(looks, total_steps - 1) if by_task else 0
+    looks = min(looks, total_steps - 1) if suite.tasks else 0
     steps = frozenset(round(k * total_steps / (looks + 1)) for k in range(1, looks + 1))
-    return Pace(steps, floor is not None, first, full)
+    return Pace(steps | last, floor is not None, first, full)
 
 
 def looks_ask_everything(cfg: DictConfig) -> bool:

@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -82,7 +81,7 @@ def train(
         base = _measure_base(kept, cfg, bench)
         update = bench.attach(cfg)
         guard = _guard(cfg, update, folder)
-        looks = _pace(cfg, bench, update, guard)
+        looks = _pace(cfg, bench, update)
         trained = _fit(kept, cfg, bench, update, base, guard, looks)
         kept.record.checkpoint = guard.finish(trained.steps, kept.warn)
         kept.record.update.off_difference = bench.check_base(update, base)
@@ -118,20 +117,17 @@ def _guard(cfg: DictConfig, update: Update, folder: RunFolder) -> Guard:
     return Guard(update, folder, on_breach=cfg.retention.on_breach, patience=cfg.retention.patience)
 
 
-def _pace(cfg: DictConfig, bench: Workbench, update: Update, guard: Guard) -> Pace:
+def _pace(cfg: DictConfig, bench: Workbench, update: Update) -> Pace:
     """When the benchmarks are looked at while training; the same on every rank."""
-    found = pace(
+    return pace(
         cfg,
         bench.data,
-        bench.examination.halves["select"] if guard.chooses else bench.suite,
+        bench.suite,
         bench.texts,
         total_steps=bench.total_steps,
         trained=update.count() / numbers(bench.base.model),
         packs=bench.scorer.backend.name != "padded",
     )
-    if guard.chooses:  # the last step is a choice like the others
-        found = replace(found, steps=found.steps | {bench.total_steps})
-    return found
 
 
 def _fit(
@@ -172,7 +168,7 @@ def _train_steps(
     loggers: list[Any],
 ) -> costs.Training:
     """Lightning's part. The same on every rank; raises `Interrupted` when told to stop."""
-    module = _module(cfg, bench, update)
+    module = fine_tuning(cfg, bench, update)
     steps = cadence(cfg.trainer.checkpoint_every, bench.total_steps, key="trainer.checkpoint_every")
     stop, meter = StopOnSignal(), Meter(bench.total_steps)
     folder = guard.folder
@@ -212,7 +208,8 @@ def _train_steps(
     return costs.Training(trainer.global_step, meter.seconds, watched, meter.examples, meter.tokens)
 
 
-def _module(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
+def fine_tuning(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
+    """The LightningModule of a run."""
     return FineTuning(
         update,
         bench.objective,
@@ -329,7 +326,7 @@ def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
     bench.remember_base()
     update = bench.attach(cfg)
     guard = _guard(cfg, update, folder)
-    looks = _pace(cfg, bench, update, guard)
+    looks = _pace(cfg, bench, update)
     idle = [
         Evaluator("validation", dict, _loss_steps(cfg, bench)),
         Evaluator("retention", dict, looks.steps),

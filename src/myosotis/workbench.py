@@ -221,11 +221,9 @@ def backend_of(update: Update, base: Backend) -> Backend:
 
 def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
     """The `update` group, with the labels of the data or a value head where those are needed."""
-    settings = plain(cfg["update"])
+    settings = build.update_settings(cfg)
     if isinstance(data.template, LabelTemplate):
         settings["labels"] = data.template.labels
-    if isinstance(data.template, RewardTemplate):
-        settings["value_head"] = cfg.objective.head_lr_ratio
     return settings
 
 

@@ -139,21 +139,26 @@ def test_names_must_differ(tmp_path: Path) -> None:
         build(names, byte_tokenizer(), context_length=512)
 
 
+def parity(folder: Path, rest: str) -> None:
+    """The task file `parity.yaml` over `data.json` of a folder."""
+    (folder / "parity.yaml").write_text(
+        f"task: parity\ndataset_path: json\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {folder}/data.json}}}}\n{rest}"
+    )
+
+
 def test_a_task_file_of_lm_eval(tmp_path: Path) -> None:
     """Asked as the YAML says; one that is not there is named."""
     rows = [{"q": f"{n}?", "options": ["no", "yes"], "right": n % 2} for n in range(4)]
     (tmp_path / "data.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    (tmp_path / "parity.yaml").write_text(
-        f"""
-task: parity
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {tmp_path}/data.json}}}}
-test_split: test
+    parity(
+        tmp_path,
+        """
 output_type: multiple_choice
-doc_to_text: "Is {{{{q}}}}"
-doc_to_choice: "{{{{options}}}}"
+doc_to_text: "Is {{q}}"
+doc_to_choice: "{{options}}"
 doc_to_target: right
-"""
+""",
     )
     task = built(str(tmp_path / "parity.yaml"))
     assert (task.name, len(task.items), task.metric) == ("parity", 4, "acc_norm")
@@ -167,17 +172,14 @@ def test_a_package_that_a_task_needs_is_named(tmp_path: Path) -> None:
         "import a_package_nobody_has\n\ndef judge(doc, results): ...\n"
     )
     (tmp_path / "data.json").write_text('{"q": "1?"}\n')
-    (tmp_path / "parity.yaml").write_text(
-        f"""
-task: parity
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {tmp_path}/data.json}}}}
-test_split: test
+    parity(
+        tmp_path,
+        """
 output_type: generate_until
 doc_to_text: q
 doc_to_target: q
 process_results: !function judge.judge
-"""
+""",
     )
     with pytest.raises(MyosotisError, match="needs the Python package 'a_package_nobody_has'"):
         built(str(tmp_path / "parity.yaml"))

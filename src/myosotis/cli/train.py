@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, open_dict
 from myosotis.cli import explain, multirun, studies
 from myosotis.cli.outcome import Gated, JobsFailed
 from myosotis.config import register_resolvers
-from myosotis.config.composition import PRIMARY
+from myosotis.config.composition import PRIMARY, quoted
 from myosotis.config.schema import register
 from myosotis.errors import ConfigError, MyosotisError
 
@@ -59,14 +58,6 @@ def main(args: list[str]) -> Any:
         return None  # --cfg, --info: Hydra has printed what was asked
     record, cfg = _finished[0], _started[0]
     return gated(record, record.suite_verdict, cfg)
-
-
-def quoted(args: list[str]) -> list[str]:
-    """The same, with names of runs quoted: to Hydra the id 61654515e1 is a number."""
-    return [_RUN.sub(r"\1='\2'", arg) for arg in args]
-
-
-_RUN = re.compile(r"^(resume|model\.start)=(\d[\w.+/-]*)$")
 
 
 def gated(result: Any, suite_verdict: Any, cfg: DictConfig) -> Any:

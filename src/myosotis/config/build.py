@@ -47,6 +47,14 @@ def objective(cfg: DictConfig) -> Objective:
     return make(**words)
 
 
+def update_settings(cfg: DictConfig) -> dict[str, Any]:
+    """The `update` group, with a value head where the objective needs one."""
+    settings = plain(cfg["update"])
+    if objective(cfg).needs_value_head:
+        settings["value_head"] = cfg.objective.head_lr_ratio
+    return settings
+
+
 def optimizer(cfg: DictConfig) -> partial[torch.optim.Optimizer]:
     """The `optimizer` group as a function of the parameter groups, with the run's learning rate."""
     import torch

@@ -6,6 +6,7 @@ notebooks the same config from the same words, without a run folder and without 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,7 @@ def compose(
     with hydra_on(config_dir) as hydra:
         cfg = hydra.compose_config(
             config_name=config_name,
-            overrides=list(overrides),
+            overrides=quoted(overrides),
             run_mode=RunMode.RUN,
             from_shell=True,
             with_log_configuration=False,
@@ -61,6 +62,14 @@ def compose(
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
+
+
+_RUN = re.compile(r"^(resume|model\.start)=(\d[\w.+/-]*)$")
+
+
+def quoted(overrides: Sequence[str]) -> list[str]:
+    """The same, with names of runs quoted: to Hydra the id 61654515e1 is a number."""
+    return [_RUN.sub(r"\1='\2'", word) for word in overrides]
 
 
 def options(group: str, config_dir: str | None = None) -> list[str]:

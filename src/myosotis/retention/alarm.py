@@ -124,14 +124,8 @@ def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> 
     pairs = [Pair.of(name, base[name], task) for name, task in now.tasks.items()]
     inside = [pair for pair in pairs if pair.base.accuracy_like]
     for twin, more_is_better in TWINS.items():
-        changes = [pair.twin(twin) for pair in inside]
-        gains = [p.delta if more_is_better else -p.delta for p in changes if p]
-        errors = [p.se for p in changes if p]
-        own = [pair.at() for pair, p in zip(inside, changes, strict=True) if p is None]
-        gains += [p.delta for p in own]
-        errors += [p.se for p in own]
-        reach = float(special.ndtri(1 - (1 - level) / 2 / len(TWINS)))
-        if gains and sum(gains) + reach * math.hypot(*errors) < 0:
+        changes = [pair.twin(twin, higher_is_better=more_is_better) or pair.at() for pair in inside]
+        if worse([-p.forgetting for p in changes], [p.se for p in changes], level):
             found.append(twin)
     for pair in pairs:
         if not pair.base.accuracy_like:
@@ -140,6 +134,13 @@ def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> 
             if verdict(*change.gain, epsilon) != Verdict.RETAINED:
                 found.append(pair.name)
     return tuple(found)
+
+
+def worse(gains: Sequence[float], errors: Sequence[float], level: float) -> bool:
+    """Whether the mean of some tasks' gains (a loss is negative) in one of the twins lies below 0
+    by its interval; `level` is that of all twins together."""
+    reach = float(special.ndtri(1 - (1 - level) / 2 / len(TWINS)))
+    return sum(gains) + reach * math.hypot(*errors) < 0
 
 
 def _same(base: Measurement, now: Measurement) -> Measurement:

@@ -100,22 +100,29 @@ class Pair:
         """The probability of the gold choice compared; None where there are no choices."""
         return self.twin("p_gold")
 
-    def twin(self, metric: str) -> Paired | None:
+    def twin(self, metric: str, *, higher_is_better: bool = True) -> Paired | None:
         """Another metric of the same items compared; None unless both models have it."""
         if not all(metric in side.scores for side in (self.base, self.tuned)):
             return None
-        return self._twin(self.base.scores[metric], self.tuned.scores[metric])
+        scores = self.base.scores[metric], self.tuned.scores[metric]
+        return self._twin(*scores, higher_is_better=higher_is_better)
 
     def p_gold_tempered(self) -> Paired | None:
         """The same, each model at its own best temperature; None where that is not to be had."""
         base, tuned = tempered(self.base), tempered(self.tuned)
         return None if base is None or tuned is None else self._twin(base, tuned)
 
-    def _twin(self, base: Floats, tuned: Floats) -> Paired | None:
+    def _twin(self, base: Floats, tuned: Floats, *, higher_is_better: bool = True) -> Paired | None:
         tuned = tuned[self.order]
         if not np.isfinite(base + tuned).all():  # some items have no gold choice
             return None
-        return paired(base, tuned, clusters=self.base.clusters, seed=self.seed)
+        return paired(
+            base,
+            tuned,
+            clusters=self.base.clusters,
+            higher_is_better=higher_is_better,
+            seed=self.seed,
+        )
 
     @property
     def discordant(self) -> tuple[int, int] | None:
