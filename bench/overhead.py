@@ -3,12 +3,13 @@
     python bench/overhead.py --steps 40
 
 Both sides train the same update on the same steps with the same module; the bare one has Lightning,
-the data and an optimiser, and saves the update. Ours is `myosotis train` as it comes: looks while
+the data and an optimiser, measures the held-out loss when ours does, and saves the update. Ours is `myosotis train` as it comes: looks while
 training, KL, the final benchmarks, MLflow on sqlite, checkpoints, record and scorecard. The default
 training has 500 steps; a shorter one asks as much smaller a share of the default's items, so that
 their part is that of the default. What is done once (loading benchmarks, MLflow's database, the
 page) is not smaller for that: `--steps 2` shows it alone. The base's benchmarks are in the cache,
-as in every run but the first; task quality is left out with `--task none` (it is no retention).
+as in every run but the first. Task quality is no retention: with `--task none` it is measured on as
+few examples as the held-out loss, and nothing is generated.
 Wall time of everything after the imports.
 """
 
@@ -21,18 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import common
+from myosotis.examination import WATCHED
 
 DEFAULT_STEPS = 500
-COUNTS = {"retention.items": 200, "retention.sequential_floor": 30, "retention.kl_items": 32}
+COUNTS = {"retention.items": 200, "retention.sequential_floor": 30, "retention.kl_items": 16}
 TASK = {"task.items": 200, "task.generate": 16}
-NO_TASK = {"task.items": 2, "task.generate": 0, "task.shots": 0}
+HELD_OUT = {"task.items": WATCHED}
 
 
 def overrides(job: common.Job, folder: str) -> list[str]:
     """The configuration of both sides; `folder` takes what a run writes."""
     share = job["steps"] / DEFAULT_STEPS
-    cut = {key: max(2, round(share * count)) for key, count in (COUNTS | TASK).items()}
-    values = cut if job["task"] == "default" else cut | NO_TASK
+    counts = COUNTS | (TASK if job["task"] == "default" else HELD_OUT)
+    values = {key: max(2, round(share * count)) for key, count in counts.items()}
+    if job["task"] == "none":
+        values |= {"task.generate": 0, "task.shots": 0}
     return [
         f"out={folder}/run",
         f"tracking.uri=sqlite:///{folder}/mlflow.db",
@@ -65,15 +69,19 @@ def _ours(cfg: Any) -> common.Result:
 def _bare(cfg: Any, folder: str) -> common.Result:
     import lightning
 
-    from myosotis.run import fine_tuning
+    from myosotis.callbacks import Evaluator, Watch
+    from myosotis.run import fine_tuning, loss_steps
     from myosotis.workbench import Workbench
 
     lightning.seed_everything(cfg.seed, verbose=False)
     cfg.retention.suite = []
     bench = Workbench.of(cfg, print)
     update = bench.attach(cfg)
+    watch = Watch([Evaluator("validation", bench.held_out, loss_steps(cfg, bench))])
+    bench.held_out()
     trainer = lightning.Trainer(
         accelerator="cpu",
+        callbacks=[watch],
         max_steps=bench.total_steps,
         max_epochs=-1,
         logger=False,
@@ -85,6 +93,7 @@ def _bare(cfg: Any, folder: str) -> common.Result:
         default_root_dir=folder,
     )
     trainer.fit(fine_tuning(cfg, bench, update), datamodule=bench.data)
+    bench.held_out()
     update.save(Path(folder, "update"), base_id=bench.base.id)
     return {}
 

@@ -22,7 +22,7 @@ from myosotis.shift import Texts
 from myosotis.trees.forest import pack
 from myosotis.trees.score import STRETCH
 
-SHARE = 0.075
+SHARE = 0.07
 """Of the training's work, what measuring may take: the end, and looks with no sign of a loss. In
 time it is about a third more (short rows compute slower; bench/overhead.py): a tenth."""
 

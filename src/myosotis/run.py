@@ -258,12 +258,12 @@ def _evaluators(
         return metrics | loss
 
     return [
-        Evaluator("validation", bench.held_out, _loss_steps(cfg, bench)),
+        Evaluator("validation", bench.held_out, loss_steps(cfg, bench)),
         Evaluator("retention", retention, looks.steps),
     ]
 
 
-def _loss_steps(cfg: DictConfig, bench: Workbench) -> frozenset[int]:
+def loss_steps(cfg: DictConfig, bench: Workbench) -> frozenset[int]:
     """When the held-out loss is measured while training."""
     return cadence(cfg.trainer.val_every, bench.total_steps, key="trainer.val_every")
 
@@ -328,7 +328,7 @@ def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
     guard = _guard(cfg, update, folder)
     looks = _pace(cfg, bench, update)
     idle = [
-        Evaluator("validation", dict, _loss_steps(cfg, bench)),
+        Evaluator("validation", dict, loss_steps(cfg, bench)),
         Evaluator("retention", dict, looks.steps),
     ]
     _train_steps(cfg, bench, update, guard, idle, [])

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 import pytest
 from scipy import stats
 
-from myosotis.record import Half, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.record import Half, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.report import decision, lost, preference, trials
 from myosotis.report.choice import choose, front, shown
 from myosotis.report.estimates import Estimate, over_seeds, separable, t_quantile
@@ -294,6 +294,26 @@ def test_a_lost_benchmark_outside_the_mean_stands_beside_the_verdict():
     (mine,) = [row for row in rows if row["number"] == number]
     assert mine["lost"] == ["prose"]
     assert "forgotten: prose" in Page(render_html(records)).text
+
+
+def test_the_dials_show_what_is_in_no_mean():
+    """The mean of the seeds' changes, and each verdict that a seed has."""
+    records = made.rank_lr()
+    assert "in no mean" not in render_html(records)
+    found = study(records)
+    setting = next(s for s in found.settings if len(s.runs) > 1 and s.runs[0].dial)
+    for run, delta, verdict in zip(
+        setting.runs, (0.02, 0.06), ("retained", "forgotten"), strict=False
+    ):
+        (point,) = [p for p in run.dial if p.alpha == 0.5]
+        point.beside = [
+            RetentionRow("prose", "bits_per_byte", higher_is_better=False, delta=delta,
+                         verdict=verdict)
+        ]  # fmt: skip
+    for run in setting.runs[2:]:
+        run.dial = []
+    text = Page(render_html(records)).text
+    assert "in no mean" in text and "prose +0.040, retained or forgotten" in text
 
 
 def test_an_optimum_that_does_not_move_is_said_not_to():

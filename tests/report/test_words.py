@@ -176,7 +176,7 @@ def test_the_dial_speaks_of_what_is_in_no_mean(record: RunRecord):
     said = dialled.said(record)
     assert "Prose +0.040 bits per byte" in said and "the whole update +0.100): slipped." in said
     assert "recovers 68 % of the loss and recovers 60 % of what prose lost" in said
-    assert dialled.beside(found) == ["prose +0.040, slipped"]
+    assert dialled.beside([found]) == ["prose +0.040, slipped"]
     full.beside[0].lo = -0.01
     assert "what prose lost" not in dialled.said(record)
 

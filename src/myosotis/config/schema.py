@@ -96,7 +96,7 @@ class Retention:
     patience: int | None = key(
         None, "stop after so many measurements without a better checkpoint inside the budget"
     )
-    kl_items: int = key(32, "texts on which KL(base || tuned) is measured: answers, prose; 0: none")
+    kl_items: int = key(16, "texts on which KL(base || tuned) is measured: answers, prose; 0: none")
     dial: list[float] = key([], "at the end, also measure the update scaled by each of these")
     gate: bool = key(False, "exit code 3 when the verdict is forgotten, 4 when it is not settled")
     num_fewshot: int | None = key(0, "solved examples before each question; null: the task's own")
@@ -114,7 +114,7 @@ class Task:
         "what quality means: loglik (of answers), rougeL, chrf; accuracy (of labels, pairs), "
         "margin, separation (of preferences)",
     )
-    items: int | None = key(200, "held-out examples measured; null: all")
+    items: int | None = key(200, "held-out examples measured, 64 at most while training; null: all")
     shots: int = key(3, "also measure the base prompted with so many examples; 0: do not")
     generate: int = key(16, "held-out prompts answered in words, base and tuned side by side")
     max_new_tokens: int = key(48, "longest answer generated")

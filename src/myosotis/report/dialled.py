@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean
+
 from myosotis.record import DialChoice, DialPoint, RetentionRow, RunRecord
 from myosotis.report import words
 
@@ -29,12 +32,22 @@ def said(record: RunRecord) -> str:
     return f"{chosen} The other half {held}: {_reported(choice)}"
 
 
-def beside(point: DialPoint) -> list[str]:
-    """A few words on each benchmark that is in no mean: `prose +0.043, forgotten`."""
-    return [
-        f"{row.task} {words.row_scale(row).change(row.delta)}, {row.verdict}"
-        for row in point.beside
-    ]
+def beside(points: Sequence[DialPoint]) -> list[str]:
+    """A few words on each benchmark that is in no mean: `prose +0.043, forgotten`.
+
+    `points` are those of one strength, one a seed: the mean of their changes, and every verdict
+    that a seed has.
+    """
+    of_task: dict[str, list[RetentionRow]] = {}
+    for row in (row for point in points for row in point.beside):
+        of_task.setdefault(row.task, []).append(row)
+    said = []
+    for task, rows in of_task.items():
+        changes = [row.delta for row in rows if row.delta is not None]
+        change = words.row_scale(rows[0]).change(fmean(changes) if changes else None)
+        verdicts = " or ".join(dict.fromkeys(row.verdict for row in rows if row.verdict))
+        said.append(f"{task} {change}, {verdicts}" if verdicts else f"{task} {change}")
+    return said
 
 
 def _beside_both(choice: DialChoice) -> list[tuple[RetentionRow, RetentionRow]]:

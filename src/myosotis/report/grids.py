@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from myosotis.record import DialPoint
-from myosotis.report import words
+from myosotis.report import dialled, words
 from myosotis.report.choice import Choice, Mark, shown
 from myosotis.report.estimates import Estimate, over_seeds, separable
 from myosotis.report.numbers import Numbers
@@ -166,6 +166,7 @@ def dials(
                 "task_interval": numbers.gain_interval(g),
                 "retention": numbers.loss(k),
                 "retention_interval": numbers.loss_interval(k),
+                "beside": dialled.beside([p for p in _dialled(setting) if p.alpha == a]),
             }
             for a, g, k in points
         ]
@@ -191,8 +192,13 @@ def dials(
             for style, s in zip(STYLES, drawn, strict=False)
         ],
         "rows": rows,
+        "outside": any(row["beside"] for row in rows),
         "left_out": len(known) - len(drawn),
     }  # fmt: skip
+
+
+def _dialled(setting: Setting) -> list[DialPoint]:
+    return [point for run in setting.runs for point in run.dial]
 
 
 def _dial(
@@ -200,9 +206,8 @@ def _dial(
 ) -> list[tuple[float, Estimate | None, Estimate | None]]:
     """(α, gain, kept) over the seeds, with the base at 0 and the update as trained at 1."""
     by_alpha: dict[float, list[DialPoint]] = {}
-    for run in setting.runs:
-        for point in run.dial:
-            by_alpha.setdefault(point.alpha, []).append(point)
+    for point in _dialled(setting):
+        by_alpha.setdefault(point.alpha, []).append(point)
     found = {}
     for alpha, points in by_alpha.items():
         gains = []

@@ -202,7 +202,7 @@ def dial(record: RunRecord) -> dict[str, Any] | None:
             "retention_interval": words.interval(kept, p.retention_lo, p.retention_hi),
             "verdict": p.verdict,
             "chosen": p.alpha == choice.alpha,
-            "beside": dialled.beside(p),
+            "beside": dialled.beside([p]),
         }
         for p in points
     ]
