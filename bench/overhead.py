@@ -3,14 +3,14 @@
     python bench/overhead.py --steps 40
 
 Both sides train the same update on the same steps with the same module; the bare one has Lightning,
-the data and an optimiser, measures the held-out loss when ours does, and saves the update. Ours is `myosotis train` as it comes: looks while
-training, KL, the final benchmarks, MLflow on sqlite, checkpoints, record and scorecard. The default
-training has 500 steps; a shorter one asks as much smaller a share of the default's items, so that
-their part is that of the default. What is done once (loading benchmarks, MLflow's database, the
-page) is not smaller for that: `--steps 2` shows it alone. The base's benchmarks are in the cache,
-as in every run but the first. Task quality is no retention: with `--task none` it is measured on as
-few examples as the held-out loss, and nothing is generated.
-Wall time of everything after the imports.
+the data and an optimiser, measures the held-out loss when ours does, and saves the update. Ours is
+`myosotis train` as it comes: looks while training, KL, the final benchmarks, MLflow on sqlite,
+checkpoints, record and scorecard. The default training has 500 steps; a shorter one asks as much
+smaller a share of the default's items, so that their part is that of the default. What is done once
+(loading benchmarks, MLflow's database, the page) is not smaller for that: `--steps 2` shows it
+alone. The base's benchmarks are in the cache, as in every run but the first. Task quality is no
+retention: with `--task none` it is measured on as few examples as the held-out loss, and nothing is
+generated. Wall time of everything after the imports.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+
 from myosotis.examination import WATCHED
 
 DEFAULT_STEPS = 500
