@@ -21,7 +21,7 @@ from myosotis.errors import RunError, out_of_memory
 from myosotis.objectives import Objective, gained, informed, others
 from myosotis.optimization import OptimizerFactory, Schedule, parameter_groups
 from myosotis.reference import live
-from myosotis.trees.forest import Batch
+from myosotis.trees.batch import Batch
 from myosotis.trees.score import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import re
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -18,6 +19,7 @@ from myosotis.report.estimates import Estimate, over_seeds, separable, t_quantil
 from myosotis.report.grids import along_axis
 from myosotis.report.heat import LEVELS, _level, heat_maps
 from myosotis.report.numbers import Numbers
+from myosotis.report.plots import Chart, Reference, Series, line_chart
 from myosotis.report.scorecard import render_html
 from myosotis.report.settings import study
 from myosotis.report.study import settings_rows, told_in_full
@@ -265,6 +267,31 @@ def test_the_grid_shows_holes_as_holes():
         [r for r in made.rank_lr() if not (r.update.settings["r"] == 4 and "3e-3" in r.run_name)]
     )
     assert "lora r=4 lr=3e-3: never run" in trials.missing(short)
+
+
+def test_what_a_sampler_drew_is_no_grid():
+    """One setting a row and a rate: maps of holes say nothing, and no trial is missing."""
+    names = {f"lora-r{r}-lr{lr}-s0" for r, lr in ((4, "1e-4"), (16, "3e-4"), (64, "1e-3"))}
+    drawn = [record for record in made.rank_lr() if record.run_name in names]
+    found = study(drawn)
+    assert len(found.rows) == 3 and len(found.settings) == 3
+    assert heat_maps(found, choose(found), Numbers.of(found)) == []
+    assert trials.missing(found) == []
+    assert "Over the grid" not in render_html(drawn)
+
+
+def test_names_of_lines_that_lie_close_do_not_stand_in_each_other():
+    line = Series("a", [(0.0, 10.0), (1.0, -10.0)])
+
+    def heights(budget: float) -> list[float]:
+        lines = [Reference(0.0, "base"), Reference(budget, "budget", "budget")]
+        drawn = str(line_chart(Chart("", [line], "{:.1f}".format, "x", lines, height=200)))
+        return [float(y) for y in re.findall(r'y="([\d.]+)" class="note', drawn)]
+
+    base, near = heights(-0.5)
+    assert near - base > 18  # one above its line, the other below
+    base, far = heights(-8.0)
+    assert far - base == pytest.approx(8 / 20 * 188, rel=0.2)
 
 
 def test_what_was_not_lost_has_no_colour():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from myosotis.trees import blocks
 from myosotis.trees.attention import visible
-from myosotis.trees.forest import pack, stack
+from myosotis.trees.batch import stack
+from myosotis.trees.forest import pack
 from myosotis.trees.tree import Tree
 from tests.trees.test_tree import trees
 

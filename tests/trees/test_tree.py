@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from myosotis.trees.attention import visible
-from myosotis.trees.forest import SHORTEST_STEM, Batch, pack, stack
+from myosotis.trees.batch import Batch, stack
+from myosotis.trees.forest import SHORTEST_STEM, pack
 from myosotis.trees.tree import Path, Tree
 
 token = st.integers(1, 4)  # few tokens: many shared prefixes

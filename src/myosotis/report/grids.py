@@ -53,7 +53,7 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
             lines.append(Series(row, points, bands, styles[row], dots=True, whiskers=True))
         return [line for line in lines if line.points]
 
-    ticks = [place(x) for x in xs] if len(xs) <= 9 else [place(x) for x in xs[:: -(-len(xs) // 8)]]
+    ticks = spaced(place(x) for x in xs)
 
     def x_value(at: float) -> str:
         return written(min(xs, key=lambda x: abs(place(x) - at)), found.axis)

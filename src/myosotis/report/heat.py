@@ -14,7 +14,7 @@ from myosotis.report.choice import Choice, shown
 from myosotis.report.estimates import Estimate, over_seeds
 from myosotis.report.grids import Pick, axis_name, axis_values
 from myosotis.report.numbers import Numbers
-from myosotis.report.settings import Setting, Study, written
+from myosotis.report.settings import Setting, Study, holes, written
 from myosotis.report.words import MISSING
 
 LEVELS = 6
@@ -22,9 +22,11 @@ Write = Callable[[Estimate], str]
 
 
 def heat_maps(found: Study, choice: Choice, numbers: Numbers) -> list[dict[str, Any]]:
-    """Quality, forgetting and cost over rows and axis; deeper is more. Empty without a grid."""
-    xs = axis_values(found)
-    if len(found.rows) < 2 or len(xs) < 2:
+    """Quality, forgetting and cost over rows and axis; deeper is more.
+
+    Empty where that is no grid: one row, one column, or more holes than cells.
+    """
+    if len(found.rows) < 2 or len(axis_values(found)) < 2 or holes(found.settings) is None:
         return []
     maps = [
         _heat(

@@ -27,6 +27,9 @@ from myosotis.report.svg import (
 MOST_POINTS = 300
 """Longer curves are drawn as the means of so many neighbourhoods."""
 
+NAME_HEIGHT = 14
+"""Pixels that the name of a line takes above it."""
+
 Format = Callable[[float], str]
 
 
@@ -145,7 +148,10 @@ def line_chart(chart: Chart) -> Markup:
     x = Axis(*((min(xs), max(xs)) if xs and min(xs) < max(xs) else span(xs)), air, 100 - air)
     ticks = y.ticks(4)
     inside = [rule(y(tick), "grid") for tick in ticks]
-    inside += [rule(y(r.value), r.style, r.name) for r in chart.references]
+    highest = max((r.value for r in chart.references), default=0.0)
+    for r in chart.references:  # names of two that lie close would stand in each other
+        close = 0 < y(r.value) - y(highest) < NAME_HEIGHT
+        inside.append(rule(y(r.value), r.style, r.name, below=close))
     for series in chart.series:
         inside += _line(series, x, y, chart)
     for tick in chart.x_ticks or x.ticks(4):

@@ -59,6 +59,16 @@ class Study:
         return [s for s in self.settings if s.runs]
 
 
+def holes(settings: Sequence[Setting]) -> list[tuple[str, float]] | None:
+    """The cells of rows and axis that no setting is of; None where they are no fewer than the
+    others: that is another design than a grid, such as a sampler's."""
+    have = {(s.row, s.x) for s in settings}
+    xs = sorted({s.x for s in settings if s.x is not None})
+    rows = dict.fromkeys(s.row for s in settings)
+    absent = [(row, x) for row in rows for x in xs if (row, x) not in have]
+    return absent if len(absent) < len(have) else None
+
+
 def study(records: Sequence[RunRecord]) -> Study:
     """Group `records` by everything that can change a result, but for the seed."""
     groups: dict[str, list[RunRecord]] = {}

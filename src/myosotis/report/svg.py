@@ -118,12 +118,19 @@ def anchor(axis: Axis, value: float) -> str:
     return "start" if at < 4 else "end" if at > 96 else "middle"
 
 
-def rule(y: float, style: str, name: str = "") -> Markup:
-    """A horizontal line through the drawing, with its name at the right end."""
+def rule(y: float, style: str, name: str = "", *, below: bool = False) -> Markup:
+    """A horizontal line through the drawing, with its name at the right end above or below it."""
     line = tag("line", x1=0, x2="100%", y1=y, y2=y, class_=style)
     if not name:
         return line
-    return line + tag("text", name, x="99%", y=y - 5, class_=f"note {style}", text_anchor="end")
+    return line + tag(
+        "text",
+        name,
+        x="99%",
+        y=y + 13 if below else y - 5,
+        class_=f"note {style}",
+        text_anchor="end",
+    )
 
 
 def path(points: Sequence[tuple[float, float]], height: float, class_: str) -> Markup:

@@ -15,7 +15,7 @@ from myosotis.report import details, words
 from myosotis.report.choice import Choice, shown
 from myosotis.report.numbers import Numbers, plural
 from myosotis.report.plots import Bar, interval_axis, interval_scale, interval_strip
-from myosotis.report.settings import SEED, Setting, Study, measured, seed_of, short, written
+from myosotis.report.settings import SEED, Setting, Study, holes, measured, seed_of, short, written
 from myosotis.report.words import MISSING
 
 _STATES = {
@@ -54,15 +54,10 @@ def missing(found: Study) -> list[str]:
     said = []
     for method in dict.fromkeys(s.method for s in found.settings):
         members = [s for s in found.settings if s.method == method]
-        xs = sorted({s.x for s in members if s.x is not None})
-        rows = list(dict.fromkeys(s.row for s in members))
-        have = {(s.row, s.x) for s in members}
-        absent = [(row, x) for row in rows for x in xs if (row, x) not in have]
-        if len(absent) < len(have):  # more holes than cells is another design than a grid
-            said += [
-                f"{row} {short(found.axis)}={written(x, found.axis)}: never run"
-                for row, x in absent
-            ]
+        said += [
+            f"{row} {short(found.axis)}={written(x, found.axis)}: never run"
+            for row, x in holes(members) or []
+        ]
     seeds = {
         json.dumps(seed_of(r)) for s in found.settings for r in s.all if seed_of(r) is not None
     }

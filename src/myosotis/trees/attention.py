@@ -6,7 +6,7 @@ own and lets the model do what it always does; it is the reference, and the fall
 
 Which one a model gets is measured, not looked up: see `trees/probe.py`.
 
-Shape suffixes as in `forest.py`; Q and K are both L, as query and as key.
+Shape suffixes as in `batch.py`; Q and K are both L, as query and as key.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from myosotis.trees.batch import Batch
 from myosotis.trees.blocks import attach
-from myosotis.trees.forest import Batch
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from myosotis.trees.forest import Batch
+from myosotis.trees.batch import Batch
 from myosotis.trees.head import Head
 from myosotis.trees.score import Scorer, device_of, evaluating
 from myosotis.trees.tree import Tree

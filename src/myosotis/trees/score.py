@@ -4,7 +4,7 @@ The output head runs only at positions that predict a scored token: logits of pr
 never made. A frozen head takes the short way of `head.py`. One that trains runs a chunk at a time;
 for the backward pass `KEPT_BYTES` of logits are kept, the rest are recomputed.
 
-Shape suffixes as in `forest.py`; C predicting positions of a chunk, D hidden size, V vocabulary.
+Shape suffixes as in `batch.py`; C predicting positions of a chunk, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from myosotis.trees.attention import Backend, only_chains, padded_inputs, text_config, tree_inputs
-from myosotis.trees.forest import Batch, Bundle, pack, stack
+from myosotis.trees.batch import Batch, stack
+from myosotis.trees.forest import Bundle, pack
 from myosotis.trees.head import LABEL_HEAD, VALUE_HEAD, Head, ValueHead
 from myosotis.trees.tree import Tree
 
