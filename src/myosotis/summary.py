@@ -151,7 +151,7 @@ def show_dial(record: RunRecord) -> None:
             _signed(point.retention),
             _interval(point.retention_lo, point.retention_hi),
             Text(
-                "\n".join([point.verdict, *dialled.beside(point)]), COLOURS.get(point.verdict, "")
+                "\n".join([point.verdict, *dialled.beside([point])]), COLOURS.get(point.verdict, "")
             ),
         )
     console.print(table)
