@@ -69,7 +69,7 @@ def plane(
     parts.append(rule(y(0), "zero"))
     parts.append(tag("line", x1=x.x(0), x2=x.x(0), y1=0, y2=height, class_="zero"))
     if epsilon is not None:
-        parts.append(rule(y(-epsilon), "budget", "budget"))
+        parts.append(rule(y(-epsilon), "budget", "budget", below=True))
     if len(joined) > 1:
         parts.append(path([(x(a), y(b)) for a, b in joined], height, "line dial"))
     for place in sorted(places, key=lambda p: _RADIUS.get(p.style, 0)):
