@@ -14,6 +14,9 @@ from myosotis import quality, shots
 from myosotis.data.formats import Example, Message
 from myosotis.data.templates import Template
 from myosotis.errors import ConfigError
+from myosotis.examination import WATCHED, Examination
+from myosotis.objectives.sft import SFT
+from myosotis.retention.items import Suite
 from myosotis.trees.probe import probe
 from myosotis.trees.score import Scorer
 from myosotis.trees.tree import Path, Tree
@@ -208,6 +211,25 @@ def test_few_shot_trees_share_the_shots_and_score_the_same_tokens() -> None:
     assert len(trees[0]) < sum(len(path.ids) for path in paths[:4])
     expected = [total / n for total, n in (logp(scorer.model, path) for path in paths)]
     np.testing.assert_allclose(quality.loglik(scorer, trees).scores, expected, atol=1e-5)
+
+
+def test_the_loss_while_training_is_that_of_the_first_examples() -> None:
+    """The mean over all scored tokens of the first 64, by a plain forward of each alone; further
+    ones do not count, and without a validation part there is none."""
+    template, scorer = make_template(), scorer_of()
+    rng = np.random.default_rng(0)
+    paths = [
+        Path(rng.integers(3, VOCAB, 6).tolist(), [0, 0, 0, *(1 for _ in range(3))])
+        for _ in range(WATCHED + 8)
+    ]
+    asked = Examination(
+        Suite((), 0, ""), template, [], [], validation=[Tree.of([p]) for p in paths]
+    )
+    sums = [logp(scorer.model, path)[0] for path in paths]
+    found = asked.held_out(scorer, SFT())
+    assert found["loss"] == pytest.approx(-sum(sums[:WATCHED]) / (3 * WATCHED), rel=1e-5)
+    asked.validation = []
+    assert asked.held_out(scorer, SFT()) == {}
 
 
 def test_few_shot_trees_drop_shots_that_do_not_fit() -> None:
