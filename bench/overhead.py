@@ -22,19 +22,28 @@ from pathlib import Path
 from typing import Any
 
 import common
-
-from myosotis.examination import WATCHED
+from omegaconf import OmegaConf
 
 DEFAULT_STEPS = 500
-COUNTS = {"retention.items": 200, "retention.sequential_floor": 30, "retention.kl_items": 16}
-TASK = {"task.items": 200, "task.generate": 16}
-HELD_OUT = {"task.items": WATCHED}
+COUNTS = (
+    "retention.items",
+    "retention.sequential_floor",
+    "retention.kl_items",
+    "task.items",
+    "task.generate",
+)
 
 
 def overrides(job: common.Job, folder: str) -> list[str]:
     """The configuration of both sides; `folder` takes what a run writes."""
+    from myosotis.config import compose
+    from myosotis.examination import WATCHED
+
+    default = compose([])
+    counts = {key: OmegaConf.select(default, key) for key in COUNTS}
+    if job["task"] == "none":
+        counts["task.items"] = WATCHED
     share = job["steps"] / DEFAULT_STEPS
-    counts = COUNTS | (TASK if job["task"] == "default" else HELD_OUT)
     values = {key: max(2, round(share * count)) for key, count in counts.items()}
     if job["task"] == "none":
         values |= {"task.generate": 0, "task.shots": 0}

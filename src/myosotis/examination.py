@@ -25,6 +25,10 @@ from myosotis.retention.writing import Respondent
 from myosotis.trees.score import Scorer, evaluating
 from myosotis.trees.tree import Tree
 
+WATCHED = 64
+"""Held-out examples at most whose loss is watched while training. Every measurement asks the same
+ones, so a curve is steadier than its level; five of them take 3 % of the default training."""
+
 
 @dataclass
 class Sitting:
@@ -36,11 +40,6 @@ class Sitting:
     # Of the base alone: what tuning has to beat.
     prompted: Prompted | None = None
     rules: dict[str, Quality] = field(default_factory=dict)  # without any model, by name
-
-
-WATCHED = 64
-"""Held-out examples at most whose loss is watched while training. Every measurement asks the same
-ones, so a curve is steadier than its level; five of them take 3 % of the default training."""
 
 
 @dataclass
