@@ -26,14 +26,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from myosotis.console import console, progress
-from myosotis.models import ModelSource, load
-from myosotis.retention.items import Task
-from myosotis.retention.requests import Answer
-from myosotis.retention.scorer import TaskScores, measure, task_scores
-from myosotis.retention.suite import build
-from myosotis.trees.probe import probe
-from myosotis.trees.score import Scorer
+from myosotis.models.load import ModelSource, load
+from myosotis.retention.benchmarks.build import build
+from myosotis.retention.benchmarks.measure import TaskScores, measure, task_scores
+from myosotis.retention.benchmarks.requests import Answer
+from myosotis.retention.benchmarks.task import Task
+from myosotis.trees.packing_check import probe
+from myosotis.trees.scorer import Scorer
+from myosotis.utils.console import console, progress
 
 T = TypeVar("T")
 

@@ -55,7 +55,7 @@ def worker(work: Callable[[Job], Result]) -> bool:
         return False
     import torch
 
-    from myosotis import memory
+    from myosotis.utils import memory
 
     job = json.loads(Path(sys.argv[2]).read_text())
     torch.set_num_threads(job["threads"])

@@ -21,10 +21,10 @@ import common
 import numpy as np
 from evidence import Floats, tasks_of
 
-from myosotis.retention.alarm import SIGN, TWINS, worse
 from myosotis.retention.budget import Budget
-from myosotis.retention.sequential import Evidence
-from myosotis.retention.stats import LEVEL, Verdict, verdict
+from myosotis.retention.sequential_eval import SIGN, TWINS, worse
+from myosotis.retention.statistics.paired import LEVEL, Verdict, verdict
+from myosotis.retention.statistics.sequential import Evidence
 
 FLOORS = (15, 30, 60)
 ITEMS = 200

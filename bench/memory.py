@@ -23,12 +23,12 @@ def work(job: common.Job) -> common.Result:
 
     import psutil
 
-    from myosotis.config.composition import compose
-    from myosotis.memory import forget_peak, peak_gb
-    from myosotis.plan import make
-    from myosotis.run import _guard, _train_steps
-    from myosotis.runs import RunFolder
-    from myosotis.workbench import Workbench
+    from myosotis.commands.components import Workbench
+    from myosotis.commands.plan import make
+    from myosotis.commands.train import _guard, _train_steps
+    from myosotis.config.compose import compose
+    from myosotis.records.run_folder import RunFolder
+    from myosotis.utils.memory import forget_peak, peak_gb
 
     with tempfile.TemporaryDirectory() as folder:
         cfg = compose([*job["overrides"], f"out={folder}/run"])

@@ -74,8 +74,8 @@ def train(
     import lightning
     import torch
 
-    from myosotis.module import FineTuning
-    from myosotis.optimization import Schedule
+    from myosotis.training.module import FineTuning
+    from myosotis.training.optim import Schedule
 
     logged: list[dict[str, float]] = []
     seconds: list[float] = []

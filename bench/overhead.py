@@ -37,7 +37,7 @@ COUNTS = (
 def overrides(job: common.Job, folder: str) -> list[str]:
     """The configuration of both sides; `folder` takes what a run writes."""
     from myosotis.config import compose
-    from myosotis.examination import WATCHED
+    from myosotis.evaluation.evaluator import WATCHED
 
     default = compose([])
     counts = {key: OmegaConf.select(default, key) for key in COUNTS}
@@ -60,7 +60,7 @@ def overrides(job: common.Job, folder: str) -> list[str]:
 def work(job: common.Job) -> common.Result:
     """Worker: train one side once."""
     from myosotis.config import compose
-    from myosotis.retention import prose
+    from myosotis.retention.benchmarks import prose
 
     prose.ENOUGH = max(2, round(prose.ENOUGH * job["steps"] / DEFAULT_STEPS))
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def work(job: common.Job) -> common.Result:
 
 
 def _ours(cfg: Any) -> common.Result:
-    from myosotis.run import train
+    from myosotis.commands.train import train
 
     cost = train(cfg).cost
     return {"cost": cost, "train_seconds": cost["train_seconds"]}
@@ -80,9 +80,9 @@ def _ours(cfg: Any) -> common.Result:
 def _bare(cfg: Any, folder: str) -> common.Result:
     import lightning
 
-    from myosotis.callbacks import Evaluator, Watch
-    from myosotis.run import fine_tuning, loss_steps
-    from myosotis.workbench import Workbench
+    from myosotis.commands.components import Workbench
+    from myosotis.commands.train import fine_tuning, loss_steps
+    from myosotis.training.callbacks import Evaluator, Watch
 
     lightning.seed_everything(cfg.seed, verbose=False)
     cfg.retention.suite = []

@@ -23,8 +23,8 @@ import common
 import numpy as np
 from evidence import Floats, shown, tasks_of
 
-from myosotis.retention.judge import judge
-from myosotis.retention.stats import Verdict, paired
+from myosotis.retention.statistics.multiple_testing import judge
+from myosotis.retention.statistics.paired import Verdict, paired
 
 LOST = (Verdict.FORGOTTEN, Verdict.SLIPPED)
 WRONG = {

@@ -63,13 +63,12 @@ def pairs(args: argparse.Namespace, count: int) -> list[dict[str, list[int]]]:
     """Token ids of prompt, chosen and rejected answer of `count` pairs, in training order."""
     import numpy as np
 
-    from myosotis import models
-    from myosotis.data.encode import sides
-    from myosotis.data.pairs import read_pairs
-    from myosotis.data.templates import Template
-    from myosotis.models import ModelSource
+    from myosotis.data.chat_template import Template
+    from myosotis.data.preference import read_pairs
+    from myosotis.data.tokenize import sides
+    from myosotis.models.load import ModelSource, load_tokenizer
 
-    template = Template(models.load_tokenizer(ModelSource(args.model, args.id, args.path)))
+    template = Template(load_tokenizer(ModelSource(args.model, args.id, args.path)))
     found = read_pairs(args.data).examples
     chosen = np.random.default_rng(args.seed).permutation(len(found))[:count]
     if len(chosen) < count:
@@ -91,12 +90,11 @@ def work(job: common.Job) -> common.Result:
     """Worker: the reference pass and the training of one side."""
     import torch
 
-    from myosotis import models
-    from myosotis.models import ModelSource
+    from myosotis.models.load import ModelSource, load_base_model, zero_dropouts
 
     data = json.loads(Path(job["data"]).read_text())[: job["pairs"]]
-    base = models.load(ModelSource(**job["model"]), getattr(torch, job["dtype"]))
-    models.zero_dropouts(base.model)
+    base = load_base_model(ModelSource(**job["model"]), getattr(torch, job["dtype"]))
+    zero_dropouts(base.model)
     side = {"ours": _ours, "trl": _trl}[job["side"]]
     with tempfile.TemporaryDirectory() as folder:
         logged, seconds, gradients = side(base, data, job, folder)
@@ -115,9 +113,9 @@ def _kept(step: int, job: common.Job) -> bool:
 
 
 def _ours(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -> Found:
-    from myosotis.reference import referenced
-    from myosotis.trees.probe import probe
-    from myosotis.trees.score import Scorer
+    from myosotis.objectives.reference_logprobs import referenced
+    from myosotis.trees.packing_check import probe
+    from myosotis.trees.scorer import Scorer
     from myosotis.trees.tree import Path as Sequence
     from myosotis.trees.tree import Tree
 

@@ -26,12 +26,11 @@ def work(job: common.Job) -> common.Result:
     """Worker: score the items of a task on one side, once."""
     import torch
 
-    from myosotis import models
-    from myosotis.models import ModelSource
-    from myosotis.retention import suite as suites
+    from myosotis.models.load import ModelSource, load_base_model
+    from myosotis.retention.benchmarks import build as suites
 
     source = ModelSource(**job["model"])
-    base = models.load(source, getattr(torch, job["dtype"]))
+    base = load_base_model(source, getattr(torch, job["dtype"]))
     suite = suites.build(
         [job["task"]],
         base.tokenizer,
@@ -67,9 +66,9 @@ def _instance(task: str, number: int, text: tuple[str, ...]) -> Any:
 
 
 def _ours(base: Any, job: common.Job) -> Any:
-    from myosotis.retention.lm import ForestLM
-    from myosotis.trees.probe import probe
-    from myosotis.trees.score import Scorer
+    from myosotis.retention.harness.lm import ForestLM
+    from myosotis.trees.packing_check import probe
+    from myosotis.trees.scorer import Scorer
 
     backend = probe(base.model)
     scorer = Scorer(base.model, backend, row_tokens=job["row_tokens"])

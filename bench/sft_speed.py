@@ -40,12 +40,11 @@ def examples(args: argparse.Namespace) -> list[dict[str, list[int]]]:
     """Token ids and answer masks of the examples, in training order: enough for the longest run."""
     import numpy as np
 
-    from myosotis import models
     from myosotis.data import sources
-    from myosotis.data.templates import Template
-    from myosotis.models import ModelSource
+    from myosotis.data.chat_template import Template
+    from myosotis.models.load import ModelSource, load_tokenizer
 
-    template = Template(models.load_tokenizer(ModelSource(args.model, args.id, args.path)))
+    template = Template(load_tokenizer(ModelSource(args.model, args.id, args.path)))
     count = round(SPARE * args.steps * args.batch_size)
     if args.data == "docstrings":
         dataset = sources.docstrings(train_items=count)
@@ -65,15 +64,14 @@ def work(job: common.Job) -> common.Result:
     """Worker: train on one side; per step its loss and seconds."""
     import torch
 
-    from myosotis import models
-    from myosotis.models import ModelSource
+    from myosotis.models.load import ModelSource, load_base_model, zero_dropouts
 
     data = json.loads(Path(job["data"]).read_text())
     if job.get("mode") != "packed":
         data = data[: job["steps"] * job["batch_size"]]
     dtype = getattr(torch, job["dtype"])
-    base = models.load(ModelSource(**job["model"]), dtype)
-    models.zero_dropouts(base.model)
+    base = load_base_model(ModelSource(**job["model"]), dtype)
+    zero_dropouts(base.model)
     side = {"ours": _ours, "trl": _trl}[job["side"]]
     with tempfile.TemporaryDirectory() as folder:
         losses, seconds, counts = side(base, data, job, folder)
@@ -93,8 +91,8 @@ Steps = tuple[list[float], list[float], list[int]]
 
 def _ours(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -> Steps:
     from myosotis.objectives.sft import SFT
-    from myosotis.trees.probe import probe
-    from myosotis.trees.score import Scorer
+    from myosotis.trees.packing_check import probe
+    from myosotis.trees.scorer import Scorer
     from myosotis.trees.tree import Path as Sequence
     from myosotis.trees.tree import Tree
 

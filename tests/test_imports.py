@@ -1,4 +1,4 @@
-"""Imports point down, heavy dependencies have one home, and every room is packaged."""
+"""The house: packages import only what stands before them, and heavy libraries have one home."""
 
 from __future__ import annotations
 
@@ -12,75 +12,39 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "myosotis"
 
-# A room imports only from tiers below its own. A new file needs a place here: that is the point.
-TIERS: list[set[str]] = [
-    {"errors", "__version__"},
-    {"documents"},
-    {"console", "record", "store", "trees", "optimization", "precision", "ranks", "memory"},
-    {
-        "sealed",
-        "tracking",
-        "history",
-        "objectives",
-        "updates",
-        "report",
-        "generate",
-        "record_schema",
-    },
-    {"assets", "logger", "callbacks", "runs"},
-    {"conversion", "model_files", "data", "journal", "resume", "gather"},
-    {"retention", "shots"},
-    {"models", "quality", "reference", "shift", "summary", "guard"},
-    {"ranking"},
-    {"examination", "config", "module", "start", "hardening"},
-    {"exhibits", "findings", "symptoms", "workbench", "subjects", "sweeping"},
-    {"opening", "dialling", "watching", "pacing"},
-    {"costs"},
-    {"run", "sync", "estimates", "evaluation", "conversation"},
-    {"demo", "exporting", "plan"},
-    {"dial"},
-    {"cli"},
-]
-TIER = {room: level for level, rooms in enumerate(TIERS) for room in rooms}
+# A package sees those before it, and nothing after it. docs/architecture.md says what lives where.
+ORDER = (
+    *("utils", "records", "tracking", "trees", "updates", "models", "data", "objectives"),
+    *("retention", "evaluation", "config", "training", "report", "commands", "cli"),
+)
+# What sees even less: only these, and `utils`.
+NARROW = {
+    "records": set[str](),
+    "tracking": {"records"},
+    "trees": set[str](),
+    "config": set[str](),
+    "report": {"records"},
+}
 
-# The only files that may import what takes seconds, or ties us to one library.
+# The only packages that may import what takes seconds, or ties us to one library.
 HOMES = {
     "mlflow": {"tracking"},
-    "lm_eval": {"retention.lm", "retention.tasks"},
+    "lm_eval": {"retention.harness"},
     "peft": {"updates"},
-    "hydra": {"cli", "config"},
-    # Who is handed the composed config; every other room takes plain arguments.
-    "omegaconf": {
-        *(
-            "cli",
-            "config",
-            "exporting",
-            "opening",
-            "pacing",
-            "run",
-            "dial",
-            "plan",
-            "estimates",
-            "workbench",
-            "resume",
-            "demo",
-            "evaluation",
-            "subjects",
-            "sync",
-        ),
-    },
+    "hydra": {"config", "cli"},
+    "omegaconf": {"config", "commands", "cli"},
 }
 # What reads results must not need what makes them.
-LIGHT = {"record", "report", "retention.stats", "runs", "store", "errors", "console", "cli"}
+LIGHT = ("utils", "records", "report", "cli", "tracking.mlflow_store")
 HEAVY = {"torch", "transformers", "lightning", "mlflow", "peft", "lm_eval", "datasets", "pandas"}
 
 
-def modules() -> list[tuple[str, Path]]:
-    found = []
-    for path in sorted(SRC.rglob("*.py")):
-        parts = path.relative_to(SRC).with_suffix("").parts
-        found.append((".".join(parts).removesuffix("__init__").rstrip("."), path))
-    return found
+def modules() -> dict[str, Path]:
+    """Every file under its dotted name below `myosotis`."""
+    return {
+        ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(SRC.rglob("*.py"))
+    }
 
 
 def imported(path: Path, *, top_level: bool = False) -> Iterator[str]:
@@ -90,10 +54,7 @@ def imported(path: Path, *, top_level: bool = False) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module == "myosotis":
-                yield from (f"myosotis.{alias.name}" for alias in node.names)
-            else:
-                yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _nodes(tree: ast.AST, top_level: bool) -> Iterator[ast.AST]:
@@ -106,63 +67,90 @@ def _nodes(tree: ast.AST, top_level: bool) -> Iterator[ast.AST]:
         yield from _nodes(node, top_level)
 
 
-def room_of(module: str) -> str:
-    return module.partition(".")[0]
+def test_the_top_of_the_house_holds_packages_only() -> None:
+    assert {path.name for path in SRC.iterdir() if path.is_file()} == {"__init__.py", "py.typed"}
+    assert {path.name for path in SRC.iterdir() if path.is_dir()} - {"__pycache__"} == set(ORDER)
 
 
-def is_in(module: str, homes: set[str]) -> bool:
-    return any(module == home or module.startswith(f"{home}.") for home in homes)
-
-
-def test_every_room_has_a_tier() -> None:
-    rooms = {room_of(name) for name, _ in modules() if name}
-    assert len(rooms) > 25
-    assert rooms <= set(TIER), f"no tier for {sorted(rooms - set(TIER))}"
-    assert set(TIER) - rooms <= {"__version__"}, "a tier names a room that is gone"
-
-
-def test_imports_point_down() -> None:
-    seen = 0
-    wrong = []
-    for name, path in modules():
-        if not name:
+def test_a_package_imports_only_those_before_it() -> None:
+    checked = 0
+    wrong = set[str]()
+    for name, path in modules().items():
+        package = name.partition(".")[0]
+        if package == "__init__":
             continue
+        before = NARROW.get(package, set(ORDER[: ORDER.index(package)])) | {"utils", package}
         for target in imported(path):
-            if not target.startswith("myosotis."):
+            top, _, rest = target.partition(".")
+            seen = rest.partition(".")[0]
+            if top != "myosotis" or seen not in ORDER:
                 continue
-            seen += 1
-            here, there = room_of(name), target.split(".")[1]
-            if here != there and TIER[there] >= TIER[here]:
-                wrong.append(f"{name} imports {there}")
-    assert seen > 100
-    assert not wrong, "; ".join(sorted(set(wrong)))
+            checked += 1
+            if seen not in before:
+                wrong.add(f"{name} imports {target}")
+    assert checked > 500
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Not even within a package; an import for types alone does not count."""
+    files = modules()
+    needs = {
+        name: {there for target in imported(path, top_level=True) if (there := _module(target))}
+        for name, path in files.items()
+    }
+    done = set[str]()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " → ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for there in sorted(needs[name] - {name}):
+                visit(there, (*path, name))
+            done.add(name)
+
+    def _visit_all() -> None:
+        for name in needs:
+            visit(name, ())
+
+    _visit_all()
+    assert len(done) == len(files)
+
+
+def _module(target: str) -> str:
+    """The file of ours that a dotted name is in; nothing for others' names."""
+    names = target.split(".")[1:] if target.startswith("myosotis.") else []
+    while names and ".".join(names) not in modules():
+        names = names[:-1]
+    return ".".join(names)
 
 
 @pytest.mark.parametrize("library", sorted(HOMES))
-def test_heavy_dependency_has_one_home(library: str) -> None:
-    users = {name for name, path in modules() for t in imported(path) if t.split(".")[0] == library}
+def test_a_heavy_library_has_one_home(library: str) -> None:
+    users = {
+        name
+        for name, path in modules().items()
+        if any(target.split(".")[0] == library for target in imported(path))
+    }
     assert users, f"nothing imports {library}"
-    strays = {name for name in users if not is_in(name, HOMES[library])}
+    strays = {name for name in users if not _within(name, HOMES[library])}
     assert not strays, f"{library} is imported by {sorted(strays)}"
 
 
 def test_what_reads_results_needs_no_framework() -> None:
-    checked = 0
-    for name, path in modules():
-        if not is_in(name, LIGHT):
-            continue
-        checked += 1
-        heavy = {t.split(".")[0] for t in imported(path, top_level=True)} & HEAVY
+    read = {name: path for name, path in modules().items() if _within(name, set(LIGHT))}
+    for name, path in read.items():
+        heavy = {target.split(".")[0] for target in imported(path, top_level=True)} & HEAVY
         assert not heavy, f"{name} imports {heavy}"
-    assert checked >= 15
+    assert len(read) >= 30
+
+
+def _within(module: str, homes: set[str]) -> bool:
+    return any(module == home or module.startswith(f"{home}.") for home in homes)
 
 
 def test_every_package_is_listed_for_the_wheel() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(project["tool"]["setuptools"]["packages"])
     folders = {path.parent for path in SRC.rglob("*.py")}
-    packages = {
-        ".".join(("myosotis", *folder.relative_to(SRC).parts)).rstrip(".") for folder in folders
-    }
-    assert packages <= listed, f"not in pyproject.toml: {sorted(packages - listed)}"
-    assert listed - packages <= {"myosotis.conf", "myosotis.sweeps"}
+    packages = {".".join(("myosotis", *folder.relative_to(SRC).parts)) for folder in folders}
+    assert packages == listed - {"myosotis.conf", "myosotis.sweeps"}

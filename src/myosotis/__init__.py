@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from myosotis.record import RunRecord
+    from myosotis.records.schema import RunRecord
 
 try:
     __version__ = version("myosotis")
@@ -24,10 +24,10 @@ def train(overrides: Sequence[str] = ()) -> RunRecord:
 
     Raises `MyosotisError` for what a person can mend.
     """
-    from myosotis import run
+    from myosotis.commands.train import train as run
     from myosotis.config import compose
 
-    return run.train(compose(overrides), overrides)
+    return run(compose(overrides), overrides)
 
 
 def compare(
@@ -38,8 +38,8 @@ def compare(
     Both are presets, folders or hub ids; `tuned` may be a PEFT adapter or a run. Raises
     `MyosotisError` for what a person can mend.
     """
+    from myosotis.commands.evaluate import evaluate
     from myosotis.config import compose
-    from myosotis.evaluation import evaluate
 
     asked = [f"retention.suite=[{','.join(suite)}]", *overrides]
     return evaluate(compose(asked), tuned, base=base, command=asked)

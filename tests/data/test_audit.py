@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from myosotis.data import audit
-from myosotis.data.dataset import Dataset
-from myosotis.data.formats import Example, Message
-from myosotis.data.module import ExampleModule
-from myosotis.data.templates import Template
+from myosotis.data.chat_template import Template
+from myosotis.data.datamodule import ExampleModule
+from myosotis.data.example import Dataset
+from myosotis.data.sft import Example, Message
 from tests.data.conftest import byte_level
 
 CHAT = Template(byte_level())

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from myosotis.data.dataset import opening_key, pair_key
-from myosotis.data.formats import Example, Message
+from myosotis.data.example import opening_key, pair_key
+from myosotis.data.sft import Example, Message
 from myosotis.data.sources import docstrings
 from myosotis.data.sources import files as jsonl
-from myosotis.data.splitting import hold_out, take
-from myosotis.errors import ConfigError, DataError
+from myosotis.data.splits import hold_out, take
+from myosotis.utils.errors import ConfigError, DataError
 
 
 def pair(prompt: str, answer: str = "b", where: str = "") -> Example:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from myosotis.record import (
+from myosotis.records.schema import (
     AttentionInfo,
     Baseline,
     CurvePoint,

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from myosotis.cli import studies
-from myosotis.documents import plain
-from myosotis.record import RunRecord
+from myosotis.records.codec import plain
+from myosotis.records.schema import RunRecord
 from myosotis.report.scorecard import scorecard
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 
-from myosotis.record import (
+from myosotis.records.schema import (
     Baseline,
     CurvePoint,
     DataInfo,

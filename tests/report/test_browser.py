@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from myosotis.record import RunRecord
+from myosotis.records.schema import RunRecord
 from myosotis.report.scorecard import scorecard
 
 from .conftest import make_record

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from myosotis.errors import ConfigError, DataError
-from myosotis.record import AtStart, RunRecord, Shift, SuiteVerdict
-from myosotis.report.flat import render_csv, render_json
+from myosotis.records.schema import AtStart, RunRecord, Shift, SuiteVerdict
+from myosotis.report.export import render_csv, render_json
 from myosotis.report.markdown import render_markdown
 from myosotis.report.scorecard import render_html, scorecard
+from myosotis.utils.errors import ConfigError, DataError
 
 from . import made
 from .conftest import make_record

@@ -13,11 +13,11 @@ import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from myosotis.retention import suite as suites
-from myosotis.retention.benchmarks import Shelf
-from myosotis.retention.scorer import measure
+from myosotis.retention.benchmarks import build as suites
+from myosotis.retention.benchmarks.measure import measure
+from myosotis.retention.harness.data import Shelf
 from myosotis.trees.attention import Backend
-from myosotis.trees.score import Scorer
+from myosotis.trees.scorer import Scorer
 
 
 def byte_tokenizer(chat: bool = False) -> hf.PreTrainedTokenizerFast:

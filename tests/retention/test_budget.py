@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myosotis.errors import ConfigError
 from myosotis.retention.budget import MIN_ITEMS, Budget, chance_corrected, reach
+from myosotis.utils.errors import ConfigError
 
 
 def test_epsilon_is_a_share_of_the_base_score() -> None:

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from myosotis.errors import DataError
-from myosotis.record import RetentionRow, SuiteVerdict
+from myosotis.records.schema import RetentionRow, SuiteVerdict
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Row, Suite, compare, reachable_verdicts
-from myosotis.retention.judge import items_to_settle, judge
-from myosotis.retention.stats import Verdict, holm, paired
+from myosotis.retention.statistics.multiple_testing import items_to_settle, judge
+from myosotis.retention.statistics.paired import Verdict, holm, paired
+from myosotis.utils.errors import DataError
 
 
 @dataclass

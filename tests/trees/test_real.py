@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from myosotis import models, updates
+from myosotis import updates
 from myosotis.data import sources
-from myosotis.data.encode import sides
-from myosotis.data.templates import Template
-from myosotis.models import ModelSource
+from myosotis.data.chat_template import Template
+from myosotis.data.tokenize import sides
+from myosotis.models.load import ModelSource, load_base_model, load_tokenizer
 from myosotis.objectives import informed
 from myosotis.objectives.preference import DPO
-from myosotis.reference import live
+from myosotis.objectives.reference_logprobs import live
 from myosotis.trees.attention import Backend
-from myosotis.trees.score import Branches, Scorer
+from myosotis.trees.scorer import Branches, Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 
@@ -29,7 +29,7 @@ MODEL = ModelSource("wheel", "smollm2-135m")
 def update() -> Update:
     """A LoRA of rank 8 on the real model, away from its start: with B at zero no gradient reaches
     A."""
-    base = models.load(MODEL, torch.float32)
+    base = load_base_model(MODEL, torch.float32)
     torch.manual_seed(0)
     update = updates.build({"name": "lora", "r": 8})
     update.attach(base.model)
@@ -57,7 +57,7 @@ def test_packing_changes_neither_scores_nor_gradients(update: Update) -> None:
     The gradients are held against padded rows in float64: in fp32 the padded rows themselves are
     off by several 1e-5, because logits of this model are small differences of large sums.
     """
-    template = Template(models.load_tokenizer(MODEL))
+    template = Template(load_tokenizer(MODEL))
     records = sources.docstrings(train_items=6, max_source_chars=400).train
     trees = [Tree.of([template.render(record)]) for record in records]
     first = trees[0].paths()[0].ids
@@ -84,7 +84,7 @@ def test_packing_changes_neither_scores_nor_gradients(update: Update) -> None:
 def test_pairs_that_share_their_prompt_have_the_gradients_of_separate_rows(update: Update) -> None:
     """DPO on real pairs, the prompt computed once, within 1e-5 relative of each answer in a row of
     its own. Separate rows are in float64, for the reason above."""
-    template = Template(models.load_tokenizer(MODEL))
+    template = Template(load_tokenizer(MODEL))
     words = {"train_items": 6, "max_source_chars": 300, "hard_by": "text"}
     pairs = sources.docstring_pairs(**words).train
     trees = [Tree.of([template.render(side) for side in sides(pair)]) for pair in pairs]

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from myosotis import updates
 from myosotis.config import compose
-from myosotis.config.build import plain
-from myosotis.config.composition import options
-from myosotis.errors import AssetError, ConfigError, RunError
+from myosotis.config.compose import options
+from myosotis.config.instantiate import plain
 from myosotis.trees.attention import Backend
-from myosotis.trees.score import Scorer
+from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
+from myosotis.utils.errors import AssetError, ConfigError, RunError
 from tests.tiny import tiny
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -375,12 +375,11 @@ def test_several_adapters_share_one_base(tmp_path: Path, ids: Tensor) -> None:
 def test_qlora_trains_on_four_bits_and_merges_into_plain_weights(tmp_path: Path) -> None:
     """On a CPU: the base stays packed, the adapter trains in fp32, the merge dequantises."""
     pytest.importorskip("bitsandbytes")
-    from myosotis import models
-    from myosotis.models import ModelSource
+    from myosotis.models.load import ModelSource, load_base_model
 
     folder = tmp_path / "base"
     _folder_with_tokenizer(folder)
-    base = models.load(ModelSource("local", None, str(folder)), quantization="nf4")
+    base = load_base_model(ModelSource("local", None, str(folder)), quantization="nf4")
     assert "4 bits" in base.note
     packed = [p for p in base.model.parameters() if p.dtype == torch.uint8]
     assert len(packed) == 2 * 7

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from myosotis import updates
-from myosotis.errors import AssetError, ConfigError, RunError
 from myosotis.updates import Update
 from myosotis.updates.base import portable
+from myosotis.utils.errors import AssetError, ConfigError, RunError
 from tests.tiny import tiny
 
 SETTINGS = {

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from myosotis.cli.outcome import report
+from myosotis.cli.exit_codes import report
 
 
 class Command(NamedTuple):
@@ -32,9 +32,9 @@ class Command(NamedTuple):
 
 
 def _train(args: list[str]) -> Any:
-    from myosotis.cli import train
+    from myosotis.cli import hydra_app
 
-    return train.main(args)
+    return hydra_app.main(args)
 
 
 def _sweep(args: list[str]) -> Any:
@@ -74,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "help"):
-        from myosotis.cli import helptext
+        from myosotis.cli import help
 
-        helptext.overview({name: command.sentence for name, command in COMMANDS.items()})
+        help.overview({name: command.sentence for name, command in COMMANDS.items()})
         return 0 if args else 2
     if args[0] == "--version":
         from myosotis import __version__
@@ -84,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"myosotis {__version__}")
         return 0
     if args[0] in ("-sc", "--shell-completion", "--shell_completion"):
-        from myosotis.cli import complete
+        from myosotis.cli import completion
 
-        return complete.main(args, list(COMMANDS))
+        return completion.main(args, list(COMMANDS))
     json = "--json" in args
     return report(lambda: _dispatch([arg for arg in args if arg != "--json"]), json=json)
 
@@ -94,8 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(args: list[str]) -> Any:
     name, rest = args[0] if args else "", args[1:]
     if name not in COMMANDS:
-        from myosotis.config.suggest import did_you_mean
-        from myosotis.errors import ConfigError
+        from myosotis.utils.did_you_mean import did_you_mean
+        from myosotis.utils.errors import ConfigError
 
         raise ConfigError(
             f"There is no command {name!r}.",

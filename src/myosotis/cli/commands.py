@@ -14,10 +14,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from myosotis.cli.arguments import port, positive, share
-from myosotis.cli.explain import explained
+from myosotis.cli.errors import explained
 from myosotis.config import check, compose
-from myosotis.console import console
-from myosotis.errors import ConfigError
+from myosotis.utils.console import console
+from myosotis.utils.errors import ConfigError
 
 Arguments = argparse.Namespace
 RUN_HELP = "a run: its id, a unique prefix of it, its name, its folder, or last"
@@ -78,7 +78,7 @@ def _plan(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        from myosotis import plan
+        from myosotis.commands import plan
 
         return plan.plan(cfg)
 
@@ -95,8 +95,8 @@ def _audit(parser: argparse.ArgumentParser) -> Built:
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
         check(cfg)
+        from myosotis.commands.components import data_of
         from myosotis.data import audit
-        from myosotis.workbench import data_of
 
         report = audit.inspect(data_of(cfg))
         console.print(audit.show(report))
@@ -114,7 +114,7 @@ def _demo(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed, "experiment=demo")
-        from myosotis.demo import demo
+        from myosotis.commands.demo import demo
 
         return demo(cfg)
 
@@ -133,8 +133,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> Built:
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
         check(cfg)
-        from myosotis.cli.train import gated
-        from myosotis.evaluation import evaluate
+        from myosotis.cli.hydra_app import gated
+        from myosotis.commands.evaluate import evaluate
 
         words = [parsed.model, *(["--base", parsed.base] if parsed.base else [])]
         command = [*words, *parsed.overrides]
@@ -177,7 +177,7 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
         prompts = [sys.stdin.read() if text == "-" else text for text in parsed.prompt]
         if not all(text.strip() for text in prompts):
             raise ConfigError("A prompt is empty.")
-        from myosotis.conversation import answer
+        from myosotis.commands.generate import answer
 
         return answer(
             parsed.run,
@@ -218,8 +218,8 @@ def _dial(parser: argparse.ArgumentParser) -> Built:
         if parsed.budget is not None:
             parsed.overrides.append(f"retention.budget={parsed.budget}")
         cfg = _config(parsed)
-        from myosotis.cli.outcome import Gated
-        from myosotis.dial import dial
+        from myosotis.cli.exit_codes import Gated
+        from myosotis.commands.dial import dial
         from myosotis.retention.budget import Budget
 
         found = dial(parsed.run, cfg, parsed.overrides, out=parsed.out)
@@ -247,7 +247,7 @@ def _export(parser: argparse.ArgumentParser) -> Built:
     parser.set_defaults(overrides=[])
 
     def start(parsed: Arguments) -> Any:
-        from myosotis.exporting import export
+        from myosotis.commands.export import export
 
         return export(parsed.run, parsed.to, rank=parsed.rank, alpha=parsed.alpha, out=parsed.out)
 
@@ -273,7 +273,7 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        from myosotis.gather import gather
+        from myosotis.records.load import gather
         from myosotis.report.scorecard import scorecard
 
         found = gather(parsed.runs or ["last"], cfg.tracking.uri)
@@ -302,8 +302,8 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        from myosotis.runs import every, find
-        from myosotis.sync import sync
+        from myosotis.commands.sync import sync
+        from myosotis.records.run_folder import every, find
 
         folders = every() if parsed.run == "all" else [find(parsed.run)]
         done = sync(folders, cfg.tracking.uri)

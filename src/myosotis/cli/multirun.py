@@ -19,13 +19,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from myosotis.cli.outcome import only_our_warnings, show
+from myosotis.cli.exit_codes import only_our_warnings, show
 from myosotis.cli.studies import command
 from myosotis.config import config_hash
-from myosotis.config.build import plain
-from myosotis.console import console
-from myosotis.errors import ConfigError, MyosotisError
-from myosotis.runs import RunFolder, SweepFolder
+from myosotis.config.instantiate import plain
+from myosotis.records.run_folder import RunFolder, SweepFolder
+from myosotis.utils.console import console
+from myosotis.utils.errors import ConfigError, MyosotisError
 
 SIGNALLED = 128  # exit codes above this: stopped by a signal, in good order
 
@@ -66,7 +66,7 @@ def current() -> Any:
 
 
 def _open(config: DictConfig) -> None:
-    from myosotis.sweeping import Sweep
+    from myosotis.commands.sweep import Sweep
 
     path = Path(config.hydra.sweep.dir).absolute()
     tracking = plain(config.tracking)
@@ -166,9 +166,9 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
 
 
 def _run(cfg: DictConfig, words: list[str], sweep: SweepFolder) -> Any:
-    from myosotis import run
+    from myosotis.commands import train
 
-    return run.train(cfg, words, sweep.load(), command(words))
+    return train.train(cfg, words, sweep.load(), command(words))
 
 
 def _record_failure(
@@ -181,8 +181,8 @@ def _record_failure(
         traceback.print_exception(error)
     if folder.record.exists() and folder.load() != before:
         return  # its journal has told
-    from myosotis.journal import journal
-    from myosotis.opening import mlflow_of
+    from myosotis.commands.opening import mlflow_of
+    from myosotis.tracking.run_tracker import journal
 
     name = before.run_name if before else " ".join(w for w in words if "=" in w)
     sweep = SweepFolder(folder.path.parent).load()

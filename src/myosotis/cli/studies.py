@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from myosotis.config.suggest import did_you_mean
-from myosotis.errors import ConfigError
+from myosotis.utils.did_you_mean import did_you_mean
+from myosotis.utils.errors import ConfigError
 
 
 def packaged() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from myosotis.cli import train
+from myosotis.cli import hydra_app
 from myosotis.cli.studies import found, packaged
 
 HELP = """usage: myosotis sweep NAME [key=value ...] [--json]
@@ -24,4 +24,4 @@ def main(args: list[str]) -> Any:
         print(HELP.format(names=", ".join(packaged())), end="")
         return None
     path = found(args[0])
-    return train.main(["-cd", str(path.parent), "-cn", path.stem, *args[1:]])
+    return hydra_app.main(["-cd", str(path.parent), "-cn", path.stem, *args[1:]])

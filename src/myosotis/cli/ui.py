@@ -9,8 +9,8 @@ import subprocess
 import sys
 from typing import Any
 
-from myosotis.console import console
-from myosotis.errors import ConfigError, RunError
+from myosotis.utils.console import console
+from myosotis.utils.errors import ConfigError, RunError
 
 HOST = "127.0.0.1"
 
@@ -20,7 +20,7 @@ def serve(uri: str | None, port: int) -> Any:
 
     Raises `ConfigError` when there is no store yet or the port is taken.
     """
-    from myosotis import store as stores
+    from myosotis.tracking import mlflow_store as stores
 
     store = stores.resolve(uri)
     if store.uri.startswith(("http://", "https://")):

@@ -12,11 +12,11 @@ suggest.py   near matches for unknown names
 
 from __future__ import annotations
 
-from myosotis.config.checks import check
-from myosotis.config.composition import compose, model_named
-from myosotis.config.identity import config_hash, register_resolvers
-from myosotis.config.rates import LearningRate, learning_rate
+from myosotis.config.compose import compose, model_named
+from myosotis.config.default_lr import LearningRate, learning_rate
+from myosotis.config.hashing import config_hash, register_resolvers
 from myosotis.config.schema import Config, register
+from myosotis.config.validate import check
 
 __all__ = [
     "Config",

@@ -16,8 +16,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from myosotis.config.suggest import did_you_mean
-from myosotis.errors import ConfigError
+from myosotis.utils.did_you_mean import did_you_mean
+from myosotis.utils.errors import ConfigError
 
 TRUSTED = frozenset({"bitsandbytes", "myosotis", "torch", "lightning", "peft", "transformers"})
 

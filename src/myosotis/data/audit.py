@@ -17,11 +17,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from myosotis.data.dataset import canonical, pair_key
-from myosotis.data.encode import Encoded
-from myosotis.data.formats import Example, Message
-from myosotis.data.module import ExampleModule
-from myosotis.data.templates import Template
+from myosotis.data.chat_template import Template
+from myosotis.data.datamodule import ExampleModule
+from myosotis.data.example import canonical, pair_key
+from myosotis.data.sft import Example, Message
+from myosotis.data.tokenize import Encoded
 from myosotis.trees.tree import Path, Tree
 
 READ, SCORED, CONTROL = "dim", ("black on green", "black on bright_green"), "magenta"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from myosotis.data import functions
-from myosotis.errors import DataError
+from myosotis.utils.errors import DataError
 
 # All come with myosotis itself. What is held out shares neither code nor subject with the rest.
 PACKAGES = ("torch", "transformers", "sympy", "scipy", "pandas", "sklearn", "numpy", "mlflow")
@@ -101,7 +101,7 @@ def harvest(packages: Sequence[str], *, max_source_chars: int) -> list[Pair]:
 
 
 def _harvest(packages: Sequence[str], max_source_chars: int) -> list[Pair]:
-    from myosotis.console import progress
+    from myosotis.utils.console import progress
 
     files = [(package, file) for package in packages for file in _files(package)]
     seen: set[str] = set()
@@ -151,7 +151,7 @@ def _text(file: Path) -> str:
 
 
 def _cache() -> Path:
-    from myosotis.assets import cache_dir
+    from myosotis.models.wheels import cache_dir
 
     return cache_dir() / "docstrings"
 

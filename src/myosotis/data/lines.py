@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from myosotis.errors import DataError
+from myosotis.utils.errors import DataError
 
 OTHER_FORMATS = {".csv": "read_csv", ".tsv": "read_table"}
 

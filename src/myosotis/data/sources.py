@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from myosotis.data import docstrings as harvest
-from myosotis.data.dataset import Dataset
-from myosotis.data.formats import Example, Message, Records, read_answers
-from myosotis.data.grades import read_grades
-from myosotis.data.pairs import read_pairs
-from myosotis.data.splitting import halves, held_out_count, hold_out, require, take
-from myosotis.errors import ConfigError, DataError
+from myosotis.data.example import Dataset
+from myosotis.data.preference import read_pairs
+from myosotis.data.sft import Example, Message, Records, read_answers
+from myosotis.data.splits import halves, held_out_count, hold_out, require, take
+from myosotis.data.unpaired import read_grades
+from myosotis.utils.errors import ConfigError, DataError
 
 
 def files(

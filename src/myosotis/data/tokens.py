@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from myosotis.errors import DataError
+from myosotis.utils.errors import DataError
 
 
 class Tokens:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from myosotis.trees.score import Branches, TreeScore
+from myosotis.trees.scorer import Branches, TreeScore
 from myosotis.trees.tree import Tree
 
 Wants = Literal["answers", "pairs", "grades"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from myosotis.objectives import Wants
 from myosotis.objectives.preference import Reference, require_numbers, require_reference
-from myosotis.trees.score import Branches
+from myosotis.trees.scorer import Branches
 from myosotis.trees.tree import Tree
 
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from myosotis.errors import ConfigError
 from myosotis.objectives import Wants
-from myosotis.trees.score import Branches
+from myosotis.trees.scorer import Branches
 from myosotis.trees.tree import Tree
+from myosotis.utils.errors import ConfigError
 
 
 class Pairs(NamedTuple):

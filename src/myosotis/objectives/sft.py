@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from myosotis.errors import ConfigError
 from myosotis.objectives import Wants
-from myosotis.trees.score import Branches
+from myosotis.trees.scorer import Branches
 from myosotis.trees.tree import Tree
+from myosotis.utils.errors import ConfigError
 
 
 def sft_loss(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from myosotis.report import words
-from myosotis.report.choice import Choice, Shown, shown
+from myosotis.report import phrases
+from myosotis.report.grouping import Setting, Study
 from myosotis.report.numbers import Numbers, plural
-from myosotis.report.settings import Setting, Study
+from myosotis.report.selection import Choice, Shown, shown
 
 
 def headline(found: Study, choice: Choice) -> str:
@@ -71,7 +71,7 @@ def _claim(choice: Choice, numbers: Numbers) -> str:
         f"; the budget allows a loss of {numbers.kept.amount(seen.epsilon)}" if seen.epsilon else ""
     )
     return (
-        f"Its {words.label(numbers.metric)} changed by {numbers.gain(seen.gain)} {numbers.unit} "
+        f"Its {phrases.label(numbers.metric)} changed by {numbers.gain(seen.gain)} {numbers.unit} "
         f"(95 % interval {numbers.gain_interval(seen.gain)}), its mean accuracy on the benchmarks "
         f"by {numbers.loss(seen.kept)} points ({numbers.loss_interval(seen.kept)}){budget}."
     )
@@ -83,7 +83,7 @@ def _neighbours(choice: Choice) -> str:
     if choice.rivals:
         names = [s.label for s in choice.rivals]
         shown_names = (
-            words.listed(names) if len(names) <= 4 else plural(len(names), "other setting")
+            phrases.listed(names) if len(names) <= 4 else plural(len(names), "other setting")
         )
         said.append(f"What it learned cannot be told from {shown_names}.")
         cheapest = min([*choice.rivals, choice.setting], key=_seconds) if choice.setting else None
@@ -93,7 +93,7 @@ def _neighbours(choice: Choice) -> str:
         names = [s.label for s in choice.greedier[:3]]
         more = f" and {len(choice.greedier) - 3} more" if len(choice.greedier) > 3 else ""
         learned = "learned more, and is" if len(choice.greedier) == 1 else "learned more, and are"
-        said.append(f"{words.listed(names)}{more} {learned} not shown to be inside the budget.")
+        said.append(f"{phrases.listed(names)}{more} {learned} not shown to be inside the budget.")
     return " ".join(said)
 
 
@@ -126,7 +126,7 @@ def tiles(choice: Choice, numbers: Numbers) -> list[dict[str, str]]:
             "label": "Learned",
             "value": numbers.gain(gain),
             "unit": numbers.unit,
-            "note": f"{words.label(numbers.metric)}, on {where}",
+            "note": f"{phrases.label(numbers.metric)}, on {where}",
             "kind": "retained" if sure else "",
         },
         {
@@ -138,8 +138,8 @@ def tiles(choice: Choice, numbers: Numbers) -> list[dict[str, str]]:
         },
         {
             "label": "Cost",
-            "value": words.duration(record.cost.get("train_seconds")),
-            "note": f"of training; {words.large(trainable)} parameters"
+            "value": phrases.duration(record.cost.get("train_seconds")),
+            "note": f"of training; {phrases.large(trainable)} parameters"
             if trainable
             else "of training",
         },

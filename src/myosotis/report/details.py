@@ -10,9 +10,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from myosotis.record import Flip, RunRecord, Sample, Wording
-from myosotis.report import words
-from myosotis.report.words import MISSING
+from myosotis.records.schema import Flip, RunRecord, Sample, Wording
+from myosotis.report import phrases
+from myosotis.report.phrases import MISSING
 
 FLIPS_SHOWN = 8
 TEXT_CHARACTERS = 4000
@@ -24,7 +24,7 @@ def text(value: str, *, keep_end: bool = False) -> str:
     shown = "".join(c if keep else _visible(c) for c, keep in zip(value, kept, strict=True))
     if len(shown) <= TEXT_CHARACTERS:
         return shown
-    left = words.count(len(shown) - TEXT_CHARACTERS)
+    left = phrases.count(len(shown) - TEXT_CHARACTERS)
     if keep_end:
         return f"[… {left} characters before]\n{shown[-TEXT_CHARACTERS:]}"
     return f"{shown[:TEXT_CHARACTERS]}\n[… {left} more characters]"
@@ -49,17 +49,17 @@ def wording(given: Wording | None) -> str:
     """Lengths and variety of the answers, in a sentence or two."""
     if given is None:
         return ""
-    lengths = words.scale("words", "", given.words_lo, given.words_hi)
+    lengths = phrases.scale("words", "", given.words_lo, given.words_hi)
     before, after = (
-        " and ".join(words.percent(share) for share in shares)
+        " and ".join(phrases.percent(share) for share in shares)
         for shares in (given.distinct_base, given.distinct_tuned)
     )
     return (
         f"An answer has {lengths.value(given.words_tuned)} words on average, the base's had "
         f"{lengths.value(given.words_base)} (change "
-        f"{words.interval(lengths, given.words_lo, given.words_hi)}, "
-        f"n={words.count(given.n)}). Different words, and different pairs of words, over all words "
-        f"written: {after}; the base's {before}."
+        f"{phrases.interval(lengths, given.words_lo, given.words_hi)}, "
+        f"n={phrases.count(given.n)}). Different words, and different pairs of words, over all "
+        f"words written: {after}; the base's {before}."
     )
 
 
@@ -70,8 +70,8 @@ def flips(record: RunRecord) -> dict[str, Any]:
     items = [lost_item(flip) for flip in record.flips]
     return {
         "counted": bool(lost),
-        "lost": words.count(sum(lost)) if lost else MISSING,
-        "won": words.count(sum(won)) if won else MISSING,
+        "lost": phrases.count(sum(lost)) if lost else MISSING,
+        "won": phrases.count(sum(won)) if won else MISSING,
         "total": sum(lost) if lost else len(items),
         "first": items[:FLIPS_SHOWN],
         "rest": items[FLIPS_SHOWN:],
@@ -100,21 +100,21 @@ def _tail(prompt: str) -> str:
 
 
 _COSTS = {
-    "total_seconds": ("Whole run", words.duration),
-    "train_seconds": ("Training", words.duration),
-    "retention_seconds": ("Benchmarks while training", words.duration),
-    "look_share": ("… as a share of the training's time", words.percent),
-    "look_share_predicted": ("… of the training's work, predicted", words.percent),
-    "validation_seconds": ("Held-out loss while training", words.duration),
-    "retention_items": ("Benchmark items asked while training", words.count),
-    "retention_items_saved": ("… that needed no asking", words.count),
-    "base_seconds": ("Measuring the base", words.duration),
-    "final_seconds": ("Measuring the tuned model", words.duration),
-    "tokens_per_second": ("Tokens a second", words.count),
-    "examples_per_second": ("Examples a second", words.general),
-    "peak_memory_gb": ("Peak memory", lambda gb: f"{words.general(gb)} GB"),
-    "update_bytes": ("Size of the update", words.size),
-    "rows_at_once": ("Rows at a time", words.count),
+    "total_seconds": ("Whole run", phrases.duration),
+    "train_seconds": ("Training", phrases.duration),
+    "retention_seconds": ("Benchmarks while training", phrases.duration),
+    "look_share": ("… as a share of the training's time", phrases.percent),
+    "look_share_predicted": ("… of the training's work, predicted", phrases.percent),
+    "validation_seconds": ("Held-out loss while training", phrases.duration),
+    "retention_items": ("Benchmark items asked while training", phrases.count),
+    "retention_items_saved": ("… that needed no asking", phrases.count),
+    "base_seconds": ("Measuring the base", phrases.duration),
+    "final_seconds": ("Measuring the tuned model", phrases.duration),
+    "tokens_per_second": ("Tokens a second", phrases.count),
+    "examples_per_second": ("Examples a second", phrases.general),
+    "peak_memory_gb": ("Peak memory", lambda gb: f"{phrases.general(gb)} GB"),
+    "update_bytes": ("Size of the update", phrases.size),
+    "rows_at_once": ("Rows at a time", phrases.count),
 }
 
 
@@ -126,11 +126,11 @@ def cost(record: RunRecord) -> list[tuple[str, str]]:
         if key in known
     ]
     unknown = [key for key in known if key not in _COSTS]
-    others = [(key.replace("_", " "), words.general(known[key])) for key in unknown]
+    others = [(key.replace("_", " "), phrases.general(known[key])) for key in unknown]
     trainable, total = record.update.trainable, record.update.total
     if trainable is not None:
-        share = f" ({100 * trainable / total:.3g} % of {words.large(total)})" if total else ""
-        rows.append(("Trainable parameters", f"{words.count(trainable)}{share}"))
+        share = f" ({100 * trainable / total:.3g} % of {phrases.large(total)})" if total else ""
+        rows.append(("Trainable parameters", f"{phrases.count(trainable)}{share}"))
     if (off := record.update.off_difference) is not None:
         same = "scores exactly as the base" if off == 0 else f"within {off:.1g} nats a token"
         rows.append(("With the update off", same))
@@ -139,7 +139,7 @@ def cost(record: RunRecord) -> list[tuple[str, str]]:
 
 def identity(record: RunRecord) -> list[tuple[str, str]]:
     """Model, data and code: what must be equal for two runs to be comparable."""
-    counts = ", ".join(f"{words.count(n)} {part}" for part, n in record.data.counts.items())
+    counts = ", ".join(f"{phrases.count(n)} {part}" for part, n in record.data.counts.items())
     git = f"{record.git.commit[:12]}{' with uncommitted changes' if record.git.dirty else ''}"
     attention = record.attention
     rows = [

@@ -6,16 +6,16 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from myosotis.record import RunRecord
-from myosotis.report import trials, words
-from myosotis.report.choice import choose, front
+from myosotis.records.schema import RunRecord
+from myosotis.report import phrases, trials
 from myosotis.report.decision import headline, ledes
-from myosotis.report.grids import along_axis
+from myosotis.report.factors import along_axis
+from myosotis.report.grouping import study
+from myosotis.report.intervals import forest, task_rows
 from myosotis.report.numbers import Numbers
-from myosotis.report.rows import forest, task_rows
-from myosotis.report.settings import study
-from myosotis.report.study import settings_rows
-from myosotis.report.view import badge
+from myosotis.report.run_page import badge
+from myosotis.report.selection import choose, front
+from myosotis.report.sweep_page import settings_rows
 
 
 def render_markdown(records: Sequence[RunRecord]) -> str:
@@ -57,11 +57,11 @@ def _study(records: Sequence[RunRecord]) -> str:
 
 def _run(record: RunRecord) -> str:
     name = record.run_name or record.run_id[:12]
-    lines = [f"# {_safe(words.headline(record))}", ""]
+    lines = [f"# {_safe(phrases.headline(record))}", ""]
     lines += [f"**{badge(record)['words']}** · {_safe(name)} · {_safe(record.model.id)}", ""]
     if record.error:
         lines += [f"> {record.status}: {_safe(record.error)}", ""]
-    lines += [_safe(said) for said in words.ledes(record)]
+    lines += [_safe(said) for said in phrases.ledes(record)]
     lines += [f"- {_safe(warning)}" for warning in record.warnings]
     if (task := task_rows(record)) is not None:
         head = ("task metric", "base", "tuned", "change", "95 % interval", "items")

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from myosotis.record import TaskQuality
-from myosotis.report import words
-from myosotis.report.choice import Part, shown
-from myosotis.report.estimates import Estimate
-from myosotis.report.settings import Setting, Study
-from myosotis.report.words import MISSING, Scale
+from myosotis.records.schema import TaskQuality
+from myosotis.report import phrases
+from myosotis.report.grouping import Setting, Study
+from myosotis.report.phrases import MISSING, Scale
+from myosotis.report.seeds import Estimate
+from myosotis.report.selection import Part, shown
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Numbers:
         half = _typical([s.gain for s in seen])
         kept = _typical([s.kept for s in seen])
         return cls(
-            words.scale(task.metric, task.unit, -half, half),
-            words.scale("acc", "", -kept, kept),
+            phrases.scale(task.metric, task.unit, -half, half),
+            phrases.scale("acc", "", -kept, kept),
             task.metric,
             1 if task.higher_is_better else -1,
         )
@@ -52,14 +52,14 @@ class Numbers:
         if found is None or found.lo is None or found.hi is None:
             return "" if found is None else "no interval"
         ends = sorted((self.sign * found.lo, self.sign * found.hi))
-        return words.interval(self.task, *ends)
+        return phrases.interval(self.task, *ends)
 
     def loss(self, found: Estimate | None) -> str:
         """The change of the mean accuracy, in points."""
         return MISSING if found is None else self.kept.change(found.value)
 
     def loss_interval(self, found: Estimate | None) -> str:
-        return "" if found is None else words.interval(self.kept, found.lo, found.hi)
+        return "" if found is None else phrases.interval(self.kept, found.lo, found.hi)
 
     @property
     def unit(self) -> str:
@@ -86,4 +86,4 @@ def _typical(found: Sequence[Estimate | None]) -> float:
 
 def plural(number: int, one: str, several: str = "") -> str:
     """`1 setting`, `3 settings`."""
-    return f"{words.count(number)} {one if number == 1 else several or one + 's'}"
+    return f"{phrases.count(number)} {one if number == 1 else several or one + 's'}"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from myosotis.record import CurvePoint, RunRecord
-from myosotis.report import words
-from myosotis.report.plots import Chart, Reference, Series, line_chart, line_key
-from myosotis.report.settings import Study
-from myosotis.report.words import MISSING
+from myosotis.records.schema import CurvePoint, RunRecord
+from myosotis.report import phrases
+from myosotis.report.grouping import Study
+from myosotis.report.phrases import MISSING
+from myosotis.report.svg.charts import Chart, Reference, Series, line_chart, line_key
 
 NAMES = (
     "reward_margin", "reward_accuracy", "chosen_logp", "rejected_logp",
@@ -163,7 +163,7 @@ _CHANGE = ("chosen_reward", "rejected_reward", "chosen_logp", "rejected_logp")
 
 
 def _change(ends: tuple[float, float] | None) -> str:
-    return MISSING if ends is None else words.fixed(ends[1] - ends[0], 2, signed=True)
+    return MISSING if ends is None else phrases.fixed(ends[1] - ends[0], 2, signed=True)
 
 
 def _curves(points: Sequence[CurvePoint], part: str) -> dict[str, Points]:
@@ -219,8 +219,8 @@ def _write(name: str, value: float) -> str:
 
 
 def _plain(value: float) -> str:
-    return words.fixed(value, 2 if abs(value) < 10 else 1)
+    return phrases.fixed(value, 2 if abs(value) < 10 else 1)
 
 
 def _share(value: float) -> str:
-    return f"{words.fixed(100 * value, 0)} %"
+    return f"{phrases.fixed(100 * value, 0)} %"

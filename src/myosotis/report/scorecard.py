@@ -18,12 +18,12 @@ from typing import Literal
 
 import jinja2
 
-from myosotis.errors import ConfigError, DataError, RunError
-from myosotis.record import RunRecord
-from myosotis.report.flat import render_csv, render_json
+from myosotis.records.schema import RunRecord
+from myosotis.report.export import render_csv, render_json
 from myosotis.report.markdown import render_markdown
-from myosotis.report.study import view
-from myosotis.report.view import run_view
+from myosotis.report.run_page import run_view
+from myosotis.report.sweep_page import view
+from myosotis.utils.errors import ConfigError, DataError, RunError
 
 Format = Literal["html", "md", "json", "csv"]
 FORMATS: dict[str, Format] = {

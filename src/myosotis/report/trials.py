@@ -10,13 +10,13 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from myosotis.record import RunRecord
-from myosotis.report import details, words
-from myosotis.report.choice import Choice, shown
+from myosotis.records.schema import RunRecord
+from myosotis.report import details, phrases
+from myosotis.report.grouping import SEED, Setting, Study, holes, measured, seed_of, short, written
 from myosotis.report.numbers import Numbers, plural
-from myosotis.report.plots import Bar, interval_axis, interval_scale, interval_strip
-from myosotis.report.settings import SEED, Setting, Study, holes, measured, seed_of, short, written
-from myosotis.report.words import MISSING
+from myosotis.report.phrases import MISSING
+from myosotis.report.selection import Choice, shown
+from myosotis.report.svg.charts import Bar, interval_axis, interval_scale, interval_strip
 
 _STATES = {
     "FAILED": "failed",
@@ -97,7 +97,7 @@ def cost(found: Study, choice: Choice) -> dict[str, Any]:
             "number": s.number,
             "label": s.label,
             "chosen": s is choice.setting,
-            "trainable": words.count(s.all[0].update.trainable),
+            "trainable": phrases.count(s.all[0].update.trainable),
             "cells": [_mean(s, key, write) for key, _, write in columns],
         }
         for s in found.measured
@@ -112,12 +112,12 @@ def _mean(setting: Setting, key: str, write: Any) -> str:
 
 
 _COSTS = (
-    ("train_seconds", "training", words.duration),
-    ("total_seconds", "whole run", words.duration),
-    ("tokens_per_second", "tokens/s", words.count),
-    ("peak_memory_gb", "peak memory, GB", words.general),
-    ("update_bytes", "size of the update", words.size),
-    ("merged_seconds_per_token", "merged, s a token", words.general),
+    ("train_seconds", "training", phrases.duration),
+    ("total_seconds", "whole run", phrases.duration),
+    ("tokens_per_second", "tokens/s", phrases.count),
+    ("peak_memory_gb", "peak memory, GB", phrases.general),
+    ("update_bytes", "size of the update", phrases.size),
+    ("merged_seconds_per_token", "merged, s a token", phrases.general),
 )
 
 
@@ -157,7 +157,7 @@ def ladder(found: Study, choice: Choice, numbers: Numbers) -> dict[str, Any] | N
                 "name": setting.label if setting else step["name"],
                 "note": step.get("note", "")
                 if setting is None
-                else f"{words.large(setting.runs[0].update.trainable)} parameters",
+                else f"{phrases.large(setting.runs[0].update.trainable)} parameters",
                 "gain": numbers.task.change(numbers.sign * (bar.value or 0.0))
                 if bar.value
                 else "0",

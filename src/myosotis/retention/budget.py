@@ -13,8 +13,8 @@ from typing import Literal
 
 from scipy import stats
 
-from myosotis.errors import ConfigError
-from myosotis.retention.stats import LEVEL, POWER, Verdict
+from myosotis.retention.statistics.paired import LEVEL, POWER, Verdict
+from myosotis.utils.errors import ConfigError
 
 DISCORDANT = 0.10
 """Share of items right in one model only that a plan assumes; light tuning shows 5 to 15 %."""

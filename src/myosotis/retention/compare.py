@@ -16,11 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from myosotis.errors import DataError
 from myosotis.retention.budget import MIN_ITEMS, Budget, Reach, chance_corrected, reach
-from myosotis.retention.judge import Judged, items_to_settle, judge
-from myosotis.retention.pairing import Pair, TaskScores, ece
-from myosotis.retention.stats import (
+from myosotis.retention.statistics.multiple_testing import Judged, items_to_settle, judge
+from myosotis.retention.statistics.paired import (
     LEVEL,
     Paired,
     Verdict,
@@ -29,6 +27,8 @@ from myosotis.retention.stats import (
     minimum_detectable_effect,
     verdict,
 )
+from myosotis.retention.statistics.pairing import Pair, TaskScores, ece
+from myosotis.utils.errors import DataError
 
 
 @dataclass(frozen=True)

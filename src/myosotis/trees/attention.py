@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from myosotis.trees.batch import Batch
-from myosotis.trees.blocks import attach
+from myosotis.trees.block_attention import attach
 
 
 @dataclass(frozen=True)

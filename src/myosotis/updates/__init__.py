@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from myosotis.errors import AssetError, ConfigError
 from myosotis.updates.base import Capabilities, Update
+from myosotis.utils.errors import AssetError, ConfigError
 
 __all__ = ["NAMES", "Capabilities", "Update", "build", "from_folder"]
 
@@ -22,8 +22,8 @@ _HOMES = {
     "full": ("myosotis.updates.full", "FullUpdate"),
     "lora": ("myosotis.updates.lora", "LoraUpdate"),
     "qlora": ("myosotis.updates.lora", "LoraUpdate"),
-    "probe": ("myosotis.updates.probe", "ProbeUpdate"),
-    "adapter": ("myosotis.updates.adapter", "AdapterUpdate"),
+    "probe": ("myosotis.updates.linear_probe", "ProbeUpdate"),
+    "adapter": ("myosotis.updates.bottleneck", "AdapterUpdate"),
 }
 _PROMPTS = ("PREFIX_TUNING", "PROMPT_TUNING")
 NAMES = tuple(_HOMES)
@@ -37,14 +37,14 @@ def build(settings: Mapping[str, Any]) -> Update:
     `ConfigError` for an unknown name, an unknown setting or a value out of range.
     """
     if (lr_ratio := settings.get("value_head")) is not None:
-        from myosotis.updates.valued import ValuedUpdate
+        from myosotis.updates.value_head import ValuedUpdate
 
         inner = {k: v for k, v in settings.items() if k != "value_head"}
         return ValuedUpdate(build(inner), float(lr_ratio))
     name = settings.get("name")
     if kind := settings.get("peft_type"):
         prompt = str(kind).upper() in _PROMPTS
-        module, cls = ("prompt", "PromptUpdate") if prompt else ("peft", "PeftUpdate")
+        module, cls = ("prompt_tuning", "PromptUpdate") if prompt else ("peft", "PeftUpdate")
         return getattr(import_module(f"myosotis.updates.{module}"), cls)(settings)
     if name not in _HOMES:
         near = get_close_matches(str(name), NAMES, n=1)

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from myosotis.errors import ConfigError, RunError
 from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward, numbers
+from myosotis.utils.errors import ConfigError, RunError
 
 
 @dataclass(frozen=True)

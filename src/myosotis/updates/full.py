@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from myosotis.errors import ConfigError, RunError
 from myosotis.updates.base import Update
 from myosotis.updates.settings import check_names
-from myosotis.updates.targets import layer_stack
+from myosotis.updates.target_modules import layer_stack
+from myosotis.utils.errors import ConfigError, RunError
 
 DEFAULTS: dict[str, Any] = {"layers": None, "train_embeddings": True, "only": None}
 

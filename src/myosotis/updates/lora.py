@@ -12,11 +12,11 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
-from myosotis.errors import ConfigError, RunError
 from myosotis.updates.base import Capabilities
-from myosotis.updates.low_rank import LowRankLinear
+from myosotis.updates.lora_kernel import LowRankLinear
 from myosotis.updates.peft import PeftUpdate
 from myosotis.updates.settings import check_names
+from myosotis.utils.errors import ConfigError, RunError
 
 DEFAULTS: dict[str, Any] = {
     "r": 16,

@@ -32,11 +32,11 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from myosotis.errors import AssetError, ConfigError, RunError
 from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.settings import check_names
-from myosotis.updates.targets import resolve, shortest_suffixes
+from myosotis.updates.target_modules import resolve, shortest_suffixes
 from myosotis.updates.tensors import copy_exactly, fingerprint
+from myosotis.utils.errors import AssetError, ConfigError, RunError
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 

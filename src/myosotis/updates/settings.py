@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from myosotis.errors import ConfigError
+from myosotis.utils.errors import ConfigError
 
 
 def check_names(update: str, given: Iterable[str], known: Iterable[str]) -> None:

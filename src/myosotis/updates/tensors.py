@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from myosotis.errors import RunError
+from myosotis.utils.errors import RunError
 
 
 def numbers(model: PreTrainedModel) -> int:

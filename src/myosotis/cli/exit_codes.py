@@ -1,0 +1,125 @@
+"""How a command ends: exit code, message, JSON document.
+
+0    done, and within the retention budget where a gate was asked for
+2    bad configuration or input: a message, no traceback
+3, 4 with retention.gate=true: forgotten, not settled
+130, 143  after Ctrl-C, SIGTERM
+1    anything else; a bug shows its traceback
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from myosotis.utils.errors import MyosotisError
+
+
+class JobsFailed(MyosotisError):
+    """Trials of a sweep that failed; each has told its own story already."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str, document: dict[str, Any]) -> None:
+        super().__init__(message, hint)
+        self.document = document
+
+
+class Gated(Exception):
+    """A finished run whose verdict does not pass its gate; carries the result and the code."""
+
+    def __init__(self, result: Any, exit_code: int) -> None:
+        super().__init__(f"exit code {exit_code}")
+        self.result = result
+        self.exit_code = exit_code
+
+
+def report(command: Callable[[], Any], *, json: bool) -> int:
+    """Run `command`; print its result as JSON when asked for; return the exit code."""
+    with _stdout_for_results(json) as out, only_our_warnings():
+        try:
+            document, code = command(), 0
+        except Gated as gated:
+            document, code = gated.result, gated.exit_code
+        except BaseException as error:  # noqa: BLE001 - where every error ends
+            document, code = _failed(error)
+        if json and document is not None:
+            from myosotis.records.codec import plain
+
+            text = json_format.dumps(plain(document), ensure_ascii=False, allow_nan=False, indent=2)
+            out.write(text + "\n")
+            out.flush()
+    return code
+
+
+@contextmanager
+def only_our_warnings() -> Iterator[None]:
+    """Libraries warn about each other; `python -W` or PYTHONWARNINGS brings that back."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.filterwarnings("ignore", module=r"(?!myosotis)")
+        yield
+
+
+def _failed(error: BaseException) -> tuple[Any, int]:
+    """The JSON document and the exit code of an error, after showing it."""
+    if isinstance(error, MyosotisError):
+        show(error)
+        document: dict[str, Any] = {"error": error.message, "hint": error.hint}
+        if isinstance(error, JobsFailed):
+            document |= error.document
+        return {**document, "exit_code": error.exit_code}, error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        # Shells read 128 + the signal's number.
+        code = int(getattr(error, "exit_code", 128 + signal.SIGINT))
+        return {"error": "interrupted", "exit_code": code}, code
+    if isinstance(error, SystemExit):
+        if error.code is None or error.code == 0:
+            return None, 0
+        code = error.code if isinstance(error.code, int) else 1
+        if not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+        return {"error": "stopped", "exit_code": code}, code
+    traceback.print_exception(error)
+    return {"error": f"{type(error).__name__}: {error}", "exit_code": 1}, 1
+
+
+def show(error: MyosotisError) -> None:
+    """The message and what would be right, on stderr, without traceback."""
+    from rich.text import Text
+
+    from myosotis.utils.console import console
+
+    console.print(Text("error: ", "bold red") + Text(error.message, "default"))
+    if error.hint:
+        console.print(Text(error.hint, "dim"))
+
+
+@contextmanager
+def _stdout_for_results(json: bool) -> Iterator[TextIO]:
+    """With `json`, keep the real stdout for the result and send all other output to stderr.
+
+    The file descriptor itself is redirected, so that what child processes and C libraries print
+    cannot get into the document.
+    """
+    if not json:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    kept, previous = os.dup(1), sys.stdout
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out:
+            yield out
+    finally:
+        sys.stdout = previous
+        os.dup2(kept, 1)
+        os.close(kept)

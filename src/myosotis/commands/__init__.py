@@ -1,0 +1,1 @@
+"""One story a file: what each command does."""

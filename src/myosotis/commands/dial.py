@@ -1,0 +1,170 @@
+"""`myosotis dial`: a finished run turned down until it is inside its retention budget.
+
+The run is opened as it was trained: its base, its data, its benchmarks, its update. What the dial
+finds becomes part of the run's record and scorecard; with a folder given, the model at the strength
+that was chosen and confirmed is written there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from myosotis import updates
+from myosotis.commands.components import Workbench
+from myosotis.commands.export import refuse_full, write_dialled
+from myosotis.config import check, instantiate
+from myosotis.evaluation.dial_choice import GRID
+from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.interpolation import turn
+from myosotis.models.model_ref import config_of
+from myosotis.records.run_folder import RunFolder, find
+from myosotis.records.schema import DialChoice, DialPoint, RunRecord
+from myosotis.report import dial_curve, terminal
+from myosotis.report.scorecard import scorecard
+from myosotis.retention.compare import reachable_verdicts
+from myosotis.retention.statistics.paired import Verdict
+from myosotis.tracking.mlflow_logger import MLflowLogger
+from myosotis.training.resume import replace_values
+from myosotis.utils.console import console
+from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
+
+CHANGEABLE = ("retention.", "task.items")
+"""What may differ from the run: how retention is measured and judged. The rest made the weights."""
+
+
+def dial(
+    run: str, given: DictConfig, overrides: Sequence[str] = (), *, out: Path | None = None
+) -> dict[str, Any]:
+    """Choose a strength for the update of `run`, and confirm it; returns what was found.
+
+    `overrides` name values of `given` that replace the run's own. `folder` in the result is where
+    the model was written, None when it was not: no strength is inside the budget, or the choice was
+    not confirmed. Raises `ConfigError` when the update does not scale or there is no benchmark to
+    judge by, and when base or data are not those of the run any more.
+    """
+    place = find(run)
+    record = place.load()
+    cfg = _configuration(place, record, given, overrides)
+    if out is not None:
+        refuse_full(out)
+    if cfg.trainer.num_threads:
+        torch.set_num_threads(cfg.trainer.num_threads)
+    bench = Workbench.of(cfg, lambda _: None)
+    _refuse_others(record, bench)
+    budget = instantiate.budget(cfg)
+    retention = bench.base_retention()
+    bench.go_on()
+    base = Sitting(retention, bench.examination.quality(bench.scorer, "base", texts=False))
+    terminal.reach(reachable_verdicts(base.retention.half("report").tasks, budget))
+    update = bench.attach(cfg)
+    update.load(place.update)
+    tuned = bench.examination.sit(bench.scorer, "tuned", texts=False)
+    points, choice = turn(
+        bench,
+        update,
+        base,
+        tuned,
+        metric=cfg.task.metric,
+        budget=budget,
+        strengths=GRID,
+        refine=True,
+    )
+    record.dial, record.dial_choice = points, choice
+    record.save(place.record)
+    scorecard(record, place.scorecard)
+    terminal.show_dial(record)
+    form = None
+    if out is not None and choice.alpha is not None and choice.confirmed:
+        whole = cfg.model.start is not None  # an adapter would leave out what it stands on
+        form = write_dialled(update, bench.base, choice.alpha, out, whole=whole)
+        console.print(f"written to {out} ({form})", highlight=False, soft_wrap=True)
+    elif out is not None:
+        console.print("[yellow]nothing was written[/]")
+    _publish(place, record, cfg)
+    return {
+        "run_id": record.run_id,
+        "alpha": choice.alpha,
+        "confirmed": choice.confirmed,
+        "verdict": verdict(points, choice),
+        "choice": choice,
+        "points": points,
+        "said": dial_curve.said(record),
+        "folder": str(out) if form else None,
+        "form": form,
+        "scorecard": str(place.scorecard),
+    }
+
+
+def verdict(points: Sequence[DialPoint], choice: DialChoice) -> str:
+    """What the dial came to: the verdict of the choice on the half that reports, if there is one.
+
+    Else `forgotten` when every strength is beyond the budget, `inconclusive` when that is open.
+    """
+    if choice.reported is not None:
+        return choice.reported.verdict
+    beyond = all(point.verdict == Verdict.FORGOTTEN for point in points)
+    return Verdict.FORGOTTEN.value if beyond else Verdict.INCONCLUSIVE.value
+
+
+def _configuration(
+    place: RunFolder, record: RunRecord, given: DictConfig, overrides: Sequence[str]
+) -> DictConfig:
+    """The run's own, with what was given anew; refused here is what weights are not needed for."""
+    if record.status != "FINISHED":
+        raise AssetError(
+            f"the run {place.path} has no finished update (its status is {record.status})",
+            "myosotis train resume=… finishes a run that stopped",
+        )
+    cfg, _ = config_of(place)
+    if others := [o for o in overrides if not o.lstrip("+~").startswith(CHANGEABLE)]:
+        raise ConfigError(
+            f"dial cannot change {others[0]}: it is part of what was trained",
+            "retention.… and task.items may be given anew",
+        )
+    replace_values(cfg, given, overrides)
+    OmegaConf.update(cfg, "retention.dial", [])
+    OmegaConf.update(cfg, "out", str(place.path))  # where it keeps what it went on from
+    check(cfg)
+    update = updates.build(instantiate.update_settings(cfg))
+    if not update.capabilities.scalable:
+        raise ConfigError(
+            f"update={update.name} cannot be dialled: {update.capabilities.reasons['scalable']}"
+        )
+    return cfg
+
+
+def _refuse_others(record: RunRecord, bench: Workbench) -> None:
+    """Base and data must be those of the run: held-out examples of other data may be trained on."""
+    if bench.base.content_hash != record.model.content_hash:
+        raise ConfigError(
+            f"{record.model.id} is not the model any more that the run was trained on",
+            "its files have changed since; dial needs the base as it was",
+        )
+    if str(bench.data.dataset.manifest.get("hash", "")) != record.data.hash:
+        raise ConfigError(
+            f"data={record.data.name} is not what the run was trained on any more",
+            "its files (or, for docstrings, installed packages) have changed since",
+        )
+    if not any(task.accuracy_like for task in bench.suite):
+        raise ConfigError(
+            "the run has no benchmark that a verdict rests on",
+            "name some, as in 'retention.suite=[hellaswag,arc_easy]'",
+        )
+
+
+def _publish(place: RunFolder, record: RunRecord, cfg: DictConfig) -> None:
+    """Record and scorecard to MLflow, too; what lies on disk is the truth."""
+    if not cfg.tracking.enabled:
+        return
+    mlflow = MLflowLogger(cfg.tracking.uri, cfg.tracking.experiment, run_id=record.run_id)
+    try:
+        for path in (place.record, place.scorecard):
+            mlflow.log_artifact(path)
+        mlflow.finish(record.status, record.error)
+    except MyosotisError as error:
+        console.print(f"[yellow]![/] not in MLflow: {error.message}", highlight=False)

@@ -1,0 +1,181 @@
+"""`myosotis evaluate`: the benchmarks on any model; with a base, what was lost between the two."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from myosotis.commands.components import backend_of, benchmarks, context_of, general_texts
+from myosotis.config import config_hash, instantiate
+from myosotis.config.instantiate import plain
+from myosotis.evaluation import kl, results, samples
+from myosotis.evaluation.evaluator import Sitting
+from myosotis.models.load import BaseModel, load_tokenizer
+from myosotis.models.model_ref import Subject, dtype_of, source_named, subject
+from myosotis.records.schema import AttentionInfo, ModelInfo, RunRecord
+from myosotis.report import terminal
+from myosotis.retention.benchmarks import cache
+from myosotis.retention.benchmarks.measure import Measurement, measure
+from myosotis.retention.benchmarks.task import Suite
+from myosotis.retention.benchmarks.written import Respondent
+from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
+from myosotis.tracking.run_tracker import Journal, journal
+from myosotis.trees.packing_check import probe
+from myosotis.trees.scorer import Scorer
+from myosotis.updates.base import Update
+from myosotis.updates.tensors import numbers
+from myosotis.utils.console import progress
+from myosotis.utils.errors import ConfigError
+
+
+def evaluate(
+    cfg: DictConfig, model: str, *, base: str | None = None, command: Sequence[str] = ()
+) -> RunRecord:
+    """Measure `model` on `cfg.retention`; with `base` (or an update, which has one), compare.
+
+    Raises `ConfigError` when the two models do not share a tokenizer: their items could not be
+    paired.
+    """
+    tuned = subject(model, base)
+    reference = _reference(tuned, base)
+    mlflow = NullLogger()
+    name = f"evaluate-{tuned.name}"
+    if cfg.tracking.enabled:
+        mlflow = MLflowLogger(
+            cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
+        )
+    with journal(
+        Path(cfg.out),
+        mlflow,
+        run_name=name,
+        command=["myosotis", "evaluate", *command],
+        config=plain(cfg),
+        config_hash=config_hash(cfg),
+    ) as kept:
+        began = time.perf_counter()
+        suite = _suite(cfg, tuned, reference)
+        before, after = _measure_both(cfg, kept, suite, tuned, reference)
+        _conclude(cfg, kept, suite, before, after)
+        kept.record.cost = {"total_seconds": time.perf_counter() - began}
+        kept.publish()
+    said = results.in_words(kept.record)
+    if before is None:
+        said = [
+            f"{n}: {t.mean:.3f} {t.metric}, {len(t.items)} items" for n, t in after.tasks.items()
+        ]
+    terminal.show(kept.record, said, kept.folder.scorecard)
+    return kept.record
+
+
+def _reference(tuned: Subject, base: str | None) -> Subject | None:
+    """What to compare with: the given base, the base under an update, or nothing."""
+    if tuned.adapter is not None:
+        return Subject(tuned.source.name, tuned.source)
+    return None if base is None else Subject(base, source_named(base))
+
+
+def _suite(cfg: DictConfig, tuned: Subject, reference: Subject | None) -> Suite:
+    """The suite, rendered with the tokenizer both models have."""
+    suites = []
+    for one in (tuned, reference):
+        if one is None or (suites and one.source == tuned.source):
+            continue
+        tokenizer = load_tokenizer(one.source)
+        suites.append(benchmarks(cfg, tokenizer, context_of(one.source)))
+    if len(suites) == 2 and suites[0].hash != suites[1].hash:
+        raise ConfigError(
+            "the two models read the benchmarks differently: tokenizer, template or context length",
+            "compare models of one family, or add retention.chat_template=false",
+        )
+    return suites[0]
+
+
+def _measure_both(
+    cfg: DictConfig, kept: Journal, suite: Suite, tuned: Subject, reference: Subject | None
+) -> tuple[Measurement | None, Measurement]:
+    """The base (from the cache if it can be), then the tuned model."""
+    dtype = dtype_of(cfg)
+    loaded, update = tuned.load(dtype)
+    scorer = _scorer(loaded, update, cfg.data.row_tokens)
+    _describe(kept, suite, loaded, update, scorer)
+    before = None
+    if reference is not None:
+        if update is not None:
+            with update.disabled():
+                before = _measure_base(suite, loaded, scorer, kept)
+        else:
+            base, _ = reference.load(dtype)
+            of_base = _scorer(base, None, cfg.data.row_tokens)
+            before = _measure_base(suite, base, of_base, kept)
+        _shift(cfg, kept, loaded, update, scorer)
+    with progress(f"benchmarks, {tuned.name}", total=suite.size) as advance:
+        return before, measure(suite, Respondent(scorer, loaded.tokenizer), advance)
+
+
+def _shift(
+    cfg: DictConfig, kept: Journal, loaded: BaseModel, update: Update | None, scorer: Scorer
+) -> None:
+    """KL from the base on general prose, where base and tuned model are one model with a switch."""
+    if update is None:
+        return
+    texts = general_texts(cfg, loaded.tokenizer, loaded.context_length)
+    kept.record.shift = kl.measured(scorer, update, kl.Texts({"general": texts}))
+    kept.log(kl.metrics(kept.record.shift), step=0)
+
+
+def _scorer(loaded: BaseModel, update: Update | None, row_tokens: int) -> Scorer:
+    """What scores the model as it was loaded, or with its update."""
+    backend = probe(loaded.model)
+    if update is None:
+        return Scorer(loaded.model, backend, row_tokens=row_tokens)
+    return Scorer(update.model, backend_of(update, backend), row_tokens=row_tokens)
+
+
+def _measure_base(suite: Suite, base: BaseModel, scorer: Scorer, kept: Journal) -> Measurement:
+    with progress(f"benchmarks, {base.id}", total=suite.size) as advance:
+        return cache.measured(
+            suite,
+            Respondent(scorer, base.tokenizer),
+            model=base.content_hash,
+            dtype=kept.record.model.dtype,
+            backend=scorer.backend.name,
+            advance=advance,
+        )
+
+
+def _describe(
+    kept: Journal, suite: Suite, loaded: BaseModel, update: Update | None, scorer: Scorer
+) -> None:
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    kept.record.model = ModelInfo(
+        loaded.id,
+        loaded.note,
+        numbers(loaded.model),
+        dtype,
+        loaded.content_hash,
+    )
+    kept.record.attention = AttentionInfo(scorer.backend.name, scorer.backend.reason)
+    kept.record.suite = suite.identity()
+    if update is not None:
+        kept.record.update.name = update.name
+        kept.record.update.trainable = update.count()
+
+
+def _conclude(
+    cfg: DictConfig, kept: Journal, suite: Suite, before: Measurement | None, after: Measurement
+) -> None:
+    record = kept.record
+    if before is None:
+        record.retention = results.scores_only(after)
+    else:
+        budget = instantiate.budget(cfg)
+        record.retention, record.suite_verdict = results.retention_rows(before, after, budget)
+        record.flips = samples.flips(suite, before, after)
+        results.write_items(kept.folder.items, before, after)
+        forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
+        kept.log(forgetting, step=0)
+    kept.log(results.metrics(Sitting(after, {})), step=0)
+    kept.save()

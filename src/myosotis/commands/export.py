@@ -1,0 +1,162 @@
+"""`myosotis export`: a run written out for others, and scored again from what was written.
+
+An adapter for PEFT, whole merged weights, or a LoRA of given rank out of a full run. Whether an
+export is good is not assumed: the folder is loaded as any tool would load it, and held against the
+base on the run's own benchmarks and budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import open_dict
+from torch import Tensor
+
+from myosotis.commands.evaluate import evaluate
+from myosotis.models.load import BaseModel, load_base_model
+from myosotis.models.model_ref import config_of, dtype_of, of_run
+from myosotis.records.run_folder import find
+from myosotis.updates.base import Update
+from myosotis.updates.full import FullUpdate
+from myosotis.updates.lora import LoraUpdate
+from myosotis.updates.target_modules import linear_names
+from myosotis.utils.console import console
+from myosotis.utils.errors import ConfigError
+
+FORMS = ("adapter", "merged", "lora")
+
+
+def export(
+    run: str, to: str, *, rank: int | None = None, alpha: float = 1.0, out: Path | None = None
+) -> dict[str, Any]:
+    """Write run `run` as `to` and score the folder; returns where it is and what was found.
+
+    `alpha` dials the update (adapter and merged). Raises `ConfigError` for a form that the update
+    does not have, or a folder that is not empty.
+    """
+    folder = find(run)
+    cfg, source = config_of(folder)
+    out = out or folder.path / f"export-{to}"
+    refuse_full(out)
+    if (to == "lora") != (rank is not None):
+        raise ConfigError("--rank belongs to --to lora, and --to lora needs it")
+    if alpha != 1 and to == "lora":
+        raise ConfigError("--alpha belongs to --to merged and --to adapter")
+    subject = of_run(folder)
+    if subject.start is not None and to != "merged":
+        raise ConfigError(
+            f"--to {to} would leave out what the run went on from ({cfg.model.start})",
+            "--to merged holds both",
+        )
+    base, update = subject.load(dtype_of(cfg))
+    assert update is not None
+    energy = None
+    if to == "adapter":
+        write_adapter(update, base, alpha, out)
+    elif to == "merged":
+        write_merged(update, base, alpha, out)
+    else:
+        assert rank is not None
+        fresh = load_base_model(source, dtype_of(cfg))
+        energy = _write_lora(update, fresh, rank, out)
+        console.print(
+            f"rank {rank} keeps {energy.kept:.1%} of the update's energy", highlight=False
+        )
+        if energy.elsewhere > 0.001:
+            console.print(
+                f"[yellow]![/] {energy.elsewhere:.1%} of it lies in embeddings, norms and biases, "
+                "where LoRA does not reach",
+                highlight=False,
+            )
+    with open_dict(cfg):
+        cfg.out = str(folder.path / f"export-{to}-scored")
+        cfg.tracking.enabled = False
+        cfg.resume = None
+    named = source.path or source.id or source.name
+    record = evaluate(cfg, str(out), base=str(named))
+    verdict = record.suite_verdict.verdict if record.suite_verdict else ""
+    console.print(f"written to {out}: {verdict or 'not compared'}", highlight=False)
+    found: dict[str, Any] = {"folder": str(out), "form": to, "verdict": verdict}
+    if energy is not None:
+        found |= {"energy_kept": energy.kept, "energy_elsewhere": energy.elsewhere}
+    return found | {"record": record}
+
+
+def refuse_full(out: Path) -> None:
+    """Raise `ConfigError` when something lies in the folder `out` already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is not empty", "choose another with --out")
+
+
+def write_dialled(
+    update: Update, base: BaseModel, alpha: float, out: Path, *, whole: bool = False
+) -> str:
+    """The update at strength α as an adapter; `whole`, or where it is none, as a model.
+
+    Returns the form. Raises `ConfigError` where the update cannot be merged into one.
+    """
+    whole = whole or isinstance(update, FullUpdate)
+    (write_merged if whole else write_adapter)(update, base, alpha, out)
+    return "merged" if whole else "adapter"
+
+
+def write_adapter(update: Update, base: BaseModel, alpha: float, out: Path) -> None:
+    """α times the update, beside its base."""
+    if isinstance(update, FullUpdate):
+        raise ConfigError("a full run has no adapter", "take --to merged, or --to lora --rank R")
+    update.save(out, base_id=base.model.config.name_or_path, alpha=alpha)
+
+
+def write_merged(update: Update, base: BaseModel, alpha: float, out: Path) -> None:
+    """A whole model at strength α, with its tokenizer."""
+    merged = update.merged(alpha)
+    out.mkdir(parents=True, exist_ok=True)
+    merged.save_pretrained(out, safe_serialization=True)
+    base.tokenizer.save_pretrained(out)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Shares of the update's squared norm: kept by the truncation, and outside linear layers."""
+
+    kept: float
+    elsewhere: float
+
+
+def _write_lora(update: Update, fresh: BaseModel, rank: int, out: Path) -> Energy:
+    """Truncated singular value decomposition of Δθ, layer by layer (Eckart & Young 1936)."""
+    if not isinstance(update, FullUpdate):
+        raise ConfigError(f"--to lora is for full runs, and this one is {update.name}")
+    lora = LoraUpdate({"r": rank, "lora_alpha": rank})
+    lora.attach(fresh.model)
+    layers = set(linear_names(update.model))
+    total = kept = elsewhere = 0.0
+    for name, delta in update.delta():
+        energy = float(delta.double().square().sum())
+        total += energy
+        layer = name.removesuffix(".weight")
+        if layer not in layers or not name.endswith(".weight"):
+            elsewhere += energy
+            continue
+        module: Any = lora.model.get_submodule(layer)
+        a, b = factors(delta.T if module.fan_in_fan_out else delta, rank)
+        with torch.no_grad():
+            module.lora_A["default"].weight.copy_(a)
+            module.lora_B["default"].weight.copy_(b)
+        kept += float((b.double() @ a.double()).square().sum())
+    lora.save(out, base_id=fresh.model.config.name_or_path)
+    total = total or 1.0
+    return Energy(kept / total, elsewhere / total)
+
+
+def factors(delta: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """A (rank, d_in) and B (d_out, rank): B·A is the best approximation of `delta` of that rank."""
+    u, s, vh = torch.linalg.svd(delta.float(), full_matrices=False)
+    n = min(rank, len(s))
+    root = s[:n].sqrt()
+    a, b = delta.new_zeros(rank, delta.shape[1]), delta.new_zeros(delta.shape[0], rank)
+    a[:n], b[:, :n] = root[:, None] * vh[:n], u[:, :n] * root
+    return a, b

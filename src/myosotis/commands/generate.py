@@ -1,0 +1,112 @@
+"""`myosotis generate`: what a tuned model answers, beside what its base answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from myosotis.data.sft import Message
+from myosotis.models.generate import generate
+from myosotis.models.load import ModelSource
+from myosotis.models.model_ref import config_of, dtype_of, of_run, subject, template_of
+from myosotis.records.run_folder import find
+from myosotis.updates.base import Update
+from myosotis.utils.console import console, progress
+from myosotis.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from myosotis.updates.peft import PeftUpdate
+
+CONFIG = "adapter_config.json"
+
+
+def answer(
+    run: str,
+    prompts: Sequence[str],
+    *,
+    others: Sequence[str] = (),
+    compare: bool = False,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> list[dict[str, str]]:
+    """Answers of the model of `run` (and with `compare` of its base), shown and returned.
+
+    `others` are more updates of the same base (runs or adapter folders): they answer, too, one
+    active at a time. The prompts go through the chat template the run was trained with.
+    """
+    folder = find(run)
+    cfg, source = config_of(folder)
+    base, update = of_run(folder).load(dtype_of(cfg))
+    assert update is not None
+    template = template_of(cfg, base)
+    ids = [template.prompt([Message("user", prompt)]) for prompt in prompts]
+
+    def ask(who: str) -> list[str]:
+        with progress(f"{who} answers", total=len(ids)) as advance:
+            return generate(
+                update.model,
+                base.tokenizer,
+                ids,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=seed,
+                advance=advance,
+            )
+
+    first = "tuned" if not others else folder.load().run_name
+    columns = {first: ask(first)}
+    for name in others:
+        beside = _beside(update, name, source)
+        with cast("PeftUpdate", update).using(beside):
+            columns[name] = ask(name)
+    if compare:
+        with update.disabled():
+            columns = {"base": ask("base"), **columns}
+    found = [
+        {"prompt": prompt, **{who: texts[i] for who, texts in columns.items()}}
+        for i, prompt in enumerate(prompts)
+    ]
+    for one in found:
+        _show(one)
+    return found
+
+
+def _beside(update: Update, name: str, source: ModelSource) -> str:
+    """Load the update that `name` means beside `update`; returns what it is called there."""
+    also = getattr(update, "also", None)
+    adapter = Path(name)
+    if not (adapter / CONFIG).is_file():
+        other = subject(name)
+        if other.source != source:
+            raise ConfigError(f"{name} belongs on {other.source.name}, not on {source.name}")
+        adapter = other.adapter or adapter
+    if also is None or not (adapter / CONFIG).is_file():
+        raise ConfigError(
+            f"{name} and update {update.name} cannot share one base at run time",
+            "adapters in PEFT's format can (lora, ia3, vera, …); ask the others one by one",
+        )
+    called = re.sub(r"\W", "_", name)
+    also(adapter, called)
+    return called
+
+
+def _show(one: dict[str, Any]) -> None:
+    """Model text is shown as text: nothing in it is markup."""
+    console.print(Panel(Text(one["prompt"]), title="prompt", title_align="left", style="dim"))
+    who = [name for name in one if name != "prompt"]
+    table = Table(expand=True, show_lines=False)
+    for name in who:
+        table.add_column(name, ratio=1, overflow="fold")
+    table.add_row(*(Text(one[name]) for name in who))
+    console.print(table)

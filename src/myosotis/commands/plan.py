@@ -1,0 +1,240 @@
+"""`myosotis plan`: what a run would do, worked out without loading weights.
+
+Parameter counts are exact (the update is attached to the model on the meta device). Memory follows
+SCIENCE.md section 1 and what this implementation keeps; it is an estimate and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.table import Table
+from rich.text import Text
+
+from myosotis import updates
+from myosotis.commands import components
+from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
+from myosotis.data.datamodule import ExampleModule
+from myosotis.models.dtype import resolve
+from myosotis.models.load import ModelSource, meta_model
+from myosotis.retention.budget import Reach, reach
+from myosotis.training.eval_schedule import Pace, pace
+from myosotis.training.memory_estimate import Memory, flops_a_second, memory
+from myosotis.updates.base import Update
+from myosotis.updates.tensors import numbers
+from myosotis.utils.console import console
+
+EFFICIENCY = 0.6  # of training against matrix products alone: SmolLM2-135M, fp32, one CPU thread
+ASSUMED_SCORE = 0.5  # of a benchmark not measured yet: what a budget is a fraction of
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One optimiser step is `batch_size` examples; `epochs` passes make `total` steps."""
+
+    train_examples: int
+    tokens_per_example: float
+    scored_per_example: float
+    batch_size: int
+    per_epoch: int
+    total: int
+    warmup: int
+    warnings: list[str]
+
+    @property
+    def epochs(self) -> float:
+        return self.total / self.per_epoch
+
+
+@dataclass
+class Plan:
+    """Everything the screen shows; `trainable` and `parameters` are numbers of parameters."""
+
+    config_hash: str
+    model: str
+    update: str
+    parameters: int
+    trainable: int
+    steps: Steps
+    learning_rate: LearningRate
+    precision: str
+    memory: Memory
+    teraflops: float
+    seconds: float
+    suite: list[str]
+    reach: list[Reach]
+    looks: Pace
+    warnings: list[str] = field(default_factory=list)
+
+
+def plan(cfg: DictConfig) -> dict[str, Any]:
+    """Check `cfg`, print what would run, and return it as plain data. Loads no weights."""
+    made = make(cfg)
+    show(made)
+    document = asdict(made)
+    document["memory"]["total"] = made.memory.total
+    document["steps"]["epochs"] = made.steps.epochs
+    document["looks"]["steps"] = sorted(made.looks.steps)
+    document["looks"]["share"] = made.looks.expected
+    document["reach"] = [{**asdict(r), "verdicts": list(r.verdicts)} for r in made.reach]
+    return document
+
+
+def make(cfg: DictConfig) -> Plan:
+    """The plan of a config. Raises what a run of it would raise before it loads weights."""
+    warnings = check(cfg)
+    source = instantiate.model_source(cfg)
+    model = meta_model(source)
+    parameters = numbers(model)
+    data = components.data_of(cfg)
+    settings = components.update_settings(cfg, data)
+    update = updates.build(settings)
+    update.attach(model)
+    steps = count_steps(cfg, data)
+    precision = resolve(
+        cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
+    )
+    work = teraflops(parameters, update.count(), steps)
+    return Plan(
+        config_hash=config_hash(cfg),
+        model=str(source.id or source.path),
+        update=described(settings),
+        parameters=parameters,
+        trainable=update.count(),
+        steps=steps,
+        learning_rate=learning_rate(cfg),
+        precision=f"{precision.trainer}, base weights in {precision.name}",
+        memory=memory(cfg, model, parameters, update.count(), precision),
+        teraflops=work,
+        seconds=work * 1e12 / (EFFICIENCY * flops_a_second(cfg)),
+        suite=list(cfg.retention.suite),
+        reach=reachable(cfg),
+        looks=looks(cfg, source, data, steps.total, update, parameters),
+        warnings=[*warnings, *steps.warnings],
+    )
+
+
+def described(settings: dict[str, Any]) -> str:
+    rest = ", ".join(f"{k}={v}" for k, v in settings.items() if k != "name")
+    return f"{settings['name']} ({rest})" if rest else str(settings["name"])
+
+
+def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
+    """The data as a run would read them, counted."""
+    read = data.encoded["train"]
+    total = components.total_steps(cfg, data.steps_per_epoch)
+    warmup = cfg.schedule.warmup
+    return Steps(
+        train_examples=len(read.trees),
+        tokens_per_example=read.tokens / len(read.trees),
+        scored_per_example=read.scored / len(read.trees),
+        batch_size=data.batch_size,
+        per_epoch=data.steps_per_epoch,
+        total=total,
+        warmup=math.floor(warmup if warmup >= 1 else warmup * total),
+        warnings=data.warnings(),
+    )
+
+
+def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
+    """Work of the training: 6N a token for full tuning, 4N + 6 N_trained for what is added."""
+    tokens = steps.total * steps.batch_size * steps.tokens_per_example
+    if trainable >= parameters:
+        return 6 * parameters * tokens / 1e12
+    return (4 * parameters + 6 * trainable) * tokens / 1e12
+
+
+def reachable(cfg: DictConfig) -> list[Reach]:
+    """Which verdicts the items can reach, were each benchmark's base score `ASSUMED_SCORE`."""
+    if cfg.retention["items"] is None:
+        return []
+    budget = instantiate.budget(cfg)
+    strictest = min([budget.fraction, *budget.tasks.values()])
+    epsilon = strictest * ASSUMED_SCORE
+    suite = [name for name in cfg.retention.suite if name != "prose"]
+    items = int(cfg.retention["items"])
+    found = [reach("each benchmark", items, epsilon, tasks=len(suite))] if suite else []
+    if len(suite) > 1:
+        found.append(reach("their mean", items * len(suite), epsilon))
+    return found
+
+
+def looks(
+    cfg: DictConfig,
+    source: ModelSource,
+    data: ExampleModule,
+    total_steps: int,
+    update: Update,
+    parameters: int,
+) -> Pace:
+    """When the run would look at its benchmarks while training, and what that would take."""
+    context = components.context_of(source)
+    return pace(
+        cfg,
+        data,
+        components.benchmarks(cfg, data.template.tokenizer, context),
+        components.shift_texts(cfg, data, context),
+        total_steps=total_steps,
+        trained=update.count() / parameters,
+        packs=update.capabilities.packs,
+    )
+
+
+def duration(seconds: float) -> str:
+    """As a person says it."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} seconds"
+
+
+def show(plan: Plan) -> None:
+    """The plan as a table on the console."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, text in rows(plan):
+        table.add_row(name, Text(text))
+    console.print(table)
+    for warning in plan.warnings:
+        console.print(Text(f"warning: {warning}", "yellow"))
+
+
+def rows(plan: Plan) -> list[tuple[str, str]]:
+    """What the screen says, line by line."""
+    steps, memory_ = plan.steps, plan.memory
+    share = plan.trainable / plan.parameters
+    parts = [(name, value) for name, value in asdict(memory_).items() if value >= 0.005]
+    return [
+        ("model", f"{plan.model}: {plan.parameters:,} parameters"),
+        ("update", f"{plan.update}"),
+        ("trained", f"{plan.trainable:,} parameters, {share:.2%} of the model"),
+        (
+            "data",
+            f"{steps.train_examples:,} examples of about {steps.tokens_per_example:.0f} tokens, "
+            f"{steps.scored_per_example:.0f} of them scored",
+        ),
+        (
+            "steps",
+            f"{steps.total:,} of {steps.batch_size} examples: {steps.epochs:.2g} of an epoch of "
+            f"{steps.per_epoch:,}; {steps.warmup} to warm up",
+        ),
+        ("rate", f"{plan.learning_rate.value:g} ({plan.learning_rate.origin})"),
+        ("precision", plan.precision),
+        (
+            "memory",
+            f"about {memory_.total:.1f} GB: "
+            + ", ".join(f"{name} {value:.2f}" for name, value in parts),
+        ),
+        (
+            "time",
+            f"about {duration(plan.seconds)} of training on this machine as busy as it is now "
+            f"({plan.teraflops:,.3g} TFLOP); the benchmarks come on top",
+        ),
+        ("benchmarks", ", ".join(plan.suite) or "none"),
+        *[("", r.text) for r in plan.reach],
+        *([("", plan.looks.text)] if plan.suite else []),
+    ]

@@ -1,0 +1,175 @@
+"""Bringing MLflow up to what lies on disk, after its server was away or its database was lost.
+
+What belongs here: reading a run folder and writing what MLflow lacks of it. Doing it twice changes
+nothing. The record on disk stays as it is; only the id of a run that had to be made anew is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from myosotis.commands.opening import tell
+from myosotis.commands.sweep import conclude, trials_of
+from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
+from myosotis.records.schema import RunRecord
+from myosotis.tracking import mlflow_client
+from myosotis.tracking.jsonl_logger import History
+from myosotis.tracking.mlflow_logger import METRICS_AT_ONCE, MLflowLogger, valid_name
+from myosotis.tracking.mlflow_store import Store
+from myosotis.utils.console import progress
+from myosotis.utils.errors import ConfigError, RunError
+
+
+def sync(folders: Sequence[RunFolder], uri: str | None) -> list[dict[str, Any]]:
+    """Bring the store at `uri` (null: that of each run) up to these runs; what was done of each.
+
+    The parent run of a sweep is brought along. Raises `ConfigError` when a store cannot be used,
+    `RunError` when it fails on the way: the same command goes on.
+    """
+    done = []
+    sweeps: dict[Path, SweepInfo] = {}
+    with progress("sync", total=len(folders)) as advance:
+        for folder in folders:
+            above = SweepFolder(folder.path.parent)
+            if above.path not in sweeps and (info := above.load()) is not None:
+                sweeps[above.path] = _parent(above, info, folder.load(), uri)
+            done.append(_run(folder, sweeps.get(above.path), uri))
+            advance(1, folder.path.name)
+    return done
+
+
+def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[str, Any]:
+    record = folder.load()
+    told = {"run_id": record.run_id, "run_name": record.run_name, "out": str(folder.path)}
+    if not _tracked(record, uri):
+        return {**told, "synced": False, "why": "tracking=none"}
+    if record.status == "RUNNING" and not _left(folder, record, uri):
+        return {**told, "synced": False, "why": "it is running"}
+    tags = {mlflow_client.FOLDER: str(folder.path.resolve())}
+    if sweep is not None:
+        tags["sweep"] = sweep.name
+    parent = sweep.run_id if sweep else None
+    mlflow, store = _logger(record.config, uri, record.run_name, tags, record.run_id, parent)
+    assert mlflow.run_id is not None
+    if mlflow.run_id != record.run_id:
+        record = replace(record, run_id=mlflow.run_id)
+        record.save(folder.record)
+    if record.config:
+        tell(mlflow, OmegaConf.create(record.config), record)
+    points = _curves(mlflow, store, folder, record)
+    artifacts = {
+        "": (folder.config, folder.scorecard, folder.items, folder.record),
+        "update": (folder.update,),
+    }
+    for place, paths in artifacts.items():
+        for path in paths:
+            if path.exists():
+                mlflow.log_artifact(path, place or None)
+    left = record.status == "RUNNING"
+    mlflow.finish("KILLED" if left else record.status, "killed" if left else record.error)
+    _whole(mlflow)
+    return {**told, "run_id": mlflow.run_id, "synced": True, "points": points}
+
+
+def _tracked(record: RunRecord, uri: str | None) -> bool:
+    return uri is not None or record.config.get("tracking", {}).get("enabled", True)
+
+
+def _left(folder: RunFolder, record: RunRecord, uri: str | None) -> bool:
+    """Whether nobody runs in it any more: its process was killed."""
+    with folder.held(wait=False) as free:
+        if not free:
+            return False
+    try:
+        return not mlflow_client.find_run(_store(record.config, uri), record.run_id).alive
+    except ConfigError:
+        return True
+
+
+def _store(config: dict[str, Any], uri: str | None) -> Store:
+    return mlflow_client.open_store(uri or config.get("tracking", {}).get("uri"))
+
+
+def _logger(
+    config: dict[str, Any],
+    uri: str | None,
+    name: str,
+    tags: dict[str, Any],
+    run_id: str,
+    parent: str | None = None,
+) -> tuple[MLflowLogger, Store]:
+    """The run in MLflow, taken up, or made where the store does not know it."""
+    settings = config.get("tracking", {})
+    store = _store(config, uri)
+    known = run_id if run_id and mlflow_client.exists(mlflow_client.client(store), run_id) else None
+    mlflow = MLflowLogger(
+        uri or settings.get("uri"),
+        settings.get("experiment") or "myosotis",
+        name,
+        {**(settings.get("tags") or {}), **tags},
+        run_id=known,
+        parent_run_id=parent or None,
+    )
+    mlflow.start()
+    return mlflow, store
+
+
+def _parent(folder: SweepFolder, info: SweepInfo, trial: RunRecord, uri: str | None) -> SweepInfo:
+    """The sweep's own run, from its folder and the records of its trials."""
+    if not _tracked(trial, uri):
+        return info
+    tags = {"sweep": info.name, mlflow_client.FOLDER: str(folder.path.resolve())}
+    mlflow, store = _logger(trial.config, uri, info.name, tags, info.run_id)
+    info = replace(info, run_id=mlflow.run_id or "", store=store.uri)
+    folder.save(info)
+    conclude(mlflow, folder, trials_of(folder))
+    _whole(mlflow)
+    return info
+
+
+def _curves(mlflow: MLflowLogger, store: Store, folder: RunFolder, record: RunRecord) -> int:
+    """Log the measurements that MLflow lacks, at times spread over the run; returns how many."""
+    assert mlflow.run_id is not None
+    client = mlflow_client.client(store)
+    points = [p for p in History(folder.metrics).points() if p.value is not None]
+    names = {point.name for point in points}
+    there = {
+        name: mlflow_client.steps_of(client, mlflow.run_id, valid_name(name)) for name in names
+    }
+    missing = [point for point in points if point.step not in there[point.name]]
+    begun, ended = (_milliseconds(text) for text in (record.started, record.ended))
+    last = max((point.step for point in points), default=0) or 1
+    batch = [
+        (
+            valid_name(point.name),
+            float(point.value or 0.0),
+            begun + (max(ended, begun) - begun) * point.step // last,
+            point.step,
+        )
+        for point in missing
+    ]
+    for i in range(0, len(batch), METRICS_AT_ONCE):
+        try:
+            mlflow_client.log_batch(client, mlflow.run_id, metrics=batch[i : i + METRICS_AT_ONCE])
+        except mlflow_client.FAILURES as error:
+            raise _failed(str(error)) from None
+    return len(batch)
+
+
+def _milliseconds(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp() * 1000) if time else 0
+
+
+def _whole(mlflow: MLflowLogger) -> None:
+    if mlflow.incomplete:
+        raise _failed("it could not be written")
+
+
+def _failed(why: str) -> RunError:
+    return RunError(f"MLflow could not be brought up to date: {why}", "The same command goes on.")

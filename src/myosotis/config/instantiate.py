@@ -1,0 +1,89 @@
+"""From checked config nodes to the plain arguments that the rooms take."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from myosotis.config.default_lr import learning_rate
+from myosotis.config.targets import bound
+
+if TYPE_CHECKING:
+    import torch
+    from lightning.pytorch import Callback
+
+    from myosotis.data.example import Dataset
+    from myosotis.models.load import ModelSource
+    from myosotis.objectives import Objective
+    from myosotis.retention.budget import Budget
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A config node, resolved, as a dictionary."""
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def model_source(cfg: DictConfig) -> ModelSource:
+    """The `model` group."""
+    return source(cfg.model)
+
+
+def source(model: DictConfig) -> ModelSource:
+    """What a `model` config loads; `start`, which is merged into it, is not part of that."""
+    from myosotis.models.load import ModelSource
+
+    return ModelSource(**{key: value for key, value in plain(model).items() if key != "start"})
+
+
+def objective(cfg: DictConfig) -> Objective:
+    """The `objective` group. Raises `ConfigError` for what `check` would refuse."""
+    from myosotis.objectives import Objective
+
+    make, words = bound(plain(cfg.objective), Objective, "objective")
+    return make(**words)
+
+
+def update_settings(cfg: DictConfig) -> dict[str, Any]:
+    """The `update` group, with a value head where the objective needs one."""
+    settings = plain(cfg["update"])
+    if objective(cfg).needs_value_head:
+        settings["value_head"] = cfg.objective.head_lr_ratio
+    return settings
+
+
+def optimizer(cfg: DictConfig) -> partial[torch.optim.Optimizer]:
+    """The `optimizer` group as a function of the parameter groups, with the run's learning rate."""
+    import torch
+
+    make, words = bound(plain(cfg.optimizer), torch.optim.Optimizer, "optimizer", "params")
+    return partial(make, **{**words, "lr": learning_rate(cfg).value})
+
+
+def dataset(cfg: DictConfig) -> Dataset:
+    """The examples that `data.source` gives. Raises `DataError` for a line that is wrong."""
+    from myosotis.data.example import Dataset
+
+    make, words = bound(plain(cfg.data.source), Dataset, "data.source")
+    return make(**words)
+
+
+def budget(cfg: DictConfig) -> Budget:
+    """`retention.budget` and what counts as inside it."""
+    from myosotis.retention.budget import Budget
+
+    return Budget.of(plain(cfg.retention)["budget"], cfg.retention.accept)
+
+
+def callbacks(cfg: DictConfig) -> list[Callback]:
+    """The user's own Lightning callbacks, in the order of their names' appearance."""
+    from lightning.pytorch import Callback
+
+    found = [
+        bound(settings, Callback, f"callbacks.{name}")
+        for name, settings in plain(cfg.callbacks).items()
+    ]
+    return [make(**words) for make, words in found]

@@ -1,0 +1,314 @@
+"""What cannot work, refused before any weights load.
+
+Composition has caught unknown keys and wrong types in the groups with a schema. Left for here: keys
+forced in with `+`, interpolations, what the classes named by `_target_` take, ranges, names, and
+choices that exclude each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from myosotis.config.default_lr import learning_rate
+from myosotis.config.schema import AUTO, Config
+from myosotis.config.targets import bound, refuse_elsewhere
+from myosotis.utils.did_you_mean import did_you_mean, near
+from myosotis.utils.errors import ConfigError
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
+OBJECTIVES = ("quality", "forgetting")
+# How examples of any source become steps; the other keys of `data` go to its source.
+STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
+OWN_TARGETS = ("objective", "optimizer", "callbacks")
+
+
+def check(cfg: DictConfig) -> list[str]:
+    """Raise `ConfigError` for what cannot work; return warnings, each a sentence.
+
+    Imports torch and Lightning (to hold keywords against signatures); loads no weights.
+    """
+    values = _resolved(cfg)
+    _keys(values, Config, "")
+    for group, node in values.items():
+        if group == "data":
+            _data(node)
+        elif group not in OWN_TARGETS:
+            refuse_elsewhere(node, group)
+    _ranges(cfg)
+    _names(cfg)
+    _paths(cfg)
+    _objects(cfg, values)
+    _combinations(cfg, values)
+    warning = learning_rate(cfg).warning
+    return [warning] if warning else []
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = getattr(error, "full_key", None) or str(error)
+        raise ConfigError(f"{key} is needed.", f"Add {key}=VALUE.") from None
+    except (InterpolationResolutionError, OmegaConfBaseException) as error:
+        raise ConfigError(str(error).strip().split("\n")[0]) from None
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _keys(values: dict[str, Any], schema: type, where: str) -> None:
+    """Keys that `+` or `++` forced into a node with a schema."""
+    types = get_type_hints(schema)
+    for key, value in values.items():
+        if key not in types:
+            path = f"{where}.{key}" if where else str(key)
+            raise ConfigError(f"There is no key {path!r}.", did_you_mean(key, types))
+        if dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
+            _keys(value, types[key], key)
+
+
+def _data(node: dict[str, Any]) -> None:
+    """The source and its keywords; and no key of the group that nobody reads."""
+    from myosotis.data.example import Dataset
+
+    if not isinstance(node.get("source"), dict):
+        raise ConfigError("data.source names no class.", "data=jsonl and data=docstrings do.")
+    _, words = bound(node["source"], Dataset, "data.source")
+    known = {"name", "source", *STEPS_OF_DATA, *words}
+    for key, value in node.items():
+        if key not in known:
+            raise ConfigError(f"data has no key {key!r}.", did_you_mean(key, known))
+        if key != "source":
+            refuse_elsewhere(value, f"data.{key}")
+    refuse_elsewhere(words, "data.source")
+
+
+def _at_least(lowest: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value >= lowest), f"at least {lowest:g}"
+
+
+_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda value: value > 0), "above 0"
+_SHARE: tuple[Callable[[Any], bool], str] = (lambda value: 0 < value < 1), "between 0 and 1"
+
+RANGES = {
+    "seed": _at_least(0),
+    "data.batch_size": _at_least(1),
+    "data.row_tokens": _at_least(8),
+    "data.max_length": _at_least(2),
+    "data.train_items": _at_least(1),
+    "data.val_items": _at_least(1),
+    "data.test_items": _at_least(1),
+    "data.val_fraction": ((lambda value: 0 <= value < 1), "at least 0 and below 1"),
+    "optimizer.lr": _POSITIVE,
+    "optimizer.weight_decay": _at_least(0),
+    "schedule.warmup": _at_least(0),
+    "trainer.max_steps": _at_least(1),
+    "trainer.max_epochs": _at_least(1),
+    "trainer.gradient_clip_val": _POSITIVE,
+    "trainer.rows_at_once": _at_least(1),
+    "trainer.num_threads": _at_least(1),
+    "retention.items": _at_least(2),
+    "retention.sequential_floor": _at_least(1),
+    "retention.sequential_ceiling": _at_least(1),
+    "retention.kl_items": _at_least(0),
+    "retention.num_fewshot": _at_least(0),
+    "retention.patience": _at_least(1),
+    "task.items": _at_least(2),
+    "task.shots": _at_least(0),
+    "task.generate": _at_least(0),
+    "task.max_new_tokens": _at_least(1),
+}
+CADENCES = ("trainer.val_every", "trainer.checkpoint_every", "retention.every")
+
+
+def _ranges(cfg: DictConfig) -> None:
+    for key, (fits, wanted) in RANGES.items():
+        value = OmegaConf.select(cfg, key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{key} takes a number, not {value!r}.")
+        if not fits(value):
+            raise ConfigError(f"{key}={value} is out of range.", f"It must be {wanted}.")
+    for key in CADENCES:
+        _cadence(key, OmegaConf.select(cfg, key))
+    _budget(OmegaConf.to_container(cfg.retention))
+
+
+def _budget(retention: Any) -> None:
+    """One share, or a share for some of the tasks."""
+    from myosotis.retention.budget import OTHERS
+
+    given = retention["budget"]
+    by_task = given if isinstance(given, dict) else {}
+    known = (*retention["suite"], OTHERS)
+    for name in by_task:
+        _one_of("retention.budget", name, known)
+    shares = {f".{name}": share for name, share in by_task.items()} or {"": given}
+    fits, wanted = _SHARE
+    for name, share in shares.items():
+        key = f"retention.budget{name}"
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise ConfigError(f"{key} takes a number, not {share!r}.")
+        if not fits(share):
+            raise ConfigError(f"{key}={share} is out of range.", f"It must be {wanted}.")
+
+
+def _cadence(key: str, value: Any) -> None:
+    if value is None or (key == "retention.every" and value == AUTO):
+        return
+    text = str(value).strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = 0.0
+    if not number > 0 or (text.endswith("%") and number > 100):
+        raise ConfigError(
+            f"{key}={value} is no cadence.", "It takes steps (50), a share (10%) or null for never."
+        )
+
+
+def _one_of(key: str, value: Any, known: Collection[str]) -> None:
+    if value not in known:
+        # All known names, also when one of them is near: there are few.
+        meant = did_you_mean(str(value), known)
+        listed = f"Known: {', '.join(known)}."
+        hint = meant if meant.startswith("Known") else f"{meant} {listed}".strip()
+        raise ConfigError(f"{key} cannot be {value!r}.", hint)
+
+
+def _names(cfg: DictConfig) -> None:
+    _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
+    from myosotis.training.optim import SCHEDULES
+
+    _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
+    _one_of("retention.accept", cfg.retention.accept, ("retained", "not_forgotten"))
+    _one_of("retention.against", cfg.retention.against, ("pretrained", "start"))
+    _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop", "rollback"))
+    _one_of("task.metric", cfg.task.metric, METRICS)
+    _one_of("model.kind", cfg.model.kind, ("wheel", "local", "hub"))
+    for key, known in (("overlong", ("drop", "truncate")), ("template", ("chat", "none"))):
+        if key in cfg.data:
+            _one_of(f"data.{key}", cfg.data[key], known)
+    for name in cfg.sweep.objectives:
+        _one_of("sweep.objectives", name, OBJECTIVES)
+    if outside := [alpha for alpha in cfg.retention.dial if not 0 <= alpha <= 2]:
+        raise ConfigError(f"retention.dial={outside[0]:g} is no strength.", "It goes from 0 to 2.")
+    if not cfg.sweep.objectives:
+        raise ConfigError("sweep.objectives is empty.", f"Known: {', '.join(OBJECTIVES)}.")
+    suite = list(cfg.retention.suite)
+    if twice := sorted({name for name in suite if suite.count(name) > 1}):
+        raise ConfigError(f"retention.suite names {twice[0]!r} twice.")
+
+
+def _paths(cfg: DictConfig) -> None:
+    from myosotis.data.readers import HUB
+
+    for key in ("data.path", "data.val_path", "data.test_path"):
+        value = OmegaConf.select(cfg, key)
+        if value is None or str(value).startswith(HUB):
+            continue
+        path = Path(str(value)).expanduser()
+        if not path.exists():
+            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            meant = did_you_mean(path.name, near(path.name, beside))
+            raise ConfigError(f"{key}: {path} does not exist.", meant)
+
+
+def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
+    """Hold every group that names a class against that class, and build the cheap ones once."""
+    import torch
+    from lightning.pytorch import Callback
+
+    from myosotis import updates
+    from myosotis.models.dtype import PRECISIONS, resolve
+    from myosotis.objectives import Objective
+
+    _one_of("trainer.precision", cfg.trainer.precision, PRECISIONS)
+    resolve(
+        cfg.trainer.precision, update=values["update"]["name"], accelerator=cfg.trainer.accelerator
+    )
+    updates.build(values["update"])
+    objective, words = bound(values["objective"], Objective, "objective")
+    objective(**words)
+    optimizer, words = bound(values["optimizer"], torch.optim.Optimizer, "optimizer", "params")
+    rate = {"lr": 1e-4} if words.get("lr") is None else {}
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))], **{**words, **rate})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"optimizer: {error}.") from None
+    for name, settings in (values["callbacks"] or {}).items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"callbacks.{name} must name a class with _target_.")
+        bound(settings, Callback, f"callbacks.{name}")
+
+
+def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
+    from myosotis import updates
+    from myosotis.objectives import Objective
+
+    objective, words = bound(values["objective"], Objective, "objective")
+    wants = objective(**words).wants
+    settings = dict(values["update"])
+    if objective.needs_value_head:
+        settings["value_head"] = words.get("head_lr_ratio", 1.0)
+    update = updates.build(settings)
+    able = update.capabilities
+    name = cfg["update"]["name"]
+    if cfg.trainer.gradient_checkpointing and not able.gradient_checkpointing:
+        raise ConfigError(
+            f"update={name} cannot train with gradient checkpointing: "
+            f"{able.reasons['gradient_checkpointing']}.",
+            "Add trainer.gradient_checkpointing=false.",
+        )
+    if list(cfg.retention.dial) and not able.scalable:
+        raise ConfigError(
+            f"update={name} cannot be dialled: {able.reasons['scalable']}.",
+            "Add 'retention.dial=[]'.",
+        )
+    watched = bool(cfg.retention.suite) and cfg.retention.every is not None
+    acting = cfg.retention.on_breach != "warn" or cfg.retention.patience is not None
+    if acting and not watched:
+        key = "on_breach" if cfg.retention.on_breach != "warn" else "patience"
+        raise ConfigError(
+            f"retention.{key}={cfg.retention[key]} needs measurements while training.",
+            "Name benchmarks (retention.suite) and how often (retention.every=10%).",
+        )
+    if cfg.retention.gate and not cfg.retention.suite:
+        raise ConfigError(
+            "retention.gate=true needs a verdict, but retention.suite is empty.",
+            "Add a task, as in 'retention.suite=[hellaswag]'.",
+        )
+    if cfg.model.start is not None and cfg["update"].get("quantization"):
+        raise ConfigError(
+            "model.start is merged into weights, and update.quantization keeps them in four bits.",
+            "Export what you start from: myosotis export RUN --to merged; then model=local.",
+        )
+    labels = update.reads_labels
+    if labels and wants != "answers":
+        raise ConfigError(
+            f"update={name} learns labels, and objective={cfg.objective.name} {wants}."
+        )
+    if objective.needs_value_head and cfg.task.metric not in ("accuracy", "margin"):
+        raise ConfigError(
+            f"task.metric={cfg.task.metric} is of likelihoods; a reward model has none.",
+            "task.metric=accuracy or margin.",
+        )
+    if cfg.task.metric == "accuracy" and not labels and wants == "answers":
+        raise ConfigError("task.metric=accuracy is for labels (method=probe) and pairs (dpo).")
+    if cfg.task.metric in ("margin", "separation") and wants == "answers":
+        raise ConfigError(f"task.metric={cfg.task.metric} is for preferences: method=dpo or kto.")
+    if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
+        raise ConfigError(
+            f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0."
+        )

@@ -1,0 +1,217 @@
+"""The batches of each optimiser step, for Lightning.
+
+A batch is the list of trees of one optimiser step. Which trees these are is a pure function of
+(seed, epoch, step), and the step is read off the trainer: nothing about the order needs saving, and
+a run that was killed goes on exactly where its checkpoint stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import lightning
+import numpy as np
+
+from myosotis.data.chat_template import Template
+from myosotis.data.example import Dataset
+from myosotis.data.sft import Example
+from myosotis.data.tokenize import Encoded, Overlong, encode
+from myosotis.trees.tree import Tree
+from myosotis.utils.console import progress
+from myosotis.utils.errors import ConfigError, DataError
+
+
+class StepLoader:
+    """Iterates over the steps of an epoch, from the trainer's position on.
+
+    `position()` is the number of optimiser steps done. Under data parallelism every rank takes a
+    strided share of the same step's examples; a share may be empty, an epoch's steps are as many on
+    every rank. The last step of an epoch may be smaller.
+    """
+
+    def __init__(
+        self,
+        trees: list[Tree],
+        batch_size: int,
+        seed: int,
+        *,
+        position: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.trees = trees
+        self.batch_size = batch_size
+        self.seed = seed
+        self.position = position
+        self.rank, self.world_size = rank, world_size
+        self._order: tuple[int, list[int]] = (-1, [])  # of the epoch asked for last
+
+    def __len__(self) -> int:
+        return -(-len(self.trees) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Tree]]:
+        # The position is read at the first batch: Lightning makes iterators before it needs them.
+        epoch, first = divmod(self.position(), len(self))
+        for step in range(first, len(self)):
+            yield self.step(epoch, step)
+
+    def step(self, epoch: int, step: int) -> list[Tree]:
+        """This rank's trees of one step."""
+        start = step * self.batch_size
+        chosen = self.order(epoch)[start : start + self.batch_size]
+        return [self.trees[i] for i in chosen[self.rank :: self.world_size]]
+
+    def order(self, epoch: int) -> list[int]:
+        """The order in which an epoch goes through the trees."""
+        if self._order[0] != epoch:
+            shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self.trees))
+            self._order = (epoch, shuffled.tolist())
+        return self._order[1]
+
+    # Lightning warns about loaders without these in mid-epoch; the trainer's step says it all.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def length_bias(trees: list[Tree]) -> str:
+    """A sentence when picking by length alone would be right in two of three pairs or more."""
+    pairs = [tree for tree in trees if len(tree.tips) == 2]
+    if len(pairs) < 30:
+        return ""
+    sizes = np.array([tree.sizes for tree in pairs])
+    share = float((sizes[:, 0] > sizes[:, 1]).mean())
+    shorter = float((sizes[:, 0] < sizes[:, 1]).mean())
+    if max(share, shorter) < 2 / 3:
+        return ""
+    way, share = ("longer", share) if share >= shorter else ("shorter", shorter)
+    chosen, rejected = sizes.mean(0)
+    return (
+        f"in {share:.0%} of the pairs the chosen answer is the {way} one ({chosen:.0f} tokens "
+        f"against {rejected:.0f} on average): a model can learn that alone"
+    )
+
+
+class ExampleModule(lightning.LightningDataModule):
+    """Trees of a data set, tokenised once (in `setup`), and the loader of its training steps.
+
+    `batch_size` is examples an optimiser step, over all ranks. Raises `DataError` when no example
+    of a part fits into `max_length` tokens.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        template: Template,
+        *,
+        batch_size: int,
+        max_length: int,
+        overlong: Overlong = "drop",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"data.batch_size must be at least 1 (got {batch_size})")
+        if max_length < 2:
+            raise ConfigError(f"data.max_length must be at least 2 (got {max_length})")
+        if overlong not in ("drop", "truncate"):
+            raise ConfigError(f"data.overlong is drop or truncate (got {overlong!r})")
+        self.dataset = dataset
+        self.template = template
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.overlong: Overlong = overlong
+        self.seed = seed
+        self.encoded: dict[str, Encoded] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Tokenise all parts; done once, whoever asks first."""
+        if self.encoded:
+            return
+        parts = self.dataset.parts()
+        encoded: dict[str, Encoded] = {}
+        with progress("tokenising", sum(map(len, parts.values()))) as advance:
+            for part, examples in parts.items():
+                encoded[part] = encode(
+                    examples,
+                    self.template,
+                    max_length=self.max_length,
+                    overlong=self.overlong,
+                    advance=advance,
+                )
+                if examples and not encoded[part].trees:
+                    shortest = min(map(sum, encoded[part].lengths))
+                    raise DataError(
+                        f"none of the {len(examples)} {part} examples fits into "
+                        f"{self.max_length} tokens; the shortest has {shortest}",
+                        "a larger data.max_length; where prompts fit, data.overlong=truncate",
+                    )
+        self.encoded = encoded
+
+    def train_dataloader(self) -> StepLoader:
+        trainer = self.trainer
+        assert trainer is not None
+        return StepLoader(
+            self.train_trees,
+            self.batch_size,
+            self.seed,
+            position=lambda: trainer.global_step,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        # Trees are numpy; the scorer makes the tensors, where they are needed.
+        return batch
+
+    def rewrite(self, encoded: Mapping[str, Encoded]) -> None:
+        """Put other encodings of the same examples in place, and these into the data set."""
+        parts = self.dataset.parts()
+        for part, found in encoded.items():
+            before = self._part(part).examples
+            now = {id(old): new for old, new in zip(before, found.examples, strict=True)}
+            parts[part] = [now.get(id(example), example) for example in parts[part]]
+        self.encoded = dict(encoded)
+        self.dataset = replace(self.dataset, **parts).sealed()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.train_trees) // self.batch_size)
+
+    @property
+    def train_trees(self) -> list[Tree]:
+        return self._part("train").trees
+
+    @property
+    def validation_trees(self) -> list[Tree]:
+        """For the loss watched while training, and the choice of a checkpoint."""
+        return self._part("validation").trees
+
+    @property
+    def test_trees(self) -> list[Tree]:
+        """For task quality; `test_examples[i]` is `test_trees[i]`."""
+        return self._part("test").trees
+
+    @property
+    def test_examples(self) -> list[Example]:
+        return self._part("test").examples
+
+    def warnings(self) -> list[str]:
+        """What a person should know about what did not fit, a sentence each."""
+        note = [self.template.note] if self.template.note else []
+        parts = self.dataset.parts()
+        short = [longer] if (longer := length_bias(self.train_trees)) else []
+        return note + short + [line for part in parts for line in self._part(part).warnings(part)]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By part, for the run record."""
+        return {part: self._part(part).counts() for part in self.dataset.parts()}
+
+    def _part(self, part: str) -> Encoded:
+        self.setup()
+        return self.encoded[part]

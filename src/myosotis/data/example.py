@@ -1,0 +1,73 @@
+"""What a run learns from and is measured on: examples by what they are for, and what tells them
+apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from myosotis.data.sft import Example, Message
+
+
+@dataclass
+class Dataset:
+    """Examples by what they are for, and the manifest: plain data that says what they are."""
+
+    name: str
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, list[Example]]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def sealed(self) -> Dataset:
+        """The manifest completed with the row counts and the content hash."""
+        self.manifest["rows"] = {part: len(examples) for part, examples in self.parts().items()}
+        self.manifest["hash"] = content_hash(self)
+        return self
+
+
+def content_hash(dataset: Dataset) -> str:
+    """sha256 of all that is learned from, part by part in order; where it came from is left out."""
+    digest = hashlib.sha256()
+    for part, examples in dataset.parts().items():
+        digest.update(part.encode())
+        for example in examples:
+            more = [example.completion_only, *_second(example)]
+            digest.update(canonical(example.messages, *more).encode())
+    return digest.hexdigest()
+
+
+def opening_key(example: Example) -> str:
+    """What opens the conversation (all before the first answer), case and white space aside."""
+    opening: list[Message] = []
+    for message in example.messages:
+        if message.role == "assistant":
+            break
+        opening.append(message)
+    return canonical([Message(m.role, _folded(m.content)) for m in opening])
+
+
+def pair_key(example: Example) -> str:
+    """The whole conversation, to the letter; with both answers of a pair, or the grade."""
+    return canonical(example.messages, *_second(example))
+
+
+def _second(example: Example) -> list[str | bool]:
+    """What an example says beside its conversation: the rejected answer, or the grade."""
+    return [x for x in (example.rejected, example.desirable, *example.rivals) if x is not None]
+
+
+def canonical(messages: Iterable[Message], *more: object) -> str:
+    """The messages as text that is equal only for equal messages."""
+    plain = [[message.role, message.content, message.scored] for message in messages]
+    return json.dumps([plain, *more], ensure_ascii=False)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()

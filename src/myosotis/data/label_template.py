@@ -1,0 +1,77 @@
+"""Labelled data: the answer is one of a few names, and is read as a number instead of text.
+
+An example keeps its prompt as any other; its answer becomes a single token below 0, which no
+vocabulary has: -1 - k for label k. The model never reads it, and a classifier predicts it
+(updates/probe.py). A reward model is asked for a single number in the same way (updates/valued.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from myosotis.data.chat_template import Template
+from myosotis.data.example import Dataset
+from myosotis.data.sft import Example
+from myosotis.trees.tree import Path
+from myosotis.utils.errors import DataError
+
+FEWEST_EACH = 3
+"""Training examples a label, on average, below which the answers are taken for free text."""
+
+
+class LabelTemplate(Template):
+    """Renders prompts as `Template` does, and answers as label numbers."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: Literal["chat", "none"],
+        labels: Sequence[str],
+    ) -> None:
+        super().__init__(tokenizer, kind)
+        self.labels = list(labels)
+        self._numbers = {name: k for k, name in enumerate(labels)}
+
+    def render(self, example: Example) -> Path:
+        ids = self.prompt(example.prompt)
+        label = -1 - self._numbers[example.completion.strip()]
+        return Path([*ids, label], [0.0] * len(ids) + [1.0])
+
+    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
+        text = super().decode([i for i in ids if i >= 0], control=control)
+        return text + "".join(f"[{self.labels[-1 - i]}]" for i in ids if i < 0)
+
+
+class RewardTemplate(Template):
+    """Renders text as `Template` does; after its last token a number is asked for: label 0."""
+
+    def render(self, example: Example) -> Path:
+        path = super().render(example)
+        return Path([*path.ids, -1], [0.0] * len(path.ids) + [1.0])
+
+    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
+        text = super().decode([i for i in ids if i >= 0], control=control)
+        return text + "[reward]" * any(i < 0 for i in ids)
+
+
+def labels_of(dataset: Dataset) -> list[str]:
+    """The label names of a data set, sorted. Raises `DataError` when its answers are no labels."""
+    names = sorted({e.completion.strip() for part in dataset.parts().values() for e in part})
+    learned = {e.completion.strip() for e in dataset.train}
+    if len(names) < 2 or len(dataset.train) < FEWEST_EACH * len(names):
+        raise DataError(
+            f"{dataset.name} is no labelled data set: {len(dataset.train)} training examples have "
+            f"{len(learned)} different answers",
+            "update=probe learns which of a few names answers a text; take method=lora for free "
+            "text, or name the label's field with data.completion_key",
+        )
+    if unseen := sorted(set(names) - learned):
+        raise DataError(
+            f"held-out examples of {dataset.name} have a label that is never trained on: "
+            f"{', '.join(unseen[:3])}",
+            "another data.split_seed, or files in which every label appears",
+        )
+    return names

@@ -1,0 +1,94 @@
+"""Which examples are held out: by content, never by their place in a file or the training seed.
+
+What opens a conversation is hashed, and examples that open alike (case and white space aside) lie
+on the same side. So no prompt is both learned and tested, adding lines to a file hardly moves the
+others, and all trials of a sweep are measured on the same examples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from myosotis.data.example import opening_key, pair_key
+from myosotis.data.sft import Example
+from myosotis.utils.errors import ConfigError, DataError
+
+VAL_FRACTION = 0.1
+HELD_OUT_AT_MOST = 1000  # examples, when no fraction is given: more sharpen little and cost time
+
+
+def take(examples: list[Example], count: int | None, seed: int) -> list[Example]:
+    """A seeded subset, in the order of the file; it grows with `count`, never changes places."""
+    if count is None or count >= len(examples):
+        return examples
+    if count < 1:
+        raise ConfigError(f"data.*_items must be at least 1, or null for all (got {count})")
+    ranked = sorted(range(len(examples)), key=lambda i: _rank(pair_key(examples[i]), seed))
+    return [examples[i] for i in sorted(ranked[:count])]
+
+
+def hold_out(
+    examples: list[Example], count: int, seed: int
+) -> tuple[list[Example], list[Example], str]:
+    """Take about `count` of `examples` out, whole groups of equal openings together.
+
+    Returns what stays, what was taken, and what was grouped by: "opening", or "pair" when one
+    opening covers more than half of the examples (plain text without prompts, one prompt for all):
+    then only equal conversations stay together. Two different conversations are needed at least;
+    neither side is ever empty.
+    """
+    groups, by = _grouped(examples, opening_key), "opening"
+    if max(map(len, groups.values())) > len(examples) / 2:
+        groups, by = _grouped(examples, pair_key), "pair"
+    taken: set[int] = set()
+    for group in sorted(groups, key=lambda group: _rank(group, seed)):
+        members = groups[group]
+        if len(taken) >= count:
+            break
+        # A large group stays, rather than let the held-out part grow far beyond `count`.
+        too_many = len(taken) + len(members) > max(2 * count, 1)
+        if len(taken) + len(members) < len(examples) and not (taken and too_many):
+            taken.update(members)
+    stay = [example for i, example in enumerate(examples) if i not in taken]
+    return stay, [examples[i] for i in sorted(taken)], by
+
+
+def halves(examples: list[Example], seed: int) -> tuple[list[Example], list[Example]]:
+    """Held-out examples as validation and test; equal openings stay together."""
+    # Another seed than that of the first cut: by its ranks, all of these come early.
+    validation, test, _ = hold_out(examples, len(examples) // 2, seed + 1)
+    return validation, test
+
+
+def require(examples: list[Example], different: int, file: str | Path, instead: str) -> None:
+    if (found := len({pair_key(example) for example in examples})) < different:
+        raise DataError(
+            f"{file} holds {found} different records; at least {different} are needed to hold "
+            "some out, which task quality is measured on",
+            f"or give a file for that: {instead}",
+        )
+
+
+def held_out_count(total: int, fraction: float | None) -> int:
+    if fraction is None:
+        return min(max(2, round(total * VAL_FRACTION)), HELD_OUT_AT_MOST)
+    if not 0 < fraction < 1:
+        raise ConfigError(
+            f"data.val_fraction must lie between 0 and 1 (got {fraction})",
+            "task quality is measured on what is held out",
+        )
+    return max(2, round(total * fraction))
+
+
+def _grouped(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, example in enumerate(examples):
+        groups[key(example)].append(i)
+    return groups
+
+
+def _rank(text: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed}\n{text}".encode(), digest_size=16).digest()

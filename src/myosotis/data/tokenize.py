@@ -1,0 +1,133 @@
+"""Examples to trees that fit the model: lengths counted, nothing cut or left out in silence.
+
+An example longer than `max_length` tokens is dropped, or truncated: the end of its answer is cut,
+with the end-of-turn token, so that the model does not learn to stop there. A prompt is never cut;
+when it leaves no room for the answer, the example is dropped either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from myosotis.data.chat_template import Template
+from myosotis.data.sft import Example
+from myosotis.trees.tree import Path, Tree
+
+Overlong = Literal["drop", "truncate"]
+CHUNK = 64  # examples between two ticks of a progress bar
+SHOWN = 3
+
+
+@dataclass
+class Encoded:
+    """The trees of a set of examples; `trees[i]` is `examples[i]`.
+
+    `lengths` has a row (prompt tokens, scored tokens) for every example that was given, before
+    anything was cut; the rest says what did not fit, as `where`.
+    """
+
+    trees: list[Tree] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    lengths: list[tuple[int, int]] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    truncated: list[str] = field(default_factory=list)
+    prompt_too_long: int = 0  # of the dropped, those that truncation could not have saved
+    max_length: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read in one pass over the trees."""
+        return sum(map(len, self.trees))
+
+    @property
+    def scored(self) -> float:
+        """Tokens learned from in one pass over the trees."""
+        return sum(tree.scored for tree in self.trees)
+
+    def counts(self) -> dict[str, int]:
+        """Of this part, for the run record."""
+        return {
+            "given": len(self.lengths),
+            "kept": len(self.trees),
+            "dropped": len(self.dropped),
+            "truncated": len(self.truncated),
+            "tokens": self.tokens,
+            "scored_tokens": int(self.scored),
+        }
+
+    def warnings(self, part: str) -> list[str]:
+        """A sentence for each way in which examples of this part did not fit."""
+        given = f"of {len(self.lengths)} {part} examples"
+        limit = f"{self.max_length} tokens"
+        found = []
+        if self.dropped:
+            why = f"longer than {limit}"
+            if self.prompt_too_long:
+                why += f", {self.prompt_too_long} of them in the prompt alone"
+            found.append(f"{len(self.dropped)} {given} dropped ({why}): {_places(self.dropped)}")
+        if self.truncated:
+            found.append(
+                f"{len(self.truncated)} {given} truncated to {limit}, the end of the answer cut: "
+                f"{_places(self.truncated)}"
+            )
+        return found
+
+
+def encode(
+    examples: Sequence[Example],
+    template: Template,
+    *,
+    max_length: int,
+    overlong: Overlong = "drop",
+    advance: Callable[[int], None] = lambda n: None,
+) -> Encoded:
+    """Render, tokenise and fit; `advance(n)` is called for every n examples done."""
+    encoded = Encoded(max_length=max_length)
+    for number, example in enumerate(examples, 1):
+        paths = [template.render(one) for one in sides(example)]
+        scored = int(sum(sum(path.weights) for path in paths))
+        prompt = len(paths[0].ids) - int(sum(paths[0].weights))
+        encoded.lengths.append((prompt, scored))
+        if (fitted := _fit(encoded, paths, example, overlong)) is not None:
+            encoded.trees.append(_tree(fitted, example))
+            encoded.examples.append(example)
+        if number % CHUNK == 0:
+            advance(CHUNK)
+    advance(len(examples) % CHUNK)
+    return encoded
+
+
+def sides(example: Example) -> list[Example]:
+    """The example, and the same with its rejected answer, or another's, where there is one."""
+    second = example.rejected if example.rejected is not None else example.other
+    return [example] if second is None else [example, example.answered(second)]
+
+
+def _tree(paths: list[Path], example: Example) -> Tree:
+    """One tree of all paths; of a graded answer its own alone, with the other's beside it."""
+    if example.desirable is None or example.other is None:
+        return Tree.of(paths)
+    own, other = (Tree.of([path]) for path in paths)
+    return replace(own, grade=1 if example.desirable else -1, other=other)
+
+
+def _fit(
+    encoded: Encoded, paths: list[Path], example: Example, overlong: Overlong
+) -> list[Path] | None:
+    limit = encoded.max_length
+    if all(len(path.ids) <= limit for path in paths):
+        return paths
+    cut = [Path(path.ids[:limit], path.weights[:limit]) for path in paths]
+    hopeless = not all(any(path.weights) for path in cut)
+    if overlong == "drop" or hopeless:
+        encoded.dropped.append(example.where)
+        encoded.prompt_too_long += hopeless
+        return None
+    encoded.truncated.append(example.where)
+    return cut
+
+
+def _places(where: list[str]) -> str:
+    return ", ".join(where[:SHOWN]) + (", …" if len(where) > SHOWN else "")

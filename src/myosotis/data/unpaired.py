@@ -1,0 +1,44 @@
+"""Graded answers: a prompt, one answer, and whether it is one to give (KTO's data).
+
+    {"prompt": "…", "completion": "…", "label": true}       label, kto_tag or desirable; 1 and 0 too
+    {"messages": [messages …], "kto_tag": false}
+
+Everything else is as in formats.py. Answers without text are left out and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from myosotis.data.lines import Fault, kind
+from myosotis.data.sft import AnswerReader, Records, each_record, meant, one_of
+from myosotis.utils.errors import DataError
+
+LABELS = ("label", "kto_tag", "desirable")
+
+
+def read_grades(path: str | Path) -> Records:
+    """Read and check a whole file. Raises `DataError` for lines without an answer or a grade."""
+    reader, found = AnswerReader(None, None), Records([])
+
+    def add(record: dict[str, Any], where: str) -> None:
+        name = one_of(LABELS, record)
+        if name is None:
+            raise Fault(f"no field 'label'{meant('label', record)}")
+        grade = record[name]
+        if grade not in (True, False):  # 1 and 0 are equal to them
+            raise Fault(f"{name!r} is {kind(grade)}; expected true or false")
+        reader.add({key: value for key, value in record.items() if key != name}, where)
+        example = replace(reader.records.examples[-1], desirable=bool(grade))
+        if not example.completion.strip():
+            found.empty_answers.append(where)
+        else:
+            found.examples.append(example)
+
+    each_record(path, add)
+    if not found.examples:
+        raise DataError(f"{path} holds no graded answers", "prompt, completion and label a line")
+    found.unused.update(reader.records.unused)
+    return found

@@ -1,0 +1,1 @@
+"""Measuring a model in full: task quality, retention, KL, samples."""

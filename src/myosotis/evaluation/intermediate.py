@@ -1,0 +1,117 @@
+"""What the benchmarks say while a model trains: one look, as rows, a verdict and metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from myosotis.commands.components import Workbench
+from myosotis.evaluation import results
+from myosotis.records.schema import AtStart, CurvePoint, RetentionRow, SuiteVerdict
+from myosotis.retention.benchmarks.measure import Measurement, TreeScorer
+from myosotis.retention.benchmarks.task import Suite
+from myosotis.retention.budget import Budget
+from myosotis.retention.sequential_eval import Watched, until_settled
+from myosotis.updates.base import Update
+from myosotis.utils.console import progress
+
+ALARM = "forgetting/alarm"
+ASKED, SAVED = "cost/look_items", "cost/look_items_saved"
+
+
+class Look(NamedTuple):
+    """One look at the benchmarks: a row a task, the verdict on their mean, what is logged, and what
+    speaks of a loss (`alarm.signs`)."""
+
+    rows: list[RetentionRow]
+    suite: SuiteVerdict | None
+    metrics: dict[str, float]
+    signs: tuple[str, ...]
+
+
+def look(
+    suite: Suite,
+    scorer: TreeScorer,
+    base: Measurement,
+    budget: Budget,
+    *,
+    floor: int | None,
+    ceiling: int | None,
+    cheap: bool = False,
+) -> Look:
+    """Measure the weights as they are now, until the verdict is settled (`alarm.until_settled`).
+
+    Without a `floor` everything is asked at once, and the verdict is that of one look alone. A
+    `cheap` look asks the floor, and goes on where that speaks of a loss.
+    """
+    with progress("benchmarks, while training", total=len(suite.items)) as advance:
+        items = len(suite.items) if floor is None else floor
+        found = until_settled(
+            suite,
+            scorer,
+            base,
+            budget,
+            floor=items,
+            ceiling=ceiling,
+            cheap=cheap,
+            advance=advance,
+        )
+    rows, verdict = results.retention_rows(found.base, found.now, budget)
+    if floor is not None and verdict is not None and found.interval is not None:
+        verdict = _at_every_look(verdict, found)
+    forgetting = results.forgetting_metrics(rows, verdict)
+    asked = {ASKED: float(found.items), SAVED: float(found.saved)}
+    metrics = {
+        **_levels(base, rows, verdict),
+        **forgetting,
+        **asked,
+        ALARM: float(bool(found.signs)),
+    }
+    return Look(rows, verdict, metrics, found.signs)
+
+
+def at_start(bench: Workbench, update: Update, base: Measurement, budget: Budget) -> AtStart | None:
+    """What attaching an update did that does not begin as the base; None for all others."""
+    if update.capabilities.identity_at_init:
+        return None
+    before = bench.examination.retention(bench.scorer, "before training")
+    return AtStart(results.retention_rows(base, before, budget)[1], bench.shift())
+
+
+def _at_every_look(plain: SuiteVerdict, found: Watched) -> SuiteVerdict:
+    """The verdict from the interval that holds at all looks together."""
+    assert found.interval is not None
+    note = f"{found.items} of {found.items_of} items asked; the interval holds at every look."
+    return dataclasses.replace(
+        plain,
+        lo=found.interval[0],
+        hi=found.interval[1],
+        epsilon=found.epsilon,
+        verdict=found.verdict.value,
+        note=note,
+    )
+
+
+def _levels(
+    base: Measurement, rows: list[RetentionRow], suite: SuiteVerdict | None
+) -> dict[str, float]:
+    """`retention/<task>` and `retention/mean`: the base's score on all items plus the change.
+
+    The change is paired, on the items asked; so curves do not jump where fewer were asked.
+    """
+    found = {f"retention/{row.task}": base[row.task].mean + (row.delta or 0.0) for row in rows}
+    like = [task.mean for task in base.tasks.values() if task.accuracy_like]
+    if like and suite is not None:
+        found["retention/mean"] = sum(like) / len(like) + (suite.delta or 0.0)
+    return found
+
+
+def items_asked(curves: Iterable[CurvePoint]) -> dict[str, float]:
+    """For the cost of a run: benchmark items asked while training, and those that needed not be."""
+    points = list(curves)
+    totals = {"retention_items": ASKED, "retention_items_saved": SAVED}
+    return {
+        name: sum(point.value or 0.0 for point in points if point.name == look)
+        for name, look in totals.items()
+    }

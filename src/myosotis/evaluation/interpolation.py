@@ -1,0 +1,108 @@
+"""The update at other strengths: which one to take, and whether that holds.
+
+The strengths are held against the base on the half of the questions that chooses: validation
+examples, and the benchmark items marked `select`. The one that gains most inside the budget is then
+asked the other half, once. Which strengths, and which of them, is decided in `retention/dial.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from myosotis.commands.components import Workbench
+from myosotis.evaluation import results
+from myosotis.evaluation.dial_choice import Reading, best, explore
+from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.task_metrics import METRICS
+from myosotis.records.schema import DialChoice, DialPoint
+from myosotis.retention.benchmarks.task import Half
+from myosotis.retention.budget import Budget
+from myosotis.updates.base import Update
+
+
+class Dialled(NamedTuple):
+    """The strengths on the half that chooses, weakest first, and what was chosen."""
+
+    points: list[DialPoint]
+    choice: DialChoice
+
+
+def turn(
+    bench: Workbench,
+    update: Update,
+    base: Sitting,
+    tuned: Sitting,
+    *,
+    metric: str,
+    budget: Budget,
+    strengths: Sequence[float],
+    refine: bool,
+) -> Dialled:
+    """Measure θ0 + αΔθ at `strengths`, the whole update, and with `refine` where it matters.
+
+    `base` and `tuned` (α = 1) are sittings on everything. Task gain is read in `metric`, or in the
+    log-likelihood of answers where that metric would need texts at every strength. Raises
+    `ConfigError` when the update cannot be scaled.
+    """
+    if METRICS[metric].generates:
+        metric = "loglik"
+    asked = {0.0: base.retention, 1.0: tuned.retention}
+
+    def sit(alpha: float, half: Half) -> Sitting:
+        with update.scaled(alpha):
+            return bench.examination.sit_half(bench.scorer, half, f"α={alpha:g}", asked.get(alpha))
+
+    origin = sit(0.0, "select")
+    points: dict[float, DialPoint] = {}
+
+    def look(alpha: float) -> Reading:
+        read = point(alpha, metric, origin, sit(alpha, "select"), budget)
+        points[alpha] = read
+        assert read.task is not None
+        gain = read.task if METRICS[metric].higher_is_better else -read.task
+        return Reading(alpha, gain, _inside(read, budget))
+
+    chosen = best(explore(look, sorted({*strengths, 1.0}), refine=refine))
+    choice = DialChoice(
+        metric=metric,
+        unit=METRICS[metric].unit,
+        higher_is_better=METRICS[metric].higher_is_better,
+        budget=budget.fraction,
+        accept=budget.accept,
+        items=sum(len(task.items) for task in bench.examination.halves["report"]),
+    )
+    if chosen is not None:
+        of_base = Sitting(base.retention.half("report"), base.quality)
+        reported = {
+            alpha: point(alpha, metric, of_base, sit(alpha, "report"), budget)
+            for alpha in {chosen.alpha, 1.0}
+        }
+        choice.alpha = chosen.alpha
+        choice.reported, choice.full = reported[chosen.alpha], reported[1.0]
+        choice.confirmed = _inside(choice.reported, budget)
+    return Dialled([points[alpha] for alpha in sorted(points)], choice)
+
+
+def point(alpha: float, metric: str, base: Sitting, scaled: Sitting, budget: Budget) -> DialPoint:
+    """Change of task quality and of the suite's mean at strength `alpha`, with intervals."""
+    change = results.task_quality(base.quality[metric], scaled.quality[metric])
+    rows, suite = results.retention_rows(base.retention, scaled.retention, budget)
+    in_mean = suite.tasks if suite else []
+    return DialPoint(
+        alpha=alpha,
+        task=change.delta,
+        task_lo=change.lo,
+        task_hi=change.hi,
+        retention=suite.delta if suite else None,
+        retention_lo=suite.lo if suite else None,
+        retention_hi=suite.hi if suite else None,
+        epsilon=suite.epsilon if suite else None,
+        verdict=suite.verdict if suite else "",
+        beside=[row for row in rows if row.task not in in_mean],
+    )
+
+
+def _inside(point: DialPoint, budget: Budget) -> bool:
+    """Whether the benchmarks are inside the budget; not where they gave no verdict."""
+    return bool(point.verdict) and budget.accepts(point.verdict)

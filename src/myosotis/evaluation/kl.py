@@ -1,0 +1,54 @@
+"""How far a model's predictions are from its base's: KL per token on the task and on general text.
+
+KL on the new task predicts forgetting better than the size of the weights' change ("RL's Razor",
+Shenfeld et al. 2025). It moves with confidence alone, so it is an alarm and decides no verdict.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from myosotis.records.schema import Shift
+from myosotis.retention.statistics.paired import paired
+from myosotis.trees.kl import divergence
+from myosotis.trees.scorer import Scorer
+from myosotis.trees.tree import Tree
+from myosotis.updates.base import Update
+from myosotis.utils.console import progress
+
+
+@dataclass
+class Texts:
+    """Texts of each kind on which the shift is measured, and what the base has at their predicting
+    positions: kept from the first measurement on, since it never changes."""
+
+    trees: Mapping[str, Sequence[Tree]]
+    of_base: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+
+
+def measured(scorer: Scorer, update: Update, texts: Texts) -> list[Shift]:
+    """KL(base || tuned) on each kind of text, the base being what `update.disabled()` gives.
+
+    Every scored token counts once; the interval is that of a ratio over texts.
+    """
+    found = []
+    for name, trees in texts.trees.items():
+        if not trees:
+            continue
+        with progress(f"shift of predictions, {name}", total=len(trees)) as advance:
+            kept = texts.of_base[name]
+            total, weight = divergence(scorer, trees, update.disabled, advance, kept)
+        change = paired(np.zeros(len(total)), total / weight, weights=weight)
+        tokens = round(float(weight.sum()))
+        found.append(Shift(name, change.delta, change.lo, change.hi, len(total), tokens))
+    return found
+
+
+def metrics(shifts: Iterable[Shift]) -> dict[str, float]:
+    """`forgetting/kl_task` and `forgetting/kl_general`, for charts."""
+    return {f"forgetting/kl_{s.text}": s.kl for s in shifts if s.kl is not None}

@@ -1,0 +1,295 @@
+"""What a run found: two sittings become the rows and sentences of its record.
+
+Pure functions of measurements; nothing here touches a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.preference_metrics import right
+from myosotis.evaluation.task_metrics import Quality
+from myosotis.records.schema import (
+    Baseline,
+    Half,
+    RetentionRow,
+    RunRecord,
+    SuiteVerdict,
+    TaskQuality,
+)
+from myosotis.report import phrases
+from myosotis.retention.benchmarks.measure import Measurement
+from myosotis.retention.budget import Budget
+from myosotis.retention.compare import compare
+from myosotis.retention.sequential_eval import TWINS
+from myosotis.retention.statistics.paired import forgetting, paired
+
+
+def retention_rows(
+    base: Measurement, tuned: Measurement, budget: Budget
+) -> tuple[list[RetentionRow], SuiteVerdict | None]:
+    """The paired change of every task, and of the suite's mean."""
+    found = compare(base.tasks, tuned.tasks, budget)
+    rows = [RetentionRow(**dataclasses.asdict(row)) for row in found.rows]
+    suite = SuiteVerdict(**dataclasses.asdict(found.suite)) if found.suite else None
+    return rows, suite
+
+
+def scores_only(measured: Measurement) -> list[RetentionRow]:
+    """Rows of a model that there is no base to compare with."""
+    return [
+        RetentionRow(
+            task=name,
+            metric=task.metric,
+            higher_is_better=task.higher_is_better,
+            chance=task.chance,
+            n=len(task.items),
+            items_of=task.items_of,
+            tuned=task.mean,
+            note=task.note,
+        )
+        for name, task in measured.tasks.items()
+    ]
+
+
+def metrics(sitting: Sitting) -> dict[str, float]:
+    """`retention/<task>`, `retention/mean` and `task/<metric>` of one sitting."""
+    tasks = sitting.retention.tasks
+    found = {f"retention/{name}": task.mean for name, task in tasks.items()}
+    like = [task.mean for task in tasks.values() if task.accuracy_like]
+    if like:
+        found["retention/mean"] = sum(like) / len(like)
+    return found | {f"task/{name}": q.mean for name, q in sitting.quality.items()}
+
+
+def forgetting_metrics(
+    rows: Sequence[RetentionRow], suite: SuiteVerdict | None
+) -> dict[str, float]:
+    """`forgetting/<task>` and `forgetting/mean`: base minus tuned, positive means worse."""
+    found = {
+        f"forgetting/{_metric_name(row)}": forgetting(row.base, row.tuned, row.higher_is_better)
+        for row in rows
+        if row.base is not None and row.tuned is not None
+    }
+    if suite is not None and suite.delta is not None:
+        found["forgetting/mean"] = -suite.delta
+    return found
+
+
+def _metric_name(row: RetentionRow) -> str:
+    """Bits per byte stands apart from accuracies in name, too."""
+    return f"{row.task}_bpb" if row.metric == "bits_per_byte" else row.task
+
+
+def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
+    """Every item of every task, both models side by side, as parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {name: [] for name in ITEM_COLUMNS}
+    for name, before in base.tasks.items():
+        after = tuned.tasks[name]
+        n = len(before.items)
+        columns["task"] += [name] * n
+        columns["item"] += before.items
+        columns["half"] += before.halves
+        columns["cluster"] += before.clusters
+        columns["metric"] += [before.metric] * n
+        columns["gold"] += before.gold.tolist()
+        for side, scores in (("base", before), ("tuned", after)):
+            columns[side] += scores.primary.tolist()
+            for twin in TWINS:
+                found = scores.scores.get(twin, np.full(n, np.nan))
+                columns[f"{twin}_{side}"] += found.tolist()
+            columns[f"choice_{side}"] += scores.choice.tolist()
+    partial = path.with_suffix(".partial")
+    pq.write_table(pa.table(columns), partial)
+    partial.replace(path)
+
+
+ITEM_COLUMNS = (
+    "task",
+    "item",
+    "half",
+    "cluster",
+    "metric",
+    "gold",
+    "base",
+    "tuned",
+    *(f"{twin}_{side}" for twin in TWINS for side in ("base", "tuned")),
+    "choice_base",
+    "choice_tuned",
+)
+
+
+def task_quality(base: Quality, tuned: Quality, *, note: str = "") -> TaskQuality:
+    """The paired change of task quality over held-out examples, with its 95 % interval."""
+    change = paired(base.scores, tuned.scores, higher_is_better=base.higher_is_better)
+    return TaskQuality(
+        metric=base.metric,
+        higher_is_better=base.higher_is_better,
+        base=base.mean,
+        tuned=tuned.mean,
+        n=len(base.scores),
+        delta=change.delta,
+        lo=change.lo,
+        hi=change.hi,
+        unit=base.unit,
+        note=note,
+    )
+
+
+def task_summary(base: Sitting, tuned: Sitting, primary: str) -> TaskQuality:
+    """The primary metric, with the others as its `extra`."""
+    rows = {name: task_quality(base.quality[name], tuned.quality[name]) for name in tuned.quality}
+    first = rows.pop(primary)
+    if (rewards := _reward_accuracy(base, tuned)) is not None:
+        rows["reward_accuracy"] = rewards
+    return dataclasses.replace(first, extra=list(rows.values()))
+
+
+def _reward_accuracy(base: Sitting, tuned: Sitting) -> TaskQuality | None:
+    """Of pairs: the share whose chosen answer gained more on the base than the rejected one."""
+    if not {"margin", "loglik"} <= base.quality.keys():  # a reward model's accuracy is this one
+        return None
+    gain = tuned.quality["margin"].scores - base.quality["margin"].scores
+    even, unit = np.full(len(gain), 0.5), "share of pairs"
+    return task_quality(
+        Quality("reward_accuracy", True, unit, even),
+        Quality("reward_accuracy", True, unit, right(gain)),
+        note="the base has gained nothing on itself: one in two",
+    )
+
+
+def halves(base: Sitting, tuned: Sitting, primary: str, budget: Budget) -> dict[str, Half]:
+    """Task quality and the suite's verdict on each half of the items, which share none.
+
+    Every other held-out example belongs to one half. A half of fewer than two examples, or of no
+    benchmark item, says nothing of its part.
+    """
+    names: tuple[Literal["select", "report"], ...] = ("select", "report")
+    found = {}
+    for start, name in enumerate(names):
+        before, after = base.quality[primary], tuned.quality[primary]
+        parts = [replace(side, scores=side.scores[start::2]) for side in (before, after)]
+        task = task_quality(*parts) if len(parts[0].scores) > 1 else None
+        sides = base.retention.half(name), tuned.retention.half(name)
+        _, suite = retention_rows(*sides, budget) if sides[0].tasks else ([], None)
+        found[name] = Half(task, suite)
+    return found
+
+
+def baselines(base: Sitting, tuned: Sitting) -> list[Baseline]:
+    """The tuned model against what it has to beat without training: the base that was shown
+    examples instead, and rules that need no model."""
+    found = []
+    if (prompted := base.prompted) is not None:
+        k = prompted.shots
+        name = f"the base with {k} solved example{'s' * (k != 1)} in its prompt"
+        fewer = prompted.fewest < k
+        note = f"{prompted.fewest} where there was no room for more" if fewer else ""
+        found += [_baseline(name, q, tuned, note) for q in prompted.quality.values()]
+    found += [_baseline(name, rule, tuned) for name, rule in base.rules.items()]
+    return found
+
+
+def _baseline(name: str, shown: Quality, tuned: Sitting, note: str = "") -> Baseline:
+    scores = tuned.quality[shown.metric].scores
+    change = paired(shown.scores, scores, higher_is_better=shown.higher_is_better)
+    return Baseline(
+        name=name,
+        metric=shown.metric,
+        value=shown.mean,
+        delta=change.delta,
+        lo=change.lo,
+        hi=change.hi,
+        n=len(shown.scores),
+        note=note,
+    )
+
+
+SIGNS = {
+    "p_gold": "the right choices became less probable",
+    "bits_per_byte": "the right answers became less likely as text",
+}
+
+
+def alarm_in_words(suite: SuiteVerdict | None, signs: Sequence[str]) -> str:
+    """What a look while training has to tell: a loss with the numbers it rests on, or what speaks
+    of one that these items do not settle. Empty when there is nothing."""
+    numbers = note = ""
+    if suite is not None:
+        note = suite.note
+        if None not in (suite.delta, suite.lo, suite.hi, suite.epsilon):
+            numbers = (
+                f" (their mean {suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to "
+                f"{suite.hi:+.3f}, budget -{suite.epsilon:.3f})"
+            )
+        if suite.verdict in ("slipped", "forgotten"):
+            lost = "more than the budget" if suite.verdict == "forgotten" else "something"
+            return f"the benchmarks have lost {lost}{numbers}. {note}".strip()
+    if not signs:
+        return ""
+    seen = "; ".join(SIGNS.get(sign, f"{sign} is not shown to be kept") for sign in signs)
+    return (
+        f"early signs of forgetting: {seen}. No loss of accuracy is shown{numbers}. {note}".strip()
+    )
+
+
+def in_words(record: RunRecord) -> list[str]:
+    """What was gained, what was lost, whether that is within budget: a sentence each."""
+    said = []
+    if (task := record.task) is not None and task.delta is not None:
+        assert task.base is not None and task.tuned is not None
+        assert task.lo is not None and task.hi is not None
+        better = task.delta > 0 if task.higher_is_better else task.delta < 0
+        sure = task.lo > 0 or task.hi < 0
+        word = ("better" if better else "worse") if sure else "not measurably different"
+        said.append(
+            f"Task: {word}. Held-out {task.metric} went from {task.base:.3f} to {task.tuned:.3f} "
+            f"({task.delta:+.3f}, 95 % interval {task.lo:+.3f} to {task.hi:+.3f}, n={task.n})."
+        )
+    for beaten in record.baselines:
+        if record.task is not None and beaten.metric == record.task.metric:
+            said.append(_against(beaten, record.task.higher_is_better))
+    if (suite := record.suite_verdict) is not None and suite.delta is not None:
+        assert suite.lo is not None and suite.hi is not None and suite.epsilon is not None
+        said.append(
+            f"Benchmarks: {SAID[suite.verdict]} Their mean changed by {suite.delta:+.3f} "
+            f"(95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}; the budget allows "
+            f"-{suite.epsilon:.3f})."
+        )
+    if told := phrases.checkpoint_said(record):
+        said.append(told)
+    for row in record.retention:
+        if row.verdict in ("forgotten", "slipped"):
+            said.append(f"{row.task}: {row.verdict} ({row.delta:+.3f} {row.metric}).")
+    return said
+
+
+def _against(baseline: Baseline, higher_is_better: bool) -> str:
+    """Whether tuning beat what a prompt alone does."""
+    assert baseline.value is not None and baseline.delta is not None
+    assert baseline.lo is not None and baseline.hi is not None
+    word = "Not measurably better than"
+    if baseline.lo > 0 or baseline.hi < 0:
+        word = "Better than" if (baseline.lo > 0) == higher_is_better else "Worse than"
+    return (
+        f"{word} {baseline.name} ({baseline.value:.3f}): {baseline.delta:+.3f}, 95 % interval "
+        f"{baseline.lo:+.3f} to {baseline.hi:+.3f}."
+    )
+
+
+SAID = {
+    "retained": "retained, within the budget.",
+    "forgotten": "forgotten, beyond the budget.",
+    "slipped": "something was lost; whether more than the budget is not settled.",
+    "inconclusive": "not settled; these items cannot tell.",
+}

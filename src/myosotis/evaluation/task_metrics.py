@@ -1,0 +1,197 @@
+"""How good a model is at the task it is tuned for, on held-out examples.
+
+Every metric gives a score an example, so that base and tuned model are compared in pairs. `loglik`
+needs no generation and exists for any data; `rougeL` and `chrf` compare a greedy answer with the
+reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myosotis.data.chat_template import Template
+from myosotis.data.few_shot import answer_only
+from myosotis.data.sft import Example
+from myosotis.models.generate import generate
+from myosotis.trees.scorer import Scorer
+from myosotis.trees.tree import Tree
+from myosotis.utils.errors import ConfigError
+
+Scores = NDArray[np.float64]
+Advance = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number of task quality means."""
+
+    name: str
+    higher_is_better: bool
+    unit: str
+    generates: bool  # needs texts, not only log-probabilities
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("loglik", True, "nats per token", generates=False),
+        Metric("accuracy", True, "share right", generates=False),
+        Metric("margin", True, "nats", generates=False),
+        Metric("separation", True, "nats per token", generates=False),
+        Metric("rougeL", True, "F1, 0 to 1", generates=True),
+        Metric("chrf", True, "chrF, 0 to 100", generates=True),
+    )
+}
+LONGEST_ANSWER = 256
+"""Tokens generated at most when nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The scores of one model by one metric on n examples, in their order."""
+
+    metric: str
+    higher_is_better: bool
+    unit: str
+    scores: Scores  # (n,)
+    texts: list[str] = field(default_factory=list)  # what was generated; empty for loglik
+    references: list[str] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """The mean over examples: what intervals are made for."""
+        return float(self.scores.mean()) if len(self.scores) else float("nan")
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name. Raises `ConfigError`, with the nearest name, for an unknown one."""
+    if name not in METRICS:
+        folded = {known.lower(): known for known in METRICS}
+        near = get_close_matches(name.lower(), folded, n=1)
+        hint = f"did you mean {folded[near[0]]}?" if near else f"there is {', '.join(METRICS)}"
+        raise ConfigError(f"task.metric={name}: no such metric", hint)
+    return METRICS[name]
+
+
+def measure(
+    metrics: Sequence[str],
+    scorer: Scorer,
+    template: Template,
+    examples: Sequence[Example],
+    *,
+    trees: Sequence[Tree] | None = None,
+    max_new_tokens: int | None = None,
+    batch_size: int = 8,
+    advance: Advance | None = None,
+) -> dict[str, Quality]:
+    """Each metric on the same examples, by name; answers are generated once for all that need them.
+
+    `trees` are the examples as the model reads them (default: rendered whole, answers scored);
+    `max_new_tokens` defaults to the longest reference. `advance(n)` is called as `n` more examples
+    are scored, and again as they are generated. The model is left as it was.
+    """
+    asked = [metric(name) for name in metrics]
+    if trees is None and not all(m.generates for m in asked):
+        trees = [Tree.of([template.render(answer_only(e))]) for e in examples]
+    texts: list[str] = []
+    if any(m.generates for m in asked):
+        texts = answers(
+            scorer,
+            template,
+            examples,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            advance=advance,
+        )
+    references = [example.completion for example in examples]
+    return {
+        m.name: compare(m.name, texts, references)
+        if m.generates
+        else loglik(scorer, trees or [], advance)
+        for m in asked
+    }
+
+
+def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None) -> Quality:
+    """Mean log-probability of a scored token, in nats, for each path of each tree.
+
+    An example counts once however long its answer, so the mean over examples is not the (negative)
+    training loss, in which every token counts once.
+    """
+    found = scorer.evaluate(trees, advance)
+    scores = np.array([s for tree in found for s in tree.logp / tree.weight], dtype=np.float64)
+    return scored("loglik", scores)
+
+
+def scored(name: str, scores: Scores) -> Quality:
+    """Scores by the metric of that name, one an example."""
+    kind = METRICS[name]
+    return Quality(kind.name, kind.higher_is_better, kind.unit, scores)
+
+
+def answers(
+    scorer: Scorer,
+    template: Template,
+    examples: Sequence[Example],
+    *,
+    max_new_tokens: int | None = None,
+    batch_size: int = 8,
+    advance: Advance | None = None,
+) -> list[str]:
+    """What the model answers, greedily, where the last answer of each example stands."""
+    if max_new_tokens is None:
+        max_new_tokens = longest_answer(template, examples)
+    return generate(
+        scorer.model,  # type: ignore[arg-type]
+        template.tokenizer,
+        [template.prompt(example.prompt) for example in examples],
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        advance=advance,
+    )
+
+
+def longest_answer(template: Template, examples: Sequence[Example]) -> int:
+    """Tokens of the longest reference with its end of turn, at most `LONGEST_ANSWER`."""
+    lengths = (len(template.render(e).ids) - len(template.prompt(e.prompt)) for e in examples)
+    return min(max(lengths, default=1), LONGEST_ANSWER)
+
+
+def compare(name: str, texts: Sequence[str], references: Sequence[str]) -> Quality:
+    """Texts against references by a metric of generated text, an example at a time."""
+    kind = metric(name)
+    scorers = {"rougeL": rouge_l, "chrf": chrf}
+    if name not in scorers:
+        raise ConfigError(f"task.metric={name} does not compare texts")
+    scores = scorers[name](texts, references)
+    return Quality(name, kind.higher_is_better, kind.unit, scores, [*texts], [*references])
+
+
+def rouge_l(texts: Sequence[str], references: Sequence[str]) -> Scores:
+    """ROUGE-L F1 (Lin 2004) of each text, 0 to 1: the longest common subsequence of words.
+
+    As `rouge-score` computes it, without stemming. Only Latin letters and digits make words there:
+    for other scripts take `chrf`.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+
+    rouge = RougeScorer(["rougeL"])
+    pairs = zip(texts, references, strict=True)
+    return np.array([rouge.score(ref, text)["rougeL"].fmeasure for text, ref in pairs], np.float64)
+
+
+def chrf(texts: Sequence[str], references: Sequence[str]) -> Scores:
+    """chrF2 (Popović 2015) of each text, 0 to 100: character n-grams up to 6, no words.
+
+    As sacreBLEU computes it for a sentence.
+    """
+    from sacrebleu.metrics.chrf import CHRF
+
+    metric = CHRF()
+    pairs = zip(texts, references, strict=True)
+    return np.array([metric.sentence_score(text, [ref]).score for text, ref in pairs], np.float64)

@@ -1,0 +1,1 @@
+"""Weights: which model, from where, in which type; written and asked for text."""

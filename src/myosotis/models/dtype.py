@@ -1,0 +1,57 @@
+"""In which numbers a run computes: Lightning's precision names, and what they mean here.
+
+Weights that train are always kept in fp32: at fine-tuning learning rates a plain bf16 weight
+swallows small updates, which looks like "no forgetting".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from myosotis.utils.errors import ConfigError
+
+PRECISIONS = ("auto", "32-true", "bf16-true", "bf16-mixed")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`weights` is the dtype the base is loaded in; `trainer` what Lightning's Trainer is told."""
+
+    weights: torch.dtype
+    trainer: Literal["32-true", "bf16-mixed"]
+
+    @property
+    def name(self) -> str:
+        return str(self.weights).removeprefix("torch.")
+
+
+def resolve(name: str, *, update: str, accelerator: str) -> Precision:
+    """`32-true` computes in fp32; `bf16-mixed` keeps fp32 weights and multiplies in bf16;
+    `bf16-true` also loads the frozen weights in bf16; `auto` is the cheapest that the device has
+    units for. Raises `ConfigError` for unknown names, and for `bf16-true` with full tuning.
+    """
+    if name not in PRECISIONS:
+        raise ConfigError(f"trainer.precision={name} is unknown", f"one of {', '.join(PRECISIONS)}")
+    if name == "auto":
+        if not computes_bf16(accelerator):
+            name = "32-true"
+        else:
+            name = "bf16-mixed" if update == "full" else "bf16-true"
+    if name == "32-true":
+        return Precision(torch.float32, "32-true")
+    if name == "bf16-true" and update == "full":
+        raise ConfigError(
+            "trainer.precision=bf16-true would lose small updates of the full weights",
+            "take trainer.precision=bf16-mixed: fp32 weights, multiplied in bf16",
+        )
+    return Precision(torch.bfloat16 if name == "bf16-true" else torch.float32, "bf16-mixed")
+
+
+def computes_bf16(accelerator: str) -> bool:
+    """Whether the device multiplies in bf16 rather than imitating it (slower than fp32)."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,177 @@
+"""Text from a model: prompts of token ids in, the text that follows out.
+
+Batches with left padding and a key-value cache, through `transformers`. A generation in the middle
+of training leaves nothing behind: modes, configurations and random numbers are as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from myosotis.trees.attention import text_config
+from myosotis.trees.scorer import device_of, evaluating
+from myosotis.utils.console import console
+from myosotis.utils.errors import ConfigError
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    batch_size: int = 8,
+    stop: Sequence[int] | None = None,
+    until: Sequence[str] = (),
+    advance: Callable[[int], object] | None = None,
+) -> list[str]:
+    """Continue each prompt; the texts come in the order of the prompts, without control tokens.
+
+    `temperature` 0 takes the most likely token each time. Above 0 it samples, from the `top_k` most
+    likely tokens (0: all) and the smallest set with probability `top_p`; the same call with the
+    same `seed` gives the same texts, another `batch_size` may not. A text ends before the first of
+    the `stop` ids (default: `end_ids`), before one of the texts `until`, or after `max_new_tokens`.
+
+    A prompt that leaves no room in the context loses its beginning, and a message says so.
+    `advance(n)` is called as `n` more prompts are done. Raises `ConfigError` for settings out of
+    range.
+    """
+    _check(temperature, top_k, top_p, max_new_tokens)
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError("a prompt needs at least one token")
+    ends = sorted(set(stop)) if stop is not None else end_ids(model, tokenizer)
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        eos_token_id=ends or None,
+        pad_token_id=_pad_id(tokenizer, ends),
+        use_cache=True,
+        disable_compile=True,
+        stop_strings=list(until) or None,
+        # `top_k` is always given: left alone it would become 50.
+        **({"do_sample": True, "temperature": temperature} if temperature else {}),
+        **({"top_k": top_k, "top_p": top_p} if temperature else {}),
+    )
+    fitted = _fit(prompts, text_config(model), max_new_tokens)
+    # Longest first: like lengths waste the least padding, and memory runs out at once or never.
+    order = sorted(range(len(fitted)), key=lambda i: -len(fitted[i]))
+    texts = [""] * len(fitted)
+    with evaluating(model), _random_numbers(seed), _own_defaults(model):
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            found = _continue(model, tokenizer, [fitted[i] for i in batch], config)
+            for i, ids in zip(batch, found, strict=True):
+                texts[i] = _cut(_decode(tokenizer, _before(ids, ends)), until)
+            if advance is not None:
+                advance(len(batch))
+    return texts
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that end a text: the tokenizer's and those of the model's generation config."""
+    ends: set[int | None] = {tokenizer.eos_token_id}  # type: ignore[arg-type]
+    own = model.generation_config.eos_token_id if model.generation_config else None
+    ends |= set(own) if isinstance(own, list | tuple) else {own}
+    return sorted(i for i in ends if i is not None)
+
+
+def _check(temperature: float, top_k: int, top_p: float, max_new_tokens: int) -> None:
+    if not temperature >= 0:
+        raise ConfigError(f"temperature={temperature}", "it is 0 (greedy) or more")
+    if top_k < 0:
+        raise ConfigError(f"top_k={top_k}", "it is a number of tokens, 0 for all")
+    if not 0 < top_p <= 1:
+        raise ConfigError(f"top_p={top_p}", "it is a probability above 0, at most 1")
+    if max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens={max_new_tokens}", "at least one token")
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]) -> int:
+    """Padding is masked, so any id would do."""
+    pad = tokenizer.pad_token_id
+    return int(pad) if pad is not None else (ends[0] if ends else 0)  # type: ignore[arg-type]
+
+
+def _fit(
+    prompts: Sequence[Sequence[int]], config: object, max_new_tokens: int
+) -> list[Sequence[int]]:
+    context: int | None = getattr(config, "max_position_embeddings", None)
+    if context is None:
+        return list(prompts)
+    room = context - max_new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"max_new_tokens={max_new_tokens} leaves no room for a prompt",
+            f"the model reads {context} tokens in all",
+        )
+    if cut := sum(len(prompt) > room for prompt in prompts):
+        console.print(
+            f"{cut} of {len(prompts)} prompts are longer than {room} tokens (the context of "
+            f"{context} less {max_new_tokens} new ones): their beginnings are cut",
+            style="yellow",
+        )
+    return [prompt[-room:] for prompt in prompts]
+
+
+def _continue(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+) -> list[list[int]]:
+    width, device = max(map(len, prompts)), device_of(model)
+    ids = torch.full((len(prompts), width), int(config.pad_token_id))  # type: ignore[arg-type]
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    out = model.generate(  # type: ignore[operator]
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        generation_config=config,
+        tokenizer=tokenizer,  # reads `stop_strings`
+    )
+    assert isinstance(out, Tensor)
+    return out[:, width:].tolist()
+
+
+def _before(ids: list[int], ends: Sequence[int]) -> list[int]:
+    return ids[: next((i for i, token in enumerate(ids) if token in ends), len(ids))]
+
+
+def _cut(text: str, until: Sequence[str]) -> str:
+    for term in filter(None, until):
+        text = text.split(term, 1)[0]
+    return text
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+@contextmanager
+def _random_numbers(seed: int) -> Iterator[None]:
+    # `manual_seed` seeds every CUDA device, so every one has to be put back.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _own_defaults(model: PreTrainedModel) -> Iterator[None]:
+    """Keep the model's own generation config (a temperature, a penalty) from filling gaps."""
+    before = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = before

@@ -1,0 +1,84 @@
+"""The base's log-probs of training data, which preference objectives measure gains from.
+
+Computed once, before anything is attached, kept in the cache by content (model, dtype, backend,
+tokens), and used by every epoch and every trial of a sweep; or live, of the examples of a step. A
+tree then carries them, and so does the answer to another prompt beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from myosotis.models import wheels
+from myosotis.objectives import others
+from myosotis.retention.benchmarks.cache import one_process, scorer_version
+from myosotis.trees.scorer import Scorer
+from myosotis.trees.tree import Tree
+from myosotis.utils.console import progress
+
+
+def live(trees: Sequence[Tree], scorer: Scorer) -> list[Tree]:
+    """The trees with the log-probs that `scorer`'s model gives their paths now."""
+    scores = scorer.evaluate([*trees, *others(trees)])
+    return _carrying(trees, [score.logp for score in scores])
+
+
+def referenced(
+    given: Sequence[Tree], scorer: Scorer, *, model: str, dtype: str, what: str
+) -> list[Tree]:
+    """The trees with the log-probs that `scorer`'s model gives their paths.
+
+    `model` is the content hash of that model. Nothing is lost when the cache cannot be written.
+    """
+    trees = [*given, *others(given)]
+    digest = hashlib.sha256(f"{model}\n{dtype}\n{scorer.backend.name}\n{scorer_version()}".encode())
+    for tree in trees:
+        for array in (tree.ids, tree.weights, tree.parent, tree.tips):
+            digest.update(len(array).to_bytes(8, "little") + array.tobytes())
+    path = wheels.cache_dir() / "references" / f"{digest.hexdigest()[:40]}.npy"
+    sizes = [len(tree.tips) for tree in trees]
+    values = _read(path, sum(sizes))
+    if values is None:
+        with one_process(path):
+            values = _read(path, sum(sizes))  # another trial of a sweep may have been first
+            if values is None:
+                with progress(f"reference, {what}", total=len(trees)) as advance:
+                    found = scorer.evaluate(trees, advance)
+                values = np.concatenate([np.zeros(0), *(score.logp for score in found)])
+                _write(path, values)
+    return _carrying(given, np.split(values, np.cumsum(sizes)[:-1]) if sizes else [])
+
+
+def _carrying(trees: Sequence[Tree], logp: Sequence[np.ndarray]) -> list[Tree]:
+    """The trees with their references: those of the trees first, then those of the others."""
+    of_others = iter(logp[len(trees) :])
+    found = []
+    for tree, reference in zip(trees, logp, strict=False):
+        other = tree.other and replace(tree.other, reference=next(of_others))
+        found.append(replace(tree, reference=reference, other=other))
+    return found
+
+
+def _read(path: Path, count: int) -> np.ndarray | None:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return values if values.shape == (count,) and np.isfinite(values).all() else None
+
+
+def _write(path: Path, values: np.ndarray) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
+        with partial.open("wb") as file:
+            np.save(file, values)
+        partial.replace(path)
+    except OSError:
+        return

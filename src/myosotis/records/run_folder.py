@@ -1,0 +1,171 @@
+"""Run folders: what lies where in one, and how a run is found again by what a person calls it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from myosotis.records.schema import RunRecord
+from myosotis.utils.errors import DataError, MyosotisError
+
+ROOTS = ("runs", "multirun", "reports/demo")
+"""Where runs lie, from the current folder: Hydra's run and sweep folders, and the demo."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files in a run folder."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration the run was started with."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What moves, and the optimiser's state; enough to go on exactly."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def best(self, step: int) -> Path:
+        """What moves, as it was at the best step (`retention.on_breach=rollback`)."""
+        return self.path / "checkpoints" / f"best-{step:06}.ckpt"
+
+    @property
+    def update(self) -> Path:
+        """The finished update: a PEFT adapter, or the tuned weights."""
+        return self.path / "update"
+
+    @property
+    def start(self) -> Path:
+        """What the run went on from, where that was a tuned model: a copy (start.py)."""
+        return self.path / "start"
+
+    @property
+    def items(self) -> Path:
+        """Per-item retention scores of base and tuned model."""
+        return self.path / "retention_items.parquet"
+
+    @property
+    def scorecard(self) -> Path:
+        return self.path / "scorecard.html"
+
+    def load(self) -> RunRecord:
+        return RunRecord.load(self.record)
+
+    @contextmanager
+    def held(self, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the folder as the one process that runs in it; waits for another that does.
+
+        Without `wait` yields False at once when there is one. A killed process holds nothing.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".running.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class SweepInfo:
+    """What a sweep's folder says of itself. `run_id` is its MLflow run in `store`, or empty."""
+
+    name: str
+    command: list[str]
+    started: str
+    run_id: str = ""
+    store: str = ""
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of a sweep: a file about it, and a run folder for each trial."""
+
+    path: Path
+
+    @property
+    def about(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
+    def scorecard(self) -> Path:
+        return self.path / "scorecard.html"
+
+    def load(self) -> SweepInfo | None:
+        """What it says of itself; None when there is nothing to read."""
+        try:
+            return SweepInfo(**json.loads(self.about.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def save(self, info: SweepInfo) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.about.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps(asdict(info), indent=1), "utf-8")
+        partial.replace(self.about)
+
+    def trials(self) -> list[RunFolder]:
+        """The trials that have begun, by name."""
+        return [RunFolder(record.parent) for record in sorted(self.path.glob("*/record.json"))]
+
+
+def every(root: Path | None = None) -> list[RunFolder]:
+    """All run folders below here."""
+    base = root or Path.cwd()
+    paths = {p.parent for name in ROOTS for p in (base / name).rglob("record.json")}
+    return [RunFolder(path) for path in sorted(paths)]
+
+
+def find(query: str, root: Path | None = None) -> RunFolder:
+    """The run folder that `query` names: `last`, a run id, a unique prefix of one, a run name, or
+    a path. Raises `DataError` when there is none or more than one.
+    """
+    if (Path(query) / "record.json").is_file():
+        return RunFolder(Path(query))
+    base = root or Path.cwd()
+    known: list[tuple[RunFolder, RunRecord]] = []
+    for folder in every(base):
+        try:
+            known.append((folder, folder.load()))
+        except MyosotisError:  # a damaged record hides one run, not all of them
+            continue
+    known.sort(key=lambda pair: pair[1].started)
+    if not known:
+        raise DataError(f"there are no runs below {base}", "myosotis train makes one")
+    if query == "last":
+        return known[-1][0]
+    exact = [f for f, r in known if query in (r.run_id, r.run_name)]
+    found = exact[-1:] or [f for f, r in known if r.run_id.startswith(query)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{len(found)} runs begin with {query!r}", "give more of the run id")
+    names = [name for _, r in known for name in (r.run_name, r.run_id)]
+    near = difflib.get_close_matches(query, names, n=3)
+    newest = [r.run_name for _, r in known[-3:]]
+    raise DataError(
+        f"no run is called {query!r}",
+        f"did you mean {', '.join(near)}?" if near else f"the newest are {', '.join(newest)}",
+    )

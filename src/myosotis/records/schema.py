@@ -1,0 +1,446 @@
+"""The run record: the one JSON document a run leaves behind, and the only thing a scorecard reads.
+
+What belongs here: the shape of `record.json`, writing it so that a reader never sees half of
+it, and reading it back with an error a person can act on. No statistics, no heavy imports.
+
+Conventions. Times are ISO 8601 in UTC. Scores are in their metric's own unit (an accuracy is a
+fraction). A number that is not known is None; NaN and infinities become null in the file and
+None when read back. `delta` is always tuned - base; `lo` and `hi` are its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from myosotis.records.codec import plain, read
+from myosotis.utils.errors import DataError, RunError
+
+SCHEMA = 1
+"""Raised by one whenever an older reader would misread a newer record."""
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+WITHOUT_EFFECT = (
+    "out",
+    "resume",
+    "tracking",
+    "sweep",
+    "retention.gate",
+    "trainer.rows_at_once",
+    "trainer.num_threads",
+    "trainer.devices",
+    "trainer.strategy",
+    "trainer.checkpoint_every",
+    "trainer.gradient_checkpointing",
+)
+"""Keys of the configuration that cannot change a result: where a run writes, how it is labelled and
+watched, and how the machine splits the work. A step is defined by its examples, whatever the rows
+at a time and the number of ranks."""
+
+
+@dataclass
+class GitState:
+    """The code the run was started from; empty outside a git checkout."""
+
+    commit: str = ""
+    dirty: bool = False
+
+
+@dataclass
+class ModelInfo:
+    """The base model, before anything was attached to it."""
+
+    id: str = ""
+    note: str = ""  # what a reader must know, e.g. "dequantised from Q4_1"
+    parameters: int | None = None
+    dtype: str = ""
+    content_hash: str = ""
+
+
+@dataclass
+class DataInfo:
+    """What the model was trained on. `counts` is examples by split."""
+
+    name: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    hash: str = ""
+
+
+@dataclass
+class UpdateInfo:
+    """The update, in parameters: `trainable` of `total`."""
+
+    name: str = ""
+    trainable: int | None = None
+    total: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    identity_at_init: bool | None = None
+    off_difference: float | None = None  # nats a token: with the update off, against the base
+
+
+@dataclass
+class AttentionInfo:
+    """The attention backend the probe chose, and why, in plain words."""
+
+    backend: str = ""
+    reason: str = ""
+
+
+@dataclass
+class TaskQuality:
+    """How well the model does what it was tuned for, on `n` held-out items.
+
+    `base` and `tuned` are means over the items, in `unit`; the interval is paired.
+    """
+
+    metric: str
+    higher_is_better: bool = True
+    base: float | None = None
+    tuned: float | None = None
+    n: int | None = None
+    delta: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    unit: str = ""  # "nats per token", "accuracy", ...
+    note: str = ""
+    extra: list[TaskQuality] = field(default_factory=list)
+
+
+@dataclass
+class RetentionRow:
+    """One benchmark, base against tuned, on the same `n` of `items_of` items.
+
+    The verdict rests on `metric` alone: retained, forgotten, slipped or inconclusive against
+    the budget `epsilon` (SCIENCE.md section 3). It is adjusted for the other tasks (Holm), so
+    it can be more careful than `lo` and `hi`, which are not, would be. `mde` is the minimum
+    detectable effect, `needed_items` how many items would settle an open verdict, `p_gold_*`
+    the continuous twin of accuracy.
+    """
+
+    task: str
+    metric: str
+    higher_is_better: bool = True
+    chance: float | None = None
+    n: int | None = None
+    items_of: int | None = None
+    base: float | None = None
+    tuned: float | None = None
+    delta: float | None = None
+    se: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    mde: float | None = None
+    epsilon: float | None = None
+    verdict: str = ""
+    p_mcnemar: float | None = None
+    p_holm: float | None = None
+    needed_items: int | None = None
+    p_gold_base: float | None = None
+    p_gold_tuned: float | None = None
+    p_gold_delta: float | None = None
+    p_gold_lo: float | None = None
+    p_gold_hi: float | None = None
+    right_to_wrong: int | None = None
+    wrong_to_right: int | None = None
+    note: str = ""  # e.g. which split stood in for an absent one
+    ece_base: float | None = None  # expected calibration error of the choices, 0 to 1
+    ece_tuned: float | None = None
+    epsilon_above_chance: float | None = None  # the budget as a share of what is above chance
+
+
+@dataclass
+class SuiteVerdict:
+    """The verdict on the mean over the accuracy-like `tasks`. `budget` is the fraction."""
+
+    delta: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    epsilon: float | None = None
+    verdict: str = ""
+    base: float | None = None
+    tuned: float | None = None
+    mde: float | None = None
+    needed_items: int | None = None
+    tasks: list[str] = field(default_factory=list)
+    budget: float | None = None
+    accept: str = ""
+    note: str = ""
+
+
+@dataclass
+class Shift:
+    """How far the predictions moved on one kind of text: KL(base || tuned), nats a token.
+
+    Mean over `tokens` scored tokens of `n` texts, with its 95 % interval. `text` is "task" (the
+    held-out answers) or "general" (prose). An alarm, not a verdict.
+    """
+
+    text: str
+    kl: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    n: int | None = None
+    tokens: int | None = None
+
+
+@dataclass
+class AtStart:
+    """What attaching the update did before the first step, where it does not begin as the base.
+
+    Kept apart from forgetting: no training did it. `suite` is the change of the suite's mean.
+    """
+
+    suite: SuiteVerdict | None = None
+    shift: list[Shift] = field(default_factory=list)
+
+
+@dataclass
+class CurvePoint:
+    """One value of one metric at one optimiser step."""
+
+    step: int
+    name: str
+    value: float | None
+    lo: float | None = None
+    hi: float | None = None
+
+
+@dataclass
+class Flip:
+    """One multiple-choice item the base got right and the tuned model got wrong.
+
+    `gold`, `base_choice` and `tuned_choice` index `choices`.
+    """
+
+    task: str
+    item: str
+    prompt: str
+    choices: list[str] = field(default_factory=list)
+    gold: int | None = None
+    base_choice: int | None = None
+    tuned_choice: int | None = None
+
+
+@dataclass
+class Sample:
+    """One held-out prompt, answered by the base and by the tuned model."""
+
+    prompt: str
+    reference: str = ""
+    base: str = ""
+    tuned: str = ""
+
+
+@dataclass
+class Wording:
+    """How the `n` answers of `samples` are worded, base against tuned.
+
+    `words_base` and `words_tuned` are mean lengths in words, with the 95 % interval of the change.
+    `distinct_*` are distinct-1 and distinct-2 (Li et al. 2016): different words, and different
+    pairs of words, over all words written; they fall as answers repeat themselves or each other.
+    """
+
+    n: int = 0
+    words_base: float | None = None
+    words_tuned: float | None = None
+    words_lo: float | None = None
+    words_hi: float | None = None
+    distinct_base: list[float | None] = field(default_factory=list)
+    distinct_tuned: list[float | None] = field(default_factory=list)
+
+
+@dataclass
+class DialPoint:
+    """The update scaled by `alpha`: what task quality and the suite's mean changed from the base.
+
+    Differences in the units of `DialChoice.metric` and of the suite's mean; 0 at alpha 0. `verdict`
+    is the suite's against `epsilon`, the budget of the dial in the suite's unit on these items.
+    `beside` are the benchmarks that are in no mean, such as bits per byte.
+    """
+
+    alpha: float
+    task: float | None = None
+    task_lo: float | None = None
+    task_hi: float | None = None
+    retention: float | None = None
+    retention_lo: float | None = None
+    retention_hi: float | None = None
+    epsilon: float | None = None
+    verdict: str = ""
+    beside: list[RetentionRow] = field(default_factory=list)
+
+
+@dataclass
+class DialChoice:
+    """Which strength to take: chosen on one half of the questions, claimed on the other.
+
+    The points of `RunRecord.dial` are read on the half that chooses: validation examples, and the
+    benchmark items marked `select`. `alpha` gains most there inside the budget; None: no strength
+    does. `reported` (at `alpha`) and `full` (at 1) are read on the other half: test examples, and
+    the items marked `report`. `confirmed`: that half, too, is inside the budget.
+    """
+
+    metric: str = "loglik"
+    unit: str = ""
+    higher_is_better: bool = True
+    budget: float | None = None
+    accept: str = ""
+    alpha: float | None = None
+    confirmed: bool = False
+    reported: DialPoint | None = None
+    full: DialPoint | None = None
+    items: int | None = None  # benchmark items of the half that reports
+
+
+@dataclass
+class Half:
+    """What one half of the held-out examples and of the benchmark items says of the tuned model.
+
+    Settings are chosen on the half `select`; what is claimed of the chosen one is read on `report`,
+    which had no part in the choice (SCIENCE.md section 3).
+    """
+
+    task: TaskQuality | None = None
+    suite: SuiteVerdict | None = None
+
+
+@dataclass
+class Checkpoint:
+    """Which step's weights a run ended with, where that was not simply the last one planned.
+
+    `ended` is why the training stopped before its time: `breach`, `patience`, or nothing. With
+    `chosen`, `step` is the one of `seen` measured steps with the lowest held-out `loss` inside the
+    budget, by the benchmark items marked `select`; the verdicts of the record then rest on the
+    items marked `report`. Without any inside, `chosen` is false and the last weights stay.
+    """
+
+    step: int
+    last_step: int
+    ended: str = ""
+    seen: int = 0
+    chosen: bool = False
+    loss: float | None = None
+
+
+@dataclass
+class Baseline:
+    """Something the tuned model must beat, e.g. the base prompted with k examples.
+
+    `delta` is tuned - baseline on the same `n` examples, `lo` to `hi` its 95 % interval.
+    """
+
+    name: str
+    metric: str = ""
+    value: float | None = None
+    delta: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    n: int | None = None
+    note: str = ""
+
+
+@dataclass
+class RunRecord:
+    """Everything a reader of one run needs, in the order it comes to be known."""
+
+    run_id: str
+    run_name: str = ""
+    schema: int = SCHEMA
+    status: Status = "RUNNING"
+    error: str = ""
+    started: str = ""
+    ended: str = ""
+    command: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    config_hash: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    git: GitState = field(default_factory=GitState)
+    host: dict[str, Any] = field(default_factory=dict)
+    model: ModelInfo = field(default_factory=ModelInfo)
+    data: DataInfo = field(default_factory=DataInfo)
+    update: UpdateInfo = field(default_factory=UpdateInfo)
+    attention: AttentionInfo = field(default_factory=AttentionInfo)
+    suite: dict[str, Any] = field(default_factory=dict)  # what identifies the benchmark suite
+    task: TaskQuality | None = None
+    retention: list[RetentionRow] = field(default_factory=list)
+    suite_verdict: SuiteVerdict | None = None
+    halves: dict[str, Half] = field(default_factory=dict)  # select, report
+    shift: list[Shift] = field(default_factory=list)
+    at_start: AtStart | None = None
+    curves: list[CurvePoint] = field(default_factory=list)
+    flips: list[Flip] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    wording: Wording | None = None
+    checkpoint: Checkpoint | None = None
+    dial: list[DialPoint] = field(default_factory=list)
+    dial_choice: DialChoice | None = None
+    baselines: list[Baseline] = field(default_factory=list)
+    cost: dict[str, float | None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The document as text; the same record always gives the same bytes."""
+        return json.dumps(plain(self), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the record to `path` so that a reader sees the old one or the new one, whole.
+
+        Raises RunError when the folder cannot be written (full disk, read-only).
+        """
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w", encoding="utf-8") as out:
+                out.write(self.to_json())
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise RunError(
+                f"Could not write the run record {path}: {error.strerror or error}.",
+                "Free some space or choose another folder with out=FOLDER.",
+            ) from error
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a record back; a folder stands for the `record.json` in it.
+
+        Raises DataError when the file is missing, damaged or of a newer schema.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / "record.json"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"Could not read the run record {path}: {error}.") from error
+        return cls.from_json(text, str(path))
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "run record") -> Self:
+        """The record that `text` holds; `where` names it in errors. Unknown keys are ignored."""
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where} is not a JSON document: {error}.") from error
+        if not isinstance(document, dict):
+            raise DataError(f"{where} is not a run record: expected a JSON object.")
+        schema = document.get("schema")
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            raise DataError(f"{where} is not a run record: it has no whole-number `schema`.")
+        if schema > SCHEMA:
+            raise DataError(
+                f"{where} has schema {schema}; this version of myosotis reads up to {SCHEMA}.",
+                "It was written by a newer version: upgrade myosotis to read it.",
+            )
+        return read(cls, document, where)

@@ -1,0 +1,225 @@
+"""Settings along what was swept, and the dials of several runs: lines side by side.
+
+What belongs here: curves over a study's axis (the learning rate, where it was swept), and what is
+read off them. The same numbers as tables are in `heat.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from myosotis.records.schema import DialPoint
+from myosotis.report import dial_curve, phrases
+from myosotis.report.grouping import RATE, Setting, Study, short, written
+from myosotis.report.numbers import Numbers
+from myosotis.report.seeds import Estimate, over_seeds, separable
+from myosotis.report.selection import Choice, Mark, shown
+from myosotis.report.svg.charts import Chart, Reference, Series, line_chart, line_key
+from myosotis.report.svg.marks import spaced
+
+STYLES = ("s0", "s1", "s2", "s3", "s4", "s5")
+Pick = Callable[[Setting], Estimate | None]
+
+
+def axis_values(found: Study) -> list[float]:
+    """The values along the axis, by size."""
+    return sorted({s.x for s in found.settings if s.x is not None})
+
+
+def axis_name(found: Study) -> str:
+    return "learning rate" if found.axis == RATE else short(found.axis)
+
+
+def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
+    """Quality and forgetting along the axis, a line a row; where the optimum lies in each."""
+    xs = axis_values(found)
+    if len(xs) < 2:
+        return None
+    log = min(xs) > 0 and max(xs) / min(xs) >= 8
+    place: Callable[[float], float] = math.log10 if log else float
+    rows = found.rows
+    styles = {row: STYLES[i] if i < len(STYLES) else "quiet" for i, row in enumerate(rows)}
+
+    def series(pick: Pick) -> list[Series]:
+        lines = []
+        for row in rows:
+            members = [s for s in found.settings if s.row == row and s.x is not None and s.runs]
+            known = [(place(s.x or 0.0), e) for s in members if (e := pick(s)) is not None]
+            known.sort(key=lambda entry: entry[0])
+            bands = [(x, e.lo, e.hi) for x, e in known if e.lo is not None and e.hi is not None]
+            points = [(x, e.value) for x, e in known]
+            lines.append(Series(row, points, bands, styles[row], dots=True, whiskers=True))
+        return [line for line in lines if line.points]
+
+    ticks = spaced(place(x) for x in xs)
+
+    def x_value(at: float) -> str:
+        return written(min(xs, key=lambda x: abs(place(x) - at)), found.axis)
+
+    epsilons = [e for s in found.measured if (e := shown(s).epsilon) is not None]
+    budget = (
+        [Reference(-sum(e / len(epsilons) for e in epsilons), "budget", "budget")]
+        if epsilons
+        else []
+    )
+    zero = Reference(0.0, "base")
+    panels = []
+    for title, unit, pick, write, references in (
+        ("Learned", f"change of {phrases.label(numbers.metric)}",
+         lambda s: shown(s).gain, lambda v: numbers.task.change(numbers.sign * v), [zero]),
+        ("Kept", "change of mean accuracy, points", lambda s: shown(s).kept, numbers.kept.change,
+         [zero, *budget]),
+    ):  # fmt: skip
+        lines = series(pick)
+        if lines:
+            name = axis_name(found)
+            chart = Chart(title, lines, write, name, references, ticks, 230, x_value)
+            panels.append({"title": title, "unit": unit, "note": "", "drawn": line_chart(chart)})
+    if not panels:
+        return None
+    optima = [found_at for row in rows if (found_at := _optimum(found, row, numbers))]
+    return {
+        "name": axis_name(found),
+        "panels": panels,
+        "keys": [{"name": row, "drawn": line_key(styles[row])} for row in rows],
+        "optima": optima,
+        "said": _optima_said(found, optima),
+    }
+
+
+def _optimum(found: Study, row: str, numbers: Numbers) -> dict[str, Any] | None:
+    """Where a row learned most, and what cannot be told from it."""
+    known = [
+        (s.x, e)
+        for s in found.settings
+        if s.row == row and s.x is not None and s.runs and (e := shown(s).gain) is not None
+    ]
+    if len(known) < 2:
+        return None
+    known.sort(key=lambda entry: entry[0])
+    best_x, best = max(known, key=lambda entry: entry[1].value)
+    alike = [x for x, e in known if x == best_x or not separable(e, best)]
+    return {
+        "row": row,
+        "best": written(best_x, found.axis),
+        "gain": numbers.gain(best),
+        "interval": numbers.gain_interval(best),
+        "alike": ", ".join(written(x, found.axis) for x in alike if x != best_x) or "none",
+        "edge": (known[0][0] == best_x and known[1][0] not in alike)
+        or (known[-1][0] == best_x and known[-2][0] not in alike),
+        "alike_x": set(alike),
+    }
+
+
+def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the optimum depends on the row, as far as these runs can tell."""
+    said = []
+    name = axis_name(found)
+    if len(optima) > 1:
+        shared = set[float].intersection(*(o["alike_x"] for o in optima))
+        if shared:
+            at = phrases.listed([written(x, found.axis) for x in sorted(shared)])
+            said.append(
+                f"At {name} {at} every row is at its best or cannot be told from it: nothing here "
+                "says that the optimum differs between rows."
+            )
+        else:
+            moves = phrases.listed([f"{o['best']} for {o['row']}" for o in optima])
+            said.append(f"The optimum moves: no one {name} serves every row. It is {moves}.")
+    edges = [o["row"] for o in optima if o["edge"]]
+    if edges:
+        at = "every row" if len(edges) == len(optima) and len(edges) > 1 else phrases.listed(edges)
+        said.append(
+            f"For {at} the best lies at the edge of what was tried: the optimum may be beyond."
+        )
+    return " ".join(said)
+
+
+def dials(
+    found: Study, choice: Choice, marks: Mapping[int, Mark], numbers: Numbers
+) -> dict[str, Any] | None:
+    """The updates turned down, a line a setting: the choice first, then from the front outwards."""
+    order = {"front": 1, "tied": 2}
+    known = [s for s in found.measured if any(run.dial for run in s.runs)]
+    known.sort(
+        key=lambda s: (s is not choice.setting, order.get(marks.get(s.number, ""), 3), s.number)
+    )
+    drawn = known[: len(STYLES)]
+    if not drawn:
+        return None
+    gains: list[Series] = []
+    losses: list[Series] = []
+    rows = []
+    for style, setting in zip(STYLES, drawn, strict=False):
+        points = _dial(setting, numbers)
+        gain = [(a, e.value) for a, e, _ in points if e is not None]
+        loss = [(a, e.value) for a, _, e in points if e is not None]
+        gains.append(Series(setting.label, gain, (), style, dots=True))
+        losses.append(Series(setting.label, loss, (), style, dots=True))
+        rows += [
+            {
+                "label": setting.label,
+                "alpha": f"{a:g}",
+                "task": numbers.gain(g),
+                "task_interval": numbers.gain_interval(g),
+                "retention": numbers.loss(k),
+                "retention_interval": numbers.loss_interval(k),
+                "beside": dial_curve.beside([p for p in _dialled(setting) if p.alpha == a]),
+            }
+            for a, g, k in points
+        ]
+    ticks = spaced({a for line in gains for a, _ in line.points})
+    epsilon = shown(drawn[0]).epsilon
+    budget = [Reference(-epsilon, "budget", "budget")] if epsilon else []
+    zero = Reference(0.0, "base")
+
+    def task(value: float) -> str:
+        return numbers.task.change(numbers.sign * value)
+
+    learned = Chart("Learned", gains, task, "α", [zero], ticks, 210)
+    kept = Chart("Kept", losses, numbers.kept.change, "α", [zero, *budget], ticks, 210)
+    return {
+        "panels": [
+            {"title": c.title, "unit": unit, "note": "", "drawn": line_chart(c)}
+            for c, unit in ((learned, f"change of {phrases.label(numbers.metric)}"),
+                            (kept, "change of mean accuracy, points"))
+            if any(line.points for line in c.series)
+        ],
+        "keys": [
+            {"name": s.label, "drawn": line_key(style)}
+            for style, s in zip(STYLES, drawn, strict=False)
+        ],
+        "rows": rows,
+        "outside": any(row["beside"] for row in rows),
+        "left_out": len(known) - len(drawn),
+    }  # fmt: skip
+
+
+def _dialled(setting: Setting) -> list[DialPoint]:
+    return [point for run in setting.runs for point in run.dial]
+
+
+def _dial(
+    setting: Setting, numbers: Numbers
+) -> list[tuple[float, Estimate | None, Estimate | None]]:
+    """(α, gain, kept) over the seeds, with the base at 0 and the update as trained at 1."""
+    by_alpha: dict[float, list[DialPoint]] = {}
+    for point in _dialled(setting):
+        by_alpha.setdefault(point.alpha, []).append(point)
+    found = {}
+    for alpha, points in by_alpha.items():
+        gains = []
+        for p in points:
+            ends = (p.task_lo, p.task_hi) if numbers.sign > 0 else (p.task_hi, p.task_lo)
+            value, lo, hi = (phrases.gain(v, numbers.sign > 0) for v in (p.task, *ends))
+            if value is not None:
+                gains.append((value, lo, hi))
+        kept = [(p.retention, p.retention_lo, p.retention_hi) for p in points]
+        losses = over_seeds([(v, lo, hi) for v, lo, hi in kept if v is not None])
+        found[alpha] = (alpha, over_seeds(gains), losses)
+    found.setdefault(0.0, (0.0, Estimate(0.0), Estimate(0.0)))
+    whole = shown(setting)
+    found.setdefault(1.0, (1.0, whole.gain, whole.kept))
+    return sorted(found.values(), key=lambda entry: entry[0])

@@ -1,0 +1,347 @@
+"""How numbers and findings are said to a person: units, signs, digits, and the verdict sentence.
+
+What belongs here: pure functions from a run record to text. Shared by the HTML and the Markdown
+scorecard, so that both say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+
+MISSING = "—"
+LABELS = {
+    "loglik": "answer log-likelihood",
+    "rougeL": "ROUGE-L",
+    "chrf": "chrF",
+    "acc": "accuracy",
+    "acc_norm": "accuracy (length-normalised)",
+    "bits_per_byte": "bits per byte",
+    "byte_perplexity": "perplexity per byte",
+    "word_perplexity": "perplexity per word",
+    "exact_match": "exact match",
+    "reward_accuracy": "reward accuracy",
+}
+EXPLAINED = {
+    "retained": "any loss is smaller than the budget",
+    "forgotten": "the loss is larger than the budget",
+    "slipped": "a real loss; whether it exceeds the budget is open",
+    "inconclusive": "these items cannot tell",
+}
+
+
+def label(metric: str) -> str:
+    """The metric's name in words, or as it is."""
+    return LABELS.get(metric, metric)
+
+
+def is_share(metric: str, unit: str = "") -> bool:
+    """Whether a metric is a share of items, shown in per cent."""
+    named = metric.startswith(("acc", "exact_match")) or metric in ("em", "reward_accuracy")
+    return named or unit == "accuracy"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the values of one metric are written; all numbers of a row share one."""
+
+    percent: bool
+    digits: int
+    unit: str
+
+    def value(self, number: float | None) -> str:
+        """A score: `44.5 %` or `−3.55`."""
+        if number is None:
+            return MISSING
+        text = fixed(number * 100 if self.percent else number, self.digits)
+        return f"{text} %" if self.percent else text
+
+    def change(self, number: float | None) -> str:
+        """A difference, always with its sign: `−1.5` (percentage points) or `+0.80`."""
+        if number is None:
+            return MISSING
+        return fixed(number * 100 if self.percent else number, self.digits, signed=True)
+
+    def size(self, number: float | None) -> str:
+        """A difference without sign, e.g. of a budget: `2.4`."""
+        if number is None:
+            return MISSING
+        return fixed(abs(number) * (100 if self.percent else 1), self.digits)
+
+    def amount(self, number: float | None) -> str:
+        """The same with its unit: `2.4 points`."""
+        return MISSING if number is None else f"{self.size(number)} {self.of}".strip()
+
+    @property
+    def of(self) -> str:
+        """The unit of a difference."""
+        return "points" if self.percent else self.unit
+
+
+def scale(metric: str, unit: str = "", *spread: float | None) -> Scale:
+    """The scale of a metric, with two significant digits of the half-width of `spread`."""
+    percent = is_share(metric, unit)
+    known = [x * (100 if percent else 1) for x in spread if x is not None and abs(x) < 1e300]
+    half = max(known) / 2 - min(known) / 2 if known else 0.0
+    digits = 1 - math.floor(math.log10(half)) if half > 0 else 3 - 2 * percent
+    smallest = min((abs(x) for x in known if x), default=1.0)
+    if smallest < 0.5 * 10.0**-digits:  # an end that decides a verdict must not read as 0
+        digits += 1
+    unit = unit or ("" if percent else label(metric))
+    return Scale(percent, min(max(digits, 1), 2 if percent else 4), unit)
+
+
+def task_scale(task: TaskQuality) -> Scale:
+    """The scale of a task metric."""
+    return scale(task.metric, task.unit, task.lo, task.hi)
+
+
+def row_scale(row: RetentionRow) -> Scale:
+    """The scale of a benchmark's metric."""
+    return scale(row.metric, "", row.lo, row.hi)
+
+
+def suite_scale(suite: SuiteVerdict) -> Scale:
+    """The scale of the suite's mean, which is over accuracy-like tasks."""
+    return scale("acc", "", suite.lo, suite.hi)
+
+
+def fixed(number: float, digits: int, *, signed: bool = False) -> str:
+    """A decimal with a real minus sign; never `−0.0`."""
+    if abs(number) >= 1e12:
+        return f"{number:{'+' if signed else ''}.3g}".replace("-", "−")
+    text = f"{abs(number):,.{digits}f}".replace(",", "\u202f")
+    zero = not any(c in "123456789" for c in text)
+    if number < 0 and not zero:
+        return f"−{text}"
+    return f"+{text}" if signed and not zero else text
+
+
+def general(number: float | None) -> str:
+    """Any number with about three significant digits."""
+    if number is None:
+        return MISSING
+    size = abs(number)
+    if size >= 1e6 or 0 < size < 1e-4:
+        return f"{number:.3g}".replace("-", "−")
+    if number == int(number):
+        return fixed(number, 0)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    digits = max(digits, 2 - math.floor(math.log10(size))) if size < 0.1 else digits
+    return fixed(number, digits)
+
+
+def percent(share: float | None) -> str:
+    """A share between 0 and 1, such as a calibration error: `4.2 %`."""
+    return MISSING if share is None else f"{fixed(100 * share, 1)} %"
+
+
+def count(number: float | None) -> str:
+    """A whole number with thin groups: `1 954`."""
+    return MISSING if number is None else fixed(number, 0)
+
+
+def large(number: float | None) -> str:
+    """Parameters and the like: `4.88 M`."""
+    if number is None:
+        return MISSING
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:.0f}"
+
+
+def size(number: float | None) -> str:
+    """Bytes: `19.5 MB`."""
+    if number is None:
+        return MISSING
+    for unit, letter in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(number) >= unit:
+            return f"{number / unit:.3g} {letter}"
+    return f"{number:.0f} B"
+
+
+def p_value(p: float | None) -> str:
+    """`0.031`, `<0.001`."""
+    if p is None:
+        return MISSING
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """`2 min 13 s`, `1 h 04 min`, `0.8 s`."""
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+
+
+def interval(change: Scale, lo: float | None, hi: float | None) -> str:
+    """`−3.1 to +0.9`."""
+    if lo is None or hi is None:
+        return "no interval"
+    return f"{change.change(lo)} to {change.change(hi)}"
+
+
+def gain(number: float | None, higher_is_better: bool) -> float | None:
+    """A difference turned so that better is positive."""
+    if number is None:
+        return None
+    return number if higher_is_better else -number
+
+
+def outcome(task: TaskQuality | None) -> str:
+    """`better`, `worse`, `same` or `missing`: what the interval of the task's change says."""
+    if task is None or task.delta is None:
+        return "missing"
+    if task.lo is None or task.hi is None:
+        return "same"
+    ends = [gain(task.lo, task.higher_is_better), gain(task.hi, task.higher_is_better)]
+    if all(end is not None and end > 0 for end in ends):
+        return "better"
+    return "worse" if all(end is not None and end < 0 for end in ends) else "same"
+
+
+def within(suite: SuiteVerdict | None) -> bool | None:
+    """Whether the run is inside its retention budget; None when that is open."""
+    if suite is None or suite.verdict not in EXPLAINED:
+        return None
+    if suite.verdict == "forgotten":
+        return False
+    if suite.accept == "not_forgotten" or suite.verdict == "retained":
+        return True
+    return None
+
+
+_LEARNED = {
+    "better": "learned its task",
+    "worse": "got worse at its task",
+    "same": "is not measurably better at its task",
+    "missing": "was not measured on its task",
+}
+_KEPT = {
+    "retained": "kept what it knew, within the budget",
+    "forgotten": "forgot more than the budget allows",
+    "slipped": "lost something; whether more than the budget allows is open",
+    "inconclusive": "whether it forgot anything is not settled",
+    "": "what it forgot was not measured",
+}
+_STATUS = {
+    "FAILED": "This run failed before it had a result.",
+    "KILLED": "This run was stopped before it had a result.",
+    "RUNNING": "This run has no result yet.",
+}
+
+
+def headline(record: RunRecord) -> str:
+    """One sentence: what was gained, what was lost, within budget or not."""
+    task, suite = outcome(record.task), record.suite_verdict
+    verdict = suite.verdict if suite is not None and suite.verdict in EXPLAINED else ""
+    if task == "missing" and not verdict:
+        return _STATUS.get(record.status, "This run measured nothing.")
+    if verdict in ("", "inconclusive"):
+        joint = ";"
+    elif (task == "better") == (verdict == "retained"):
+        joint = " and"
+    else:
+        joint = ", but"
+    kept = _KEPT[verdict]
+    if not verdict and record.retention:  # nothing with an accuracy, of which there is a mean
+        kept = f"what it forgot was measured on {', '.join(r.task for r in record.retention)} alone"
+    return f"The model {_LEARNED[task]}{joint} {kept}."
+
+
+def ledes(record: RunRecord) -> list[str]:
+    """The paragraphs under the headline, with the numbers: the task, then the benchmarks."""
+    said: list[str] = []
+    kept: list[str] = []
+    if (task := record.task) is not None and task.delta is not None:
+        s = task_scale(task)
+        said.append(
+            f"On {count(task.n)} held-out examples its {label(task.metric)} went from "
+            f"{s.value(task.base)} to {s.value(task.tuned)}{f' {s.of}' if not s.percent else ''} "
+            f"({s.change(task.delta)}; 95 % interval {interval(s, task.lo, task.hi)})."
+        )
+    if (suite := record.suite_verdict) is not None and suite.delta is not None:
+        s = suite_scale(suite)
+        over = f"over {len(suite.tasks)} benchmarks " if len(suite.tasks) > 1 else ""
+        budget = f"; the budget allows a loss of {s.amount(suite.epsilon)}" if suite.epsilon else ""
+        kept.append(
+            f"Its mean accuracy {over}changed by {s.change(suite.delta)} points "
+            f"({interval(s, suite.lo, suite.hi)}){budget}."
+        )
+        if suite.needed_items and suite.verdict in ("slipped", "inconclusive"):
+            kept.append(f"About {count(suite.needed_items)} items would settle it.")
+    kept += _beyond_the_mean(record) + _exceptions(record.retention, suite.verdict if suite else "")
+    said += [" ".join(kept)] if kept else []
+    return said + ([told] if (told := checkpoint_said(record)) else [])
+
+
+def _beyond_the_mean(record: RunRecord) -> list[str]:
+    """What made the verdict where no mean speaks for it: benchmarks in other units."""
+    suite, said = record.suite_verdict, []
+    if suite is None or suite.verdict != "forgotten":
+        return []
+    for row in record.retention:
+        if row.task in suite.tasks or row.verdict != "forgotten":
+            continue
+        s = row_scale(row)
+        said.append(
+            f"{row.task.capitalize()}, which is in no mean, is forgotten: {s.change(row.delta)} "
+            f"{s.of} ({interval(s, row.lo, row.hi)}); the budget allows {s.size(row.epsilon)}."
+        )
+    return said
+
+
+def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
+    """Benchmarks that say something worse than the suite does."""
+    worse = {
+        "forgotten": ("is beyond its own budget", "are beyond their own budget"),
+        "slipped": ("lost something", "lost something"),
+    }
+    said = []
+    for verdict, (one, several) in worse.items():
+        names = [row.task for row in rows if row.verdict == verdict]
+        if names and suite not in (verdict, "forgotten"):
+            said.append(f"{listed(names)} {several if len(names) > 1 else one}.")
+    return said
+
+
+_ENDED = {
+    "breach": "It stopped there because the benchmarks had lost more than the budget allows.",
+    "patience": "It stopped there because measurement after measurement found nothing better.",
+}
+
+
+def checkpoint_said(record: RunRecord) -> str:
+    """Which step's weights these are, and why; empty where they are the last ones planned."""
+    if (found := record.checkpoint) is None:
+        return ""
+    ended = _ENDED.get(found.ended, "")
+    if not found.chosen:
+        stay = ""
+        if record.config.get("retention", {}).get("on_breach") == "rollback":
+            stay = "No step was shown to be inside the budget, so the last weights stayed."
+        told = [f"The training went to step {found.last_step}.", ended, stay]
+        return " ".join(filter(None, told))
+    back = "" if found.step == found.last_step else f"; the training had gone to {found.last_step}"
+    told = [
+        f"These are the weights of step {found.step}: of {found.seen} measured, the one with the "
+        f"lowest held-out loss inside the budget{back}.",
+        ended,
+        "The step was chosen on one half of the benchmark items; the verdicts here are those of "
+        "the other half.",
+    ]
+    return " ".join(filter(None, told))

@@ -1,0 +1,1 @@
+"""Benchmarks as items: built, asked, scored, cached."""

@@ -1,0 +1,303 @@
+"""Building a suite: lm-eval's prompts for a seeded choice of items, rendered once and frozen.
+
+What belongs here: which items, in which order, which metric a verdict rests on, and how lm-eval's
+documents become `Item`s. Every request of a suite is built in one go, because a few-shot prompt
+depends on how many were drawn before it; whoever needs less takes a slice.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from myosotis.retention.benchmarks import jsonl_task, prose
+from myosotis.retention.benchmarks.requests import (
+    ROLLING,
+    WRITTEN,
+    Answer,
+    Encoder,
+    Tokenizer,
+    chat_renderer,
+    tokenizer_hash,
+)
+from myosotis.retention.benchmarks.task import SHARES, Half, Item, Kind, Suite, Task, fingerprint
+from myosotis.retention.harness.data import Shelf
+from myosotis.retention.harness.loader import Loaded, judged_text, load
+from myosotis.retention.harness.splits import FewShot, fewshot_guard
+from myosotis.retention.harness.task_index import version as harness_version
+from myosotis.utils.console import progress
+from myosotis.utils.errors import ConfigError, DataError
+
+FEWSHOT_SEED = 1234
+"""lm-eval's own default."""
+
+_PRIMARY = ("acc_norm", "acc", "exact_match", "acc_mutual_info", "acc_bytes")
+"""The metric a verdict rests on is the first of these that lm-eval reports for the task: length-
+normalised accuracy where choices differ in length (HellaSwag, ARC, PIQA, OpenBookQA: the
+convention of the Open LLM Leaderboard), plain accuracy elsewhere (MMLU, WinoGrande, BLiMP)."""
+
+_PASSAGES = ("passage", "article", "paragraph", "story")
+"""Columns of a text that several questions may share."""
+
+
+def build(
+    tasks: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    context_length: int,
+    items: int | None = 200,
+    seed: int = 0,
+    num_fewshot: int | None = 0,
+    chat_template: bool = False,
+    shelf: Shelf | None = None,
+) -> Suite:
+    """Load tasks by their lm-eval names (`prose`, or a jsonl file) and render all they ask.
+
+    `items` of each task are taken, by `seed` (None: all); a larger number takes the same and more.
+    No names make an empty suite, which asks nothing (`retention=none`).
+    `num_fewshot` None means each task's own. `context_length` is the model's, in tokens. Raises
+    `ConfigError` for names that cannot be used, `DataError` for data that are not at hand.
+    """
+    encoder = Encoder(tokenizer, context_length)
+    chat = chat_renderer(tokenizer) if chat_template else None
+    renderer = _Renderer(encoder, chat, num_fewshot, items, seed)
+    found: list[Task] = []
+    with progress("Preparing benchmarks", total=len(tasks)) as advance:
+        for name in tasks:
+            if name == "prose":
+                found.append(renderer.prose())
+            elif jsonl_task.is_own(name):
+                found.append(renderer.own(Path(name).expanduser()))
+            else:
+                found.extend(renderer.tasks(load(name, shelf or Shelf())))
+            advance()
+    names = [task.name for task in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"retention.suite names {', '.join(twice)} more than once.",
+            "Name each benchmark once; a tag such as ai2_arc stands for several, and a file "
+            "goes by its name without the ending.",
+        )
+    return Suite(tuple(found), seed, tokenizer_hash(tokenizer))
+
+
+class _Renderer:
+    """The settings that all tasks of one suite are rendered under."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        chat: Callable[..., str] | None,
+        num_fewshot: int | None,
+        items: int | None,
+        seed: int,
+    ) -> None:
+        self.encoder = encoder
+        self.chat = chat
+        self.num_fewshot = num_fewshot
+        self.items = items
+        self.seed = seed
+
+    # ------------------------------------------------------------------ which items
+
+    def drawn(self, name: str, population: int) -> list[tuple[int, Half]]:
+        """Row numbers in the order of the draw, alternately for one half and the other.
+
+        The first k of a longer draw are a draw of k, and so are their prompts and halves.
+        """
+        order = list(range(population))
+        random.Random(f"myosotis items {self.seed} {name}").shuffle(order)
+        taken = order if self.items is None else order[: self.items]
+        return [(row, "select" if i % 2 == 0 else "report") for i, row in enumerate(taken)]
+
+    def prose(self) -> Task:
+        passages = prose.passages()
+        drawn = self.drawn("prose", len(passages))
+        enough = None if self.items is None else prose.ENOUGH
+        return prose.task(self.encoder, passages, drawn[:enough])
+
+    def own(self, path: Path) -> Task:
+        return jsonl_task.task(path, self.encoder, self.chat, self.drawn)
+
+    # ------------------------------------------------------------------ lm-eval tasks
+
+    def tasks(self, loaded: list[Loaded]) -> list[Task]:
+        """A group becomes one task, its members the clusters, if they share a metric."""
+        scored = {(kind(one), primary(one)) for one in loaded}
+        if loaded[0].group and len(scored) == 1:
+            return [self.pooled(loaded[0].group, loaded)]
+        return [self.pooled(one.name, [one]) for one in loaded]
+
+    def pooled(self, name: str, members: list[Loaded]) -> Task:
+        """One task from all the items of its members."""
+        rows = [(m, d) for m, one in enumerate(members) for d in range(len(_documents(one)))]
+        guards = [self._prepare(one) for one in members]
+        items: list[Item] = []
+        for row, half in self.drawn(name, len(rows)):
+            m, d = rows[row]
+            try:
+                items.append(self.item(name, members[m], guards[m], d, half, len(members) > 1))
+            except DataError as error:
+                where = f"Benchmark {members[m].name!r}, row {d}: "
+                raise DataError(where + error.message, error.hint) from error
+        items, unanswerable = _answerable(items, members)
+        one, shots = members[0], members[0].harness.config.num_fewshot or 0
+        metric, higher = primary(one)
+        notes = [one.scored_note, one.example_note if shots else "", unanswerable]
+        return Task(
+            name=name,
+            kind=kind(one),
+            metric=metric,
+            higher_is_better=higher,
+            chance=_chance(kind(one), metric, items),
+            version=f"{one.version}, lm-eval {harness_version()}",
+            source=_source(members),
+            substitution="; ".join(note for note in notes if note),
+            num_fewshot=shots,
+            chat_template=self.chat is not None,
+            population=len(rows),
+            items=tuple(_clustered(items)),
+            aggregations=dict(one.harness.aggregation()),
+        )
+
+    def _prepare(self, one: Loaded) -> FewShot | None:
+        """Set the number of examples as lm-eval's `simple_evaluate` does, and seed their draw."""
+        harness = one.harness
+        own = harness.get_config("num_fewshot")
+        if kind(one) == ROLLING:
+            harness.set_config("num_fewshot", 0)
+        elif self.num_fewshot is not None and own != 0:  # a task that says 0 means it
+            harness.set_config("num_fewshot", self.num_fewshot)
+        elif own is None:
+            harness.set_config("num_fewshot", 0)
+        guard = fewshot_guard(harness)
+        harness.set_fewshot_seed(FEWSHOT_SEED)
+        return guard
+
+    def item(
+        self, name: str, one: Loaded, guard: FewShot | None, row: int, half: Half, pooled: bool
+    ) -> Item:
+        """Render one document; the order of these calls decides the few-shot examples."""
+        harness, doc = one.harness, _documents(one)[row]
+        if guard is not None:
+            guard.ask(doc)
+        chat = {"apply_chat_template": self.chat is not None, "chat_template": self.chat}
+        context = harness.fewshot_context(
+            doc,
+            num_fewshot=harness.config.num_fewshot,
+            system_instruction=None,
+            fewshot_as_multiturn=self.chat is not None,
+            gen_prefix=harness.doc_to_prefix(doc),
+            **chat,
+        )
+        metadata = (one.name, row, 1)
+        instances = harness.construct_requests(doc=doc, ctx=context, metadata=metadata, **chat)
+        instances = instances if isinstance(instances, list) else [instances]
+        requests = tuple(self.encoder.request(i.request_type, i.arguments) for i in instances)
+        choices, gold = _choices(harness, doc) if kind(one) == "multiple_choice" else ((), ())
+        scored = [r.text[-1] for r in requests[: len(choices) or None] if r.prompt is None]
+        same = len(set(scored)) == 1 and len(scored) > 1  # WinoGrande: contexts differ, not answers
+        identity = f"{row}-{fingerprint(doc)}"
+        return Item(
+            task=name,
+            id=f"{one.name}/{identity}" if pooled else identity,
+            member=one.name,
+            cluster=one.name if pooled else _passage(doc),
+            half=half,
+            prompt=scored[0] if same else requests[0].text[0],
+            choices=choices,
+            gold=gold,
+            lengths=tuple(max(1, len(t)) for t in (scored if same or not choices else choices)),
+            num_bytes=tuple(max(1, len(t.encode())) for t in scored),
+            requests=requests,
+            judge=partial(_judged, harness, doc),
+        )
+
+
+def kind(one: Loaded) -> Kind:
+    return one.harness.OUTPUT_TYPE
+
+
+def primary(one: Loaded) -> tuple[str, bool]:
+    """The metric that verdicts rest on, and whether higher is better."""
+    if kind(one) == ROLLING:
+        return "bits_per_byte", False
+    reported = one.harness.higher_is_better()
+    for metric in _PRIMARY:
+        if metric in reported:
+            return metric, bool(reported[metric])
+    if kind(one) == WRITTEN and reported:
+        metric = next((metric for metric in SHARES if metric in reported), next(iter(reported)))
+        return metric, bool(reported[metric])
+    return ("acc", True) if kind(one) == "multiple_choice" else ("nll", False)
+
+
+def _source(members: list[Loaded]) -> str:
+    """Where the data were found; of several subsets of one data set, that data set."""
+    sources = sorted({one.source for one in members})
+    above = sorted({source.rsplit("/", 1)[0] for source in sources})
+    return sources[0] if len(sources) == 1 else ", ".join(above)
+
+
+def _documents(one: Loaded) -> Any:
+    docs = getattr(one.harness, "task_docs", None)
+    return one.harness.eval_docs if docs is None else docs
+
+
+def _judged(harness: Any, doc: Any, answers: Sequence[Answer]) -> dict[str, Any]:
+    """lm-eval's verdict on the answers, in the shape its own evaluator hands them over."""
+    if harness.OUTPUT_TYPE == WRITTEN:
+        return judged_text(harness, doc, answers[0].text)
+    if harness.OUTPUT_TYPE == ROLLING:
+        return harness.process_results(doc, [answer.logp for answer in answers])
+    return harness.process_results(doc, [(a.logp, a.greedy) for a in answers])
+
+
+def _choices(harness: Any, doc: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The choices of a question and which are right, as `process_results` reads them."""
+    choices = tuple(harness.doc_to_choice(doc))
+    gold = harness.doc_to_text(doc) if harness.multiple_input else harness.doc_to_target(doc)
+    several = gold if isinstance(gold, list) else [gold]
+    found = [choices.index(g) if isinstance(g, str) and g in choices else g for g in several]
+    return choices, tuple(g for g in found if isinstance(g, int) and 0 <= g < len(choices))
+
+
+def _answerable(items: list[Item], members: list[Loaded]) -> tuple[list[Item], str]:
+    """Without the questions of which no choice is marked right (a hidden label), and a note."""
+    own = any(callable(one.harness.get_config("process_results")) for one in members)
+    if own or kind(members[0]) != "multiple_choice":  # a task that scores itself knows best
+        return items, ""
+    kept = [item for item in items if item.gold]
+    if not kept:
+        raise DataError(
+            f"No row of the benchmark {members[0].name!r} says which choice is right.",
+            "Labels of test splits are often withheld: use the validation split.",
+        )
+    left = len(items) - len(kept)
+    return kept, f"{left} items without a right answer left out" if left else ""
+
+
+def _chance(kind: Kind, metric: str, items: list[Item]) -> float | None:
+    if kind == "multiple_choice":
+        return math.fsum(len(i.gold) / len(i.choices) for i in items) / len(items)
+    return 0.0 if metric in _PRIMARY else None
+
+
+def _passage(doc: Any) -> str | None:
+    for column in _PASSAGES:
+        if isinstance(doc, dict) and isinstance(doc.get(column), str) and doc[column]:
+            return fingerprint(doc[column])
+    return None
+
+
+def _clustered(items: list[Item]) -> list[Item]:
+    """Clusters that no two items share are none."""
+    if len({item.cluster for item in items}) < len(items):
+        return items
+    return [replace(item, cluster=None) for item in items]

@@ -1,0 +1,355 @@
+"""Asking a model: a suite and a scorer in, one score an item and metric out.
+
+What belongs here: turning log-likelihoods into each item's scores, and the `Measurement` that is
+kept of them. What two measurements say about each other is in `stats.py`.
+
+Beside the task's own metrics every multiple-choice item gets its continuous twins (SCIENCE.md
+section 3). With z_c = log-prob of choice c / its characters (the normalisation of lm-eval's
+acc_norm, so that p_gold leads exactly where acc_norm is right) and p = softmax(z):
+
+    p_gold       p of the gold choice (of all gold choices together)
+    gold_margin  z of the best gold choice - z of the best wrong one, nats a character
+    brier        sum over choices of (p_c - [c is gold])^2; several gold choices count as one
+    bits_per_byte  -log2-prob of the gold choice (or of the text) / its bytes in UTF-8
+
+A written answer has lm-eval's metrics by the first of the task's filters, those of further filters
+as `metric,filter`, and `answered`: whether an answer was found in the text at all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myosotis.retention.benchmarks.requests import WRITTEN, Answer, Prompt
+from myosotis.retention.benchmarks.task import Half, Item, Suite, Task
+from myosotis.trees.scorer import TreeScore
+from myosotis.trees.tree import Tree
+from myosotis.utils.errors import DataError, RunError
+
+SCORER_VERSION = 3
+"""Raised whenever the same model and requests would give other scores."""
+
+Floats = NDArray[np.float64]
+
+_CORPUS_ONLY = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "likelihood")
+"""Metrics of lm-eval whose value for one item is raw material, not a score."""
+
+
+class TreeScorer(Protocol):
+    """What is needed of `myosotis.trees.Scorer`."""
+
+    def evaluate(
+        self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
+    ) -> list[TreeScore]: ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """What a suite with prompts needs beside: see `myosotis.retention.writing`."""
+
+    def write(
+        self, prompts: Sequence[Prompt], advance: Callable[[int], object] | None = None
+    ) -> list[str]: ...
+
+
+@dataclass
+class TaskScores:
+    """One model's scores on one task; `n` items, in the order of the suite.
+
+    `scores[metric]` has one number an item; `weights` are the bytes of each item where a mean over
+    items must be a mean over bytes, otherwise ones. `choice` is the choice the metric takes, -1
+    without choices. `logp` and `lengths` hold every choice of item i in `offsets[i]:offsets[i+1]`
+    (nats, and the characters they are normalised by); `gold` is the first right choice, or -1.
+    `texts` are written answers, one an item; empty where nothing is written.
+    `aggregates` are lm-eval's own figures over all items (perplexity, f1 ...).
+    """
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    accuracy_like: bool
+    chance: float | None
+    items_of: int
+    note: str
+    identity: dict[str, Any]
+    items: list[str]
+    clusters: list[str | None]
+    halves: list[str]
+    aggregates: dict[str, float]
+    scores: dict[str, Floats]
+    weights: Floats
+    choice: NDArray[np.int64]
+    gold: NDArray[np.int64]
+    logp: Floats
+    lengths: Floats
+    offsets: NDArray[np.int64]
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def primary(self) -> Floats:
+        """The scores that verdicts rest on."""
+        return self.scores[self.metric]
+
+    @property
+    def mean(self) -> float:
+        """The task's score: the weighted mean of the primary metric."""
+        return float(np.average(self.primary, weights=self.weights))
+
+    def taking(self, items: Sequence[str]) -> TaskScores:
+        """The same measurement of some of its items, in the order given; lm-eval's own figures are
+        over all items and stay out."""
+        place = {item: i for i, item in enumerate(self.items)}
+        rows = np.array([place[item] for item in items], np.int64)
+        parts = [range(*self.offsets[row : row + 2]) for row in rows]
+        flat = np.array([k for part in parts for k in part], np.int64)
+        return replace(
+            self,
+            items=list(items),
+            clusters=[self.clusters[row] for row in rows],
+            halves=[self.halves[row] for row in rows],
+            aggregates={},
+            scores={metric: values[rows] for metric, values in self.scores.items()},
+            weights=self.weights[rows],
+            choice=self.choice[rows],
+            gold=self.gold[rows],
+            logp=self.logp[flat],
+            lengths=self.lengths[flat],
+            offsets=np.cumsum([0, *map(len, parts)]).astype(np.int64),
+            texts=[self.texts[row] for row in rows] if self.texts else [],
+        )
+
+    def p(self, item: int) -> Floats:
+        """softmax of the length-normalised log-probs of one item's choices."""
+        part = slice(*self.offsets[item : item + 2])
+        return softmax(self.logp[part] / self.lengths[part])
+
+    def half(self, name: Half) -> TaskScores:
+        """The items of one half alone."""
+        return self.taking(
+            [i for i, half in zip(self.items, self.halves, strict=True) if half == name]
+        )
+
+
+@dataclass
+class Measurement:
+    """One model's scores on a suite, by task."""
+
+    tasks: dict[str, TaskScores]
+
+    def __getitem__(self, task: str) -> TaskScores:
+        return self.tasks[task]
+
+    def half(self, name: Half) -> Measurement:
+        """The same on the items of one half; tasks without items in it are left out."""
+        found = {task: scores.half(name) for task, scores in self.tasks.items()}
+        return Measurement({task: scores for task, scores in found.items() if scores.items})
+
+    def to_bytes(self) -> bytes:
+        """An .npz archive: arrays, and the rest as JSON text. Nothing pickled."""
+        arrays: dict[str, NDArray[Any]] = {}
+        heads: list[dict[str, Any]] = []
+        for number, task in enumerate(self.tasks.values()):
+            head = asdict(task)
+            for name in _ARRAYS:
+                arrays[f"{number}.{name}"] = head.pop(name)
+            for metric, values in head["scores"].items():
+                arrays[f"{number}.scores.{metric}"] = values
+            heads.append(head | {"scores": list(task.scores)})
+        text = json.dumps({"version": SCORER_VERSION, "tasks": heads}).encode()
+        file = io.BytesIO()
+        np.savez_compressed(file, head=np.frombuffer(text, np.uint8), **arrays)  # pyright: ignore
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Measurement:
+        """Read `to_bytes` back. Raises ValueError or KeyError for what another version wrote."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+            found = {name: kept[name] for name in kept.files}
+        head = json.loads(found["head"].tobytes())
+        if head["version"] != SCORER_VERSION:
+            raise ValueError(f"measured by scorer version {head['version']}")
+        tasks: dict[str, TaskScores] = {}
+        for number, fixed in enumerate(head["tasks"]):
+            metrics = fixed.pop("scores")
+            tasks[fixed["task"]] = TaskScores(
+                **fixed,
+                **{name: found[f"{number}.{name}"] for name in _ARRAYS},
+                scores={metric: found[f"{number}.scores.{metric}"] for metric in metrics},
+            )
+        return cls(tasks)
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> Measurement:
+        return cls.from_bytes(path.read_bytes())
+
+
+_ARRAYS = tuple(
+    f.name for f in fields(TaskScores) if "NDArray" in str(f.type) or str(f.type) == "Floats"
+)
+
+
+def measure(
+    suite: Suite, scorer: TreeScorer, advance: Callable[[int], object] | None = None
+) -> Measurement:
+    """Ask a model everything in the suite. `advance` counts `suite.size` trees and prompts."""
+    return scored(suite, ask(suite, scorer, advance))
+
+
+def ask(
+    suite: Suite, scorer: TreeScorer, advance: Callable[[int], object] | None = None
+) -> dict[tuple[str, str], list[Answer]]:
+    """The answers to each item's requests, by task and item."""
+    answers = suite.grove.answers(scorer.evaluate(suite.grove.trees, advance))
+    found = {(i.task, i.id): said for i, said in zip(suite.items, answers, strict=True)}
+    if not suite.prompts:
+        return found
+    if not isinstance(scorer, Writer):
+        raise TypeError("a suite with prompts is asked through retention.writing.Respondent")
+    texts = iter(scorer.write(suite.prompts, advance))
+    for item in suite.items:
+        said = found[item.task, item.id]
+        for place, request in enumerate(item.requests):
+            if request.prompt is not None:
+                said[place] = Answer(0.0, False, next(texts))
+    return found
+
+
+def scored(suite: Suite, answers: Mapping[tuple[str, str], list[Answer]]) -> Measurement:
+    """The scores of answers to (at least) everything in the suite."""
+    return Measurement(
+        {t.name: task_scores(t, [answers[i.task, i.id] for i in t.items]) for t in suite}
+    )
+
+
+def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
+    """Score the answers to one task's items.
+
+    Metrics that some item has no finite value of are left out; `DataError` if that is the metric
+    verdicts rest on, `RunError` if the model's own log-probs are not finite.
+    """
+    if not all(math.isfinite(answer.logp) for said in answers for answer in said):
+        raise RunError(
+            f"The model's log-probs on the benchmark {task.name!r} are not finite.",
+            "Its weights or activations have overflowed: lower optimizer.lr, or use fp32.",
+        )
+    given = list(zip(task.items, answers, strict=True))
+    verdicts = [item.judge(said) for item, said in given]
+    rows = [item_scores(task, *pair, v) for pair, v in zip(given, verdicts, strict=True)]
+    written = task.kind == WRITTEN
+    scored = [[] if written else said[: len(item.choices) or None] for item, said in given]
+    logp = [[answer.logp for answer in said] for said in scored]
+    metrics = [
+        m for m in (rows[0] if rows else ()) if all(math.isfinite(r.get(m, math.nan)) for r in rows)
+    ]
+    if task.metric not in metrics:
+        raise DataError(
+            f"The benchmark {task.name!r} gave no finite {task.metric} for every item "
+            f"(it gave {', '.join(metrics) or 'nothing'}).",
+            "Leave it out of retention.suite.",
+        )
+    by_bytes = task.metric == "bits_per_byte"
+    return TaskScores(
+        task=task.name,
+        metric=task.metric,
+        higher_is_better=task.higher_is_better,
+        accuracy_like=task.accuracy_like,
+        chance=task.chance,
+        items_of=task.population,
+        note=task.substitution,
+        identity=task.identity(),
+        items=[item.id for item in task.items],
+        clusters=[item.cluster for item in task.items],
+        halves=[item.half for item in task.items],
+        aggregates=_aggregates(task, verdicts),
+        scores={metric: np.array([row[metric] for row in rows]) for metric in metrics},
+        weights=np.array(
+            [_bytes(i, v) if by_bytes else 1.0 for i, v in zip(task.items, verdicts, strict=True)]
+        ),
+        choice=np.array([_taken(task, *x) for x in zip(task.items, logp, strict=True)], np.int64),
+        gold=np.array([item.gold[0] if item.gold else -1 for item in task.items], np.int64),
+        logp=np.array([value for values in logp for value in values]),
+        lengths=np.array([float(n) for item in task.items for n in item.lengths]),
+        offsets=np.cumsum([0, *map(len, logp)]).astype(np.int64),
+        texts=[said[0].text for said in answers] if written else [],
+    )
+
+
+def _aggregates(task: Task, verdicts: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """lm-eval's own figure for each metric, where it can be computed on these items."""
+    found: dict[str, float] = {}
+    for metric, aggregate in task.aggregations.items():
+        values = [verdict[metric] for verdict in verdicts if metric in verdict]
+        try:
+            found[metric] = float(aggregate(values))
+        except Exception:  # noqa: BLE001  (f1 of one class, an empty mean ...: no figure then)
+            continue
+    return found
+
+
+def item_scores(
+    task: Task, item: Item, answers: Sequence[Answer], verdict: dict[str, Any]
+) -> dict[str, float]:
+    """Every number that is a score of this one item: lm-eval's, and the continuous twins."""
+    own = {
+        metric: float(value)
+        for metric, value in verdict.items()
+        if metric not in _CORPUS_ONLY and isinstance(value, (int, float, np.number))
+    }
+    if task.kind == "multiple_choice":
+        logp = np.array([answer.logp for answer in answers[: len(item.choices)]])
+        right = float(int(np.argmax(logp)) in item.gold)
+        return {"acc": right, **own, **twins(logp, item)}
+    if task.kind == WRITTEN:
+        return own
+    total = sum(answer.logp for answer in answers)
+    bits = -total / math.log(2) / _bytes(item, verdict)
+    return {**own, "nll": -total, "bits_per_byte": bits}
+
+
+def twins(logp: Floats, item: Item) -> dict[str, float]:
+    """The continuous twins of a multiple-choice item's accuracy; see the head of this file."""
+    if not item.gold:
+        return {}
+    z = logp / np.array(item.lengths, float)
+    p = softmax(z)
+    gold = np.isin(np.arange(len(z)), item.gold)
+    p_gold = float(p[gold].sum())
+    best = max(item.gold, key=lambda choice: logp[choice])
+    margin = float(z[gold].max() - z[~gold].max()) if not gold.all() else 0.0
+    return {
+        "p_gold": p_gold,
+        "gold_margin": margin,
+        "brier": (1 - p_gold) ** 2 + float((p[~gold] ** 2).sum()),
+        "bits_per_byte": float(-logp[best] / math.log(2) / item.num_bytes[best]),
+    }
+
+
+def softmax(z: Floats) -> Floats:
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def _taken(task: Task, item: Item, logp: list[float]) -> int:
+    """The choice that the primary metric calls the model's answer."""
+    if not item.choices:
+        return -1
+    by = np.array(item.lengths, float) if task.metric == "acc_norm" else 1.0
+    return int(np.argmax(np.array(logp) / by))
+
+
+def _bytes(item: Item, verdict: dict[str, Any]) -> float:
+    """Bytes that a text's bits are spread over: lm-eval's count where the task gives one."""
+    given = verdict.get("bits_per_byte")
+    return float(given[1]) if isinstance(given, tuple) else float(sum(item.num_bytes))

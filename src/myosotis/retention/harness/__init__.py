@@ -1,0 +1,1 @@
+"""lm-eval's tasks and their data. The only lm_eval."""

@@ -1,0 +1,1 @@
+"""Paired comparisons: differences, intervals, several tasks, calibration, sequences."""

@@ -1,0 +1,87 @@
+"""Verdicts on several tasks at once, adjusted for each other.
+
+Two questions are asked of every task: is its loss on either side of
+the budget, and is there a loss at all? Each is a two-sided test of one value (gain = -epsilon,
+gain = 0), and over the tasks each goes through Holm's step-down procedure (Holm 1979) at 5 %: with
+k tasks open, all are judged by their interval at level 1 - .05/k; those it settles leave, and the
+rest are judged again with the smaller k, until none is settled. The side is read from the
+interval. So a verdict still follows from an interval alone, the wider one of that step; where the
+plain 95 % interval in the row would say something else, the note says so. The suite's verdict is
+one verdict, from its 95 % interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from myosotis.retention.budget import MIN_ITEMS
+from myosotis.retention.statistics.paired import LEVEL, POWER, Paired, Verdict, verdict
+
+MOST_ITEMS = 10_000_000
+"""A verdict that takes more items than this is said to be out of reach (None)."""
+
+At = Callable[[float], Paired]
+"""From a level to the comparison with its interval at that level."""
+
+
+class Judged(NamedTuple):
+    """A verdict, the level of the interval it was read from, and the items that would settle it."""
+
+    verdict: Verdict
+    level: float
+    needed_items: int | None
+
+
+def judge(tasks: Sequence[At], epsilons: Sequence[float]) -> list[Judged]:
+    """Each task's verdict against its own budget, in the order given.
+
+    Tasks of fewer than `MIN_ITEMS` items are inconclusive and no burden on the others.
+    """
+    judged = [i for i, at in enumerate(tasks) if at(LEVEL).n >= MIN_ITEMS]
+
+    def against_budget(i: int, p: Paired) -> bool:
+        return verdict(*p.gain, epsilons[i]) in (Verdict.RETAINED, Verdict.FORGOTTEN)
+
+    budget_step = holm_steps(tasks, judged, against_budget)
+    change_step = holm_steps(tasks, judged, lambda _, p: p.lo > 0 or p.hi < 0)
+    found = [Judged(Verdict.INCONCLUSIVE, LEVEL, None)] * len(tasks)
+    for i in judged:
+        p, needed = budget_step[i], None
+        said = verdict(*p.gain, epsilons[i])
+        if said not in (Verdict.RETAINED, Verdict.FORGOTTEN):
+            lost = change_step[i].gain[1] < 0
+            said = Verdict.SLIPPED if lost else Verdict.INCONCLUSIVE
+            needed = items_to_settle(p.n, p.se, epsilons[i] - p.forgetting, p.level)
+        found[i] = Judged(said, p.level, needed)
+    return found
+
+
+def holm_steps(
+    tasks: Sequence[At], indices: Sequence[int], settles: Callable[[int, Paired], bool]
+) -> dict[int, Paired]:
+    """Holm's step-down by intervals: for each task the comparison it was judged by."""
+    found: dict[int, Paired] = {}
+    still = list(indices)
+    while still:
+        level = 1 - (1 - LEVEL) / len(still)
+        found |= {i: tasks[i](level) for i in still}
+        rest = [i for i in still if not settles(i, found[i])]
+        if len(rest) == len(still):
+            break
+        still = rest
+    return found
+
+
+def items_to_settle(n: int, se: float, distance: float, level: float = LEVEL) -> int | None:
+    """Items that would settle a verdict with 80 % power, were the truth what `n` items showed.
+
+    `distance` is how far the change lies from the budget. None: more than `MOST_ITEMS`.
+    """
+    z = float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(POWER))
+    if abs(distance) * np.sqrt(MOST_ITEMS) <= z * se * np.sqrt(n):
+        return None
+    return max(n + 1, round(n * (z * se / distance) ** 2))

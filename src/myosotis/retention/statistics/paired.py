@@ -1,0 +1,159 @@
+"""Paired statistics: what the difference between two models on the same items can support.
+
+What belongs here: the comparison of two arrays of scores, tests and sample sizes (SCIENCE.md
+section 3), the four verdicts, and the sign of forgetting. How an interval is made is in
+`intervals.py`; which tasks are compared, in `compare.py`. NumPy and SciPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+from myosotis.retention.statistics.intervals import Clusters, Sample, interval
+
+LEVEL = 0.95
+POWER = 0.80
+
+
+class Verdict(StrEnum):
+    """What an interval says about a budget; see `verdict`."""
+
+    RETAINED = "retained"
+    FORGOTTEN = "forgotten"
+    SLIPPED = "slipped"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The change of one score from the base to the tuned model on the same `n` items.
+
+    `base`, `tuned` are means, `delta` = tuned - base whichever direction is better, `lo` and `hi`
+    its interval at `level`, all in the unit of the scores. `se` is the (cluster-robust) standard
+    error; where it cannot be estimated, the half width over 1.96. `mde` = (1.960 + 0.842) * se,
+    `p` the two-sided p-value of "no change" by the test that the interval inverts.
+    """
+
+    n: int
+    clusters: int
+    base: float
+    tuned: float
+    delta: float
+    se: float
+    lo: float
+    hi: float
+    mde: float
+    p: float
+    method: str
+    level: float
+    higher_is_better: bool
+
+    @property
+    def forgetting(self) -> float:
+        """What was lost, positive when the tuned model is worse."""
+        return forgetting(self.base, self.tuned, self.higher_is_better)
+
+    @property
+    def gain(self) -> tuple[float, float]:
+        """The interval turned so that a loss is negative; what `verdict` takes."""
+        return (self.lo, self.hi) if self.higher_is_better else (-self.hi, -self.lo)
+
+
+def forgetting(base: float, tuned: float, higher_is_better: bool = True) -> float:
+    """How much was lost: positive means the tuned model is worse. The one place of this sign."""
+    return base - tuned if higher_is_better else tuned - base
+
+
+def verdict(lo: float, hi: float, epsilon: float) -> Verdict:
+    """What the interval [lo, hi] of the gain (a loss is negative) says about a loss of `epsilon`.
+
+    retained: lo > -epsilon. forgotten: hi < -epsilon. slipped: hi < 0 but neither, a real loss
+    whose size against the budget is open. Otherwise inconclusive. Raises `ValueError` for a
+    negative epsilon or lo > hi.
+    """
+    if not (lo <= hi and epsilon >= 0):
+        raise ValueError(f"not an interval and a budget: [{lo}, {hi}], {epsilon}")
+    if lo > -epsilon:
+        return Verdict.RETAINED
+    if hi < -epsilon:
+        return Verdict.FORGOTTEN
+    return Verdict.SLIPPED if hi < 0 else Verdict.INCONCLUSIVE
+
+
+def paired(
+    base: ArrayLike,
+    tuned: ArrayLike,
+    *,
+    clusters: Clusters = None,
+    weights: ArrayLike | None = None,
+    higher_is_better: bool = True,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Paired:
+    """Compare two models item by item: `base[i]` and `tuned[i]` score the same item i.
+
+    `clusters[i]` names what item i shares with others (a passage, a subject); None stands for an
+    item of its own. `weights` turn means into weighted means (bits per byte: the bytes of each
+    item). Raises `DataError` when there is no item, lengths differ or a score is not finite.
+    """
+    x = Sample.of(base, tuned, clusters, weights)
+    found = interval(x, level, seed)
+    return Paired(
+        n=x.items,
+        clusters=x.groups,
+        base=x.base,
+        tuned=x.base + x.delta,
+        delta=x.delta,
+        se=found.se,
+        lo=found.lo,
+        hi=found.hi,
+        mde=minimum_detectable_effect(found.se),
+        p=found.p,
+        method=found.method,
+        level=level,
+        higher_is_better=higher_is_better,
+    )
+
+
+def mcnemar_exact(b: int, c: int) -> float:
+    """Two-sided exact McNemar p-value for b and c discordant items (binomial, 1/2)."""
+    return float(stats.binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm-adjusted p-values (Holm 1979), in the order given."""
+    order = np.argsort(p, kind="stable")
+    factors = len(order) - np.arange(len(order))
+    adjusted = np.minimum(np.maximum.accumulate(np.asarray(p, float)[order] * factors), 1.0)
+    out = np.empty(len(order))
+    out[order] = adjusted
+    return out.tolist()
+
+
+def minimum_detectable_effect(se: float) -> float:
+    """The true change found with 80 % power at two-sided .05: (1.960 + 0.842) * se."""
+    return _reach(LEVEL, POWER) * se
+
+
+def required_items(
+    effect: float, variance: float, *, level: float = LEVEL, power: float = POWER
+) -> int:
+    """Items needed to detect a mean change of `effect`, to the nearest whole number.
+
+    `variance` is that of one item's contribution: `discordant - effect**2` for paired 0/1 scores
+    (1,954 items for 2 pp at 10 % discordant), `2 p (1 - p)` for two unpaired samples (9,560 a
+    side at p = .42), 1/9 in Miller (2024), eq. 9 (969 for 3 pp).
+    """
+    if effect == 0 or variance < 0:
+        raise ValueError(f"no number of items detects {effect} at variance {variance}")
+    return max(1, round(_reach(level, power) ** 2 * variance / effect**2))
+
+
+def _reach(level: float, power: float) -> float:
+    return float(special.ndtri(0.5 + level / 2) + special.ndtri(power))

@@ -1,0 +1,1 @@
+"""Where a run is followed while it lasts: its folder, its curves, MLflow. The only mlflow."""

@@ -1,0 +1,77 @@
+"""The curves of a run on disk: one JSON line a measurement, written as it is taken.
+
+MLflow shows the curves; this file is where they are kept, so that nothing is lost when the server
+is away, and a resumed run can drop what it is about to measure again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from myosotis.records.schema import CurvePoint
+
+
+class History(Logger):
+    """A Lightning logger that appends to `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return "history"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The configuration has a file of its own."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        line = {"step": step or 0, **{k: _finite(float(v)) for k, v in metrics.items()}}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Drop what was measured after `step`: a resumed run measures it again."""
+        kept = [line for line in self._lines() if line["step"] <= step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        partial.replace(self.path)
+
+    def points(self) -> list[CurvePoint]:
+        """All measurements in the order they were taken; the last of a (name, step) counts."""
+        found = {
+            (name, line["step"]): value
+            for line in self._lines()
+            for name, value in line.items()
+            if name != "step"
+        }
+        return [CurvePoint(step, name, value) for (name, step), value in found.items()]
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        lines = []
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:  # a kill in the middle of a line
+                continue
+        return lines
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Lightning: the module, its callbacks, checkpoints, when to measure, what it cost."""

@@ -1,0 +1,242 @@
+"""When things happen during training; what happens is decided by plain functions elsewhere.
+
+None of these callbacks leaves a trace in the training: the random numbers of a step are a function
+of the seed, the step and the rank, and measuring restores what it changes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from myosotis.tracking.jsonl_logger import History
+from myosotis.utils.console import console, progress
+from myosotis.utils.errors import ConfigError, MyosotisError, RunError
+
+
+def log(trainer: Trainer, metrics: dict[str, float]) -> None:
+    """Write metrics to every logger, at the current optimiser step."""
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step=trainer.global_step)
+
+
+def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozenset[int]:
+    """The optimiser steps at which something with cadence `every` happens.
+
+    Steps (`50`) or a share of the run (`10%`); None is never. The last step is not among
+    them: what happens at the end happens after training. Raises `ConfigError` naming `key`.
+    """
+    if every is None:
+        return frozenset()
+    text = str(every).strip()
+    try:
+        gap = float(text[:-1]) / 100 * total_steps if text.endswith("%") else float(text)
+    except ValueError:
+        raise ConfigError(f"{key}={every} is no cadence", "steps, or a share such as 10%") from None
+    if not gap > 0:
+        raise ConfigError(f"{key}={every} is not above 0", "null means never")
+    gap = max(gap, 1.0)
+    return frozenset(round(k * gap) for k in range(1, int(total_steps / gap) + 1)) - {total_steps}
+
+
+class Randomness(Callback):
+    """Random numbers (dropout) as a function of seed, step and rank: nothing to save or restore."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed(
+            (self.seed * 1_000_003 + trainer.global_step) * 4099 + trainer.global_rank
+        )
+
+
+class Meter(Callback):
+    """Times the steps alone (not what is measured between them), logs them and draws the bar."""
+
+    def __init__(self, total_steps: int) -> None:
+        self.total_steps = total_steps
+        self.seconds = 0.0
+        self.examples = 0
+        self.tokens = 0  # read by the model on this rank
+        self._tokens_before = 0  # of these, before the run was resumed
+        self._stack = ExitStack()
+        self._advance: Callable[..., Any] = lambda *_: None
+        self._began = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, History):
+                logger.rewind(trainer.global_step)  # a resumed run measures the rest again
+        bar = progress("training", total=self.total_steps)
+        self._advance = self._stack.enter_context(bar)
+        self._advance(trainer.global_step)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.seconds += time.perf_counter() - self._began
+        self.examples += len(batch) * trainer.world_size
+        self.tokens = self._tokens_before + int(pl_module.tokens_seen)  # type: ignore[arg-type]
+        log(trainer, outputs)
+        self._advance(1, f"training, loss {outputs['train/loss']:.3f}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "examples": self.examples, "tokens": self.tokens}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.examples = state_dict["seconds"], state_dict["examples"]
+        self.tokens = self._tokens_before = state_dict["tokens"]
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._stack.close()
+
+
+@dataclass
+class Evaluator:
+    """Something to measure at some steps: `measure()` returns metrics by name. `seconds` so far."""
+
+    name: str
+    measure: Callable[[], dict[str, float]]
+    steps: frozenset[int]
+    seconds: float = 0.0
+
+
+class Watch(Callback):
+    """Measures at its evaluators' steps, on the first rank; weights and modes stay as they are."""
+
+    def __init__(self, evaluators: Sequence[Evaluator]) -> None:
+        self.evaluators = list(evaluators)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        for evaluator in self.evaluators:
+            if trainer.global_step not in evaluator.steps:
+                continue
+            began = time.perf_counter()
+            if trainer.is_global_zero:
+                log(trainer, evaluator.measure())
+            trainer.strategy.barrier("watch")
+            evaluator.seconds += time.perf_counter() - began
+
+    def state_dict(self) -> dict[str, Any]:
+        return {evaluator.name: evaluator.seconds for evaluator in self.evaluators}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for evaluator in self.evaluators:
+            evaluator.seconds = state_dict[evaluator.name]
+
+
+class Checkpoints(Callback):
+    """Writes `last.ckpt` at its steps, at the end, and when the run is asked to stop."""
+
+    def __init__(self, path: Path, steps: Iterable[int]) -> None:
+        self.path = path
+        self.steps = frozenset(steps)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step in self.steps or trainer.should_stop:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Raises `RunError` when the disk is full; the checkpoint before is still whole."""
+        with telling_of_a_full_disk(self.path):
+            trainer.save_checkpoint(self.path)
+
+
+@contextmanager
+def telling_of_a_full_disk(path: Path) -> Iterator[None]:
+    """Raises `RunError` where writing the checkpoint `path` fails."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"the checkpoint {path} could not be written: {error.strerror or error}",
+            "the checkpoint before it is kept; free space, then resume=last",
+        ) from error
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the old checkpoint and swaps: a kill at any moment leaves a whole one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except RuntimeError as error:  # torch wraps the operating system's error
+            partial.unlink(missing_ok=True)
+            raise OSError(str(error)) from error
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        partial.replace(path)
+
+
+class Interrupted(MyosotisError):
+    """The run was asked to stop and stopped in good order."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
+        self.exit_code = 128 + signum
+
+
+class StopOnSignal(Callback):
+    """Ctrl-C and SIGTERM finish the step and stop; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        def handle(signum: int, frame: FrameType | None) -> None:
+            if self.received is not None:
+                raise KeyboardInterrupt
+            self.received = signum
+            console.print("[yellow]stopping after this step (again: at once)[/]")
+
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._before[signum] = signal.signal(signum, handle)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # All ranks stop after the same step, whichever of them was told.
+        told = self.received is not None or trainer.should_stop
+        if trainer.strategy.reduce_boolean_decision(told, all=False):
+            trainer.should_stop = True
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before.clear()

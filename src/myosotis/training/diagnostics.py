@@ -1,0 +1,93 @@
+"""What curves and held-out scores say has gone wrong, in plain words; each function a sentence or
+nothing.
+
+Pure functions of measurements, for the run's warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from myosotis.records.schema import CurvePoint, TaskQuality
+
+
+def of_curves(curve: Sequence[CurvePoint]) -> list[str]:
+    """What the training itself shows."""
+    return [*filter(None, (memorises(curve), over_optimised(curve)))]
+
+
+def of_task(task: TaskQuality) -> list[str]:
+    """What the held-out examples show."""
+    return [*filter(None, (chosen_falls(task),))]
+
+
+def memorises(curve: Sequence[CurvePoint]) -> str:
+    """The training loss leaves the held-out loss behind.
+
+    Said when the held-out loss has risen by more than 0.05 nats above its lowest value while the
+    training loss (mean of the last fifth) is more than a fifth below it.
+    """
+    val, train = _points(curve, "val/loss"), [v for _, v in _points(curve, "train/loss")]
+    if len(val) < 2 or not train:
+        return ""
+    best_step, best = min(val, key=lambda pair: pair[1])
+    last = val[-1][1]
+    recent = float(np.mean(train[-max(1, len(train) // 5) :]))
+    if last - best <= 0.05 or recent >= 0.8 * last:
+        return ""
+    return (
+        f"It memorises: the held-out loss was lowest at step {best_step} ({best:.2f}) and rose to "
+        f"{last:.2f} while the training loss fell to {recent:.2f}. Fewer steps, a lower learning "
+        "rate or more data would help."
+    )
+
+
+def over_optimised(curve: Sequence[CurvePoint]) -> str:
+    """The margin on training pairs keeps growing, and held-out pairs are ranked no better for it.
+
+    Said when, since the held-out reward accuracy was highest, the margin (mean over a fifth of the
+    steps around) has grown by a quarter or more while that accuracy fell by 2 points or more
+    (Gao et al. 2023; Rafailov et al. 2024 for DPO).
+    """
+    accuracy = _points(curve, "val/reward_accuracy")
+    margin = _points(curve, "train/reward_margin")
+    if len(accuracy) < 2 or len(margin) < 5:
+        return ""
+    best_step, best = max(accuracy, key=lambda pair: pair[1])
+    last = accuracy[-1][1]
+    width = max(1, len(margin) // 5)
+    then = [v for step, v in margin if step <= best_step][-width:]
+    if not then or best - last < 0.02:
+        return ""
+    before, now = float(np.mean(then)), float(np.mean([v for _, v in margin[-width:]]))
+    if now < 1.25 * max(before, 0.0) or now <= 0:
+        return ""
+    return (
+        f"Over-optimised: held-out pairs were ranked best at step {best_step} ({best:.0%} right), "
+        f"{last:.0%} at the end, while the margin on training pairs grew from {before:.2f} to "
+        f"{now:.2f}. Fewer steps or a larger objective.beta would help."
+    )
+
+
+def chosen_falls(task: TaskQuality) -> str:
+    """The chosen answers lose likelihood while the margin grows (Smaug, Pal et al. 2024).
+
+    Said when both are sure on the held-out pairs: the 95 % intervals do not hold 0.
+    """
+    rows = {row.metric: row for row in (task, *task.extra)}
+    margin, loglik = rows.get("margin"), rows.get("loglik")
+    if margin is None or loglik is None or margin.lo is None or loglik.hi is None:
+        return ""
+    if margin.lo <= 0 or loglik.hi >= 0:
+        return ""
+    return (
+        f"The margin grew by {margin.delta:.1f} nats, and yet the chosen answers became less "
+        f"likely ({loglik.delta:+.3f} nats a token, {loglik.lo:+.3f} to {loglik.hi:+.3f}): the "
+        "rejected ones fell further. objective=dpop or objective.sft_weight holds the chosen up."
+    )
+
+
+def _points(curve: Sequence[CurvePoint], name: str) -> list[tuple[int, float]]:
+    return [(p.step, p.value) for p in curve if p.name == name and p.value is not None]

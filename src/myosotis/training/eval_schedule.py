@@ -1,0 +1,137 @@
+"""How often a run can afford to look at its benchmarks, worked out before it trains.
+
+Costs are counted in tokens that pass forward through the model, which depend on the data and the
+configuration alone; so the plan, every rank and a resumed run look at the same steps, on any
+machine. With `retention.every=auto` all that is measured of a tuned model takes at most `SHARE` of
+the training's work: looks get what the measurement at the end leaves. What was predicted and what
+it took are both in the run's costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from myosotis.config import instantiate
+from myosotis.config.schema import AUTO
+from myosotis.data.datamodule import ExampleModule
+from myosotis.evaluation.kl import Texts
+from myosotis.retention.benchmarks.task import Suite
+from myosotis.training.callbacks import cadence
+from myosotis.trees.forest import pack
+from myosotis.trees.scorer import STRETCH
+
+SHARE = 0.07
+"""Of the training's work, what measuring may take: the end, and looks with no sign of a loss. In
+time it is about a third more (short rows compute slower; bench/overhead.py): a tenth."""
+
+MOST = 9
+"""Looks of a run at most: after every tenth of it, and at the end as always."""
+
+ACTING = 3
+"""Looks at least where a run acts on them (`retention.on_breach`, `retention.patience`)."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """After which steps a run looks at its benchmarks, and what a look costs.
+
+    `first` is a look that shows no sign of a loss and asks a few items of each task, `whole` one
+    that asks everything; both as a share of the training's work. With `cheap` every look begins as
+    a `first` and goes on only where there is a sign.
+    """
+
+    steps: frozenset[int]
+    cheap: bool
+    first: float
+    whole: float
+
+    @property
+    def expected(self) -> float:
+        """Share of the training's work that all looks take, where nothing is lost."""
+        return len(self.steps) * (self.first if self.cheap else self.whole)
+
+    @property
+    def text(self) -> str:
+        """One line for a person."""
+        if not self.steps:
+            return (
+                f"No look at the benchmarks while training; the end takes {self.whole:.0%} of its "
+                "work (retention.every=50% looks once all the same)."
+            )
+        looks = "1 look" if len(self.steps) == 1 else f"{len(self.steps)} looks"
+        most = len(self.steps) * self.whole
+        work = f"at most {most:.0%}"
+        if self.cheap:
+            work = f"about {self.expected:.0%} ({most:.0%} if each sees a sign of loss)"
+        return (
+            f"{looks} at the benchmarks while training: {work} of its work; the end takes "
+            f"{self.whole:.0%}."
+        )
+
+
+def pace(
+    cfg: DictConfig,
+    data: ExampleModule,
+    suite: Suite,
+    texts: Texts,
+    *,
+    total_steps: int,
+    trained: float,
+    packs: bool,
+) -> Pace:
+    """The pace of a run of `total_steps` steps that trains a share `trained` of the parameters.
+
+    Of `suite` a look asks all at most; where a checkpoint is chosen, the half that chooses. `texts`
+    is what the shift is measured on, `packs` whether trees share rows. Raises `ConfigError` for a
+    `retention.every` that is no cadence.
+    """
+    chooses = cfg.retention.on_breach == "rollback"
+    if chooses:
+        suite = suite.half("select")
+    training = _training_tokens(data, total_steps, trained)
+    questions = _read(suite, cfg, packs)
+    shift = sum(int(tree.read.sum()) for trees in texts.trees.values() for tree in trees)
+    full = (questions + shift) / training
+    floor = None if looks_ask_everything(cfg) else cfg.retention.sequential_floor
+    first = full
+    if floor is not None:
+        # Rounds hold as large a share of every task; those that settle nothing follow.
+        fewest = min((len(task.items) for task in suite if task.accuracy_like), default=0)
+        share = min(1.0, floor / fewest) if fewest else 1.0
+        first = (share * questions + shift) / training
+    last = frozenset([total_steps] if chooses else [])  # a choice like the others
+    if cfg.retention.every != AUTO:
+        steps = cadence(cfg.retention.every, total_steps, key="retention.every")
+        return Pace(steps | last, False, first, full)
+    looks = min(MOST, max(0, int((SHARE - full) / first))) if first > 0 else 0
+    if cfg.retention.on_breach != "warn" or cfg.retention.patience is not None:
+        looks = max(looks, ACTING)
+    looks = min(looks, total_steps - 1) if suite.tasks else 0
+    steps = frozenset(round(k * total_steps / (looks + 1)) for k in range(1, looks + 1))
+    return Pace(steps | last, floor is not None, first, full)
+
+
+def looks_ask_everything(cfg: DictConfig) -> bool:
+    """Whether a look may not end early: what does judges the mean alone, and by an interval that
+    is wider, since it holds at every look."""
+    return cfg.retention.on_breach == "rollback" or bool(instantiate.budget(cfg).tasks)
+
+
+def _training_tokens(data: ExampleModule, total_steps: int, trained: float) -> float:
+    """Forward passes over a token that a training is worth: a backward pass is two where all
+    parameters train, and one, plus the trained ones' share of two, behind frozen ones."""
+    read = data.encoded["train"]
+    tokens = total_steps * data.batch_size * read.tokens / len(read.trees)
+    return tokens * (3 if trained >= 1 else 2 + 3 * trained)
+
+
+def _read(suite: Suite, cfg: DictConfig, packs: bool) -> int:
+    """Tokens that a model reads to answer a suite; a written answer counts with its longest."""
+    bundles = pack(
+        suite.grove.trees, cfg.data.row_tokens, stretch=STRETCH, one_path_a_row=not packs
+    )
+    rows = (row for bundle in bundles for row in bundle)
+    written = sum(len(prompt.ids) + prompt.most for prompt in suite.prompts)
+    return sum(len(piece) for row in rows for piece in row) + written

@@ -1,0 +1,134 @@
+"""What a training step takes on a machine: memory by what it holds, and the speed of its products.
+
+Estimates for `plan`, after SCIENCE.md section 1 and what this implementation keeps.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from omegaconf import DictConfig
+
+from myosotis.commands import components
+from myosotis.commands.components import quantization_of
+from myosotis.config import instantiate
+from myosotis.models.dtype import Precision
+from myosotis.trees.scorer import CHUNK
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Gigabytes (1e9 bytes) at the peak of a training step, by what they hold.
+
+    `program` is Python, its libraries and the data, where they share memory with the model (CPU).
+    """
+
+    program: float
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        return sum(asdict(self).values())
+
+
+def memory(
+    cfg: DictConfig, model: PreTrainedModel, parameters: int, trainable: int, precision: Precision
+) -> Memory:
+    """Estimated peak of a step in gigabytes. Fp32 full tuning with Adam: 16 bytes a parameter."""
+    base = precision.weights.itemsize
+    compute = 4 if precision.trainer == "32-true" else 2
+    # Full tuning trains in fp32 and keeps the base beside what it becomes.
+    full = trainable >= parameters
+    shared = cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    frozen = _frozen_bytes(model, parameters, base, quantization_of(cfg), on_cpu=shared)
+    weights = 8 * parameters if full else frozen + 4 * trainable
+    moments = moments_per_parameter(cfg)
+    rows = int(cfg.trainer.rows_at_once or components.rows_at_once(cfg.trainer.accelerator))
+    tokens = rows * int(cfg.data.row_tokens)
+    text = model.config.get_text_config()
+    return Memory(
+        program=psutil.Process().memory_info().rss / 1e9 if shared else 0.0,
+        weights=weights / 1e9,
+        gradients=4 * trainable / 1e9,
+        optimizer=4 * moments * trainable / 1e9,
+        activations=activations(text, tokens, rows, compute, cfg.trainer.gradient_checkpointing),
+        # Of a head that trains: a chunk's logits, their log-softmax and the gradient, in fp32. A
+        # frozen one never makes them (trees/head.py).
+        logits=3 * 4 * CHUNK * int(text.vocab_size) / 1e9 if full else 0.0,
+    )
+
+
+def _frozen_bytes(
+    model: PreTrainedModel, parameters: int, itemsize: int, quantization: str | None, on_cpu: bool
+) -> float:
+    """Bytes of the base as it is kept: NF4 takes half a byte and 0.127 bits of constants.
+
+    On a CPU every layer's dequantised weights leave a hole between the activations that are kept,
+    which the C library fills no more within the step: once their size (docs/log.md).
+    """
+    if quantization is None:
+        return parameters * itemsize
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if type(m) is torch.nn.Linear and m is not head]
+    quantised = sum(m.weight.numel() for m in linear if not m.weight.requires_grad)
+    holes = quantised * itemsize if on_cpu else 0
+    return quantised * (0.5 + 0.127 / 8) + (parameters - quantised) * itemsize + holes
+
+
+def activations(
+    text_config: Any, tokens: int, rows: int, itemsize: int, checkpointing: bool
+) -> float:
+    """Gigabytes kept for the backward pass of `tokens` tokens in `rows` rows.
+
+    A layer keeps what its norms, projections and gate read: about 8 vectors of the hidden size, the
+    keys and values, 4 of the MLP's, and the mask (after Korthikanti et al. 2022, equation 1,
+    without its dropouts and with fused attention). With checkpointing only each layer's input, and
+    one layer whole.
+    """
+    hidden = int(text_config.hidden_size)
+    heads = int(text_config.num_attention_heads)
+    kv_heads = int(getattr(text_config, "num_key_value_heads", None) or heads)
+    head_dim = int(getattr(text_config, "head_dim", None) or hidden // heads)
+    inner = int(getattr(text_config, "intermediate_size", None) or 4 * hidden)
+    layers = int(text_config.num_hidden_layers)
+    layer = tokens * (8 * hidden + 2 * kv_heads * head_dim + 4 * inner)
+    kept = layers * tokens * hidden + layer if checkpointing else layers * layer
+    mask = tokens * tokens / max(1, rows)
+    return (kept + mask) * itemsize / 1e9
+
+
+def moments_per_parameter(cfg: DictConfig) -> float:
+    """Numbers the optimiser keeps for each trained one (Adam: 2), found by one step of it."""
+    parameter = torch.nn.Parameter(torch.zeros(64, 64))
+    optimizer = instantiate.optimizer(cfg)([parameter])
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = optimizer.state[parameter].values()
+    held = sum(v.numel() for v in state if isinstance(v, torch.Tensor) and v.numel() > 1)
+    return held / parameter.numel()
+
+
+def flops_a_second(cfg: DictConfig) -> float:
+    """What this machine does now, in matrix products of a layer's shape; takes a quarter second."""
+    on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device, size = ("cuda", 4096) if on_gpu else ("cpu", 512)
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    if cfg.trainer.num_threads:
+        torch.set_num_threads(cfg.trainer.num_threads)
+    a = torch.ones(size, size, device=device, dtype=dtype)
+    products, began = 0, time.perf_counter()
+    while time.perf_counter() - began < 0.25:
+        float((a @ a)[0, 0])
+        products += 1
+    return products * 2 * size**3 / (time.perf_counter() - began)

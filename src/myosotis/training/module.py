@@ -1,0 +1,168 @@
+"""The LightningModule: one training step is one optimiser step over `data.batch_size` examples.
+
+The step is defined by its examples. How they are packed into rows, how many rows run at a time and
+how many ranks share them changes nothing but rounding: the loss of every row is divided by the size
+of the whole step (scored tokens, or pairs) on all ranks, and gradients are summed once at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from myosotis.objectives import Objective, gained, informed, others
+from myosotis.objectives.reference_logprobs import live
+from myosotis.training.optim import OptimizerFactory, Schedule, parameter_groups
+from myosotis.trees.batch import Batch
+from myosotis.trees.scorer import Scorer
+from myosotis.trees.tree import Tree
+from myosotis.updates.base import Update
+from myosotis.utils import distributed
+from myosotis.utils.errors import RunError, out_of_memory
+
+
+class FineTuning(lightning.LightningModule):
+    """An update, an objective and how to step; batches are lists of token trees."""
+
+    def __init__(
+        self,
+        update: Update,
+        objective: Objective,
+        scorer: Scorer,
+        *,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        weight_decay: float = 0.0,
+        gradient_clip_val: float | None = 1.0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = update.model
+        self.update = update
+        self.objective = objective
+        self.scorer = scorer
+        self.optimizer_factory = optimizer
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.gradient_clip_val = gradient_clip_val
+        self.watched: dict[str, Tensor] = {}  # this rank's share of what the objective watches
+        self.drift = 0.0  # of the step, over all ranks (`Branches.drift`)
+        self.tokens_seen = 0  # read by the model on this rank, prompts included
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        lr = self.optimizer_factory.keywords.get("lr")
+        groups = parameter_groups(self.update.parameters(), self.weight_decay, lr, self.update.rate)
+        optimizer = self.optimizer_factory(groups)
+        self.peaks = [group["lr"] for group in optimizer.param_groups]
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        # `from_pretrained` returns evaluation mode, where gradient checkpointing is silently off.
+        self.model.train()
+        self.update.verify(self.optimizers().optimizer)  # type: ignore[union-attr]
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        return batch  # trees become tensors, and move, when they are packed into rows
+
+    def training_step(self, batch: Sequence[Tree], batch_idx: int) -> dict[str, Any]:
+        """Move once; returns what there is to log. Raises `RunError` on a non-finite loss."""
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        step = self.global_step
+        size = distributed.total(sum(self.objective.size(tree) for tree in batch))
+        trees = self._with_reference(batch)
+        loss = distributed.total(self._accumulate(trees, size))
+        distributed.sum_gradients([p for _, p in self.update.parameters()])
+        gradients = [p.grad for _, p in self.update.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).item()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise RunError(
+                f"the loss became {loss} and the gradient norm {norm} at step {step + 1}; "
+                "training stopped before the weights were touched",
+                "a lower optimizer.lr, a longer schedule.warmup or trainer.precision=32-true helps",
+            )
+        if self.gradient_clip_val:
+            scale = self.gradient_clip_val / (norm + 1e-6)
+            if scale < 1.0:
+                torch._foreach_mul_(gradients, scale)
+        for group, peak in zip(optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * self.schedule.factor(step)
+        optimizer.step()
+        lr = optimizer.param_groups[0]["lr"]
+        watched = {f"train/{n}": v for n, v in distributed.summed(self.watched).items()}
+        return {"train/loss": loss, "train/grad_norm": norm, "train/lr": lr, **watched}
+
+    def _with_reference(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+        """The trees with the reference's log-probs: where they carry none, the base is asked now.
+
+        Before the forward pass that will be differentiated: an update may swap weights for it.
+        """
+        self.drift = 0.0
+        if self.objective.needs_reference and any(tree.reference is None for tree in trees):
+            with self.update.disabled():
+                trees = live(trees, self.scorer)
+        if self.objective.wants == "grades":
+            elsewhere = others(trees)
+            change = gained(elsewhere, self.scorer.evaluate(elsewhere)) if elsewhere else 0.0
+            count = distributed.total(len(elsewhere))
+            self.drift = distributed.total(change) / max(1, count)
+        return trees
+
+    def _accumulate(self, trees: Sequence[Tree], size: float) -> float:
+        """Backward over all rows; returns this rank's share of the step's loss.
+
+        Out of memory: the rows at a time are halved and the step begins anew, which changes
+        nothing but the time.
+        """
+        while True:
+            try:
+                return self._accumulate_once(trees, size)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                if self.scorer.rows_at_once == 1:
+                    raise RunError(
+                        f"out of memory with one row of {self.scorer.row_tokens} tokens at a time",
+                        "trainer.gradient_checkpointing=true or a smaller data.row_tokens helps",
+                    ) from None
+            self.scorer.rows_at_once //= 2
+            torch.cuda.empty_cache()
+
+    def _accumulate_once(self, trees: Sequence[Tree], size: float) -> float:
+        self.optimizers().zero_grad()  # type: ignore[union-attr]
+        self.watched = {}
+        batches = self.scorer.batches(trees) if trees else []
+        passes = int(distributed.total(len(batches), largest=True))
+        total = 0.0
+        # Ranks must agree on the number of passes, or collective strategies wait for ever.
+        for batch in batches + [Batch.empty()] * (passes - len(batches)):
+            branches = self.scorer.score(batch, uniform=self.objective.uniform)
+            branches = informed(branches, trees, self.objective, self.drift)
+            loss = self.objective.loss(branches) / max(size, 1e-12)
+            for name, amount in self.objective.watched(branches).items():
+                self.watched[name] = self.watched.get(name, 0.0) + amount / max(size, 1e-12)
+            with self._no_sync():
+                self.manual_backward(loss)
+            total += loss.item()
+            self.tokens_seen += batch.tokens
+        return total
+
+    def _no_sync(self) -> Any:
+        wrapped = self.trainer.strategy.model
+        return wrapped.no_sync() if hasattr(wrapped, "no_sync") else nullcontext()  # type: ignore
+
+    # Checkpoints hold what moves and nothing else.
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self.update.state_dict()
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        self.update.load_state_dict(state_dict)

@@ -1,0 +1,1 @@
+"""Token trees, packed into forests, scored to log-probs."""

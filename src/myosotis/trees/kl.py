@@ -1,0 +1,98 @@
+"""How far a model's predictions are from another's: KL divergence per token, exact over the words.
+
+Both models read the same rows. The bodies run one after the other; then the two heads run side by
+side, a chunk of positions at a time, so that the logits of a whole row are never in memory.
+
+Shape suffixes as in `score.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from myosotis.trees.batch import Batch
+from myosotis.trees.lm_head import Head
+from myosotis.trees.scorer import Scorer, device_of, evaluating
+from myosotis.trees.tree import Tree
+
+CHUNK = 64
+"""Positions whose logits are in memory, of both models; with 50,000 words 13 MB each."""
+
+
+def divergence(
+    scorer: Scorer,
+    trees: Sequence[Tree],
+    other: Callable[[], AbstractContextManager[None]],
+    advance: Callable[[int], object] | None = None,
+    kept: list[Tensor] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """KL(other || model) of each tree, and the target weight it is summed over; (n,) each.
+
+    At every scored token, KL = sum over words of q * (log q - log p), in nats, where q is what the
+    model predicts inside `other()` (`update.disabled`: the base) and p what it predicts outside;
+    times the token's weight. A token that several paths share counts for each of them. Without
+    gradients, and the model's mode is left as it was. `kept` is filled with what the other model
+    has at the predicting positions, and read where it is full: for the same trees, scorer settings
+    and other model again.
+    """
+    total, weight = np.zeros(len(trees)), np.zeros(len(trees))
+    with evaluating(scorer.model):
+        for number, batch in enumerate(scorer.batches(trees)):
+            batch = batch.to(device_of(scorer.model))
+            known = kept[number] if kept is not None and number < len(kept) else None
+            kl_N, other_ND = _at_positions(scorer, batch, other, known)
+            if kept is not None and known is None and other_ND is not None:
+                kept.append(other_ND)
+            which_S = batch.scored_M  # each token once for every path it lies on
+            weight_M = batch.weight_S[which_S].cpu().double().numpy()
+            kl_M = kl_N[batch.predictor_S][which_S].cpu().double().numpy()
+            tree_M = batch.tree_B[batch.branch_M].cpu().numpy()
+            np.add.at(total, tree_M, kl_M * weight_M)
+            np.add.at(weight, tree_M, weight_M)
+            if advance is not None:
+                advance(len(set(batch.tree_B.tolist())))
+    return total, weight
+
+
+def _at_positions(
+    scorer: Scorer,
+    batch: Batch,
+    other: Callable[[], AbstractContextManager[None]],
+    other_ND: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """(N,) KL at the predicting positions, and what the other model has there (given, where it is
+    known already); None instead of whole logits, which are too large to keep."""
+    values_ND, head = scorer.predictor(batch)
+    other_head = head
+    if other_ND is None:
+        with other():
+            other_ND, other_head = scorer.predictor(batch)
+    light = isinstance(head, Head)
+    if isinstance(head, Head) and not head.trains:  # the same head: no need to go there again
+        other = nullcontext
+    parts = []
+    for start in range(0, len(values_ND), CHUNK):
+        logits_CV = head(values_ND[start : start + CHUNK])
+        with other():
+            other_CV = other_head(other_ND[start : start + CHUNK])
+        parts.append(kl(other_CV, logits_CV))
+    kl_N = torch.cat(parts) if parts else values_ND.new_zeros(0)
+    return kl_N, other_ND if light else None
+
+
+def kl(q_CV: Tensor, p_CV: Tensor) -> Tensor:
+    """(C,) KL(q || p) in nats, of logits; half precision is widened.
+
+    As sum q * (zq - zp) - (logsumexp zq - logsumexp zp): the rounding of two sums over the
+    vocabulary cancels, and equal logits give exactly 0.
+    """
+    wide = torch.promote_types(q_CV.dtype, torch.float32)
+    q_CV, p_CV = q_CV.to(wide), p_CV.to(wide)
+    apart_C = q_CV.logsumexp(-1) - p_CV.logsumexp(-1)
+    return (q_CV.softmax(-1) * (q_CV - p_CV)).sum(-1) - apart_C

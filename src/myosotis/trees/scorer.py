@@ -1,0 +1,302 @@
+"""Scoring: from a batch of rows to one log-probability a branch.
+
+The output head runs only at positions that predict a scored token: logits of prompt tokens are
+never made. A frozen head takes the short way of `head.py`. One that trains runs a chunk at a time;
+for the backward pass `KEPT_BYTES` of logits are kept, the rest are recomputed.
+
+Shape suffixes as in `batch.py`; C predicting positions of a chunk, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from myosotis.trees.attention import Backend, only_chains, padded_inputs, text_config, tree_inputs
+from myosotis.trees.batch import Batch, stack
+from myosotis.trees.forest import Bundle, pack
+from myosotis.trees.lm_head import LABEL_HEAD, VALUE_HEAD, Head, ValueHead
+from myosotis.trees.tree import Tree
+
+CHUNK = 256
+"""Predicting positions a chunk; with 50,000 words one chunk of fp32 logits is 50 MB."""
+
+KEPT_BYTES = 2**27
+"""Logits of a batch that are kept for the backward pass; those of further chunks are recomputed."""
+
+STRETCH = 4
+"""How many times as long as what its trees begin with together a row may be where no activations
+are kept: a fourth of it is read again in every row."""
+
+
+class Branches(NamedTuple):
+    """Sums over the scored tokens of each branch; the only thing objectives see of a model.
+
+    `logp_B` and `uniform_B` carry gradients. `uniform_B` is the weighted sum of the log-prob
+    averaged over the vocabulary (for label smoothing), or None when it was not asked for.
+    """
+
+    logp_B: Tensor  # sum of weight * log-prob, fp32, in nats; of a value head, its number
+    weight_B: Tensor  # sum of weights
+    greedy_B: Tensor  # bool: every scored token was the most likely one
+    uniform_B: Tensor | None
+    tree_B: Tensor
+    path_B: Tensor
+    # What `objectives.informed` adds, where an objective asks:
+    reference_B: Tensor | None = None  # the reference model's `logp_B`
+    grade_B: Tensor | None = None  # of the tree: 1 or -1
+    drift: float = 0.0  # what answers to other prompts have gained on the reference, in nats
+
+
+@dataclass
+class TreeScore:
+    """One tree's scores, an entry a path in the order the paths were given."""
+
+    logp: NDArray[np.float64]  # (P,) sum of weight * log-prob over the scored tokens, in nats
+    weight: NDArray[np.float64]  # (P,) sum of weights
+    greedy: NDArray[np.bool_]  # (P,) every scored token was the most likely one
+
+
+class Scorer:
+    """Scores trees with one model.
+
+    `rows_at_once` rows go through the model together; the result does not depend on it, nor on
+    `row_tokens`, beyond rounding.
+    """
+
+    def __init__(
+        self, model: nn.Module, backend: Backend, *, row_tokens: int = 512, rows_at_once: int = 1
+    ) -> None:
+        self.model = model
+        self.backend = backend
+        self.row_tokens = row_tokens
+        self.rows_at_once = rows_at_once
+        self.forwards = 0
+
+    def batches(self, trees: Sequence[Tree]) -> list[Batch]:
+        """Pack trees into batches of about `rows_at_once` rows; a bundle is never torn apart."""
+        bundles = pack(
+            trees,
+            self.row_tokens,
+            stretch=1 if torch.is_grad_enabled() else STRETCH,
+            one_path_a_row=self.backend.name == "padded",
+        )
+        if self.backend.name == "padded":  # rows of like length waste the least padding
+            bundles.sort(key=lambda b: max(len(p) for row in b for p in row), reverse=True)
+        return [
+            stack([row for bundle in group for row in bundle])
+            for group in _groups(bundles, self.rows_at_once)
+        ]
+
+    def score(self, batch: Batch, *, uniform: bool = False) -> Branches:
+        """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
+        batch = batch.to(device_of(self.model))
+        self.forwards += 1
+        outside = len(batch.target_S) > 0 and int(batch.target_S.min()) < 0
+        if outside:  # see data/labels.py
+            batch = replace(batch, target_S=-1 - batch.target_S)
+        predict = self.predictor(batch, outside)
+        logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
+        weighted = batch.weight_S[batch.scored_M]
+        size = len(batch.tree_B)
+
+        def per_branch(values_M: Tensor) -> Tensor:
+            return values_M.new_zeros(size).index_add(0, batch.branch_M, values_M)
+
+        misses = per_branch((~greedy_S[batch.scored_M]).float())
+        return Branches(
+            logp_B=per_branch(logp_S[batch.scored_M] * weighted),
+            weight_B=per_branch(weighted),
+            greedy_B=misses == 0,
+            uniform_B=None
+            if uniform_S is None
+            else per_branch(uniform_S[batch.scored_M] * weighted),
+            tree_B=batch.tree_B,
+            path_B=batch.path_B,
+        )
+
+    def evaluate(
+        self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
+    ) -> list[TreeScore]:
+        """Score trees without gradients, in evaluation mode, leaving the model's mode as it was.
+
+        `advance(n)` is called as `n` more trees are done.
+        """
+        scores = [
+            TreeScore(np.zeros(len(t.tips)), np.zeros(len(t.tips)), np.zeros(len(t.tips), bool))
+            for t in trees
+        ]
+        with evaluating(self.model):
+            for batch in self.batches(trees):
+                found = self.score(batch)
+                columns = found.logp_B, found.weight_B, found.greedy_B, found.tree_B, found.path_B
+                for logp, weight, greedy, tree, path in zip(
+                    *(column.tolist() for column in columns), strict=True
+                ):
+                    scores[tree].logp[path] = logp
+                    scores[tree].weight[path] = weight
+                    scores[tree].greedy[path] = greedy
+                if advance is not None:
+                    advance(len(set(batch.tree_B.tolist())))
+        return scores
+
+    def predictor(self, batch: Batch, outside: bool = False) -> Predict:
+        """Run the body of the model; what stands at the predicting positions, and its head.
+
+        For scorers of other things than log-probs (`divergence.py`); `batch` is on the device.
+        `outside`: the head is not the language model's, but a classifier or a value head.
+        """
+        if self.backend.name == "padded" or only_chains(batch):
+            inputs = padded_inputs(batch)
+        else:
+            inputs = tree_inputs(batch, text_config(self.model), mask_dtype(self.model))
+        inputs |= {"input_ids": batch.ids_RL, "use_cache": False}
+        if outside or self.backend.fast_head:
+            hidden_RLD = body(self.model)(**inputs).last_hidden_state
+            head = _outside(self.model) if outside else Head(self.model)
+            return hidden_RLD.flatten(0, 1)[batch.source_N], head
+        keep = torch.zeros_like(batch.ids_RL, dtype=torch.bool)
+        keep.view(-1)[batch.source_N] = True
+        return self.model(**inputs, logits_to_keep=keep).logits, _as_is
+
+
+Predict = tuple[Tensor, Callable[[Tensor], Tensor]]
+"""What stands at the N predicting positions, and the function that makes logits of it."""
+
+
+def _as_is(logits_CV: Tensor) -> Tensor:
+    return logits_CV
+
+
+def _in_chunks(
+    predict: Predict, batch: Batch, uniform: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Log-probs, greedy hits and (asked for) vocabulary means of the S scored tokens."""
+    values_ND, head = predict
+    if isinstance(head, ValueHead):
+        value_S = head(values_ND)[batch.predictor_S, 0].float()
+        return value_S, torch.zeros_like(value_S, dtype=torch.bool), None
+    if isinstance(head, Head) and head.frozen(values_ND):
+        return head.log_probs(values_ND, batch.predictor_S, batch.target_S, uniform)
+    # How many scored tokens the first n predictors have; predictor_S is ascending.
+    starts = range(0, len(values_ND), CHUNK)
+    edges = torch.tensor([*starts, len(values_ND)], device=batch.predictor_S.device)
+    cuts = torch.searchsorted(batch.predictor_S, edges).tolist()
+    parts: list[tuple[Tensor, ...]] = []
+    kept_bytes = 0
+    for start, low, high in zip(starts, cuts, cuts[1:], strict=False):
+        chunk = values_ND[start : start + CHUNK]
+        which, target = batch.predictor_S[low:high] - start, batch.target_S[low:high]
+        if torch.is_grad_enabled() and kept_bytes >= KEPT_BYTES:
+            part = checkpoint(
+                _score_chunk, head, chunk, which, target, uniform, use_reentrant=False
+            )
+        else:
+            logits_CV = head(chunk)
+            kept_bytes += logits_CV.numel() * 4
+            part = _pick(logits_CV, which, target, uniform)
+        parts.append(part)  # type: ignore[arg-type]
+    if not parts:  # an empty row: keep it in the graph, so that every rank has a backward pass
+        nothing = head(values_ND).sum(-1).float()
+        return nothing, nothing.bool(), nothing if uniform else None
+    logp_S, greedy_S, *rest = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logp_S, greedy_S, rest[0] if rest else None
+
+
+def _score_chunk(
+    head: Callable[[Tensor], Tensor],
+    chunk: Tensor,
+    which_S: Tensor,
+    target_S: Tensor,
+    uniform: bool,
+) -> tuple[Tensor, ...]:
+    return _pick(head(chunk), which_S, target_S, uniform)
+
+
+def _pick(
+    logits_CV: Tensor, which_S: Tensor, target_S: Tensor, uniform: bool
+) -> tuple[Tensor, ...]:
+    """Log-prob and greedy hit of each scored token, and (asked for) the vocabulary's mean."""
+    if logits_CV.dtype in (torch.float16, torch.bfloat16):  # sums over a vocabulary need fp32
+        logits_CV = logits_CV.float()
+    greedy_S = logits_CV.detach().argmax(-1)[which_S] == target_S
+    logp_S = _LogProb.apply(logits_CV, which_S, target_S)
+    if not uniform:
+        return logp_S, greedy_S
+    return logp_S, greedy_S, (logits_CV.mean(-1) - logits_CV.logsumexp(-1))[which_S]
+
+
+class _LogProb(torch.autograd.Function):
+    """logits[which, target] - logsumexp(logits)[which], with one pass backward in one buffer.
+
+    The gradient is g·(onehot - softmax); autograd would make four tensors of the logits' size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_CV: Tensor, which_S: Tensor, target_S: Tensor) -> Tensor:
+        norm_C = logits_CV.logsumexp(-1)
+        ctx.save_for_backward(logits_CV, norm_C, which_S, target_S)
+        return logits_CV[which_S, target_S] - norm_C[which_S]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad_S,) = grads
+        logits_CV, norm_C, which_S, target_S = ctx.saved_tensors
+        total_C = torch.zeros_like(norm_C).index_add_(0, which_S, grad_S)
+        grad_CV = torch.sub(logits_CV, norm_C[:, None]).exp_().mul_(-total_C[:, None])
+        grad_CV.index_put_((which_S, target_S), grad_S, accumulate=True)
+        return grad_CV, None, None
+
+
+def _outside(model: nn.Module) -> nn.Module:
+    """The head that is trained beside the language model's: a value head or a classifier."""
+    name = VALUE_HEAD if hasattr(model, VALUE_HEAD) else LABEL_HEAD
+    return model.get_submodule(name)
+
+
+def _groups(bundles: Sequence[Bundle], rows_at_once: int) -> Iterator[list[Bundle]]:
+    group: list[Bundle] = []
+    rows = 0
+    for bundle in bundles:
+        if group and rows + len(bundle) > rows_at_once:
+            yield group
+            group, rows = [], 0
+        group.append(bundle)
+        rows += len(bundle)
+    if group:
+        yield group
+
+
+def body(model: nn.Module) -> nn.Module:
+    """The model without its output head."""
+    return getattr(model, model.base_model_prefix)  # type: ignore[arg-type]
+
+
+def mask_dtype(model: nn.Module) -> torch.dtype:
+    """The dtype of the hidden states, which the additive mask must have too."""
+    return model.get_input_embeddings().weight.dtype  # type: ignore[operator, no-any-return]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients and evaluation mode inside; every submodule's mode restored after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

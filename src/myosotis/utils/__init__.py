@@ -1,0 +1,1 @@
+"""Nothing of the domain: errors, the console, cached folders, ranks, memory."""

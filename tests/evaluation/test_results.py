@@ -1,0 +1,97 @@
+"""From two sittings to the rows and sentences of a record."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from myosotis.evaluation import results
+from myosotis.evaluation.evaluator import Prompted, Sitting
+from myosotis.evaluation.task_metrics import Quality
+from myosotis.records.schema import RunRecord
+from myosotis.retention.benchmarks.measure import Measurement, TaskScores
+from myosotis.retention.budget import Budget
+
+
+def loglik(*scores: float) -> Quality:
+    return Quality("loglik", True, "nats per token", np.array(scores))
+
+
+def sitting(quality: Quality, prompted: Prompted | None = None) -> Sitting:
+    return Sitting(Measurement({}), {"loglik": quality}, prompted=prompted)
+
+
+def test_the_tuned_model_against_the_base_with_examples_in_its_prompt() -> None:
+    """Base −3, prompted −2 on average, tuned −1.1: the prompt is beaten by 0.9, not by 1.9."""
+    prompted = Prompted(3, 1, {"loglik": loglik(*[-1.9, -2.1] * 20)})
+    base = sitting(loglik(*[-3.0] * 40), prompted)
+    tuned = sitting(loglik(*[-1.0, -1.2] * 20))
+    (baseline,) = results.baselines(base, tuned)
+    assert baseline.value == pytest.approx(-2.0)
+    assert baseline.delta == pytest.approx(0.9)
+    assert baseline.n == 40
+    assert "3 solved examples" in baseline.name
+    assert baseline.note.startswith("1 where")
+    record = RunRecord("r", task=results.task_summary(base, tuned, "loglik"))
+    record.baselines = [baseline]
+    said = results.in_words(record)
+    assert said[0].startswith("Task: better")
+    assert said[1].startswith("Better than the base with 3 solved examples")
+    (worse,) = results.baselines(base, sitting(loglik(*[-2.6, -2.4] * 20)))
+    record.baselines = [worse]
+    assert results.in_words(record)[1].startswith("Worse than")
+
+
+def test_no_examples_no_baseline() -> None:
+    assert results.baselines(sitting(loglik(-1.0, -2.0)), sitting(loglik(-1.0, -2.0))) == []
+
+
+def scores(right: list[int], choices: list[int]) -> TaskScores:
+    """A task of `len(right)` items, alternately of either half; item i has `choices[i]` choices."""
+    n, offsets = len(right), np.concatenate([[0], np.cumsum(choices)])
+    values = np.array(right, dtype=float)
+    return TaskScores(
+        "quiz", "acc", True, True, 0.5, n, "", {}, [f"i{k}" for k in range(n)], [None] * n,
+        ["select" if k % 2 == 0 else "report" for k in range(n)], {"acc": 0.0},
+        {"acc": values, "p_gold": values / 2 + 0.25}, np.ones(n),
+        np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64),
+        np.arange(offsets[-1], dtype=float) - 50, np.ones(offsets[-1]), offsets,
+    )  # fmt: skip
+
+
+def test_a_half_holds_its_own_items_and_their_choices() -> None:
+    """Choices 2, 3, 2, 4 begin at 0, 2, 5, 7: the report half is items 1 and 3."""
+    half = scores([1, 0, 1, 1], [2, 3, 2, 4]).half("report")
+    assert half.items == ["i1", "i3"]
+    assert half.scores["acc"].tolist() == [0, 1]
+    assert (half.logp + 50).tolist() == [2, 3, 4, 7, 8, 9, 10]
+    assert half.offsets.tolist() == [0, 3, 7]
+
+
+def test_halves_share_no_item_and_each_has_its_own_verdict() -> None:
+    """All of the loss is put on the even items: select −30 of 100, report none."""
+    n = 200
+    before = [1] * n
+    after = [0 if k % 2 == 0 and k < 60 else 1 for k in range(n)]
+    base = Sitting(Measurement({"quiz": scores(before, [2] * n)}), {"loglik": loglik(-3.0, -1.0)})
+    tuned = Sitting(
+        Measurement({"quiz": scores(after, [2] * n)}), {"loglik": loglik(-1.0, -1.0, -1.0, -1.0)}
+    )
+    base.quality["loglik"] = loglik(-3.0, -1.0, -3.0, -1.0)
+    found = results.halves(base, tuned, "loglik", Budget(0.05))
+    select, report = found["select"], found["report"]
+    assert select.task is not None and report.task is not None
+    assert (select.task.delta, report.task.delta) == (2.0, 0.0)
+    assert select.suite is not None and report.suite is not None
+    assert select.suite.delta == pytest.approx(-0.3)
+    assert select.suite.verdict == "forgotten"
+    assert report.suite.delta == 0
+    assert report.suite.verdict == "retained"
+
+
+def test_halves_too_small_to_say_anything() -> None:
+    base = Sitting(Measurement({"quiz": scores([1, 0], [2, 2])}), {"loglik": loglik(-1.0, -2.0)})
+    found = results.halves(base, base, "loglik", Budget(0.05))
+    assert found["select"].task is None
+    assert found["select"].suite is not None
+    assert found["select"].suite.verdict == "inconclusive"

@@ -1,0 +1,204 @@
+"""Paired comparisons, tests and sample sizes against numbers derived by hand or by a library."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from myosotis.retention.statistics.paired import (
+    Verdict,
+    forgetting,
+    holm,
+    mcnemar_exact,
+    minimum_detectable_effect,
+    paired,
+    required_items,
+    verdict,
+)
+from myosotis.utils.errors import DataError
+
+
+def test_a_comparison_by_hand() -> None:
+    """d = (.1, -.1, .3, .1): mean .1, deviations (0, -.2, .2, 0), sd = sqrt(.08/3) = .163299,
+    SE = sd/2 = .0816497; t(.975, 3 df) = 3.182446, so .1 -+ .259845."""
+    found = paired([0.5, 0.5, 0.5, 0.5], [0.6, 0.4, 0.8, 0.6])
+    assert (found.n, found.clusters, found.method) == (4, 4, "t")
+    assert (found.base, found.tuned, found.delta) == pytest.approx((0.5, 0.6, 0.1))
+    assert found.se == pytest.approx(0.0816497, abs=1e-7)
+    assert (found.lo, found.hi) == pytest.approx((-0.159845, 0.359845), abs=1e-6)
+    assert found.mde == pytest.approx(2.801585 * 0.0816497, abs=1e-6)
+
+
+def test_cluster_sums_by_hand() -> None:
+    """Clusters of 2 with d = (1,1), (-1,-1), (0,0): sums (2,-2,0) about mean 0,
+    SE = sqrt(3/2 * 8) / 6 = .57735, where six independent items would give sqrt(.8/6) = .365148."""
+    base, d = np.full(6, 0.5), np.array([1.0, 1, -1, -1, 0, 0])
+    found = paired(base, base + d, clusters=["a", "a", "b", "b", "c", "c"])
+    assert (found.clusters, found.delta) == (3, 0)
+    assert found.se == pytest.approx(0.57735, abs=1e-5)
+    assert paired(base, base + d).se == pytest.approx(0.365148, abs=1e-6)
+
+
+def test_one_item_a_cluster_is_the_t_test() -> None:
+    rng = np.random.default_rng(0)
+    base, tuned = rng.random((2, 400))
+    found, theirs = paired(base, tuned), stats.ttest_rel(tuned, base)
+    low, high = theirs.confidence_interval(0.95)
+    assert (found.lo, found.hi, found.p) == pytest.approx((low, high, theirs.pvalue))
+
+
+def test_an_unnamed_cluster_is_an_item_of_its_own() -> None:
+    base, tuned = np.random.default_rng(0).random((2, 6))
+    found = paired(base, tuned, clusters=["a", "a", None, None, "b", "b"])
+    assert found.clusters == 4
+
+
+def test_weights_make_a_ratio_of_sums() -> None:
+    """Bits per byte of texts of 100 and 300 bytes: (1.0 * 100 + 2.0 * 300) / 400 = 1.75, tuned
+    (1.2 * 100 + 2.0 * 300) / 400 = 1.80."""
+    found = paired([1.0, 2.0], [1.2, 2.0], weights=[100, 300], higher_is_better=False)
+    assert (found.base, found.tuned, found.delta) == pytest.approx((1.75, 1.80, 0.05))
+    assert found.forgetting == pytest.approx(0.05)
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5))
+def test_forgetting_is_positive_when_the_tuned_model_is_worse(base: float, tuned: float) -> None:
+    assert forgetting(base, tuned, higher_is_better=True) == base - tuned
+    assert forgetting(base, tuned, higher_is_better=False) == tuned - base
+
+
+def test_where_lower_is_better_a_rise_is_a_loss() -> None:
+    """Bits per byte up by .2 everywhere, give or take .01: `delta` is the rise."""
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.8, 1.2, 100)
+    found = paired(base, base + 0.2 + 0.01 * rng.standard_normal(100), higher_is_better=False)
+    assert found.lo > 0.19
+    assert found.gain == (-found.hi, -found.lo)
+    assert verdict(*found.gain, epsilon=0.05) == Verdict.FORGOTTEN
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "expected"),
+    [
+        (-0.019, 0.03, "retained"),
+        (-0.019, -0.001, "retained"),  # a real loss, shown to be within the budget
+        (0.01, 0.03, "retained"),
+        (-0.05, -0.021, "forgotten"),
+        (-0.05, -0.02, "slipped"),  # hi = -epsilon is not below it
+        (-0.05, -0.001, "slipped"),
+        (-0.02, 0.01, "inconclusive"),  # lo = -epsilon is not above it
+        (-0.05, 0.0, "inconclusive"),
+        (-0.05, 0.03, "inconclusive"),
+    ],
+)
+def test_verdicts_at_a_budget_of_two_points(lo: float, hi: float, expected: str) -> None:
+    assert verdict(lo, hi, 0.02) == expected
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 0.2), st.floats(0, 0.2))
+def test_a_larger_budget_never_makes_a_verdict_worse(lo, width, epsilon, more) -> None:
+    worst_first = ["forgotten", "slipped", "inconclusive", "retained"]
+    before, after = (verdict(lo, lo + width, e) for e in (epsilon, epsilon + more))
+    if before == "retained":
+        assert after == "retained"
+    if after == "forgotten":
+        assert before == "forgotten"
+    assert worst_first.index(after) >= worst_first.index(before)
+
+
+@pytest.mark.parametrize("wrong", [(0.1, -0.1, 0.02), (-0.1, 0.1, -0.02), (np.nan, 0.1, 0.02)])
+def test_what_is_no_interval_gets_no_verdict(wrong: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="not an interval"):
+        verdict(*wrong)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20, 50])
+def test_a_few_items_without_a_change_settle_nothing(n: int) -> None:
+    """At a budget of 2.25 pp (5 % of .45) zero discordance takes n with z^2/(n + z^2) < .0225:
+    n > 3.8415 * (1/.0225 - 1) = 167 items."""
+    same = np.ones(n)
+    found = paired(same, same)
+    assert found.se > 0
+    assert verdict(*found.gain, 0.0225) == Verdict.INCONCLUSIVE
+    assert verdict(*paired(np.ones(168), np.ones(168)).gain, 0.0225) == Verdict.RETAINED
+    assert verdict(*paired(np.ones(166), np.ones(166)).gain, 0.0225) == Verdict.INCONCLUSIVE
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_exact_one_of_statsmodels_and_scipy(b: int, c: int) -> None:
+    ours = mcnemar_exact(b, c)
+    assert ours == pytest.approx(mcnemar([[7, b], [c, 9]], exact=True).pvalue)
+    if b + c:
+        assert ours == pytest.approx(stats.binomtest(b, b + c, 0.5).pvalue)
+
+
+def test_mcnemar_by_hand() -> None:
+    """6 against 0: 2 * 1/2^6 = .03125. 5 against 0: .0625. Nothing discordant: 1."""
+    assert (mcnemar_exact(6, 0), mcnemar_exact(0, 5), mcnemar_exact(0, 0)) == (0.03125, 0.0625, 1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_holm_by_hand() -> None:
+    """(.01, .04, .03) sorted .01*3 = .03, .03*2 = .06, .04*1 raised to .06."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("effect", "variance", "items"),
+    [
+        (0.03, 1 / 9, 969),  # Miller 2024
+        (0.02, 0.10 - 0.02**2, 1954),  # paired, 10 % discordant
+        (0.05, 0.10 - 0.05**2, 306),
+        (0.02, 2 * 0.42 * 0.58, 9560),  # unpaired, per arm
+        (0.05, 2 * 0.42 * 0.58, 1530),
+    ],
+)
+def test_required_items_reference_points(effect: float, variance: float, items: int) -> None:
+    """SCIENCE.md section 3; (1.959964 + .841621)^2 = 7.848879 times variance / effect^2."""
+    assert required_items(effect, variance) == pytest.approx(items, abs=1)
+    assert required_items(-effect, variance) == required_items(effect, variance)
+
+
+def test_required_items_detects_its_effect_in_four_of_five_runs() -> None:
+    """306 items, 10 % discordant, a true loss of 5 pp: (2.5 % gained, 7.5 % lost)."""
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(1000):
+        u = rng.random(306)
+        base, tuned = np.where(u < 0.025, 0.0, 1.0), np.where(u > 0.925, 0.0, 1.0)
+        found += paired(base, tuned).hi < 0
+    assert 0.76 <= found / 1000 <= 0.84
+
+
+def test_no_items_find_no_effect() -> None:
+    with pytest.raises(ValueError, match="no number of items"):
+        required_items(0.0, 0.1)
+
+
+def test_the_detectable_effect_is_2_8_standard_errors() -> None:
+    assert minimum_detectable_effect(0.01) == pytest.approx((1.960 + 0.842) * 0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "more", "message"),
+    [
+        ([], [], {}, "no items"),
+        ([1.0, 2.0], [1.0], {}, "item by item"),
+        ([1.0, np.nan], [1.0, 2.0], {}, "1 of 2 items"),
+        ([1.0, -np.inf], [1.0, 2.0], {}, "not finite"),
+        ([1.0, 2.0], [1.0, 2.0], {"clusters": ["a"]}, "item by item"),
+        ([1.0, 2.0], [1.0, 2.0], {"weights": [1.0, -1.0]}, "weights"),
+        ([1.0, 2.0], [1.0, 2.0], {"weights": [0.0, 0.0]}, "weights"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(base, tuned, more, message) -> None:
+    with pytest.raises(DataError, match=message):
+        paired(base, tuned, **more)

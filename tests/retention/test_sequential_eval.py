@@ -1,0 +1,216 @@
+"""Asking in blocks: what is asked, when it stops, and that nothing else differs."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from myosotis.retention.benchmarks.build import build
+from myosotis.retention.benchmarks.measure import Measurement, measure, scored
+from myosotis.retention.benchmarks.requests import Answer
+from myosotis.retention.benchmarks.task import Suite
+from myosotis.retention.budget import Budget
+from myosotis.retention.harness.data import Shelf
+from myosotis.retention.sequential_eval import SIGN, TWINS, Watched, looks, signs, until_settled
+from myosotis.trees.scorer import TreeScore
+from myosotis.trees.tree import Tree
+from tests.retention.small import byte_tokenizer, shelf_folder
+
+ITEMS = 120
+
+
+class Guessing:
+    """A model whose log-probs are a hash of what it reads: at chance, and the same every time."""
+
+    def evaluate(
+        self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
+    ) -> list[TreeScore]:
+        return [
+            TreeScore(
+                np.array([-float(zlib.crc32(str(p.ids).encode()) % 9973) for p in tree.paths()]),
+                np.ones(len(tree.tips)),
+                np.zeros(len(tree.tips), bool),
+            )
+            for tree in trees
+        ]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    folder = shelf_folder(tmp_path_factory.mktemp("data"), ITEMS)
+    names = ["hellaswag", "arc_easy", "wikitext"]
+    return build(names, byte_tokenizer(), context_length=512, items=ITEMS, shelf=Shelf(folder))
+
+
+@pytest.fixture(scope="module")
+def now(suite: Suite) -> Measurement:
+    return measure(suite, Guessing())
+
+
+def perfect(suite: Suite, real: Measurement) -> Measurement:
+    """A base that answers every question right."""
+    answers = {
+        (i.task, i.id): [
+            Answer(0.0 if c in i.gold else -99.0, False) for c in range(len(i.choices))
+        ]
+        for i in suite.items
+        if i.choices
+    }
+    known = suite.where(lambda item: bool(item.choices))
+    return Measurement({**real.tasks, **scored(known, answers).tasks})
+
+
+def ask(suite: Suite, base: Measurement, floor: int = 30, ceiling: int | None = None) -> Watched:
+    scorer = Guessing()
+    return until_settled(suite, scorer, base, Budget(), floor=floor, ceiling=ceiling)
+
+
+def test_a_great_loss_stops_at_the_first_look(suite: Suite, now: Measurement) -> None:
+    """A random model against a perfect one: 70 points lost, settled after 30 items of each."""
+    told: list[int] = []
+    scorer = Guessing()
+    base = perfect(suite, now)
+    found = until_settled(suite, scorer, base, Budget(), floor=30, advance=told.append)
+    assert found.verdict == "forgotten"
+    assert found.interval is not None and found.interval[1] < -0.2
+    asked = {name: len(task.items) for name, task in found.now.tasks.items()}
+    assert asked == {"hellaswag": 30, "arc_easy": 30, "wikitext": 1}
+    assert (found.items, found.items_of, found.saved) == (61, 244, 183)
+    assert sum(told) == 61
+
+
+def test_what_is_asked_scores_as_in_the_whole_suite(suite: Suite, now: Measurement) -> None:
+    found = ask(suite, perfect(suite, now))
+    for name, part in found.now.tasks.items():
+        whole = now[name].taking(part.items)
+        assert part.clusters == whole.clusters and part.choice.tolist() == whole.choice.tolist()
+        assert part.logp == pytest.approx(whole.logp, abs=1e-9)
+        assert part.offsets.tolist() == whole.offsets.tolist()
+        for metric, values in part.scores.items():
+            assert values == pytest.approx(whole.scores[metric], abs=1e-9)
+        assert found.base[name].items == part.items
+
+
+def test_an_unchanged_model_is_asked_everything_and_not_called_forgotten(
+    suite: Suite, now: Measurement
+) -> None:
+    found = ask(suite, now)
+    assert found.items == found.items_of == 244
+    assert found.verdict == "inconclusive"  # 240 items without a change cannot show "retained"
+    assert found.interval is not None
+    assert found.interval[0] < 0 < found.interval[1]
+
+
+def test_ceiling_and_tiny_samples(suite: Suite, now: Measurement) -> None:
+    assert ask(suite, now, ceiling=50).items == 102
+    few = suite.first(10)
+    base = perfect(few, measure(few, Guessing()))
+    found = ask(few, base, floor=2)
+    assert found.verdict == "inconclusive"  # 20 items, most of them lost: below MIN_ITEMS
+    assert found.interval is not None and found.interval[1] < 0
+
+
+def test_the_order_is_not_that_of_the_draw(suite: Suite, now: Measurement) -> None:
+    """Another seed, another first block; the same seed, the same."""
+    base = perfect(suite, now)
+    first = ask(suite, base).now["hellaswag"].items
+    assert first == ask(suite, base).now["hellaswag"].items
+    other = Suite(suite.tasks, 1, suite.tokenizer)
+    assert set(first) != set(ask(other, base).now["hellaswag"].items)
+
+
+def test_without_accuracy_like_tasks_everything_is_asked(suite: Suite, now: Measurement) -> None:
+    found = ask(suite.only(["wikitext"]), now)
+    assert (found.items, found.interval, found.verdict) == (4, None, "inconclusive")
+    nothing = until_settled(suite.only([]), Guessing(), now, Budget(), floor=30)
+    assert (nothing.items, nothing.items_of, nothing.now.tasks) == (0, 0, {})
+
+
+def test_looks_grow() -> None:
+    """30, then half as many again each time: 45, 68 (67.5), 102, 153, and the rest."""
+    singles = {"a": [[i] for i in range(200)], "b": [[i, i + 200] for i in range(200)]}
+    assert [*looks(singles, 30, None)] == [30, 45, 68, 102, 153, 200]
+    assert [*looks(singles, 30, 100)] == [30, 45, 68, 100]
+    assert [*looks(singles, 500, None)] == [200]
+    uneven = {"a": [[*range(40)], [40], [41]]}  # one large cluster first
+    assert [*looks(uneven, 30, None)] == [1, 3]
+    assert np.diff([*looks(singles, 1, None)]).min() >= 1
+
+
+def test_a_cheap_look_at_a_model_that_lost_nothing_ends_after_its_first_items(
+    suite: Suite, now: Measurement
+) -> None:
+    """The same model twice: 30 items of each, and no verdict."""
+    part = suite.only(["hellaswag", "arc_easy"])
+    found = until_settled(part, Guessing(), now, Budget(), floor=30, cheap=True)
+    assert (found.items, found.signs) == (60, ())
+    assert found.verdict == "inconclusive"
+
+
+def test_a_cheap_look_goes_on_where_p_gold_fell(suite: Suite, now: Measurement) -> None:
+    """A base somewhat surer of the right choices, at equal accuracy: all 240 items are asked, since
+    equal answers settle nothing by themselves."""
+    part = suite.only(["hellaswag", "arc_easy"])
+    surer = {
+        name: replace(
+            now[name], scores={**now[name].scores, "p_gold": now[name].scores["p_gold"] + 0.1}
+        )
+        for name in ("hellaswag", "arc_easy")
+    }
+    found = until_settled(part, Guessing(), Measurement(surer), Budget(), floor=30, cheap=True)
+    assert found.signs == ("p_gold",)
+    assert found.items == 2 * ITEMS
+
+
+def test_a_sign_is_false_as_often_as_its_level_says(now: Measurement) -> None:
+    """No change on average in either twin, two tasks of 40 items: one side of 80 %, 10 % of the
+    looks (9.75 % where the twins have nothing to do with each other)."""
+    dice = np.random.default_rng(0)
+    few = {name: now[name].taking(now[name].items[:40]) for name in ("hellaswag", "arc_easy")}
+    draws, seen = 400, 0
+    for _ in range(draws):
+        moved = {
+            name: replace(
+                task,
+                scores={
+                    metric: scores + dice.normal(0, 0.1, len(scores)) * (metric in TWINS)
+                    for metric, scores in task.scores.items()
+                },
+            )
+            for name, task in few.items()
+        }
+        seen += bool(signs(Measurement(dict(few)), Measurement(moved), Budget(), SIGN))
+    assert 0.06 <= seen / draws <= 0.14
+
+
+def test_dearer_answers_are_a_sign_though_choices_stay(now: Measurement) -> None:
+    """About a bit a byte more for every right answer, as probable among the choices as before."""
+    task = now["hellaswag"]
+    more = 1 + np.random.default_rng(0).normal(0, 0.5, len(task.items))
+    cost = task.scores["bits_per_byte"]
+    dearer = replace(task, scores={**task.scores, "bits_per_byte": cost + more})
+    both = Measurement({"hellaswag": task}), Measurement({"hellaswag": dearer})
+    assert signs(*both, Budget(), 0.95) == ("bits_per_byte",)
+
+
+def test_outside_the_mean_a_sign_is_what_is_not_shown_to_be_kept(
+    suite: Suite, now: Measurement
+) -> None:
+    """Bits per byte, budget 5 %: worse by 1 % is kept, by 10 % it is not."""
+    prose = now["wikitext"]
+    many = replace(
+        prose,
+        items=[str(k) for k in range(30)],
+        clusters=[None] * 30,
+        halves=["select"] * 30,
+        weights=np.ones(30),
+        scores={prose.metric: np.linspace(0.9, 1.1, 30)},
+    )
+    base = Measurement({"wikitext": many})
+    for factor, expected in ((1.01, ()), (1.1, ("wikitext",))):
+        worse = replace(many, scores={prose.metric: factor * many.scores[prose.metric]})
+        assert signs(base, Measurement({"wikitext": worse}), Budget(), 0.95) == expected

@@ -1,0 +1,103 @@
+"""What curves and held-out scores say has gone wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from myosotis.data.datamodule import length_bias
+from myosotis.evaluation import preference_metrics, results
+from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.task_metrics import Quality
+from myosotis.records.schema import CurvePoint, TaskQuality
+from myosotis.retention.benchmarks.measure import Measurement
+from myosotis.training import diagnostics
+from myosotis.trees.tree import Tree
+
+
+def curve(**values: list[float]) -> list[CurvePoint]:
+    """Curves by name ("__" stands for "/"), a point every ten steps."""
+    return [
+        CurvePoint(10 * k, name.replace("__", "/"), value)
+        for name, points in values.items()
+        for k, value in enumerate(points)
+    ]
+
+
+def test_memorising() -> None:
+    """Held-out 2.0, 1.5, 1.8 while training falls to 0.5."""
+    found = diagnostics.memorises(curve(val__loss=[2.0, 1.5, 1.8], train__loss=[2.0, 1.0, 0.5]))
+    assert "lowest at step 10" in found
+    assert not diagnostics.memorises(curve(val__loss=[2.0, 1.5, 1.5], train__loss=[2, 1, 0.5]))
+    assert not diagnostics.memorises(curve(val__loss=[2.0, 1.5, 1.8], train__loss=[2, 1.8, 1.7]))
+
+
+def test_over_optimised() -> None:
+    """Ranked best (80 %) at step 20, 70 % at the end; the margin went from about 1 to 3."""
+    margins = [0.0, 0.5, 1.0, 1.6, 2.4, 3.0]
+    accuracy = [0.5, 0.7, 0.8, 0.78, 0.74, 0.70]
+    given = {"train__reward_margin": margins, "val__reward_accuracy": accuracy}
+    found = diagnostics.over_optimised(curve(**given))
+    assert "step 20 (80% right), 70% at the end" in found
+    assert "from 1.00 to 3.00" in found
+    still = {**given, "val__reward_accuracy": [0.5, 0.7, 0.75, 0.78, 0.8, 0.79]}
+    assert not diagnostics.over_optimised(curve(**still))
+    flat = {**given, "train__reward_margin": [0.0, 0.5, 1.0, 1.0, 1.0, 1.1]}
+    assert not diagnostics.over_optimised(curve(**flat))
+
+
+def row(metric: str, delta: float, half: float) -> TaskQuality:
+    return TaskQuality(metric, delta=delta, lo=delta - half, hi=delta + half)
+
+
+def test_the_chosen_answer_falls_while_the_margin_grows() -> None:
+    """Only when both are sure."""
+    task = TaskQuality("accuracy", extra=[row("margin", 5.0, 1.0), row("loglik", -0.3, 0.1)])
+    assert "less likely (-0.300 nats a token, -0.400 to -0.200)" in diagnostics.chosen_falls(task)
+    unsure = TaskQuality("accuracy", extra=[row("margin", 5.0, 1.0), row("loglik", -0.3, 0.4)])
+    assert not diagnostics.chosen_falls(unsure)
+    assert not diagnostics.chosen_falls(TaskQuality("loglik"))
+
+
+def pairs(*sizes: tuple[int, int]) -> list[Tree]:
+    return [Tree.fork([3, 4], [[5] + [6] * (a - 1), [7] + [8] * (b - 1)]) for a, b in sizes]
+
+
+def test_a_rule_that_picks_by_length() -> None:
+    """Longer in one of four, equal in one: the shorter is right in (2 + ½) of 4."""
+    name, found = preference_metrics.by_length(pairs((3, 5), (3, 5), (4, 2), (3, 3)))
+    assert name == "a rule that picks the shorter answer"
+    assert found.mean == pytest.approx(2.5 / 4)
+
+
+def test_length_bias_of_the_data() -> None:
+    """27 of 36 chosen answers are longer: said; half of them: not."""
+    said = length_bias(pairs(*[(6, 3)] * 27, *[(2, 4)] * 9))
+    assert said.startswith("in 75% of the pairs the chosen answer is the longer one (5 tokens")
+    assert not length_bias(pairs(*[(6, 3)] * 18, *[(2, 4)] * 18))
+    assert not length_bias(pairs(*[(6, 3)] * 10))
+
+
+def sitting(margins: list[float], accuracy: list[float], **more: Quality) -> Sitting:
+    def of(name: str, values: list[float]) -> Quality:
+        return Quality(name, True, "", np.array(values))
+
+    found = {"accuracy": of("accuracy", accuracy), "margin": of("margin", margins)}
+    return Sitting(Measurement({}), found, rules=dict(more))
+
+
+def test_reward_accuracy_and_the_rule_to_beat() -> None:
+    """Margins −2, 1, 3, 0 become −1, 2, 2, 0: two gain, one loses, one ties: 2½ of 4."""
+    rule = Quality("accuracy", True, "", np.array([1.0, 1.0, 0.0, 0.5]))
+    base = sitting([-2, 1, 3, 0], [0, 1, 1, 0.5], **{"a rule": rule})
+    tuned = sitting([-1, 2, 2, 0], [0, 1, 1, 0.5])
+    for one in (base, tuned):  # a reward model has none, and its accuracy is this one
+        one.quality["loglik"] = Quality("loglik", True, "", np.zeros(4))
+    task = results.task_summary(base, tuned, "accuracy")
+    rewards = {r.metric: r for r in task.extra}["reward_accuracy"]
+    assert rewards.base == 0.5
+    assert rewards.tuned == pytest.approx(2.5 / 4)
+    (against,) = results.baselines(base, tuned)
+    assert against.name == "a rule"
+    assert against.value == pytest.approx(2.5 / 4)
+    assert against.delta == pytest.approx(0.0)

@@ -1,0 +1,256 @@
+"""The training step: defined by its examples, not by rows, micro-batches or ranks."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+
+from myosotis.objectives.sft import SFT
+from myosotis.training.callbacks import AtomicCheckpointIO, Checkpoints, Randomness
+from myosotis.training.module import FineTuning
+from myosotis.training.optim import Schedule
+from myosotis.trees.attention import Backend
+from myosotis.trees.scorer import Scorer
+from myosotis.trees.tree import Tree
+from myosotis.updates import build
+from myosotis.utils.errors import RunError, out_of_memory
+from tests.tiny import VOCAB, tiny
+
+DENSE = Backend("dense", "test")
+
+
+def examples(count: int) -> list[Tree]:
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(n: int) -> list[int]:
+        return torch.randint(1, VOCAB, (n,), generator=generator).tolist()
+
+    return [Tree.fork(draw(3 + k % 5), [draw(2 + k % 4)]) for k in range(count)]
+
+
+def module(
+    method: str = "lora", rows_at_once: int = 2, row_tokens: int = 24, **options: Any
+) -> Any:
+    torch.manual_seed(0)
+    update = build({"name": method, **({"r": 4, "lora_alpha": 8} if method == "lora" else {})})
+    update.attach(tiny("llama"))
+    scorer = Scorer(update.model, DENSE, row_tokens=row_tokens, rows_at_once=rows_at_once)
+    settings = {
+        "optimizer": functools.partial(torch.optim.AdamW, lr=1e-2),
+        "schedule": Schedule("linear", 2, 8),
+        **options,
+    }
+    return FineTuning(update, SFT(), scorer, **settings)
+
+
+class Steps:
+    """Eight steps of three examples; like the product's loader it begins at the step it is told."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+
+    def __len__(self) -> int:
+        return 8
+
+    def __iter__(self) -> Iterator[list[Tree]]:
+        trees = examples(24)
+        yield from (trees[3 * k : 3 * k + 3] for k in range(self.start, 8))
+
+
+def fit(model: FineTuning, steps: int = 8, folder: Path | None = None, resume: int = 0) -> Any:
+    callbacks: list[Any] = [Randomness(0)]
+    if folder is not None:
+        callbacks.append(Checkpoints(folder / "last.ckpt", [5]))
+    settings: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_steps": steps,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": callbacks,
+        "plugins": [AtomicCheckpointIO()],
+    }
+    path = str(folder / "last.ckpt") if folder is not None and resume else None
+    trainer = lightning.Trainer(**settings)
+    trainer.fit(model, Steps(resume), ckpt_path=path, weights_only=True)
+    return trainer
+
+
+def weights(model: FineTuning) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for _, p in model.update.parameters()])
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_rows_change_nothing(method: str) -> None:
+    """Eight steps with three packings end within rounding of each other."""
+    ends = []
+    for rows_at_once, row_tokens in [(1, 512), (2, 24), (5, 12)]:
+        # SGD: Adam turns rounding of a gradient near zero into a whole step.
+        sgd = functools.partial(torch.optim.SGD, lr=1e-2)
+        model = module(method, rows_at_once, row_tokens, optimizer=sgd)
+        fit(model)
+        ends.append(weights(model))
+    for end in ends[1:]:
+        assert (end - ends[0]).norm() / ends[0].norm() <= 1e-6
+
+
+def test_loss_falls_and_the_base_stays_where_it_was() -> None:
+    model = module("lora")
+    trees = examples(24)
+    before = sum(s.logp.sum() for s in model.scorer.evaluate(trees))
+    prints = model.update.fingerprint_base()
+    fit(model)
+    after = sum(s.logp.sum() for s in model.scorer.evaluate(trees))
+    assert after > before + 1
+    assert model.update.fingerprint_base() == prints
+
+
+def test_out_of_memory_halves_the_rows_and_changes_nothing() -> None:
+    sgd = functools.partial(torch.optim.SGD, lr=1e-2)
+    reference = module("lora", 4, 12, optimizer=sgd)
+    fit(reference)
+    model = module("lora", 4, 12, optimizer=sgd)
+    score = model.scorer.score
+
+    def crowded(batch: Any, **options: Any) -> Any:
+        branches = score(batch, **options)
+        if batch.ids_RL.shape[0] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return branches
+
+    model.scorer.score = crowded
+    fit(model)
+    assert model.scorer.rows_at_once == 2
+    assert (weights(model) - weights(reference)).norm() / weights(reference).norm() <= 1e-6
+
+
+def test_out_of_memory_with_one_row_says_what_helps() -> None:
+    model = module("lora", 1)
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1")
+
+    model.scorer.score = full
+    with pytest.raises(RunError, match="gradient_checkpointing"):
+        fit(model)
+    assert not out_of_memory(RuntimeError("shapes do not match"))
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_before_the_weights_move(poison: float) -> None:
+    model = module("lora")
+    start = weights(model).clone()
+    loss = model.objective.loss
+
+    class Poisoned(SFT):
+        def loss(self, branches: Any) -> Any:
+            return loss(branches) * poison
+
+    model.objective = Poisoned()
+    with pytest.raises(RunError, match="step 1"):
+        fit(model)
+    assert torch.equal(weights(model), start)
+
+
+def test_clipping_bounds_the_step() -> None:
+    """With SGD at rate 1 and the norm clipped to 0.01 a step is at most 0.01 long."""
+    sgd = functools.partial(torch.optim.SGD, lr=1.0)
+    flat = Schedule("constant", 0, 1)
+    model = module("lora", optimizer=sgd, schedule=flat, gradient_clip_val=0.01)
+    start = weights(model).clone()
+    fit(model, steps=1)
+    assert (weights(model) - start).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_gradient_checkpointing_is_really_on_and_changes_nothing() -> None:
+    ends = []
+    for on in (False, True):
+        model = module("lora")
+        calls = 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        if on:
+            model.model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.model.model.layers[0].self_attn.q_proj.register_forward_hook(count)
+        fit(model, steps=2)
+        ends.append((weights(model), calls))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert ends[1][1] == 2 * ends[0][1]  # each layer ran twice: once more in the backward pass
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_checkpoints_hold_only_what_moves_and_resume_bitwise(method: str, tmp_path: Path) -> None:
+    whole = module(method)
+    fit(whole)
+    half = module(method)
+    fit(half, steps=5, folder=tmp_path)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["state_dict"].keys() == dict(half.update.parameters()).keys()
+    again = module(method)
+    fit(again, folder=tmp_path, resume=5)
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_a_failed_write_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({"a": torch.ones(3)}, path)
+    with pytest.raises(Exception, match="pickle"):
+        writer.save_checkpoint({"a": lambda: None}, path)
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+DDP = """
+import sys, torch
+from tests.training.test_module import module, fit, weights, examples
+import functools, lightning
+from torch.utils.data import DataLoader
+sgd = functools.partial(torch.optim.SGD, lr=1e-2)
+model = module("lora", 2, 12, optimizer=sgd)
+rank = int(__import__("os").environ.get("LOCAL_RANK", 0))
+trees = examples(24)
+steps = [trees[k:k + 3][rank::2] for k in range(0, 24, 3)]  # rank 1 has half of rank 0's examples
+trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_steps=8, logger=False,
+    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    use_distributed_sampler=False)
+trainer.fit(model, DataLoader(steps, batch_size=None))
+if trainer.is_global_zero:
+    torch.save(weights(model), sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_gradient_of_one(tmp_path: Path) -> None:
+    sgd = functools.partial(torch.optim.SGD, lr=1e-2)
+    model = module("lora", 2, 12, optimizer=sgd)
+    fit(model)
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP)
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "w.pt")],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = torch.load(tmp_path / "w.pt", weights_only=True)
+    assert (found - weights(model)).norm() / weights(model).norm() <= 1e-6

@@ -1,0 +1,138 @@
+"""Which layers LoRA is put on, and how many numbers that trains."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers.pytorch_utils import Conv1D
+
+from myosotis import updates
+from myosotis.updates.target_modules import linear_names, resolve, shortest_suffixes
+from myosotis.utils.errors import ConfigError
+from tests.tiny import tiny
+
+
+def leaves(names: list[str]) -> set[str]:
+    return {n.rpartition(".")[2] for n in names}
+
+
+# (attention, mlp) module endings of a layer, read off the architectures' own source.
+LAYERS = {
+    "llama": ("q_proj k_proj v_proj o_proj", "gate_proj up_proj down_proj"),
+    "qwen3": ("q_proj k_proj v_proj o_proj", "gate_proj up_proj down_proj"),
+    "gemma3": ("q_proj k_proj v_proj o_proj", "gate_proj up_proj down_proj"),
+    "mistral": ("q_proj k_proj v_proj o_proj", "gate_proj up_proj down_proj"),
+    "phi3": ("qkv_proj o_proj", "gate_up_proj down_proj"),
+    "gpt2": ("c_attn c_proj", "c_fc c_proj"),
+    "gpt_neox": ("query_key_value dense", "dense_h_to_4h dense_4h_to_h"),
+    "lfm2": ("q_proj k_proj v_proj out_proj", "w1 w2 w3"),
+}
+
+
+def test_groups(family: str) -> None:
+    model = tiny(family)
+    attention, mlp = (set(part.split()) for part in LAYERS[family])
+    assert leaves(resolve(model, "attention")) == attention
+    assert leaves(resolve(model, "mlp")) == mlp
+    both = resolve(model, "attention") + resolve(model, "mlp")
+    every = [n for n in resolve(model, "all-linear") if ".conv." not in n]  # LFM2's third kind
+    assert sorted(both) == sorted(every)
+    attending = 1 if family == "lfm2" else 2
+    assert len(both) == attending * len(attention) + 2 * len(mlp)
+
+
+@pytest.mark.parametrize("spec", ["all-linear", "attention", "mlp"])
+def test_lora_trains_r_times_d_in_plus_d_out_a_target(family: str, spec: str) -> None:
+    """SCIENCE §1: r(d_in + d_out) for each target."""
+    model = tiny(family)
+    shapes = [model.get_submodule(n).weight.shape for n in resolve(model, spec)]
+    update = updates.build({"name": "lora", "r": 3, "target_modules": spec})
+    update.attach(model)
+    assert update.count() == 3 * sum(a + b for a, b in shapes)
+    wrapped = {n.split(".lora_")[0] for n, _ in update.parameters()}
+    assert wrapped == set(resolve(tiny(family), spec))
+
+
+def test_count_on_smollm2_without_weights() -> None:
+    """SCIENCE §1: 305,280·r on SmolLM2-135M, whose shapes these are.
+
+    A layer: q and o 576+576 each, k and v 576+192 each, gate, up and down 576+1536 each, so
+    2·1152 + 2·768 + 3·2112 = 10,176; times 30 layers = 305,280.
+    """
+    config = LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+        num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
+    )  # fmt: skip
+    for r in (1, 16):
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        update = updates.build({"name": "lora", "r": r})
+        update.attach(model)
+        assert update.count() == 305_280 * r
+        assert update.describe()["total"] == 134_515_008
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    full = updates.build({"name": "full"})
+    full.attach(model)
+    assert full.count() == 134_515_008
+
+
+def test_lists_and_regexes() -> None:
+    model = tiny("llama")
+    assert len(resolve(model, ["q_proj", "v_proj"])) == 4
+    assert resolve(model, ["layers.1.mlp.up_proj"]) == ["model.layers.1.mlp.up_proj"]
+    assert resolve(model, r".*layers\.0\.self_attn\.[qk]_proj") == [
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.0.self_attn.k_proj",
+    ]
+    update = updates.build({"name": "lora", "target_modules": r".*layers\.0\..*_proj"})
+    update.attach(model)
+    assert all("layers.0." in n for n, _ in update.parameters())
+    assert len(update.parameters()) == 2 * 7
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("lm_head", "output head"),
+        (["q_proj", "lm_head"], "output head"),
+        (r".*(q_proj|lm_head)", "output head"),
+        (["embed_tokens"], "not a linear layer"),
+        (["q_prj"], "did you mean q_proj"),
+        ("q_proj", r"\[q_proj\]"),
+        ("atention", "did you mean attention"),
+        ("(", "not a regex"),
+        ([], "empty"),
+    ],
+)
+def test_targets_that_make_no_sense(spec: str | list[str], said: str) -> None:
+    update = updates.build({"name": "lora", "target_modules": spec})
+    with pytest.raises(ConfigError, match=said):
+        update.attach(tiny("llama"))
+
+
+def test_gpt2_is_conv1d_and_stored_the_other_way_round() -> None:
+    model = tiny("gpt2")
+    assert all(isinstance(model.get_submodule(n), Conv1D) for n in linear_names(model))
+    update = updates.build({"name": "lora"})
+    update.attach(model)
+    assert update.peft_model.peft_config["default"].fan_in_fan_out is True
+    assert update.count() == 16 * 2 * ((32 + 96) + (32 + 32) + (32 + 128) + (128 + 32))
+
+
+def test_suffixes_by_hand() -> None:
+    names = ["h.0.attn.c_proj", "h.0.mlp.c_proj", "h.0.attn.c_attn", "h.0.attn", "head"]
+    assert shortest_suffixes(["h.0.attn.c_proj"], names) == ["attn.c_proj"]
+    assert shortest_suffixes(["h.0.attn.c_proj", "h.0.mlp.c_proj"], names) == ["c_proj"]
+
+
+@given(st.data())
+def test_suffixes_match_exactly_what_is_wanted(data: st.DataObject) -> None:
+    parts = st.sampled_from(["a", "b", "ab"])
+    names = data.draw(st.sets(st.lists(parts, min_size=3, max_size=3).map(".".join), min_size=1))
+    wanted = data.draw(st.sets(st.sampled_from(sorted(names)), min_size=1))
+    found = shortest_suffixes(sorted(wanted), names)
+    assert {n for n in names if any(n == s or n.endswith(f".{s}") for s in found)} == wanted
