@@ -24,7 +24,7 @@ from evidence import Floats, tasks_of
 from myosotis.retention.budget import Budget
 from myosotis.retention.sequential_eval import SIGN, TWINS, worse
 from myosotis.retention.statistics.paired import LEVEL, Verdict, verdict
-from myosotis.retention.statistics.sequential import Evidence
+from myosotis.retention.statistics.sequential import ConfidenceSequence
 
 FLOORS = (15, 30, 60)
 ITEMS = 200
@@ -68,7 +68,7 @@ class Suite:
     def tells(self, dice: np.random.Generator) -> Verdict:
         """What `ITEMS` of each task say by the interval that holds at every look."""
         clusters = {task: [None] * len(gains) for task, gains in self.gains.items()}
-        evidence = Evidence(clusters)
+        evidence = ConfidenceSequence(clusters)
         drawn = {task: dice.permutation(len(gains))[:ITEMS] for task, gains in self.gains.items()}
         for k in range(min(map(len, drawn.values()))):
             for task, rows in drawn.items():

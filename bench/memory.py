@@ -23,7 +23,7 @@ def work(job: common.Job) -> common.Result:
 
     import psutil
 
-    from myosotis.commands.components import Workbench
+    from myosotis.commands.components import Components
     from myosotis.commands.plan import make
     from myosotis.commands.train import _guard, _train_steps
     from myosotis.config.compose import compose
@@ -33,7 +33,7 @@ def work(job: common.Job) -> common.Result:
     with tempfile.TemporaryDirectory() as folder:
         cfg = compose([*job["overrides"], f"out={folder}/run"])
         predicted = make(cfg).memory
-        bench = Workbench.of(cfg, lambda _: None)
+        bench = Components.of(cfg, lambda _: None)
         update = bench.attach(cfg)
         before = psutil.Process().memory_info().rss / 1e9
         forget_peak()

@@ -80,15 +80,15 @@ def _ours(cfg: Any) -> common.Result:
 def _bare(cfg: Any, folder: str) -> common.Result:
     import lightning
 
-    from myosotis.commands.components import Workbench
+    from myosotis.commands.components import Components
     from myosotis.commands.train import fine_tuning, loss_steps
-    from myosotis.training.callbacks import Evaluator, Watch
+    from myosotis.training.callbacks import PeriodicEval, ScheduledEval
 
     lightning.seed_everything(cfg.seed, verbose=False)
     cfg.retention.suite = []
-    bench = Workbench.of(cfg, print)
+    bench = Components.of(cfg, print)
     update = bench.attach(cfg)
-    watch = Watch([Evaluator("validation", bench.held_out, loss_steps(cfg, bench))])
+    watch = PeriodicEval([ScheduledEval("validation", bench.held_out, loss_steps(cfg, bench))])
     bench.held_out()
     trainer = lightning.Trainer(
         accelerator="cpu",

@@ -63,12 +63,12 @@ def pairs(args: argparse.Namespace, count: int) -> list[dict[str, list[int]]]:
     """Token ids of prompt, chosen and rejected answer of `count` pairs, in training order."""
     import numpy as np
 
-    from myosotis.data.chat_template import Template
+    from myosotis.data.chat_template import ChatRenderer
     from myosotis.data.preference import read_pairs
     from myosotis.data.tokenize import sides
     from myosotis.models.load import ModelSource, load_tokenizer
 
-    template = Template(load_tokenizer(ModelSource(args.model, args.id, args.path)))
+    template = ChatRenderer(load_tokenizer(ModelSource(args.model, args.id, args.path)))
     found = read_pairs(args.data).examples
     chosen = np.random.default_rng(args.seed).permutation(len(found))[:count]
     if len(chosen) < count:
@@ -125,7 +125,7 @@ def _ours(base: Any, data: list[dict[str, Any]], job: common.Job, folder: str) -
         ids = row["prompt"] + row[answer]
         return Sequence(ids, [0] * len(row["prompt"]) + [1] * len(row[answer]))
 
-    if objective.wants == "pairs":
+    if objective.data_kind == "pairs":
         trees = [Tree.of([path(row, "chosen"), path(row, "rejected")]) for row in data]
     else:
         trees = [

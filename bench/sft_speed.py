@@ -41,10 +41,10 @@ def examples(args: argparse.Namespace) -> list[dict[str, list[int]]]:
     import numpy as np
 
     from myosotis.data import sources
-    from myosotis.data.chat_template import Template
+    from myosotis.data.chat_template import ChatRenderer
     from myosotis.models.load import ModelSource, load_tokenizer
 
-    template = Template(load_tokenizer(ModelSource(args.model, args.id, args.path)))
+    template = ChatRenderer(load_tokenizer(ModelSource(args.model, args.id, args.path)))
     count = round(SPARE * args.steps * args.batch_size)
     if args.data == "docstrings":
         dataset = sources.docstrings(train_items=count)

@@ -117,6 +117,6 @@ def test_plan_from_another_folder(elsewhere: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     plan = json.loads(out)
-    assert plan["trainable"] == 305_280 * 16  # SCIENCE.md section 1: 305,280 r
+    assert plan["trainable"] == 305_280 * 16  # docs/science.md, section 1: 305,280 r
     assert plan["parameters"] == 134_515_008
     assert not list(tmp_path.glob("*.db"))

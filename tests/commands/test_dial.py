@@ -21,15 +21,15 @@ from safetensors.torch import load_file
 
 import myosotis
 from myosotis.cli import main
-from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
-from myosotis.evaluation.task_metrics import Quality
+from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import RunRecord
 from myosotis.retention.benchmarks.measure import Measurement
 from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
-from tests.retention.small import right_by_definition
 from tests.evaluation.test_results import loglik, scores
+from tests.retention.small import right_by_definition
 from tests.world import call, settings
 
 ITEMS = 400  # two hundred a half, always of two choices
@@ -56,21 +56,21 @@ class Exam:
         self.alpha = alpha
         yield
 
-    def whole(self, alpha: float) -> Sitting:
+    def whole(self, alpha: float) -> EvalResult:
         """Of each half's 200 items, all right but the lost ones."""
         right = np.ones((ITEMS // 2, 2), int)  # columns: select, report
         right[: self.lost.get(("select", alpha), 0), 0] = 0
         right[: self.lost.get(("report", alpha), 0), 1] = 0
         measured = scores(right.ravel().tolist(), [2] * ITEMS)
         tasks = {"quiz": measured} if self.suite else {}
-        return Sitting(Measurement(tasks), {"loglik": self._task("report", alpha)})
+        return EvalResult(Measurement(tasks), {"loglik": self._task("report", alpha)})
 
-    def sit_half(self, _: Any, half: Half, what: str, known: Measurement | None) -> Sitting:
+    def sit_half(self, _: Any, half: Half, what: str, known: Measurement | None) -> EvalResult:
         self.asked.append((half, self.alpha))
         kept = (known or self.whole(self.alpha).retention).half(half)
-        return Sitting(kept, {"loglik": self._task(half, self.alpha)})
+        return EvalResult(kept, {"loglik": self._task(half, self.alpha)})
 
-    def _task(self, half: Half, alpha: float) -> Quality:
+    def _task(self, half: Half, alpha: float) -> TaskScore:
         gain = self.learned.get(alpha, 0.0) * (1.0 if half == "select" else 0.9)
         return loglik(*[-3.0 + gain, -2.9 + gain] * 20)
 

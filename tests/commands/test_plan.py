@@ -47,7 +47,7 @@ def layer_shapes() -> list[tuple[int, int]]:
 
 
 def test_counts_by_hand(tiny_model: Path) -> None:
-    """r(d_in + d_out) a linear layer (SCIENCE.md section 1); tied embeddings count once."""
+    """r(d_in + d_out) a linear layer (docs/science.md, section 1); tied embeddings count once."""
     made = plan.make(config(tiny_model, "update.r=4"))
     assert made.trainable == LAYERS * sum(4 * (i + o) for i, o in layer_shapes())
     norms = (2 * LAYERS + 1) * HIDDEN
@@ -81,7 +81,8 @@ def test_first_limit_ends_the_run(tiny_model: Path, overrides: list[str], total:
 
 
 def test_memory_of_full_tuning_is_16_bytes_a_parameter_and_the_base(tiny_model: Path) -> None:
-    """Fp32 weights 4, gradients 4, Adam 8 (SCIENCE.md section 1), and 4 for the base kept aside."""
+    """Fp32 weights 4, gradients 4, Adam 8 (docs/science.md, section 1), and 4 for the base kept
+    aside."""
     made = plan.make(config(tiny_model, "method=full"))
     held = made.memory.weights + made.memory.gradients + made.memory.optimizer
     assert held * 1e9 == pytest.approx(20 * made.parameters)
@@ -143,7 +144,7 @@ def test_activations_against_what_autograd_keeps() -> None:
 
 
 def test_work_of_lora_against_full() -> None:
-    """6N a token against 4N + 6 N_lora (SCIENCE.md section 1): at r=16 70 % of full."""
+    """6N a token against 4N + 6 N_lora (docs/science.md, section 1): at r=16 70 % of full."""
     steps = plan.Steps(0, 1000.0, 0.0, 1, 1, 1, 0, [])
     n, lora = 134_515_008, 305_280 * 16
     assert plan.teraflops(n, n, steps) == pytest.approx(6 * n * 1000 / 1e12)

@@ -22,7 +22,7 @@ from myosotis.commands.sync import sync
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
 from myosotis.records.schema import DataInfo, RunRecord
 from myosotis.tracking import mlflow_client
-from myosotis.tracking.jsonl_logger import History
+from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from tests.world import settings, start, steps_done
 
@@ -63,7 +63,7 @@ def run_folder(path: Path, **changes: Any) -> RunFolder:
     for name, value in changes.items():
         setattr(record, name, value)
     record.save(folder.record)
-    history = History(folder.metrics)
+    history = JsonlLogger(folder.metrics)
     for step in range(4):
         history.log_metrics({"train/loss": 3.0 - step, "acc[0]": 0.5}, step)
     folder.config.write_text("seed: 0\n")

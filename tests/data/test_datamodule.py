@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import PreTrainedTokenizerFast
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule, StepLoader
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example, Message
@@ -42,8 +42,8 @@ def dataset(train: int, held_out: int = 2) -> Dataset:
 
 
 @pytest.fixture
-def template(tokenizer: PreTrainedTokenizerFast) -> Template:
-    return Template(tokenizer)
+def template(tokenizer: PreTrainedTokenizerFast) -> ChatRenderer:
+    return ChatRenderer(tokenizer)
 
 
 def test_an_epoch_visits_every_example_once_and_the_last_step_may_be_smaller() -> None:
@@ -113,7 +113,7 @@ def trainer(folder: Path, **options: Any) -> lightning.Trainer:
 
 @pytest.mark.parametrize("killed_at", [1, 3, 4, 6, 7, 9, 11])
 def test_a_killed_run_goes_on_where_its_checkpoint_stands(
-    tmp_path: Path, template: Template, killed_at: int
+    tmp_path: Path, template: ChatRenderer, killed_at: int
 ) -> None:
     """10 examples in steps of 3: 4 steps an epoch, 3 epochs; killed in mid-epoch or at its end."""
 
@@ -132,14 +132,14 @@ def test_a_killed_run_goes_on_where_its_checkpoint_stands(
     assert again.global_step == 12
 
 
-def test_max_steps_beyond_an_epoch(tmp_path: Path, template: Template) -> None:
+def test_max_steps_beyond_an_epoch(tmp_path: Path, template: ChatRenderer) -> None:
     module = Recorder()
     data = ExampleModule(dataset(10), template, batch_size=4, max_length=64)
     trainer(tmp_path, max_steps=5, max_epochs=-1).fit(module, datamodule=data)
     assert [len(batch) for batch in module.seen] == [4, 4, 2, 4, 4]
 
 
-def test_parts_counts_and_warnings(template: Template) -> None:
+def test_parts_counts_and_warnings(template: ChatRenderer) -> None:
     data = ExampleModule(dataset(12, 3), template, batch_size=5, max_length=64)
     assert data.steps_per_epoch == 3
     assert len(data.train_trees) == 12 and len(data.validation_trees) == 3
@@ -152,7 +152,7 @@ def test_parts_counts_and_warnings(template: Template) -> None:
     }
 
 
-def test_nothing_fits(template: Template) -> None:
+def test_nothing_fits(template: ChatRenderer) -> None:
     with pytest.raises(
         DataError, match=r"none of the 12 train examples fits into 5 tokens"
     ) as told:
@@ -168,7 +168,7 @@ def test_nothing_fits(template: Template) -> None:
         ({"overlong": "cut"}, "data.overlong"),
     ],
 )
-def test_settings_that_cannot_be(template: Template, settings: Any, told: str) -> None:
+def test_settings_that_cannot_be(template: ChatRenderer, settings: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         words: Any = {"batch_size": 1, "max_length": 9, **settings}
         ExampleModule(dataset(3), template, **words)

@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 
 from myosotis.evaluation import results
-from myosotis.evaluation.evaluator import Prompted, Sitting
-from myosotis.evaluation.task_metrics import Quality
+from myosotis.evaluation.evaluator import EvalResult, FewShotBaseline
+from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import RunRecord
 from myosotis.retention.benchmarks.measure import Measurement, TaskScores
 from myosotis.retention.budget import Budget
 
 
-def loglik(*scores: float) -> Quality:
-    return Quality("loglik", True, "nats per token", np.array(scores))
+def loglik(*scores: float) -> TaskScore:
+    return TaskScore("loglik", True, "nats per token", np.array(scores))
 
 
-def sitting(quality: Quality, prompted: Prompted | None = None) -> Sitting:
-    return Sitting(Measurement({}), {"loglik": quality}, prompted=prompted)
+def sitting(quality: TaskScore, prompted: FewShotBaseline | None = None) -> EvalResult:
+    return EvalResult(Measurement({}), {"loglik": quality}, prompted=prompted)
 
 
 def test_the_tuned_model_against_the_base_with_examples_in_its_prompt() -> None:
     """Base −3, prompted −2 on average, tuned −1.1: the prompt is beaten by 0.9, not by 1.9."""
-    prompted = Prompted(3, 1, {"loglik": loglik(*[-1.9, -2.1] * 20)})
+    prompted = FewShotBaseline(3, 1, {"loglik": loglik(*[-1.9, -2.1] * 20)})
     base = sitting(loglik(*[-3.0] * 40), prompted)
     tuned = sitting(loglik(*[-1.0, -1.2] * 20))
     (baseline,) = results.baselines(base, tuned)
@@ -73,8 +73,10 @@ def test_halves_share_no_item_and_each_has_its_own_verdict() -> None:
     n = 200
     before = [1] * n
     after = [0 if k % 2 == 0 and k < 60 else 1 for k in range(n)]
-    base = Sitting(Measurement({"quiz": scores(before, [2] * n)}), {"loglik": loglik(-3.0, -1.0)})
-    tuned = Sitting(
+    base = EvalResult(
+        Measurement({"quiz": scores(before, [2] * n)}), {"loglik": loglik(-3.0, -1.0)}
+    )
+    tuned = EvalResult(
         Measurement({"quiz": scores(after, [2] * n)}), {"loglik": loglik(-1.0, -1.0, -1.0, -1.0)}
     )
     base.quality["loglik"] = loglik(-3.0, -1.0, -3.0, -1.0)
@@ -90,7 +92,7 @@ def test_halves_share_no_item_and_each_has_its_own_verdict() -> None:
 
 
 def test_halves_too_small_to_say_anything() -> None:
-    base = Sitting(Measurement({"quiz": scores([1, 0], [2, 2])}), {"loglik": loglik(-1.0, -2.0)})
+    base = EvalResult(Measurement({"quiz": scores([1, 0], [2, 2])}), {"loglik": loglik(-1.0, -2.0)})
     found = results.halves(base, base, "loglik", Budget(0.05))
     assert found["select"].task is None
     assert found["select"].suite is not None

@@ -11,10 +11,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from myosotis.data import few_shot
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example, Message
 from myosotis.evaluation import task_metrics
-from myosotis.evaluation.evaluator import WATCHED, Examination
+from myosotis.evaluation.evaluator import WATCHED, Evaluator
 from myosotis.objectives.sft import SFT
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.trees.packing_check import probe
@@ -42,7 +42,7 @@ EXAMPLES = [
 SHOTS = [ask("ten", "10", system="shout"), ask("six", "6")]
 
 
-def make_template(chat: bool = True) -> Template:
+def make_template(chat: bool = True) -> ChatRenderer:
     """One character a token."""
     names = ["<pad>", "<s>", "</s>", *(chr(32 + i) for i in range(VOCAB - 3))]
     core = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token="<pad>"))
@@ -52,11 +52,11 @@ def make_template(chat: bool = True) -> Template:
         tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
     tokenizer.chat_template = CHAT if chat else None
-    return Template(tokenizer, "chat" if chat else "none")
+    return ChatRenderer(tokenizer, "chat" if chat else "none")
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["chat", "none"])
-def template(request: pytest.FixtureRequest) -> Template:
+def template(request: pytest.FixtureRequest) -> ChatRenderer:
     return make_template(request.param)
 
 
@@ -194,12 +194,12 @@ def test_few_shot_prompt_of_plain_text() -> None:
     assert scored(template, path) == "1</s>"
 
 
-def scored(template: Template, path: Path) -> str:
+def scored(template: ChatRenderer, path: Path) -> str:
     ids = [i for i, w in zip(path.ids, path.weights, strict=True) if w]
     return "".join(template.tokenizer.convert_ids_to_tokens(ids))
 
 
-def test_no_shots_is_the_example_itself(template: Template) -> None:
+def test_no_shots_is_the_example_itself(template: ChatRenderer) -> None:
     example = Example(EXAMPLES[0].messages, "x", completion_only=False)
     alone = few_shot.few_shot_prompt(example, [], template)
     assert alone.messages == example.messages
@@ -211,7 +211,7 @@ def test_few_shot_trees_share_the_shots_and_score_the_same_tokens() -> None:
     examples = [EXAMPLES[0], EXAMPLES[2], ask("and now", "this")] * 3
     trees, used = few_shot.few_shot_trees(template, examples, SHOTS, max_length=128, together=4)
     assert used == [2] * 9
-    assert [len(tree.tips) for tree in trees] == [4, 4, 1]
+    assert [len(tree.leaves) for tree in trees] == [4, 4, 1]
     paths = [template.render(few_shot.few_shot_prompt(e, SHOTS, template)) for e in examples]
     assert len(trees[0]) < sum(len(path.ids) for path in paths[:4])
     expected = [total / n for total, n in (logp(scorer.model, path) for path in paths)]
@@ -227,9 +227,7 @@ def test_the_loss_while_training_is_that_of_the_first_examples() -> None:
         Path(rng.integers(3, VOCAB, 6).tolist(), [0, 0, 0, *(1 for _ in range(3))])
         for _ in range(WATCHED + 8)
     ]
-    asked = Examination(
-        Suite((), 0, ""), template, [], [], validation=[Tree.of([p]) for p in paths]
-    )
+    asked = Evaluator(Suite((), 0, ""), template, [], [], validation=[Tree.of([p]) for p in paths])
     sums = [logp(scorer.model, path)[0] for path in paths]
     found = asked.held_out(scorer, SFT())
     assert found["loss"] == pytest.approx(-sum(sums[:WATCHED]) / (3 * WATCHED), rel=1e-5)

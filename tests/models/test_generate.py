@@ -97,7 +97,8 @@ def test_nothing_is_left_behind(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def test_training_goes_on_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
-    """DESIGN §2, invariant 5, for generation: dropout draws the same numbers after it."""
+    """docs/architecture.md, invariant 5, for generation: dropout draws the same numbers after
+    it."""
 
     def losses(look: bool) -> list[float]:
         model = tiny("gpt2")

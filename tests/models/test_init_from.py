@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers as hf
 
-from myosotis.models.init_from import Start
+from myosotis.models.init_from import InitialUpdate
 from myosotis.models.model_ref import of_run
 from myosotis.records.run_folder import RunFolder
 from myosotis.utils.errors import ConfigError
@@ -27,9 +27,9 @@ def test_only_what_can_be_merged(tmp_path: Path) -> None:
     settings = {"name": "prefix", "peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
     (tmp_path / "update.json").write_text(json.dumps({"settings": settings}))
     with pytest.raises(ConfigError, match="cannot be merged"):
-        Start.named(str(tmp_path))
+        InitialUpdate.named(str(tmp_path))
     with pytest.raises(ConfigError, match=r"model\.start=nothing-here"):
-        Start.named("nothing-here")
+        InitialUpdate.named("nothing-here")
 
 
 @pytest.mark.slow

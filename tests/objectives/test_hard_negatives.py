@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import Dataset
-from myosotis.data.label_template import RewardTemplate
+from myosotis.data.label_template import RewardRenderer
 from myosotis.data.sft import Example, Message
 from myosotis.data.tokenize import encode
 from myosotis.objectives.hard_negatives import hardened
@@ -19,7 +19,7 @@ from myosotis.objectives.reference_logprobs import referenced
 from myosotis.trees.tree import Tree
 from tests.retention.small import byte_tokenizer, tiny_scorer
 
-TEMPLATE = Template(byte_tokenizer(), "none")
+TEMPLATE = ChatRenderer(byte_tokenizer(), "none")
 ABOUT = {"model": "tiny", "dtype": "float64", "what": "train"}
 
 
@@ -67,7 +67,7 @@ def test_rivals_that_do_not_fit_are_no_candidates() -> None:
 
 
 def test_for_a_reward_model_the_trees_ask_for_numbers() -> None:
-    template = RewardTemplate(byte_tokenizer(), "none")
+    template = RewardRenderer(byte_tokenizer(), "none")
     found = hardened(encode(GIVEN[:2], template, max_length=128), template, tiny_scorer(), **ABOUT)
     text = hardened(encode(GIVEN[:2], TEMPLATE, max_length=128), TEMPLATE, tiny_scorer(), **ABOUT)
     assert [e.rejected for e in found.examples] == [e.rejected for e in text.examples]

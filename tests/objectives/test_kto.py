@@ -18,20 +18,20 @@ from myosotis.data.example import Dataset
 from myosotis.data.sft import Example, Message
 from myosotis.data.tokenize import encode
 from myosotis.data.unpaired import read_grades
-from myosotis.objectives import Objective, gained, informed, others
+from myosotis.objectives import Objective, gained, others, with_reference
 from myosotis.objectives.kto import KTO, kto_loss
 from myosotis.objectives.preference import DPO
 from myosotis.objectives.reference_logprobs import live
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
-from myosotis.trees.attention import Backend
+from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import ConfigError, DataError
 from tests.tiny import tiny
 from tests.world import call, settings
 
-DENSE = Backend("dense", "test")
+DENSE = PackingMode("dense", "test")
 
 
 def test_kto_by_hand() -> None:
@@ -85,9 +85,9 @@ def test_a_kto_step_against_one_written_out() -> None:
     scorer = Scorer(update.model, DENSE, row_tokens=24)
     with update.disabled():
         trees = live(graded_trees(), scorer)
-    drift = gained(others(trees), scorer.evaluate(others(trees))) / 4
+    kl_estimate = gained(others(trees), scorer.evaluate(others(trees))) / 4
     total = sum(
-        objective.loss(informed(scorer.score(batch), trees, objective, drift))
+        objective.loss(with_reference(scorer.score(batch), trees, objective, kl_estimate))
         for batch in scorer.batches(trees)
     )
     total.backward()
@@ -152,7 +152,7 @@ def trained(objective: Objective, trees: Sequence[Tree], method: str) -> list[di
 def test_the_reference_is_the_same_live_and_computed_before(
     objective: Objective, method: str
 ) -> None:
-    if objective.wants == "pairs":
+    if objective.data_kind == "pairs":
         trees = [Tree.fork([3, 4, 5, k], [[40 + k, 50, 2], [60 + k, 2]]) for k in range(6, 10)]
     else:
         trees = graded_trees()
@@ -230,7 +230,7 @@ def test_a_graded_tree_has_its_own_answer_and_the_other_beside_it() -> None:
     given = example("pq", "abc", desirable=False, other="xy")
     (tree,) = encode([given], Letters(), max_length=10).trees  # type: ignore[arg-type]
     assert tree.grade == -1
-    assert len(tree.tips) == 1
+    assert len(tree.leaves) == 1
     assert tree.scored == 3
     assert tree.other is not None
     assert tree.other.ids.tolist() == [ord(c) for c in "pqxy"]

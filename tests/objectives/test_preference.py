@@ -13,19 +13,19 @@ import pytest
 import torch
 
 from myosotis import updates
-from myosotis.data.lines import Fault
+from myosotis.data.lines import RecordError
 from myosotis.data.preference import pair, read_pairs
 from myosotis.data.sft import Example
-from myosotis.objectives import informed
 from myosotis.objectives import preference as p
-from myosotis.trees.attention import Backend
-from myosotis.trees.scorer import Branches, Scorer
+from myosotis.objectives import with_reference
+from myosotis.trees.attention import PackingMode
+from myosotis.trees.scorer import BranchLogProbs, Scorer
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import ConfigError, DataError
 from tests.tiny import tiny
 from tests.world import call, settings
 
-# SCIENCE.md section 2.
+# docs/science.md, section 2.
 PI_CHOSEN, PI_REJECTED = [-0.5, -10.0, -1.0], [-0.1, -30.0, -21.0]
 REF_CHOSEN, REF_REJECTED = [-0.5, -10.1, -0.1], [-0.1, -20.1, -0.1]
 
@@ -73,7 +73,7 @@ def test_dpop_holds_the_chosen_answer_up() -> None:
 
 def test_sft_term() -> None:
     """ln 2 and half of the chosen answer's 6 nats over 3 tokens: .6931 + 1."""
-    branches = Branches(
+    branches = BranchLogProbs(
         torch.tensor([-6.0, -5.0]), torch.tensor([3.0, 3.0]), torch.tensor([True, True]), None,
         torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([-6.0, -5.0]),
     )  # fmt: skip
@@ -81,7 +81,7 @@ def test_sft_term() -> None:
 
 
 def test_branches_find_their_partners_in_any_order() -> None:
-    branches = Branches(
+    branches = BranchLogProbs(
         torch.tensor([-1.0, -4.0, -2.0, -3.0]), torch.ones(4), torch.ones(4, dtype=torch.bool),
         None, torch.tensor([1, 0, 0, 1]), torch.tensor([0, 1, 0, 1]),
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_at_the_start_the_loss_is_ln_2_and_packing_changes_no_gradient() -> None
     update = updates.build({"name": "lora", "r": 4})
     update.attach(tiny("llama", torch.float64))
     dense, padded = (
-        Scorer(update.model, Backend(name, "test", fast_head=name == "dense"), row_tokens=24)
+        Scorer(update.model, PackingMode(name, "test", fast_head=name == "dense"), row_tokens=24)
         for name in ("dense", "padded")
     )
     trees = [
@@ -118,7 +118,9 @@ def test_at_the_start_the_loss_is_ln_2_and_packing_changes_no_gradient() -> None
         update.model.zero_grad()
         total = 0.0
         for batch in scorer.batches(trees):
-            loss = objective.loss(informed(scorer.score(batch), trees, objective)) / len(trees)
+            loss = objective.loss(with_reference(scorer.score(batch), trees, objective)) / len(
+                trees
+            )
             loss.backward()
             total += loss.item()
         losses.append(total)
@@ -156,7 +158,7 @@ def test_prompts_that_differ_are_a_fault() -> None:
     def turns(question: str, answer: str) -> list[dict[str, str]]:
         return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
-    with pytest.raises(Fault, match="different prompts"):
+    with pytest.raises(RecordError, match="different prompts"):
         pair({"chosen": turns("q", "a"), "rejected": turns("p", "b")}, "f:1")
 
 

@@ -14,7 +14,7 @@ from myosotis import updates
 from myosotis.objectives.reward_model import Reward, reward_loss
 from myosotis.records.schema import RunRecord
 from myosotis.training.optim import parameter_groups
-from myosotis.trees.attention import Backend
+from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path as Tokens
 from myosotis.trees.tree import Tree
@@ -22,7 +22,7 @@ from myosotis.utils.errors import ConfigError
 from tests.tiny import tiny
 from tests.world import call, settings
 
-DENSE, PADDED = Backend("dense", "test"), Backend("padded", "test", fast_head=False)
+DENSE, PADDED = PackingMode("dense", "test"), PackingMode("padded", "test", fast_head=False)
 
 
 def pairs() -> list[Tree]:
@@ -107,7 +107,7 @@ def test_update_and_head_train_save_and_load(inner: dict[str, Any], tmp_path: Pa
 def test_the_head_has_a_learning_rate_of_its_own() -> None:
     update = updates.build({"name": "lora", "r": 4, "value_head": 5.0})
     update.attach(tiny("llama"))
-    groups = parameter_groups(update.parameters(), 0.0, 1e-3, update.rate)
+    groups = parameter_groups(update.parameters(), 0.0, 1e-3, update.lr_multiplier)
     rates = {id(p): g.get("lr", 1e-3) for g in groups for p in g["params"]}
     assert rates.pop(id(update.head.weight)) == pytest.approx(5e-3)  # type: ignore[attr-defined]
     assert set(rates.values()) == {1e-3}

@@ -26,7 +26,7 @@ def valid(document: Any) -> bool:
 
 def test_the_schema_in_docs_is_up_to_date():
     assert json.loads((DOCS / "record.schema.json").read_text()) == json_schema(), (
-        "python -m myosotis.record_schema > docs/record.schema.json"
+        "python -m myosotis.records.json_schema > docs/record.schema.json"
     )
     jsonschema.Draft202012Validator.check_schema(json_schema())
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from myosotis.records.schema import AtStart, RunRecord, Shift, SuiteVerdict
+from myosotis.records.schema import KL, AtStart, RunRecord, SuiteVerdict
 from myosotis.report.export import render_csv, render_json
 from myosotis.report.markdown import render_markdown
 from myosotis.report.scorecard import render_html, scorecard
@@ -303,12 +303,12 @@ def test_any_numbers_can_be_drawn(data: st.DataObject):
 
 def test_shift_of_predictions_and_what_was_there_before_training(record: RunRecord) -> None:
     assert "How far the predictions moved" not in render_html([record])
-    record.shift = [Shift("task", 0.31, 0.2, 0.4, 32, 900), Shift("general", 0.0123, 0.01, 0.02)]
+    record.shift = [KL("task", 0.31, 0.2, 0.4, 32, 900), KL("general", 0.0123, 0.01, 0.02)]
     page = render_html([record])
     assert "How far the predictions moved" in page and "answers of the task" in page
     assert "0.310" in page and "0.0123" in page and "before the first step" not in page
     verdict = SuiteVerdict(delta=-0.1, lo=-0.15, hi=-0.05, verdict="forgotten")
-    record.at_start = AtStart(verdict, [Shift("task", 0.25), Shift("general", 0.002)])
+    record.at_start = AtStart(verdict, [KL("task", 0.25), KL("general", 0.002)])
     page = render_html([record])
     assert "the mean of the benchmarks had changed by −10.0 points (−15.0 to −5.0)" in page
     assert "0.250" in page

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from myosotis.retention.benchmarks import build as suites
 from myosotis.retention.benchmarks.measure import measure
-from myosotis.retention.harness.data import Shelf
-from myosotis.trees.attention import Backend
+from myosotis.retention.harness.data import DataLocator
+from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 
 
@@ -56,7 +56,7 @@ def tiny_model(context: int = 512, dtype: torch.dtype = torch.float64) -> Any:
 
 
 def tiny_scorer(context: int = 512, dtype: torch.dtype = torch.float64) -> Scorer:
-    return Scorer(tiny_model(context, dtype), Backend("dense", "a test"), row_tokens=128)
+    return Scorer(tiny_model(context, dtype), PackingMode("dense", "a test"), row_tokens=128)
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -114,10 +114,10 @@ def right_by_definition(model: Path, folder: Path, count: int) -> Path:
     write(path, rows)
     tokenizer = hf.AutoTokenizer.from_pretrained(model)
     suite = suites.build(
-        ["arc_easy"], tokenizer, context_length=512, items=count, shelf=Shelf(folder)
+        ["arc_easy"], tokenizer, context_length=512, items=count, shelf=DataLocator(folder)
     )
     weights = hf.AutoModelForCausalLM.from_pretrained(model).eval()
-    scorer = Scorer(weights, Backend("dense", "a test"), row_tokens=512)
+    scorer = Scorer(weights, PackingMode("dense", "a test"), row_tokens=512)
     task = measure(suite, scorer)["arc_easy"]
     for item, choice in zip(task.items, task.choice, strict=True):
         rows[int(item.split("-")[0])]["answerKey"] = "ABC"[choice]

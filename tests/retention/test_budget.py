@@ -28,7 +28,7 @@ def test_chance_corrected() -> None:
     [("retained", 0, 0), ("forgotten", 3, 3), ("slipped", 4, 0), ("inconclusive", 4, 0)],
 )
 def test_the_gate(verdict: str, strict: int, loose: int) -> None:
-    """3 for forgotten, 4 for not settled, 0 for inside, as DESIGN.md section 4 has it."""
+    """3 for forgotten, 4 for not settled, 0 for inside, as docs/reference/cli.md has it."""
     assert Budget().exit_code(verdict) == strict
     assert Budget(accept="not_forgotten").exit_code(verdict) == loose
     assert Budget().accepts(verdict) == (strict == 0)

@@ -14,8 +14,15 @@ from myosotis.retention.benchmarks.measure import Measurement, measure, scored
 from myosotis.retention.benchmarks.requests import Answer
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
-from myosotis.retention.harness.data import Shelf
-from myosotis.retention.sequential_eval import SIGN, TWINS, Watched, looks, signs, until_settled
+from myosotis.retention.harness.data import DataLocator
+from myosotis.retention.sequential_eval import (
+    SIGN,
+    TWINS,
+    SequentialResult,
+    looks,
+    signs,
+    until_settled,
+)
 from myosotis.trees.scorer import TreeScore
 from myosotis.trees.tree import Tree
 from tests.retention.small import byte_tokenizer, shelf_folder
@@ -32,8 +39,8 @@ class Guessing:
         return [
             TreeScore(
                 np.array([-float(zlib.crc32(str(p.ids).encode()) % 9973) for p in tree.paths()]),
-                np.ones(len(tree.tips)),
-                np.zeros(len(tree.tips), bool),
+                np.ones(len(tree.leaves)),
+                np.zeros(len(tree.leaves), bool),
             )
             for tree in trees
         ]
@@ -43,7 +50,9 @@ class Guessing:
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     folder = shelf_folder(tmp_path_factory.mktemp("data"), ITEMS)
     names = ["hellaswag", "arc_easy", "wikitext"]
-    return build(names, byte_tokenizer(), context_length=512, items=ITEMS, shelf=Shelf(folder))
+    return build(
+        names, byte_tokenizer(), context_length=512, items=ITEMS, shelf=DataLocator(folder)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +73,9 @@ def perfect(suite: Suite, real: Measurement) -> Measurement:
     return Measurement({**real.tasks, **scored(known, answers).tasks})
 
 
-def ask(suite: Suite, base: Measurement, floor: int = 30, ceiling: int | None = None) -> Watched:
+def ask(
+    suite: Suite, base: Measurement, floor: int = 30, ceiling: int | None = None
+) -> SequentialResult:
     scorer = Guessing()
     return until_settled(suite, scorer, base, Budget(), floor=floor, ceiling=ceiling)
 

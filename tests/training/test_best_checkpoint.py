@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
 from myosotis.retention.budget import Budget
-from myosotis.training.best_checkpoint import Guard
+from myosotis.training.best_checkpoint import BestCheckpoint
 from myosotis.training.selection_state import OnBreach
 from myosotis.utils.errors import RunError
-from tests.retention.small import right_by_definition
 from tests.commands.test_train import stop_at
+from tests.retention.small import right_by_definition
 from tests.world import call, settings, start
 
 
@@ -47,7 +47,7 @@ class Training:
     def __init__(self, folder: Path, on_breach: OnBreach = "rollback") -> None:
         self.update = Weights()
         self.folder = RunFolder(folder)
-        self.guard = Guard(self.update, self.folder, on_breach=on_breach, patience=None)  # type: ignore[arg-type]
+        self.guard = BestCheckpoint(self.update, self.folder, on_breach=on_breach, patience=None)  # type: ignore[arg-type]
         self.trainer: Any = SimpleNamespace(is_global_zero=True, should_stop=False, global_step=0)
         self.last: dict[str, Any] = {}
 

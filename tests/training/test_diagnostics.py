@@ -7,8 +7,8 @@ import pytest
 
 from myosotis.data.datamodule import length_bias
 from myosotis.evaluation import preference_metrics, results
-from myosotis.evaluation.evaluator import Sitting
-from myosotis.evaluation.task_metrics import Quality
+from myosotis.evaluation.evaluator import EvalResult
+from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import CurvePoint, TaskQuality
 from myosotis.retention.benchmarks.measure import Measurement
 from myosotis.training import diagnostics
@@ -78,21 +78,21 @@ def test_length_bias_of_the_data() -> None:
     assert not length_bias(pairs(*[(6, 3)] * 10))
 
 
-def sitting(margins: list[float], accuracy: list[float], **more: Quality) -> Sitting:
-    def of(name: str, values: list[float]) -> Quality:
-        return Quality(name, True, "", np.array(values))
+def sitting(margins: list[float], accuracy: list[float], **more: TaskScore) -> EvalResult:
+    def of(name: str, values: list[float]) -> TaskScore:
+        return TaskScore(name, True, "", np.array(values))
 
     found = {"accuracy": of("accuracy", accuracy), "margin": of("margin", margins)}
-    return Sitting(Measurement({}), found, rules=dict(more))
+    return EvalResult(Measurement({}), found, rules=dict(more))
 
 
 def test_reward_accuracy_and_the_rule_to_beat() -> None:
     """Margins −2, 1, 3, 0 become −1, 2, 2, 0: two gain, one loses, one ties: 2½ of 4."""
-    rule = Quality("accuracy", True, "", np.array([1.0, 1.0, 0.0, 0.5]))
+    rule = TaskScore("accuracy", True, "", np.array([1.0, 1.0, 0.0, 0.5]))
     base = sitting([-2, 1, 3, 0], [0, 1, 1, 0.5], **{"a rule": rule})
     tuned = sitting([-1, 2, 2, 0], [0, 1, 1, 0.5])
     for one in (base, tuned):  # a reward model has none, and its accuracy is this one
-        one.quality["loglik"] = Quality("loglik", True, "", np.zeros(4))
+        one.quality["loglik"] = TaskScore("loglik", True, "", np.zeros(4))
     task = results.task_summary(base, tuned, "accuracy")
     rewards = {r.metric: r for r in task.extra}["reward_accuracy"]
     assert rewards.base == 0.5

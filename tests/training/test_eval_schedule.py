@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 
 from myosotis.commands import components
 from myosotis.config import instantiate
-from myosotis.training.eval_schedule import ACTING, MOST, SHARE, Pace, pace
+from myosotis.training.eval_schedule import ACTING, MOST, SHARE, EvalSchedule, pace
 from tests.commands.test_plan import config
 
 ITEMS, TEXTS, FLOOR = 40, 4, 10
 STEP = 8 * 5  # examples a step, tokens of each: see test_plan
 
 
-def paced(cfg: DictConfig, trained: float = 1.0) -> Pace:
+def paced(cfg: DictConfig, trained: float = 1.0) -> EvalSchedule:
     data = components.data_of(cfg)
     context = components.context_of(instantiate.model_source(cfg))
     return pace(

@@ -15,17 +15,17 @@ import pytest
 import torch
 
 from myosotis.objectives.sft import SFT
-from myosotis.training.callbacks import AtomicCheckpointIO, Checkpoints, Randomness
+from myosotis.training.callbacks import AtomicCheckpointIO, SaveLast, StepSeed
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
-from myosotis.trees.attention import Backend
+from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates import build
 from myosotis.utils.errors import RunError, out_of_memory
 from tests.tiny import VOCAB, tiny
 
-DENSE = Backend("dense", "test")
+DENSE = PackingMode("dense", "test")
 
 
 def examples(count: int) -> list[Tree]:
@@ -67,9 +67,9 @@ class Steps:
 
 
 def fit(model: FineTuning, steps: int = 8, folder: Path | None = None, resume: int = 0) -> Any:
-    callbacks: list[Any] = [Randomness(0)]
+    callbacks: list[Any] = [StepSeed(0)]
     if folder is not None:
-        callbacks.append(Checkpoints(folder / "last.ckpt", [5]))
+        callbacks.append(SaveLast(folder / "last.ckpt", [5]))
     settings: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": 1,

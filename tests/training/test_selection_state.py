@@ -7,16 +7,16 @@ import math
 
 import pytest
 
-from myosotis.training.selection_state import Course, OnBreach, Standing
+from myosotis.training.selection_state import EvalPoint, OnBreach, SelectionState
 
 
 def course(
     *measured: tuple[float, str], on_breach: OnBreach = "rollback", patience: int | None = None
-) -> Course:
+) -> SelectionState:
     """Measured at steps 10, 20, … until it is enough; inside the budget is `retained`."""
-    found = Course()
+    found = SelectionState()
     for k, (loss, verdict) in enumerate(measured):
-        now = Standing(10 * (k + 1), loss, verdict, verdict == "retained")
+        now = EvalPoint(10 * (k + 1), loss, verdict, verdict == "retained")
         found.see(now, on_breach=on_breach, patience=patience)
         if found.ended:
             break
@@ -26,7 +26,7 @@ def course(
 def test_the_lowest_loss_inside_the_budget_is_the_best() -> None:
     """3.0 and 2.5 inside; 2.0 is lower, but not shown to be inside."""
     found = course((3.0, "retained"), (2.5, "retained"), (2.6, "retained"), (2.0, "slipped"))
-    assert found.best == Standing(20, 2.5, "retained", True)
+    assert found.best == EvalPoint(20, 2.5, "retained", True)
     assert (found.seen, found.since, found.ended) == (4, 2, "")
 
 
@@ -68,4 +68,4 @@ def test_where_nothing_is_inside_patience_ends_too_and_nothing_is_best() -> None
 
 def test_a_course_goes_through_a_checkpoint() -> None:
     for found in (course(), course((3.0, "retained"), (2.5, "forgotten"))):
-        assert Course.of(json.loads(json.dumps(found.state()))) == found
+        assert SelectionState.of(json.loads(json.dumps(found.state()))) == found

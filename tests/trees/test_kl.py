@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from myosotis import updates
-from myosotis.trees.attention import Backend
+from myosotis.trees.attention import PackingMode
 from myosotis.trees.kl import divergence, kl
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path, Tree
@@ -68,9 +68,9 @@ def plain(model: nn.Module, trees: list[Tree], other: Elsewhere) -> tuple[list[f
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 @pytest.mark.parametrize(
-    "backend", [Backend("dense", "test"), Backend("padded", "test", fast_head=False)]
+    "backend", [PackingMode("dense", "test"), PackingMode("padded", "test", fast_head=False)]
 )
-def test_equals_log_softmax_in_float64(family: str, backend: Backend) -> None:
+def test_equals_log_softmax_in_float64(family: str, backend: PackingMode) -> None:
     """Every shape of tree, packed and padded, with the fast head (soft-capped) and the slow."""
     model = tiny(family, torch.float64)
     trees = [tree for group in shapes().values() for tree in group]
@@ -99,7 +99,7 @@ def test_by_hand() -> None:
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("llama", torch.float64)
     trees = [tree for group in shapes().values() for tree in group]
-    scorer = Scorer(model, Backend("dense", "test"))
+    scorer = Scorer(model, PackingMode("dense", "test"))
     whole, _ = divergence(scorer, trees, elsewhere(model))
     monkeypatch.setattr("myosotis.trees.kl.CHUNK", 3)
     told: list[int] = []
@@ -124,7 +124,7 @@ def test_against_the_base_of_an_update(settings: dict[str, object]) -> None:
     update = updates.build(settings)
     update.attach(tiny("llama"))
     able = update.capabilities
-    backend = Backend("dense" if able.packs else "padded", "test", fast_head=able.packs)
+    backend = PackingMode("dense" if able.packs else "padded", "test", fast_head=able.packs)
     scorer = Scorer(update.model, backend, row_tokens=64)
     trees = [Tree.fork(list(range(3, 3 + n)), [[40 + n, 50, 60 + n, 2]]) for n in range(4, 9)]
     at_start, _ = divergence(scorer, trees, update.disabled)

@@ -10,18 +10,18 @@ import torch
 
 from myosotis import updates
 from myosotis.data import sources
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.tokenize import sides
 from myosotis.models.load import ModelSource, load_base_model, load_tokenizer
-from myosotis.objectives import informed
+from myosotis.objectives import with_reference
 from myosotis.objectives.preference import DPO
 from myosotis.objectives.reference_logprobs import live
-from myosotis.trees.attention import Backend
-from myosotis.trees.scorer import Branches, Scorer
+from myosotis.trees.attention import PackingMode
+from myosotis.trees.scorer import BranchLogProbs, Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 
-PADDED, DENSE = Backend("padded", "test", fast_head=False), Backend("dense", "test")
+PADDED, DENSE = PackingMode("padded", "test", fast_head=False), PackingMode("dense", "test")
 MODEL = ModelSource("wheel", "smollm2-135m")
 
 
@@ -40,7 +40,10 @@ def update() -> Update:
 
 
 def gradient(
-    update: Update, backend: Backend, trees: list[Tree], loss: Callable[[Branches], torch.Tensor]
+    update: Update,
+    backend: PackingMode,
+    trees: list[Tree],
+    loss: Callable[[BranchLogProbs], torch.Tensor],
 ) -> torch.Tensor:
     """Of the mean over the trees, all parameters as one vector in float64."""
     scorer = Scorer(update.model, backend, row_tokens=512)
@@ -52,19 +55,19 @@ def gradient(
 
 @pytest.mark.slow
 def test_packing_changes_neither_scores_nor_gradients(update: Update) -> None:
-    """DESIGN §2: log-probs within 5e-5 nats a token, gradients within 1e-5 relative.
+    """docs/architecture.md: log-probs within 5e-5 nats a token, gradients within 1e-5 relative.
 
     The gradients are held against padded rows in float64: in fp32 the padded rows themselves are
     off by several 1e-5, because logits of this model are small differences of large sums.
     """
-    template = Template(load_tokenizer(MODEL))
+    template = ChatRenderer(load_tokenizer(MODEL))
     records = sources.docstrings(train_items=6, max_source_chars=400).train
     trees = [Tree.of([template.render(record)]) for record in records]
     first = trees[0].paths()[0].ids
     trees.append(Tree.fork(first[:20], [first[20:26], first[30:33], first[26:40]]))
     total = sum(tree.scored for tree in trees)
 
-    def measured(backend: Backend) -> tuple[torch.Tensor, list]:
+    def measured(backend: PackingMode) -> tuple[torch.Tensor, list]:
         scorer = Scorer(update.model, backend, row_tokens=512)
         found = gradient(update, backend, trees, lambda b: -b.logp_B.sum() * len(trees) / total)
         return found, [s.logp / s.weight for s in scorer.evaluate(trees)]
@@ -84,15 +87,15 @@ def test_packing_changes_neither_scores_nor_gradients(update: Update) -> None:
 def test_pairs_that_share_their_prompt_have_the_gradients_of_separate_rows(update: Update) -> None:
     """DPO on real pairs, the prompt computed once, within 1e-5 relative of each answer in a row of
     its own. Separate rows are in float64, for the reason above."""
-    template = Template(load_tokenizer(MODEL))
+    template = ChatRenderer(load_tokenizer(MODEL))
     words = {"train_items": 6, "max_source_chars": 300, "hard_by": "text"}
     pairs = sources.docstring_pairs(**words).train
     trees = [Tree.of([template.render(side) for side in sides(pair)]) for pair in pairs]
     trees = live(trees, Scorer(update.model, DENSE, row_tokens=512))
     trees = [replace(tree, reference=tree.reference - [1.0, 0.0]) for tree in trees]
 
-    def loss(branches: Branches) -> torch.Tensor:
-        return DPO().loss(informed(branches, trees, DPO()))
+    def loss(branches: BranchLogProbs) -> torch.Tensor:
+        return DPO().loss(with_reference(branches, trees, DPO()))
 
     packed = gradient(update, DENSE, trees, loss)
     update.model.double()

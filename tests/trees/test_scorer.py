@@ -1,4 +1,5 @@
-"""The invariants of the one road: packed equals padded, and nothing leaks (DESIGN §2)."""
+"""The invariants of the one road: packed equals padded, and nothing leaks
+(docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -6,15 +7,15 @@ import pytest
 import torch
 
 from myosotis.trees import block_attention
-from myosotis.trees.attention import Backend
+from myosotis.trees.attention import PackingMode
 from myosotis.trees.lm_head import Head
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer, body
 from myosotis.trees.tree import Path, Tree
 from tests.tiny import CONFIGS, PACKS, VOCAB, tiny
 
-DENSE = Backend("dense", "test")
-PADDED = Backend("padded", "test", fast_head=False)
+DENSE = PackingMode("dense", "test")
+PADDED = PackingMode("padded", "test", fast_head=False)
 
 
 def shapes() -> dict[str, list[Tree]]:

@@ -42,7 +42,7 @@ def test_a_tree_by_hand() -> None:
     assert tree.parent.tolist() == [-1, 0, 1, 2, 3, 3, 5, 2]
     assert tree.end.tolist() == [8, 8, 8, 7, 5, 7, 7, 8]
     assert tree.depth.tolist() == [0, 1, 2, 3, 4, 4, 5, 3]
-    assert tree.tips.tolist() == [4, 6, 7]
+    assert tree.leaves.tolist() == [4, 6, 7]
     assert (tree.longest, tree.scored) == (6, 6.0)
 
 
@@ -71,7 +71,7 @@ def test_packing_loses_and_doubles_nothing(forest: list[Tree], row_tokens: int) 
     seen = [
         at for row in rows for piece in row for at in zip(piece.trees, piece.paths, strict=True)
     ]
-    assert sorted(seen) == [(i, p) for i, t in enumerate(forest) for p in range(len(t.tips))]
+    assert sorted(seen) == [(i, p) for i, t in enumerate(forest) for p in range(len(t.leaves))]
     for row in rows:
         longest = max(forest[index].longest for piece in row for index in piece.trees)
         alone = sum(len(piece) > 0 for piece in row) == 1  # what is not read takes no room

@@ -18,7 +18,7 @@ from myosotis import updates
 from myosotis.config import compose
 from myosotis.config.compose import options
 from myosotis.config.instantiate import plain
-from myosotis.trees.attention import Backend
+from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
@@ -67,7 +67,7 @@ def rate(method: str) -> float:
 
 def scorer_of(update: Update) -> Scorer:
     able = update.capabilities
-    backend = Backend("dense" if able.packs else "padded", "test", fast_head=able.packs)
+    backend = PackingMode("dense" if able.packs else "padded", "test", fast_head=able.packs)
     return Scorer(update.model, backend, row_tokens=64)
 
 
@@ -75,7 +75,8 @@ TREES = [Tree.fork(list(range(3, 3 + n)), [[40 + n, 50, 60 + n, 2]]) for n in ra
 
 
 def step(update: Update, optimizer: torch.optim.Optimizer) -> float:
-    """One optimiser step over TREES, as `module.py` takes it; returns the loss before it."""
+    """One optimiser step over TREES, as `training/module.py` takes it; returns the loss before
+    it."""
     scorer = scorer_of(update)
     total, size = 0.0, sum(tree.scored for tree in TREES)
     optimizer.zero_grad()
@@ -101,7 +102,7 @@ def scores(update: Update) -> Tensor:
 
 
 def base_scores() -> Tensor:
-    found = Scorer(tiny("llama"), Backend("padded", "test", fast_head=False)).evaluate(TREES)
+    found = Scorer(tiny("llama"), PackingMode("padded", "test", fast_head=False)).evaluate(TREES)
     return torch.tensor([s.logp[0] for s in found])
 
 
@@ -201,7 +202,7 @@ def test_gradient_checkpointing_changes_nothing_where_declared(method: str) -> N
 def test_packed_equals_padded_where_declared(method: str) -> None:
     update = attached(method)
     tune(update, rate(method), steps=3)
-    padded = Scorer(update.model, Backend("padded", "test", fast_head=False)).evaluate(TREES)
+    padded = Scorer(update.model, PackingMode("padded", "test", fast_head=False)).evaluate(TREES)
     wanted = torch.tensor([s.logp[0] for s in padded])
     if not update.capabilities.packs:
         assert update.capabilities.reasons["packs"]
@@ -214,8 +215,8 @@ def test_every_capability_that_is_missing_has_its_reason(method: str) -> None:
         assert getattr(able, name) or able.reasons.get(name), name
 
 
-# Counts, by the formulas of SCIENCE.md section 1, on the tiny Llama: width 32, MLP 48, 2 layers,
-# 4 heads of 8, 2 of them for keys and values.
+# Counts, by the formulas of docs/science.md, section 1, on the tiny Llama: width 32, MLP 48, 2
+# layers, 4 heads of 8, 2 of them for keys and values.
 
 
 @pytest.mark.parametrize(
@@ -313,9 +314,9 @@ def test_the_bottleneck_against_a_few_lines() -> None:
 def test_lora_plus_gives_b_its_own_rate() -> None:
     update = updates.build({"name": "lora", "r": 4, "lr_ratio": 16})
     update.attach(tiny("llama"))
-    rates = {update.rate(name) for name, _ in update.parameters() if "lora_B" in name}
+    rates = {update.lr_multiplier(name) for name, _ in update.parameters() if "lora_B" in name}
     assert rates == {16.0}
-    assert {update.rate(n) for n, _ in update.parameters() if "lora_A" in n} == {1.0}
+    assert {update.lr_multiplier(n) for n, _ in update.parameters() if "lora_A" in n} == {1.0}
 
 
 class Words:
@@ -394,7 +395,7 @@ def test_qlora_trains_on_four_bits_and_merges_into_plain_weights(tmp_path: Path)
         assert torch.equal(scores(update), before)
     merged = update.merged()
     assert not any(p.dtype == torch.uint8 for p in merged.parameters())
-    found = Scorer(merged, Backend("dense", "test")).evaluate(TREES)
+    found = Scorer(merged, PackingMode("dense", "test")).evaluate(TREES)
     torch.testing.assert_close(
         torch.tensor([s.logp[0] for s in found]), scores(update), rtol=0, atol=1e-3
     )
@@ -433,7 +434,7 @@ def test_a_probe_learns_labels_and_leaves_the_language_model_alone(tmp_path: Pat
     update = updates.build({"name": "probe", "labels": ["a", "b", "c"]})
     update.attach(tiny("llama"))
     assert update.count() == 32 * 3 + 3
-    scorer = Scorer(update.model, Backend("dense", "test"), row_tokens=16)
+    scorer = Scorer(update.model, PackingMode("dense", "test"), row_tokens=16)
     chance = torch.full((9,), -math.log(3), dtype=torch.float64)
     logp = lambda: torch.tensor([s.logp[0] for s in scorer.evaluate(labelled)])  # noqa: E731
     torch.testing.assert_close(logp(), chance, rtol=0, atol=1e-6)
@@ -453,7 +454,7 @@ def test_a_probe_learns_labels_and_leaves_the_language_model_alone(tmp_path: Pat
     again = updates.from_folder(tmp_path)
     again.attach(tiny("llama"))
     again.load(tmp_path)
-    other = Scorer(again.model, Backend("dense", "test"), row_tokens=16).evaluate(labelled)
+    other = Scorer(again.model, PackingMode("dense", "test"), row_tokens=16).evaluate(labelled)
     assert [s.logp[0] for s in other] == [s.logp[0] for s in found]
     for refused in (update.merged, lambda: update.scaled(0.5).__enter__()):
         with pytest.raises(ConfigError, match="no part of the language model"):

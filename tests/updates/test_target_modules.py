@@ -46,7 +46,7 @@ def test_groups(family: str) -> None:
 
 @pytest.mark.parametrize("spec", ["all-linear", "attention", "mlp"])
 def test_lora_trains_r_times_d_in_plus_d_out_a_target(family: str, spec: str) -> None:
-    """SCIENCE §1: r(d_in + d_out) for each target."""
+    """docs/science.md, section 1: r(d_in + d_out) for each target."""
     model = tiny(family)
     shapes = [model.get_submodule(n).weight.shape for n in resolve(model, spec)]
     update = updates.build({"name": "lora", "r": 3, "target_modules": spec})
@@ -57,7 +57,7 @@ def test_lora_trains_r_times_d_in_plus_d_out_a_target(family: str, spec: str) ->
 
 
 def test_count_on_smollm2_without_weights() -> None:
-    """SCIENCE §1: 305,280·r on SmolLM2-135M, whose shapes these are.
+    """docs/science.md, section 1: 305,280·r on SmolLM2-135M, whose shapes these are.
 
     A layer: q and o 576+576 each, k and v 576+192 each, gate, up and down 576+1536 each, so
     2·1152 + 2·768 + 3·2112 = 10,176; times 30 layers = 305,280.

@@ -351,7 +351,8 @@ def test_plain_peft_loads_the_adapter(ids: Tensor, tmp_path: Path) -> None:
             "adapter_config.json",
             "adapter_model.safetensors",
         }
-        # PEFT sums in another order than our layer (updates/low_rank.py): equal but for rounding.
+        # PEFT sums in another order than our layer (updates/lora_kernel.py): equal but for
+        # rounding.
         found = torch.load(there / family / "logits.pt")
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 

@@ -1,19 +1,19 @@
 """The command `myosotis`: which words start what.
 
 What belongs in this package: reading the command line, turning errors and verdicts into messages
-and exit codes, printing results as JSON. What a command does lies in `run.py` and `plan.py`, and is
-imported when that command runs: nothing here imports torch.
+and exit codes, printing results as JSON. What a command does lies in `commands/train.py` and
+`commands/plan.py`, and is imported when that command runs: nothing here imports torch.
 
 __init__.py   the table of commands
-train.py      `train`, through `hydra.main`
+hydra_app.py      `train`, through `hydra.main`
 sweep.py      `sweep`, a multirun by name
 multirun.py   what a multirun's jobs do: the ledger
 commands.py   the others: their arguments
 arguments.py  the values those take
-outcome.py    exit codes, messages, JSON
-explain.py    Hydra's own errors in plain words, with near matches
-helptext.py   the help screens
-complete.py   tab completion
+exit_codes.py    exit codes, messages, JSON
+errors.py    Hydra's own errors in plain words, with near matches
+help.py   the help screens
+completion.py   tab completion
 """
 
 from __future__ import annotations

@@ -192,7 +192,6 @@ def _no_such_key(key: str, args: Sequence[str]) -> ConfigError:
 
 ONE_EACH = {
     "callbacks": "Add one with '+callbacks.NAME={_target_: package.Class}'.",
-    "control": "Add one with '+control.NAME={_target_: package.Class}'.",
 }
 
 

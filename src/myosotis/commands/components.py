@@ -18,15 +18,15 @@ from omegaconf import DictConfig
 from myosotis import updates
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.convert import viewed
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.few_shot import choose_shots
-from myosotis.data.label_template import LabelTemplate, RewardTemplate, labels_of
+from myosotis.data.label_template import LabelRenderer, RewardRenderer, labels_of
 from myosotis.evaluation import kl
-from myosotis.evaluation.evaluator import Examination, Sitting
+from myosotis.evaluation.evaluator import EvalResult, Evaluator
 from myosotis.models.dtype import Precision, resolve
-from myosotis.models.init_from import Start
+from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import (
     BaseModel,
     ModelSource,
@@ -40,15 +40,15 @@ from myosotis.objectives import Objective
 from myosotis.objectives.hard_negatives import hardened
 from myosotis.objectives.reference_logprobs import referenced
 from myosotis.records.run_folder import RunFolder
-from myosotis.records.schema import Shift
+from myosotis.records.schema import KL
 from myosotis.retention.benchmarks import build as suites
 from myosotis.retention.benchmarks import cache, prose
 from myosotis.retention.benchmarks.measure import Measurement
 from myosotis.retention.benchmarks.requests import Encoder
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.benchmarks.written import Respondent
-from myosotis.retention.harness.data import Shelf
-from myosotis.trees.attention import Backend
+from myosotis.retention.benchmarks.written import EvalModel
+from myosotis.retention.harness.data import DataLocator
+from myosotis.trees.attention import PackingMode
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
@@ -58,30 +58,30 @@ from myosotis.utils.errors import ConfigError, RunError
 
 
 @dataclass
-class Workbench:
+class Components:
     """The parts of a run. `scorer` scores with the weights as they are now."""
 
     base: BaseModel
     precision: Precision
-    backend: Backend
+    backend: PackingMode
     scorer: Scorer
     data: ExampleModule
     suite: Suite
-    examination: Examination
+    examination: Evaluator
     objective: Objective
     total_steps: int
     texts: kl.Texts  # on which the shift of predictions is measured
-    start: Start | None = None  # merged into the base once that was measured
+    start: InitialUpdate | None = None  # merged into the base once that was measured
     update: Update | None = None  # once attached
 
     @classmethod
-    def of(cls, cfg: DictConfig, warn: Callable[[str], None]) -> Workbench:
+    def of(cls, cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         """Data, benchmarks, model and probe, in this order. `warn` takes sentences for a person."""
         data = data_of(cfg)
         for sentence in data.warnings():
             warn(sentence)
         source = instantiate.model_source(cfg)
-        start = Start.of(cfg.model.start, RunFolder(Path(cfg.out)))
+        start = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
         suite = benchmarks(cfg, data.template.tokenizer, context_of(source))
         precision = resolve(
             cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
@@ -125,7 +125,7 @@ class Workbench:
         for encoded in self.data.encoded.values():  # what the model before it said of them
             encoded.trees[:] = [replace(tree, reference=None) for tree in encoded.trees]
 
-    def measure_base(self, metric: str) -> Sitting:
+    def measure_base(self, metric: str) -> EvalResult:
         """Examine the base, before anything is attached; benchmarks from the cache if they can be.
 
         Only for the model as it was loaded: the cache goes by the content of its files. The task is
@@ -139,12 +139,12 @@ class Workbench:
         prompted = self.examination.prompted(self.scorer, metric)
         self.remember_base()
         seconds = time.perf_counter() - began
-        return Sitting(retention, quality, seconds, prompted, self.examination.rules())
+        return EvalResult(retention, quality, seconds, prompted, self.examination.rules())
 
     @property
-    def respondent(self) -> Respondent:
+    def respondent(self) -> EvalModel:
         """Who is asked the benchmarks: the model with the weights it has at the moment."""
-        return Respondent(self.scorer, self.base.tokenizer)
+        return EvalModel(self.scorer, self.base.tokenizer)
 
     def base_retention(self) -> Measurement:
         """The benchmarks on the base alone, before anything is attached; cached."""
@@ -178,7 +178,7 @@ class Workbench:
         found = self.examination.held_out(self.scorer, self.objective)
         return {f"val/{name}": value for name, value in found.items()}
 
-    def check_base(self, update: Update, base: Sitting) -> float:
+    def check_base(self, update: Update, base: EvalResult) -> float:
         """Base weights did not move, and with the update off the model scores as the base did.
 
         Returns by how much the scores differ, in nats a token; raises `RunError` where that is more
@@ -215,23 +215,23 @@ class Workbench:
         self.update = update
         return update
 
-    def shift(self) -> list[Shift]:
+    def shift(self) -> list[KL]:
         """How far the predictions are from the base's, with the weights as they are now."""
         assert self.update is not None
         return kl.measured(self.scorer, self.update, self.texts)
 
 
-def backend_of(update: Update, base: Backend) -> Backend:
+def backend_of(update: Update, base: PackingMode) -> PackingMode:
     """What a tuned model is scored with: the base's backend, unless its update cannot be packed."""
     if update.capabilities.packs:
         return base
-    return Backend("padded", update.capabilities.reasons["packs"], fast_head=False)
+    return PackingMode("padded", update.capabilities.reasons["packs"], fast_head=False)
 
 
 def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
     """The `update` group, with the labels of the data or a value head where those are needed."""
     settings = instantiate.update_settings(cfg)
-    if isinstance(data.template, LabelTemplate):
+    if isinstance(data.template, LabelRenderer):
         settings["labels"] = data.template.labels
     return settings
 
@@ -244,14 +244,14 @@ def quantization_of(cfg: DictConfig) -> str | None:
 def data_of(cfg: DictConfig) -> ExampleModule:
     """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
     objective = instantiate.objective(cfg)
-    dataset = viewed(instantiate.dataset(cfg), objective.wants, cfg.objective.name)
+    dataset = viewed(instantiate.dataset(cfg), objective.data_kind, cfg.objective.name)
     source = instantiate.model_source(cfg)
     context = context_of(source)
-    tokenizer, template = load_tokenizer(source), Template
+    tokenizer, template = load_tokenizer(source), ChatRenderer
     if updates.build(plain(cfg["update"])).reads_labels:
-        template = partial(LabelTemplate, labels=labels_of(dataset))
+        template = partial(LabelRenderer, labels=labels_of(dataset))
     elif objective.needs_value_head:
-        template = RewardTemplate
+        template = RewardRenderer
     module = ExampleModule(
         dataset,
         template(tokenizer, cfg.data.template),
@@ -292,7 +292,7 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
         seed=cfg.retention.seed,
         num_fewshot=cfg.retention.num_fewshot,
         chat_template=cfg.retention.chat_template,
-        shelf=Shelf(
+        shelf=DataLocator(
             Path(cfg.retention.data_dir).expanduser() if cfg.retention.data_dir else None,
             plain(cfg.retention.data_files),
         ),
@@ -301,7 +301,7 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
 
 def shift_texts(cfg: DictConfig, data: ExampleModule, context_length: int) -> kl.Texts:
     """Held-out answers of the task (none where no text is scored), and general prose."""
-    no_text = isinstance(data.template, LabelTemplate | RewardTemplate)
+    no_text = isinstance(data.template, LabelRenderer | RewardRenderer)
     task = [] if no_text else data.test_trees[: cfg.retention.kl_items]
     general = general_texts(cfg, data.template.tokenizer, context_length)
     return kl.Texts({"task": task, "general": general})
@@ -313,7 +313,7 @@ def general_texts(cfg: DictConfig, tokenizer: object, context_length: int) -> li
     return prose.texts(encoder, cfg.retention.kl_items, cfg.retention.seed)
 
 
-def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examination:
+def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluator:
     """What the models of this run are asked."""
     count = cfg.task["items"] or len(data.test_trees)
     grades = any(tree.grade for tree in data.test_trees)
@@ -322,7 +322,7 @@ def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examinati
             f"task.metric={cfg.task.metric} is of pairs; {data.dataset.name} has graded answers",
             "task.metric=separation",
         )
-    return Examination(
+    return Evaluator(
         suite=suite,
         template=data.template,
         examples=data.test_examples[:count],
@@ -332,9 +332,9 @@ def examination(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Examinati
         validation=data.validation_trees[:count],
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
         max_length=data.max_length,
-        pairs=any(len(tree.tips) > 1 for tree in data.test_trees[:1]),
-        labels=len(data.template.labels) if isinstance(data.template, LabelTemplate) else 0,
-        rewards=isinstance(data.template, RewardTemplate),
+        pairs=any(len(tree.leaves) > 1 for tree in data.test_trees[:1]),
+        labels=len(data.template.labels) if isinstance(data.template, LabelRenderer) else 0,
+        rewards=isinstance(data.template, RewardRenderer),
     )
 
 
@@ -351,7 +351,7 @@ def total_steps(cfg: DictConfig, steps_per_epoch: int) -> int:
 def rows_at_once(accelerator: str) -> int:
     """Rows in one forward pass to begin with; halved when memory runs out.
 
-    A CPU gains nothing from more than one (bench/rows.py).
+    A CPU gains nothing from more than one.
     """
     import torch
 

@@ -15,11 +15,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis import updates
-from myosotis.commands.components import Workbench
+from myosotis.commands.components import Components
 from myosotis.commands.export import refuse_full, write_dialled
 from myosotis.config import check, instantiate
 from myosotis.evaluation.dial_choice import GRID
-from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.models.model_ref import config_of
 from myosotis.records.run_folder import RunFolder, find
@@ -54,12 +54,12 @@ def dial(
         refuse_full(out)
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
-    bench = Workbench.of(cfg, lambda _: None)
+    bench = Components.of(cfg, lambda _: None)
     _refuse_others(record, bench)
     budget = instantiate.budget(cfg)
     retention = bench.base_retention()
     bench.go_on()
-    base = Sitting(retention, bench.examination.quality(bench.scorer, "base", texts=False))
+    base = EvalResult(retention, bench.examination.quality(bench.scorer, "base", texts=False))
     terminal.reach(reachable_verdicts(base.retention.half("report").tasks, budget))
     update = bench.attach(cfg)
     update.load(place.update)
@@ -138,7 +138,7 @@ def _configuration(
     return cfg
 
 
-def _refuse_others(record: RunRecord, bench: Workbench) -> None:
+def _refuse_others(record: RunRecord, bench: Components) -> None:
     """Base and data must be those of the run: held-out examples of other data may be trained on."""
     if bench.base.content_hash != record.model.content_hash:
         raise ConfigError(

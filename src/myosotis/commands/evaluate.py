@@ -12,21 +12,21 @@ from myosotis.commands.components import backend_of, benchmarks, context_of, gen
 from myosotis.config import config_hash, instantiate
 from myosotis.config.instantiate import plain
 from myosotis.evaluation import kl, results, samples
-from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.evaluator import EvalResult
 from myosotis.models.load import BaseModel, load_tokenizer
-from myosotis.models.model_ref import Subject, dtype_of, source_named, subject
+from myosotis.models.model_ref import ModelRef, dtype_of, source_named, subject
 from myosotis.records.schema import AttentionInfo, ModelInfo, RunRecord
 from myosotis.report import terminal
 from myosotis.retention.benchmarks import cache
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.benchmarks.written import Respondent
+from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
-from myosotis.tracking.run_tracker import Journal, journal
+from myosotis.tracking.run_tracker import RunTracker, journal
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
-from myosotis.updates.tensors import numbers
+from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError
 
@@ -70,14 +70,14 @@ def evaluate(
     return kept.record
 
 
-def _reference(tuned: Subject, base: str | None) -> Subject | None:
+def _reference(tuned: ModelRef, base: str | None) -> ModelRef | None:
     """What to compare with: the given base, the base under an update, or nothing."""
     if tuned.adapter is not None:
-        return Subject(tuned.source.name, tuned.source)
-    return None if base is None else Subject(base, source_named(base))
+        return ModelRef(tuned.source.name, tuned.source)
+    return None if base is None else ModelRef(base, source_named(base))
 
 
-def _suite(cfg: DictConfig, tuned: Subject, reference: Subject | None) -> Suite:
+def _suite(cfg: DictConfig, tuned: ModelRef, reference: ModelRef | None) -> Suite:
     """The suite, rendered with the tokenizer both models have."""
     suites = []
     for one in (tuned, reference):
@@ -94,7 +94,7 @@ def _suite(cfg: DictConfig, tuned: Subject, reference: Subject | None) -> Suite:
 
 
 def _measure_both(
-    cfg: DictConfig, kept: Journal, suite: Suite, tuned: Subject, reference: Subject | None
+    cfg: DictConfig, kept: RunTracker, suite: Suite, tuned: ModelRef, reference: ModelRef | None
 ) -> tuple[Measurement | None, Measurement]:
     """The base (from the cache if it can be), then the tuned model."""
     dtype = dtype_of(cfg)
@@ -112,11 +112,11 @@ def _measure_both(
             before = _measure_base(suite, base, of_base, kept)
         _shift(cfg, kept, loaded, update, scorer)
     with progress(f"benchmarks, {tuned.name}", total=suite.size) as advance:
-        return before, measure(suite, Respondent(scorer, loaded.tokenizer), advance)
+        return before, measure(suite, EvalModel(scorer, loaded.tokenizer), advance)
 
 
 def _shift(
-    cfg: DictConfig, kept: Journal, loaded: BaseModel, update: Update | None, scorer: Scorer
+    cfg: DictConfig, kept: RunTracker, loaded: BaseModel, update: Update | None, scorer: Scorer
 ) -> None:
     """KL from the base on general prose, where base and tuned model are one model with a switch."""
     if update is None:
@@ -134,11 +134,11 @@ def _scorer(loaded: BaseModel, update: Update | None, row_tokens: int) -> Scorer
     return Scorer(update.model, backend_of(update, backend), row_tokens=row_tokens)
 
 
-def _measure_base(suite: Suite, base: BaseModel, scorer: Scorer, kept: Journal) -> Measurement:
+def _measure_base(suite: Suite, base: BaseModel, scorer: Scorer, kept: RunTracker) -> Measurement:
     with progress(f"benchmarks, {base.id}", total=suite.size) as advance:
         return cache.measured(
             suite,
-            Respondent(scorer, base.tokenizer),
+            EvalModel(scorer, base.tokenizer),
             model=base.content_hash,
             dtype=kept.record.model.dtype,
             backend=scorer.backend.name,
@@ -147,13 +147,13 @@ def _measure_base(suite: Suite, base: BaseModel, scorer: Scorer, kept: Journal) 
 
 
 def _describe(
-    kept: Journal, suite: Suite, loaded: BaseModel, update: Update | None, scorer: Scorer
+    kept: RunTracker, suite: Suite, loaded: BaseModel, update: Update | None, scorer: Scorer
 ) -> None:
     dtype = str(loaded.model.dtype).removeprefix("torch.")
     kept.record.model = ModelInfo(
         loaded.id,
         loaded.note,
-        numbers(loaded.model),
+        num_parameters(loaded.model),
         dtype,
         loaded.content_hash,
     )
@@ -165,7 +165,7 @@ def _describe(
 
 
 def _conclude(
-    cfg: DictConfig, kept: Journal, suite: Suite, before: Measurement | None, after: Measurement
+    cfg: DictConfig, kept: RunTracker, suite: Suite, before: Measurement | None, after: Measurement
 ) -> None:
     record = kept.record
     if before is None:
@@ -177,5 +177,5 @@ def _conclude(
         results.write_items(kept.folder.items, before, after)
         forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
         kept.log(forgetting, step=0)
-    kept.log(results.metrics(Sitting(after, {})), step=0)
+    kept.log(results.metrics(EvalResult(after, {})), step=0)
     kept.save()

@@ -8,20 +8,20 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from myosotis.commands.components import Workbench
+from myosotis.commands.components import Components
 from myosotis.config import config_hash, learning_rate
 from myosotis.config.instantiate import plain
 from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import AttentionInfo, DataInfo, ModelInfo, RunRecord
 from myosotis.tracking import mlflow_client
 from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
-from myosotis.tracking.run_tracker import Journal, journal
-from myosotis.updates.tensors import numbers
+from myosotis.tracking.run_tracker import RunTracker, journal
+from myosotis.updates.tensors import num_parameters
 
 
 def opened(
     cfg: DictConfig, folder: RunFolder, command: Sequence[str], sweep: SweepInfo | None = None
-) -> AbstractContextManager[Journal]:
+) -> AbstractContextManager[RunTracker]:
     """The journal of this run; on resume, of the run that is continued."""
     before = folder.load() if folder.record.exists() else None
     name = before.run_name if before else cfg.tracking.run_name or _run_name(cfg)
@@ -77,13 +77,13 @@ def _run_name(cfg: DictConfig) -> str:
     return f"{update.name}{rank}{where}{loss}-lr{rate}-{cfg.data.name}-s{cfg.seed}"
 
 
-def describe(kept: Journal, cfg: DictConfig, bench: Workbench) -> None:
+def describe(kept: RunTracker, cfg: DictConfig, bench: Components) -> None:
     """What is known before anything is measured, to the record, the run folder and MLflow."""
     record = kept.record
     record.model = ModelInfo(
         id=bench.base.id,
         note="; ".join(filter(None, (bench.base.note, bench.start and bench.start.note))),
-        parameters=numbers(bench.base.model),
+        parameters=num_parameters(bench.base.model),
         dtype=bench.precision.name,
         content_hash=bench.base.content_hash,
     )

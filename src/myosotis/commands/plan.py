@@ -1,7 +1,7 @@
 """`myosotis plan`: what a run would do, worked out without loading weights.
 
 Parameter counts are exact (the update is attached to the model on the meta device). Memory follows
-SCIENCE.md section 1 and what this implementation keeps; it is an estimate and says so.
+docs/science.md, section 1 and what this implementation keeps; it is an estimate and says so.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from myosotis.config import LearningRate, check, config_hash, instantiate, learn
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
 from myosotis.models.load import ModelSource, meta_model
-from myosotis.retention.budget import Reach, reach
-from myosotis.training.eval_schedule import Pace, pace
+from myosotis.retention.budget import DetectableEffect, reach
+from myosotis.training.eval_schedule import EvalSchedule, pace
 from myosotis.training.memory_estimate import Memory, flops_a_second, memory
 from myosotis.updates.base import Update
-from myosotis.updates.tensors import numbers
+from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import console
 
 EFFICIENCY = 0.6  # of training against matrix products alone: SmolLM2-135M, fp32, one CPU thread
@@ -65,8 +65,8 @@ class Plan:
     teraflops: float
     seconds: float
     suite: list[str]
-    reach: list[Reach]
-    looks: Pace
+    reach: list[DetectableEffect]
+    looks: EvalSchedule
     warnings: list[str] = field(default_factory=list)
 
 
@@ -88,7 +88,7 @@ def make(cfg: DictConfig) -> Plan:
     warnings = check(cfg)
     source = instantiate.model_source(cfg)
     model = meta_model(source)
-    parameters = numbers(model)
+    parameters = num_parameters(model)
     data = components.data_of(cfg)
     settings = components.update_settings(cfg, data)
     update = updates.build(settings)
@@ -147,7 +147,7 @@ def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
     return (4 * parameters + 6 * trainable) * tokens / 1e12
 
 
-def reachable(cfg: DictConfig) -> list[Reach]:
+def reachable(cfg: DictConfig) -> list[DetectableEffect]:
     """Which verdicts the items can reach, were each benchmark's base score `ASSUMED_SCORE`."""
     if cfg.retention["items"] is None:
         return []
@@ -169,7 +169,7 @@ def looks(
     total_steps: int,
     update: Update,
     parameters: int,
-) -> Pace:
+) -> EvalSchedule:
     """When the run would look at its benchmarks while training, and what that would take."""
     context = components.context_of(source)
     return pace(

@@ -19,7 +19,7 @@ from myosotis.commands.sweep import conclude, trials_of
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
 from myosotis.records.schema import RunRecord
 from myosotis.tracking import mlflow_client
-from myosotis.tracking.jsonl_logger import History
+from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.tracking.mlflow_logger import METRICS_AT_ONCE, MLflowLogger, valid_name
 from myosotis.tracking.mlflow_store import Store
 from myosotis.utils.console import progress
@@ -137,7 +137,7 @@ def _curves(mlflow: MLflowLogger, store: Store, folder: RunFolder, record: RunRe
     """Log the measurements that MLflow lacks, at times spread over the run; returns how many."""
     assert mlflow.run_id is not None
     client = mlflow_client.client(store)
-    points = [p for p in History(folder.metrics).points() if p.value is not None]
+    points = [p for p in JsonlLogger(folder.metrics).points() if p.value is not None]
     names = {point.name for point in points}
     there = {
         name: mlflow_client.steps_of(client, mlflow.run_id, valid_name(name)) for name in names

@@ -18,37 +18,37 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis.commands.components import Workbench
+from myosotis.commands.components import Components
 from myosotis.commands.opening import describe, opened
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
-from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.retention.compare import reachable_verdicts
-from myosotis.tracking.run_tracker import Journal
+from myosotis.tracking.run_tracker import RunTracker
 from myosotis.training import cost, diagnostics
-from myosotis.training.best_checkpoint import Guard
+from myosotis.training.best_checkpoint import BestCheckpoint
 from myosotis.training.callbacks import (
     AtomicCheckpointIO,
-    Checkpoints,
-    Evaluator,
     Interrupted,
-    Meter,
-    Randomness,
+    PeriodicEval,
+    SaveLast,
+    ScheduledEval,
+    StepSeed,
     StopOnSignal,
-    Watch,
+    Throughput,
     cadence,
 )
-from myosotis.training.eval_schedule import Pace, looks_ask_everything, pace
+from myosotis.training.eval_schedule import EvalSchedule, looks_ask_everything, pace
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
 from myosotis.training.resume import continued
 from myosotis.updates.base import Update
-from myosotis.updates.tensors import numbers
+from myosotis.updates.tensors import num_parameters
 from myosotis.utils import memory
 from myosotis.utils.console import console
 
@@ -79,7 +79,7 @@ def train(
     with opened(cfg, folder, command, sweep) as kept:
         for warning in warnings:
             kept.warn(warning)
-        bench = Workbench.of(cfg, kept.warn)
+        bench = Components.of(cfg, kept.warn)
         describe(kept, cfg, bench)
         base = _measure_base(kept, cfg, bench)
         update = bench.attach(cfg)
@@ -108,7 +108,7 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _measure_base(kept: Journal, cfg: DictConfig, bench: Workbench) -> Sitting:
+def _measure_base(kept: RunTracker, cfg: DictConfig, bench: Components) -> EvalResult:
     """The base, before anything is attached; benchmarks from the cache where they are there."""
     base = bench.measure_base(cfg.task.metric)
     terminal.reach(reachable_verdicts(base.retention.tasks, instantiate.budget(cfg)))
@@ -116,11 +116,13 @@ def _measure_base(kept: Journal, cfg: DictConfig, bench: Workbench) -> Sitting:
     return base
 
 
-def _guard(cfg: DictConfig, update: Update, folder: RunFolder) -> Guard:
-    return Guard(update, folder, on_breach=cfg.retention.on_breach, patience=cfg.retention.patience)
+def _guard(cfg: DictConfig, update: Update, folder: RunFolder) -> BestCheckpoint:
+    return BestCheckpoint(
+        update, folder, on_breach=cfg.retention.on_breach, patience=cfg.retention.patience
+    )
 
 
-def _pace(cfg: DictConfig, bench: Workbench, update: Update) -> Pace:
+def _pace(cfg: DictConfig, bench: Components, update: Update) -> EvalSchedule:
     """When the benchmarks are looked at while training; the same on every rank."""
     return pace(
         cfg,
@@ -128,19 +130,19 @@ def _pace(cfg: DictConfig, bench: Workbench, update: Update) -> Pace:
         bench.suite,
         bench.texts,
         total_steps=bench.total_steps,
-        trained=update.count() / numbers(bench.base.model),
+        trained=update.count() / num_parameters(bench.base.model),
         packs=bench.scorer.backend.name != "padded",
     )
 
 
 def _fit(
-    kept: Journal,
+    kept: RunTracker,
     cfg: DictConfig,
-    bench: Workbench,
+    bench: Components,
     update: Update,
-    base: Sitting,
-    guard: Guard,
-    looks: Pace,
+    base: EvalResult,
+    guard: BestCheckpoint,
+    looks: EvalSchedule,
 ) -> cost.Training:
     """Train, watched; the update holds the result."""
     kept.record.update = UpdateInfo(
@@ -166,18 +168,18 @@ def _fit(
 
 def _train_steps(
     cfg: DictConfig,
-    bench: Workbench,
+    bench: Components,
     update: Update,
-    guard: Guard,
-    evaluators: list[Evaluator],
+    guard: BestCheckpoint,
+    evaluators: list[ScheduledEval],
     loggers: list[Any],
 ) -> cost.Training:
     """Lightning's part. The same on every rank; raises `Interrupted` when told to stop."""
     module = fine_tuning(cfg, bench, update)
     steps = cadence(cfg.trainer.checkpoint_every, bench.total_steps, key="trainer.checkpoint_every")
-    stop, meter = StopOnSignal(), Meter(bench.total_steps)
+    stop, meter = StopOnSignal(), Throughput(bench.total_steps)
     folder = guard.folder
-    checkpoints = Checkpoints(folder.checkpoint, steps)
+    checkpoints = SaveLast(folder.checkpoint, steps)
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
@@ -187,9 +189,9 @@ def _train_steps(
         max_epochs=-1,
         logger=loggers,
         callbacks=[
-            Randomness(cfg.seed),
+            StepSeed(cfg.seed),
             meter,
-            Watch(evaluators),
+            PeriodicEval(evaluators),
             guard,
             *instantiate.callbacks(cfg),
             stop,
@@ -213,7 +215,7 @@ def _train_steps(
     return cost.Training(trainer.global_step, meter.seconds, watched, meter.examples, meter.tokens)
 
 
-def fine_tuning(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning:
+def fine_tuning(cfg: DictConfig, bench: Components, update: Update) -> FineTuning:
     """The LightningModule of a run."""
     return FineTuning(
         update,
@@ -227,13 +229,13 @@ def fine_tuning(cfg: DictConfig, bench: Workbench, update: Update) -> FineTuning
 
 
 def _evaluators(
-    kept: Journal,
+    kept: RunTracker,
     cfg: DictConfig,
-    bench: Workbench,
-    base: Sitting,
-    guard: Guard,
-    looks: Pace,
-) -> list[Evaluator]:
+    bench: Components,
+    base: EvalResult,
+    guard: BestCheckpoint,
+    looks: EvalSchedule,
+) -> list[ScheduledEval]:
     """What is measured while training, and when.
 
     Where a checkpoint is chosen by it, only the half of the items that chooses is asked.
@@ -263,18 +265,23 @@ def _evaluators(
         return metrics | loss
 
     return [
-        Evaluator("validation", bench.held_out, loss_steps(cfg, bench)),
-        Evaluator("retention", retention, looks.steps),
+        ScheduledEval("validation", bench.held_out, loss_steps(cfg, bench)),
+        ScheduledEval("retention", retention, looks.steps),
     ]
 
 
-def loss_steps(cfg: DictConfig, bench: Workbench) -> frozenset[int]:
+def loss_steps(cfg: DictConfig, bench: Components) -> frozenset[int]:
     """When the held-out loss is measured while training."""
     return cadence(cfg.trainer.val_every, bench.total_steps, key="trainer.val_every")
 
 
 def _conclude(
-    kept: Journal, cfg: DictConfig, bench: Workbench, base: Sitting, tuned: Sitting, step: int
+    kept: RunTracker,
+    cfg: DictConfig,
+    bench: Components,
+    base: EvalResult,
+    tuned: EvalResult,
+    step: int,
 ) -> None:
     """Compare the two sittings; `step` is the last one of the training.
 
@@ -306,7 +313,12 @@ def _conclude(
 
 
 def _dial(
-    kept: Journal, cfg: DictConfig, bench: Workbench, update: Update, base: Sitting, tuned: Sitting
+    kept: RunTracker,
+    cfg: DictConfig,
+    bench: Components,
+    update: Update,
+    base: EvalResult,
+    tuned: EvalResult,
 ) -> None:
     """The update at the strengths that `retention.dial` names."""
     if not cfg.retention.dial:
@@ -326,15 +338,15 @@ def _dial(
 
 def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
     """What the other ranks of a distributed run do: train, and nothing else."""
-    bench = Workbench.of(cfg, lambda _: None)
+    bench = Components.of(cfg, lambda _: None)
     bench.go_on()
     bench.remember_base()
     update = bench.attach(cfg)
     guard = _guard(cfg, update, folder)
     looks = _pace(cfg, bench, update)
     idle = [
-        Evaluator("validation", dict, loss_steps(cfg, bench)),
-        Evaluator("retention", dict, looks.steps),
+        ScheduledEval("validation", dict, loss_steps(cfg, bench)),
+        ScheduledEval("retention", dict, looks.steps),
     ]
     _train_steps(cfg, bench, update, guard, idle, [])
     return RunRecord(run_id="")

@@ -1,13 +1,13 @@
 """What a run is told: the schema of its keys, their defaults, and the check before it starts.
 
 schema.py    the keys
-composition.py  overrides to a composed config, outside `hydra.main`
-checks.py    what cannot work, refused before any weights load
+compose.py  overrides to a composed config, outside `hydra.main`
+validate.py    what cannot work, refused before any weights load
 targets.py   `_target_` resolved, trusted and held against its signature
-build.py     config nodes to the plain arguments the rooms take
-rates.py     the default learning rate of an update and objective
-identity.py  the hash of what can change a result
-suggest.py   near matches for unknown names
+instantiate.py     config nodes to the plain arguments the rooms take
+default_lr.py     the default learning rate of an update and objective
+hashing.py  the hash of what can change a result
+utils/did_you_mean.py   near matches for unknown names
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Overrides to a composed config, for the commands that are not `train`.
 
-`train` goes through `hydra.main` itself (cli/train.py); this gives `plan`, `audit`, `evaluate` and
-notebooks the same config from the same words, without a run folder and without logging.
+`train` goes through `hydra.main` itself (cli/hydra_app.py); this gives `plan`, `audit`, `evaluate`
+and notebooks the same config from the same words, without a run folder and without logging.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from omegaconf import MISSING
 Cadence = int | str | None
 
 AUTO = "auto"
-"""Of `retention.every`: as often as the training pays for; see `pacing.py`."""
+"""Of `retention.every`: as often as the training pays for; see `training/eval_schedule.py`."""
 
 
 def key(default: Any, sentence: str) -> Any:
@@ -43,7 +43,7 @@ class Model:
 
 
 @dataclass
-class Schedule:
+class ScheduleConfig:
     name: str = key(MISSING, "after warm-up: cosine, linear (both to 0) or constant")
     warmup: float = key(0.1, "steps of linear rise to the full rate; below 1: a share of all")
 
@@ -108,7 +108,7 @@ class Retention:
 
 
 @dataclass
-class Task:
+class TaskConfig:
     metric: str = key(
         "loglik",
         "what quality means: loglik (of answers), rougeL, chrf; accuracy (of labels, pairs), "
@@ -143,13 +143,12 @@ class Config:
     update: Any = MISSING
     objective: Any = MISSING
     optimizer: Any = MISSING
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: Trainer = field(default_factory=Trainer)
     retention: Retention = field(default_factory=Retention)
-    task: Task = field(default_factory=Task)
+    task: TaskConfig = field(default_factory=TaskConfig)
     tracking: Tracking = field(default_factory=Tracking)
     callbacks: Any = MISSING
-    control: Any = MISSING
     sweep: Sweep = field(default_factory=Sweep)
     seed: int = key(0, "of everything random in training; retention.seed chooses the items")
     resume: str | None = key(None, "continue a run: its id, a unique prefix, its name, or last")

@@ -258,7 +258,7 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis.objectives import Objective
 
     objective, words = bound(values["objective"], Objective, "objective")
-    wants = objective(**words).wants
+    data_kind = objective(**words).data_kind
     settings = dict(values["update"])
     if objective.needs_value_head:
         settings["value_head"] = words.get("head_lr_ratio", 1.0)
@@ -295,18 +295,18 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "Export what you start from: myosotis export RUN --to merged; then model=local.",
         )
     labels = update.reads_labels
-    if labels and wants != "answers":
+    if labels and data_kind != "answers":
         raise ConfigError(
-            f"update={name} learns labels, and objective={cfg.objective.name} {wants}."
+            f"update={name} learns labels, and objective={cfg.objective.name} {data_kind}."
         )
     if objective.needs_value_head and cfg.task.metric not in ("accuracy", "margin"):
         raise ConfigError(
             f"task.metric={cfg.task.metric} is of likelihoods; a reward model has none.",
             "task.metric=accuracy or margin.",
         )
-    if cfg.task.metric == "accuracy" and not labels and wants == "answers":
+    if cfg.task.metric == "accuracy" and not labels and data_kind == "answers":
         raise ConfigError("task.metric=accuracy is for labels (method=probe) and pairs (dpo).")
-    if cfg.task.metric in ("margin", "separation") and wants == "answers":
+    if cfg.task.metric in ("margin", "separation") and data_kind == "answers":
         raise ConfigError(f"task.metric={cfg.task.metric} is for preferences: method=dpo or kto.")
     if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
         raise ConfigError(

@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import canonical, pair_key
 from myosotis.data.sft import Example, Message
@@ -120,7 +120,7 @@ def leakage(train: list[Example], held_out: list[Example]) -> dict[str, Any]:
     }
 
 
-def tokens(path: Path, template: Template) -> Iterator[tuple[str, bool, bool]]:
+def tokens(path: Path, template: ChatRenderer) -> Iterator[tuple[str, bool, bool]]:
     """Text, scored, control token: for each token that the model sees.
 
     Tokens that are parts of one character come together, as one piece.
@@ -170,7 +170,7 @@ def _spread(encoded: Encoded, count: int) -> list[tuple[Example, Tree]]:
 
 def _sides(example: Example, tree: Tree) -> list[str]:
     """What each path of an example's tree is, for the title of its sample."""
-    if len(tree.tips) == 2:
+    if len(tree.leaves) == 2:
         return [f"{example.where}, chosen", f"{example.where}, rejected"]
     grade = {1: ", to give", -1: ", not to give"}.get(tree.grade, "")
     return [example.where + grade]

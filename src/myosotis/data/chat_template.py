@@ -54,7 +54,7 @@ class Span(NamedTuple):
     verbatim: bool  # a name of a control token in it is text
 
 
-class Template:
+class ChatRenderer:
     """Renders conversations for one tokenizer.
 
     `kind` is what is used ("chat" or "none"); `note` says why, when that is not what was asked for.

@@ -19,22 +19,22 @@ WHERE_FOUND = {
 }
 
 
-def viewed(dataset: Dataset, wants: str, objective: str) -> Dataset:
+def viewed(dataset: Dataset, data_kind: str, objective: str) -> Dataset:
     """The data set as answers, pairs or grades. Raises `DataError` where it has no such thing."""
     examples = [example for part in dataset.parts().values() for example in part]
     paired = all(e.rejected is not None for e in examples)
     graded = all(e.desirable is not None for e in examples)
-    if (wants == "pairs" and not paired) or (wants == "grades" and not (paired or graded)):
+    if (data_kind == "pairs" and not paired) or (data_kind == "grades" and not (paired or graded)):
         raise DataError(
-            f"objective={objective} learns from {wants}, and {dataset.name} has none",
-            WHERE_FOUND[wants],
+            f"objective={objective} learns from {data_kind}, and {dataset.name} has none",
+            WHERE_FOUND[data_kind],
         )
-    if wants == "grades":
+    if data_kind == "grades":
         train, validation = (_graded(p) for p in (dataset.train, dataset.validation))
         # Held-out pairs stay pairs: which side a model prefers is the plainer question.
         test = dataset.test if paired else _graded(dataset.test)
         return replace(dataset, train=train, validation=validation, test=test)
-    if wants == "answers" and (paired or graded):
+    if data_kind == "answers" and (paired or graded):
         return _each(dataset, _answers)
     return dataset
 

@@ -14,7 +14,7 @@ from typing import Any
 import lightning
 import numpy as np
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example
 from myosotis.data.tokenize import Encoded, Overlong, encode
@@ -81,7 +81,7 @@ class StepLoader:
 
 def length_bias(trees: list[Tree]) -> str:
     """A sentence when picking by length alone would be right in two of three pairs or more."""
-    pairs = [tree for tree in trees if len(tree.tips) == 2]
+    pairs = [tree for tree in trees if len(tree.leaves) == 2]
     if len(pairs) < 30:
         return ""
     sizes = np.array([tree.sizes for tree in pairs])
@@ -107,7 +107,7 @@ class ExampleModule(lightning.LightningDataModule):
     def __init__(
         self,
         dataset: Dataset,
-        template: Template,
+        template: ChatRenderer,
         *,
         batch_size: int,
         max_length: int,

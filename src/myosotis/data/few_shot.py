@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example, Message
 from myosotis.trees.tree import Path, Tree
 
@@ -22,7 +22,7 @@ def choose_shots(examples: Sequence[Example], k: int, seed: int = 0) -> list[Exa
     return random.Random(seed).sample(list(examples), min(k, len(examples)))
 
 
-def few_shot_prompt(example: Example, shots: Sequence[Example], template: Template) -> Example:
+def few_shot_prompt(example: Example, shots: Sequence[Example], template: ChatRenderer) -> Example:
     """The example with `shots` before its question; only its own answer remains scored.
 
     In a chat the shots are earlier turns, without their system messages; the example's own comes
@@ -50,7 +50,7 @@ def _read_only(message: Message) -> Message:
 
 
 def few_shot_trees(
-    template: Template,
+    template: ChatRenderer,
     examples: Sequence[Example],
     shots: Sequence[Example],
     *,
@@ -73,7 +73,7 @@ def few_shot_trees(
 
 
 def _fit(
-    template: Template, example: Example, shots: Sequence[Example], max_length: int
+    template: ChatRenderer, example: Example, shots: Sequence[Example], max_length: int
 ) -> tuple[Path, int]:
     for count in range(len(shots), 0, -1):
         path = template.render(few_shot_prompt(example, shots[:count], template))

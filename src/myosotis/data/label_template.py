@@ -2,7 +2,8 @@
 
 An example keeps its prompt as any other; its answer becomes a single token below 0, which no
 vocabulary has: -1 - k for label k. The model never reads it, and a classifier predicts it
-(updates/probe.py). A reward model is asked for a single number in the same way (updates/valued.py).
+(updates/linear_probe.py). A reward model is asked for a single number in the same way
+(updates/value_head.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example
 from myosotis.trees.tree import Path
@@ -22,7 +23,7 @@ FEWEST_EACH = 3
 """Training examples a label, on average, below which the answers are taken for free text."""
 
 
-class LabelTemplate(Template):
+class LabelRenderer(ChatRenderer):
     """Renders prompts as `Template` does, and answers as label numbers."""
 
     def __init__(
@@ -45,7 +46,7 @@ class LabelTemplate(Template):
         return text + "".join(f"[{self.labels[-1 - i]}]" for i in ids if i < 0)
 
 
-class RewardTemplate(Template):
+class RewardRenderer(ChatRenderer):
     """Renders text as `Template` does; after its last token a number is asked for: label 0."""
 
     def render(self, example: Example) -> Path:

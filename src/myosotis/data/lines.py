@@ -14,7 +14,7 @@ from myosotis.utils.errors import DataError
 OTHER_FORMATS = {".csv": "read_csv", ".tsv": "read_table"}
 
 
-class Fault(Exception):
+class RecordError(Exception):
     """What is wrong with one record; the file and line are added outside."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -77,17 +77,17 @@ def parse(line: str) -> dict[str, Any]:
         if len(record) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise Fault(f"the key {twice!r} appears twice")
+            raise RecordError(f"the key {twice!r} appears twice")
         return record
 
     try:
         record = json.loads(line, object_pairs_hook=once)
     except json.JSONDecodeError as error:
-        raise Fault(f"not valid JSON: {error.msg} (column {error.colno})") from None
+        raise RecordError(f"not valid JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
-        raise Fault("not valid JSON: nested too deeply") from None
+        raise RecordError("not valid JSON: nested too deeply") from None
     if not isinstance(record, dict):
-        raise Fault(f"{kind(record)} instead of a JSON object")
+        raise RecordError(f"{kind(record)} instead of a JSON object")
     return record
 
 

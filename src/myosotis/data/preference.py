@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import Fault
+from myosotis.data.lines import RecordError
 from myosotis.data.sft import (
     CHATS,
     PROMPTS,
@@ -58,13 +58,15 @@ def pair(record: dict[str, Any], where: str) -> Example:
     record = {ALIASES.get(key, key): value for key, value in record.items()}
     for side in ("chosen", "rejected"):
         if side not in record:
-            raise Fault(f"no field {side!r}{meant(side, record)}")
+            raise RecordError(f"no field {side!r}{meant(side, record)}")
     before = _prompt(record)
     sides = {side: _answer(record[side], side) for side in ("chosen", "rejected")}
     if before is None:
         before, sides = _shared(sides)
     elif long := [side for side, messages in sides.items() if len(messages) != 1]:
-        raise Fault(f"{long[0]!r} has {len(sides[long[0]])} messages beside a prompt; expected one")
+        raise RecordError(
+            f"{long[0]!r} has {len(sides[long[0]])} messages beside a prompt; expected one"
+        )
     read = tuple(replace(message, scored=False) for message in before)
     chosen, rejected = sides["chosen"][0], sides["rejected"][0]
     return Example((*read, chosen), where, rejected=rejected.content)
@@ -89,7 +91,7 @@ def _answer(value: Any, side: str) -> list[Message]:
         return [Message("assistant", text({side: value}, side))]
     messages = chat(value if isinstance(value, list) else [value], side)
     if messages[-1].role != "assistant":
-        raise Fault(f"the last message of {side!r} is the {messages[-1].role}'s")
+        raise RecordError(f"the last message of {side!r} is the {messages[-1].role}'s")
     return messages
 
 
@@ -97,7 +99,9 @@ def _shared(sides: dict[str, list[Message]]) -> tuple[list[Message], dict[str, l
     """The prompt that is implicit in two whole conversations."""
     chosen, rejected = sides["chosen"], sides["rejected"]
     if len(chosen) < 2 or len(rejected) < 2:
-        raise Fault("no prompt: neither a field of its own nor a conversation before the answers")
+        raise RecordError(
+            "no prompt: neither a field of its own nor a conversation before the answers"
+        )
     if [(m.role, m.content) for m in chosen[:-1]] != [(m.role, m.content) for m in rejected[:-1]]:
-        raise Fault("'chosen' and 'rejected' have different prompts")
+        raise RecordError("'chosen' and 'rejected' have different prompts")
     return chosen[:-1], {"chosen": chosen[-1:], "rejected": rejected[-1:]}

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import Fault, lines, parse
+from myosotis.data.lines import RecordError, lines, parse
 from myosotis.utils.errors import DataError
 
 HUB = "hub:"
 
 
-def rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
+def rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any] | RecordError]]:
     """Where each record stands (file and line), and the record or what is wrong with it.
 
     Raises `DataError` when the file or data set cannot be read at all.
@@ -30,16 +30,16 @@ def rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
         yield from _of_lines(Path(path))
 
 
-def _of_lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
+def _of_lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | RecordError]]:
     for number, line in lines(path):
         try:
-            record: dict[str, Any] | Fault = parse(line)
-        except Fault as fault:
+            record: dict[str, Any] | RecordError = parse(line)
+        except RecordError as fault:
             record = fault
         yield f"{path.name}:{number}", record
 
 
-def _of_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
+def _of_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any] | RecordError]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -51,7 +51,7 @@ def _of_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
         yield f"{path.name}:{number}", record
 
 
-def _of_hub(name: str) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
+def _of_hub(name: str) -> Iterator[tuple[str, dict[str, Any] | RecordError]]:
     import datasets
     from datasets.exceptions import DatasetsError
 

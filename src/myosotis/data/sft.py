@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import Fault, kind
+from myosotis.data.lines import RecordError, kind
 from myosotis.data.readers import rows
 from myosotis.utils.errors import ConfigError, DataError
 
@@ -106,10 +106,10 @@ def each_record(path: str | Path, add: Callable[[dict[str, Any], str], None]) ->
     for where, record in rows(path):
         records += 1
         try:
-            if isinstance(record, Fault):
+            if isinstance(record, RecordError):
                 raise record
             add(record, where)
-        except Fault as fault:
+        except RecordError as fault:
             faults.append(f"{where}: {fault}")
             hint = hint or fault.hint
     if faults:
@@ -151,12 +151,14 @@ class AnswerReader:
         if self.keys:
             for key in self.keys:
                 if key not in record:
-                    raise Fault(f"no field {key!r}{meant(key, record)}")
+                    raise RecordError(f"no field {key!r}{meant(key, record)}")
             prompt, completion = self.keys
             return _pair(record, prompt, completion), {prompt, completion}
         if (name := one_of(CHATS, record)) is not None:
             if found := [key for key in ANSWERS if key in record]:
-                raise Fault(f"both {name!r} and {found[0]!r}: which one is meant?", _NAME_KEYS)
+                raise RecordError(
+                    f"both {name!r} and {found[0]!r}: which one is meant?", _NAME_KEYS
+                )
             return tuple(chat(record[name], name)), {name}
         return self._named(record)
 
@@ -191,18 +193,18 @@ def one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:
     """The one of `names` that is a field. Raises `Fault` when two are."""
     found = [name for name in names if name in record]
     if len(found) > 1:
-        raise Fault(f"both {found[0]!r} and {found[1]!r}: which one is meant?", _NAME_KEYS)
+        raise RecordError(f"both {found[0]!r} and {found[1]!r}: which one is meant?", _NAME_KEYS)
     return found[0] if found else None
 
 
-def _missing(what: str, names: tuple[str, ...], record: Mapping[str, Any]) -> Fault:
+def _missing(what: str, names: tuple[str, ...], record: Mapping[str, Any]) -> RecordError:
     if not record:
-        return Fault("an empty record")
+        return RecordError("an empty record")
     for name in (*names, *CHATS):
         if near := _near(name, record):
-            return Fault(f"no field {name!r}; did you mean {name!r} where it says {near!r}?")
+            return RecordError(f"no field {name!r}; did you mean {name!r} where it says {near!r}?")
     fields = ", ".join(map(repr, list(record)[:8]))
-    return Fault(f"no {what}: the fields are {fields}", _NAME_KEYS)
+    return RecordError(f"no {what}: the fields are {fields}", _NAME_KEYS)
 
 
 def _near(name: str, record: Mapping[str, Any]) -> str | None:
@@ -236,44 +238,46 @@ def text(record: Mapping[str, Any], key: str, *, absent: str | None = None) -> s
 
 def _checked(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise Fault(f"{name} is {kind(value)}; expected text")
+        raise RecordError(f"{name} is {kind(value)}; expected text")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         # JSON can spell half a surrogate pair (\\ud83d), which no tokenizer can encode.
-        raise Fault(f"{name} holds half a character (\\u{ord(value[error.start]):04x})") from None
+        raise RecordError(
+            f"{name} holds half a character (\\u{ord(value[error.start]):04x})"
+        ) from None
     return value
 
 
 def chat(value: Any, name: str) -> list[Message]:
     """A list of messages, in OpenAI's or ShareGPT's form. Raises `Fault`."""
     if not isinstance(value, list):
-        raise Fault(f"{name!r} is {kind(value)}; expected a list of messages")
+        raise RecordError(f"{name!r} is {kind(value)}; expected a list of messages")
     if not value:
-        raise Fault(f"{name!r} is an empty list")
+        raise RecordError(f"{name!r} is an empty list")
     return [_message(turn, f"{name}[{i}]") for i, turn in enumerate(value)]
 
 
 def _message(turn: Any, name: str) -> Message:
     if not isinstance(turn, dict):
-        raise Fault(f"{name} is {kind(turn)}; expected an object with 'role' and 'content'")
+        raise RecordError(f"{name} is {kind(turn)}; expected an object with 'role' and 'content'")
     sharegpt = "from" in turn and "role" not in turn
     role_key, content_key = ("from", "value") if sharegpt else ("role", "content")
     for key in (role_key, content_key):
         if key not in turn:
-            raise Fault(f"{name} has no {key!r}{meant(key, turn)}")
+            raise RecordError(f"{name} has no {key!r}{meant(key, turn)}")
     role = turn[role_key]
     known = tuple(SHAREGPT) if sharegpt else ROLES
     if role not in known:
         near = difflib.get_close_matches(str(role), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise Fault(f"{name} has the role {role!r}; {hint}")
+        raise RecordError(f"{name} has the role {role!r}; {hint}")
     for key in ("tool_calls", "function_call"):
         if turn.get(key):
-            raise Fault(f"{name} has {key!r}, which is not supported: only text is learned")
+            raise RecordError(f"{name} has {key!r}, which is not supported: only text is learned")
     weight = turn.get("weight", 1)
     if weight not in (0, 1):
-        raise Fault(f"{name} has weight {weight!r}; expected 0 or 1")
+        raise RecordError(f"{name} has weight {weight!r}; expected 0 or 1")
     content = _parts(turn[content_key], f"{name}.{content_key}")
     return Message(SHAREGPT[role] if sharegpt else role, content, scored=bool(weight))
 
@@ -283,12 +287,14 @@ def _parts(value: Any, name: str) -> str:
     if not isinstance(value, list):
         return _checked(value, name)
     if any(not isinstance(part, dict) or part.get("type") != "text" for part in value):
-        raise Fault(f"{name} has parts that are not text")
+        raise RecordError(f"{name} has parts that are not text")
     return "".join(_checked(part.get("text"), f"{name}.text") for part in value)
 
 
 def _check_order(messages: tuple[Message, ...]) -> None:
     if messages[-1].role != "assistant":
-        raise Fault(f"the last message is the {messages[-1].role}'s; expected the assistant's")
+        raise RecordError(
+            f"the last message is the {messages[-1].role}'s; expected the assistant's"
+        )
     if not any(message.role == "assistant" and message.scored for message in messages):
-        raise Fault("no answer of the assistant has weight 1: nothing to learn from")
+        raise RecordError("no answer of the assistant has weight 1: nothing to learn from")

@@ -35,9 +35,9 @@ def files(
     test_items: int | None = None,
     split_seed: int = 0,
 ) -> Dataset:
-    """Examples of a user's own files: JSON Lines, parquet, or a data set of the hub (rows.py).
+    """Examples of a user's own files: JSON Lines, parquet, or a data set of the hub (readers.py).
 
-    `reads` says what is on a line: answers (formats.py), pairs (pairs.py) or grades (grades.py).
+    `reads` says what is on a line: answers (sft.py), pairs (preference.py) or grades (unpaired.py).
     Held out are `val_path` and `test_path` where given. With `val_path` alone, half of it is the
     test part; with neither, `val_fraction` of `path` (default: a tenth, at most 1000 examples),
     again in halves. `*_items` take a seeded subset. Raises `DataError` on any line that cannot be

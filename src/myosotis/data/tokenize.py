@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example
 from myosotis.trees.tree import Path, Tree
 
@@ -77,7 +77,7 @@ class Encoded:
 
 def encode(
     examples: Sequence[Example],
-    template: Template,
+    template: ChatRenderer,
     *,
     max_length: int,
     overlong: Overlong = "drop",

@@ -3,7 +3,7 @@
     {"prompt": "…", "completion": "…", "label": true}       label, kto_tag or desirable; 1 and 0 too
     {"messages": [messages …], "kto_tag": false}
 
-Everything else is as in formats.py. Answers without text are left out and counted.
+Everything else is as in sft.py. Answers without text are left out and counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import Fault, kind
+from myosotis.data.lines import RecordError, kind
 from myosotis.data.sft import AnswerReader, Records, each_record, meant, one_of
 from myosotis.utils.errors import DataError
 
@@ -26,10 +26,10 @@ def read_grades(path: str | Path) -> Records:
     def add(record: dict[str, Any], where: str) -> None:
         name = one_of(LABELS, record)
         if name is None:
-            raise Fault(f"no field 'label'{meant('label', record)}")
+            raise RecordError(f"no field 'label'{meant('label', record)}")
         grade = record[name]
         if grade not in (True, False):  # 1 and 0 are equal to them
-            raise Fault(f"{name!r} is {kind(grade)}; expected true or false")
+            raise RecordError(f"{name!r} is {kind(grade)}; expected true or false")
         reader.add({key: value for key, value in record.items() if key != name}, where)
         example = replace(reader.records.examples[-1], desirable=bool(grade))
         if not example.completion.strip():

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from myosotis.data import few_shot
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example
 from myosotis.evaluation import preference_metrics, task_metrics
-from myosotis.evaluation.task_metrics import Quality
-from myosotis.objectives import Objective, gained, informed, others
+from myosotis.evaluation.task_metrics import TaskScore
+from myosotis.objectives import Objective, gained, others, with_reference
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Half, Suite
-from myosotis.retention.benchmarks.written import Respondent
+from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.trees.scorer import Scorer, evaluating
 from myosotis.trees.tree import Tree
 from myosotis.utils.console import progress
@@ -32,32 +32,32 @@ ones, so a curve is steadier than its level; five of them take 3 % of the defaul
 
 
 @dataclass
-class Sitting:
+class EvalResult:
     """What one model scored."""
 
     retention: Measurement
-    quality: dict[str, Quality]  # by metric; on generated texts only where those were asked for
+    quality: dict[str, TaskScore]  # by metric; on generated texts only where those were asked for
     seconds: float = 0.0
     # Of the base alone: what tuning has to beat.
-    prompted: Prompted | None = None
-    rules: dict[str, Quality] = field(default_factory=dict)  # without any model, by name
+    prompted: FewShotBaseline | None = None
+    rules: dict[str, TaskScore] = field(default_factory=dict)  # without any model, by name
 
 
 @dataclass
-class Prompted:
+class FewShotBaseline:
     """Task quality of a model that was shown solved examples in its prompt instead of tuned."""
 
     shots: int  # the most that any prompt has
     fewest: int  # in the prompt that had least room
-    quality: dict[str, Quality]
+    quality: dict[str, TaskScore]
 
 
 @dataclass
-class Examination:
+class Evaluator:
     """The questions: a benchmark suite, and held-out examples of the task."""
 
     suite: Suite
-    template: Template
+    template: ChatRenderer
     examples: Sequence[Example]  # for the task's log-likelihood
     trees: Sequence[Tree]  # the same, as the model reads them
     generate: int = 0  # the first so many are also answered in words
@@ -82,9 +82,9 @@ class Examination:
     def asked(self, suite: Suite, scorer: Scorer, what: str) -> Measurement:
         """The same on a part of the suite."""
         with progress(f"benchmarks, {what}", total=suite.size) as advance:
-            return measure(suite, Respondent(scorer, self.template.tokenizer), advance)
+            return measure(suite, EvalModel(scorer, self.template.tokenizer), advance)
 
-    def quality(self, scorer: Scorer, what: str, *, texts: bool = True) -> dict[str, Quality]:
+    def quality(self, scorer: Scorer, what: str, *, texts: bool = True) -> dict[str, TaskScore]:
         """The task alone: log-likelihood on all examples, generated texts on the first few."""
         found = self._likelihoods(self.trees, scorer, what)
         written = list(self.examples[: self.generate]) if texts and self.scores_text else []
@@ -100,7 +100,9 @@ class Examination:
                 )
         return found
 
-    def _likelihoods(self, trees: Sequence[Tree], scorer: Scorer, what: str) -> dict[str, Quality]:
+    def _likelihoods(
+        self, trees: Sequence[Tree], scorer: Scorer, what: str
+    ) -> dict[str, TaskScore]:
         """What needs no generation: log-likelihood, and the accuracy of labels or pairs."""
         with progress(f"task, {what}", total=len(trees)) as advance:
             if self.labels:
@@ -113,7 +115,7 @@ class Examination:
                 return preference_metrics.graded(scorer, trees, advance)
             return {"loglik": task_metrics.loglik(scorer, trees, advance)}
 
-    def prompted(self, scorer: Scorer, metric: str) -> Prompted | None:
+    def prompted(self, scorer: Scorer, metric: str) -> FewShotBaseline | None:
         """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
         answers = metric == "loglik" or task_metrics.METRICS[metric].generates
         if not self.shots or not self.scores_text or not answers:
@@ -138,16 +140,16 @@ class Examination:
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
                 )
-        return Prompted(max(used, default=0), min(used, default=0), found)
+        return FewShotBaseline(max(used, default=0), min(used, default=0), found)
 
-    def sit(self, scorer: Scorer, what: str, *, texts: bool = True) -> Sitting:
+    def sit(self, scorer: Scorer, what: str, *, texts: bool = True) -> EvalResult:
         """Everything, on the weights as they are now."""
         began = time.perf_counter()
         retention = self.retention(scorer, what)
         found = self.quality(scorer, what, texts=texts)
-        return Sitting(retention, found, time.perf_counter() - began)
+        return EvalResult(retention, found, time.perf_counter() - began)
 
-    def rules(self) -> dict[str, Quality]:
+    def rules(self) -> dict[str, TaskScore]:
         """What needs no model: of pairs, to pick by length, the way that is right more often."""
         if not self.pairs or self.labels:
             return {}
@@ -160,7 +162,7 @@ class Examination:
 
     def sit_half(
         self, scorer: Scorer, half: Half, what: str, known: Measurement | None = None
-    ) -> Sitting:
+    ) -> EvalResult:
         """One half of it: what chooses (`select`: validation examples) or what is reported (test).
 
         `known` are the benchmarks of these weights, where they were asked already. Nothing is
@@ -170,28 +172,28 @@ class Examination:
         retention = known.half(half) if known else self.asked(self.halves[half], scorer, what)
         trees = (half == "select" and self.validation) or self.trees
         found = self._likelihoods(trees, scorer, what)
-        return Sitting(retention, found, time.perf_counter() - began)
+        return EvalResult(retention, found, time.perf_counter() - began)
 
     def held_out(self, scorer: Scorer, objective: Objective) -> dict[str, float]:
         """The objective (`loss`) on the first `WATCHED` validation examples as on one step of them,
         and what it watches. Empty where there is no such part."""
         trees = self.validation[:WATCHED]
-        size = sum(objective.size(tree) for tree in trees)
+        size = sum(objective.normalizer(tree) for tree in trees)
         if not size:
             return {}
-        drift, totals = 0.0, defaultdict[str, float](float)
+        kl_estimate, totals = 0.0, defaultdict[str, float](float)
         with (
             progress("held-out loss", total=len(trees)) as advance,
             evaluating(scorer.model),
         ):
-            if objective.wants == "grades":
+            if objective.data_kind == "grades":
                 elsewhere = others(trees)
-                drift = gained(elsewhere, scorer.evaluate(elsewhere)) / max(1, len(elsewhere))
+                kl_estimate = gained(elsewhere, scorer.evaluate(elsewhere)) / max(1, len(elsewhere))
             for batch in scorer.batches(trees):
                 branches = scorer.score(batch, uniform=objective.uniform)
-                branches = informed(branches, trees, objective, drift)
+                branches = with_reference(branches, trees, objective, kl_estimate)
                 totals["loss"] += float(objective.loss(branches))
-                for name, amount in objective.watched(branches).items():
+                for name, amount in objective.metrics(branches).items():
                     totals[name] += float(amount)
                 advance(len(set(batch.tree_B.tolist())))
         return {name: total / size for name, total in totals.items()}

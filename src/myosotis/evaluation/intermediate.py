@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from myosotis.commands.components import Workbench
+from myosotis.commands.components import Components
 from myosotis.evaluation import results
 from myosotis.records.schema import AtStart, CurvePoint, RetentionRow, SuiteVerdict
 from myosotis.retention.benchmarks.measure import Measurement, TreeScorer
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
-from myosotis.retention.sequential_eval import Watched, until_settled
+from myosotis.retention.sequential_eval import SequentialResult, until_settled
 from myosotis.updates.base import Update
 from myosotis.utils.console import progress
 
@@ -20,7 +20,7 @@ ALARM = "forgetting/alarm"
 ASKED, SAVED = "cost/look_items", "cost/look_items_saved"
 
 
-class Look(NamedTuple):
+class IntermediateEval(NamedTuple):
     """One look at the benchmarks: a row a task, the verdict on their mean, what is logged, and what
     speaks of a loss (`alarm.signs`)."""
 
@@ -39,7 +39,7 @@ def look(
     floor: int | None,
     ceiling: int | None,
     cheap: bool = False,
-) -> Look:
+) -> IntermediateEval:
     """Measure the weights as they are now, until the verdict is settled (`alarm.until_settled`).
 
     Without a `floor` everything is asked at once, and the verdict is that of one look alone. A
@@ -68,10 +68,12 @@ def look(
         **asked,
         ALARM: float(bool(found.signs)),
     }
-    return Look(rows, verdict, metrics, found.signs)
+    return IntermediateEval(rows, verdict, metrics, found.signs)
 
 
-def at_start(bench: Workbench, update: Update, base: Measurement, budget: Budget) -> AtStart | None:
+def at_start(
+    bench: Components, update: Update, base: Measurement, budget: Budget
+) -> AtStart | None:
     """What attaching an update did that does not begin as the base; None for all others."""
     if update.capabilities.identity_at_init:
         return None
@@ -79,7 +81,7 @@ def at_start(bench: Workbench, update: Update, base: Measurement, budget: Budget
     return AtStart(results.retention_rows(base, before, budget)[1], bench.shift())
 
 
-def _at_every_look(plain: SuiteVerdict, found: Watched) -> SuiteVerdict:
+def _at_every_look(plain: SuiteVerdict, found: SequentialResult) -> SuiteVerdict:
     """The verdict from the interval that holds at all looks together."""
     assert found.interval is not None
     note = f"{found.items} of {found.items_of} items asked; the interval holds at every look."

@@ -2,7 +2,8 @@
 
 The strengths are held against the base on the half of the questions that chooses: validation
 examples, and the benchmark items marked `select`. The one that gains most inside the budget is then
-asked the other half, once. Which strengths, and which of them, is decided in `retention/dial.py`.
+asked the other half, once. Which strengths, and which of them, is decided in
+`evaluation/dial_choice.py`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from myosotis.commands.components import Workbench
+from myosotis.commands.components import Components
 from myosotis.evaluation import results
 from myosotis.evaluation.dial_choice import Reading, best, explore
-from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.task_metrics import METRICS
 from myosotis.records.schema import DialChoice, DialPoint
 from myosotis.retention.benchmarks.task import Half
@@ -29,10 +30,10 @@ class Dialled(NamedTuple):
 
 
 def turn(
-    bench: Workbench,
+    bench: Components,
     update: Update,
-    base: Sitting,
-    tuned: Sitting,
+    base: EvalResult,
+    tuned: EvalResult,
     *,
     metric: str,
     budget: Budget,
@@ -49,7 +50,7 @@ def turn(
         metric = "loglik"
     asked = {0.0: base.retention, 1.0: tuned.retention}
 
-    def sit(alpha: float, half: Half) -> Sitting:
+    def sit(alpha: float, half: Half) -> EvalResult:
         with update.scaled(alpha):
             return bench.examination.sit_half(bench.scorer, half, f"α={alpha:g}", asked.get(alpha))
 
@@ -73,7 +74,7 @@ def turn(
         items=sum(len(task.items) for task in bench.examination.halves["report"]),
     )
     if chosen is not None:
-        of_base = Sitting(base.retention.half("report"), base.quality)
+        of_base = EvalResult(base.retention.half("report"), base.quality)
         reported = {
             alpha: point(alpha, metric, of_base, sit(alpha, "report"), budget)
             for alpha in {chosen.alpha, 1.0}
@@ -84,7 +85,9 @@ def turn(
     return Dialled([points[alpha] for alpha in sorted(points)], choice)
 
 
-def point(alpha: float, metric: str, base: Sitting, scaled: Sitting, budget: Budget) -> DialPoint:
+def point(
+    alpha: float, metric: str, base: EvalResult, scaled: EvalResult, budget: Budget
+) -> DialPoint:
     """Change of task quality and of the suite's mean at strength `alpha`, with intervals."""
     change = results.task_quality(base.quality[metric], scaled.quality[metric])
     rows, suite = results.retention_rows(base.retention, scaled.retention, budget)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from myosotis.records.schema import Shift
+from myosotis.records.schema import KL
 from myosotis.retention.statistics.paired import paired
 from myosotis.trees.kl import divergence
 from myosotis.trees.scorer import Scorer
@@ -31,7 +31,7 @@ class Texts:
     of_base: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
 
 
-def measured(scorer: Scorer, update: Update, texts: Texts) -> list[Shift]:
+def measured(scorer: Scorer, update: Update, texts: Texts) -> list[KL]:
     """KL(base || tuned) on each kind of text, the base being what `update.disabled()` gives.
 
     Every scored token counts once; the interval is that of a ratio over texts.
@@ -45,10 +45,10 @@ def measured(scorer: Scorer, update: Update, texts: Texts) -> list[Shift]:
             total, weight = divergence(scorer, trees, update.disabled, advance, kept)
         change = paired(np.zeros(len(total)), total / weight, weights=weight)
         tokens = round(float(weight.sum()))
-        found.append(Shift(name, change.delta, change.lo, change.hi, len(total), tokens))
+        found.append(KL(name, change.delta, change.lo, change.hi, len(total), tokens))
     return found
 
 
-def metrics(shifts: Iterable[Shift]) -> dict[str, float]:
+def metrics(shifts: Iterable[KL]) -> dict[str, float]:
     """`forgetting/kl_task` and `forgetting/kl_general`, for charts."""
     return {f"forgetting/kl_{s.text}": s.kl for s in shifts if s.kl is not None}

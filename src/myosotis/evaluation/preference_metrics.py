@@ -1,7 +1,7 @@
 """How good a model is at telling answers apart: pairs, graded answers, labels.
 
-As in `quality.py` every metric gives a score a tree, so that base and tuned model are compared in
-pairs; nothing is generated.
+As in `task_metrics.py` every metric gives a score a tree, so that base and tuned model are compared
+in pairs; nothing is generated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from myosotis.evaluation.task_metrics import Advance, Quality, Scores, loglik, scored
+from myosotis.evaluation.task_metrics import Advance, Scores, TaskScore, loglik, scored
 from myosotis.trees.lm_head import LABEL_HEAD, VALUE_HEAD
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
@@ -25,7 +25,7 @@ def right(margins: NDArray[Any]) -> Scores:
 
 def preferred(
     scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
-) -> dict[str, Quality]:
+) -> dict[str, TaskScore]:
     """Of pairs (path 0 chosen, path 1 rejected): how often and by how much the model itself finds
     the chosen answer more likely, the log-likelihood a token of the chosen one, and how far the two
     are apart a token (half of it, as `graded` has it)."""
@@ -43,7 +43,7 @@ def preferred(
 
 def rewarded(
     scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
-) -> dict[str, Quality]:
+) -> dict[str, TaskScore]:
     """Of pairs: how often, and by how much, the chosen answer's reward is the higher one.
 
     A model without a value head gives every answer the same reward.
@@ -55,9 +55,9 @@ def rewarded(
     return {name: scored(name, scores) for name, scores in values.items()}
 
 
-def by_length(trees: Sequence[Tree]) -> tuple[str, Quality]:
+def by_length(trees: Sequence[Tree]) -> tuple[str, TaskScore]:
     """The accuracy of picking the longer answer, or the shorter: what is right more often."""
-    chosen, rejected = np.array([tree.depth[tree.tips] for tree in trees]).T
+    chosen, rejected = np.array([tree.depth[tree.leaves] for tree in trees]).T
     longer = right(chosen - rejected)
     which, found = ("longer", longer) if longer.mean() >= 0.5 else ("shorter", 1 - longer)
     return f"a rule that picks the {which} answer", scored("accuracy", found)
@@ -65,7 +65,7 @@ def by_length(trees: Sequence[Tree]) -> tuple[str, Quality]:
 
 def graded(
     scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
-) -> dict[str, Quality]:
+) -> dict[str, TaskScore]:
     """Of graded answers: the log-likelihood a token, negated where the answer is not one to give
     (`separation`), and that of the ones to give."""
     every = loglik(scorer, trees, advance).scores
@@ -76,7 +76,7 @@ def graded(
 
 def classified(
     scorer: Scorer, trees: Sequence[Tree], labels: int, advance: Advance | None = None
-) -> dict[str, Quality]:
+) -> dict[str, TaskScore]:
     """Log-likelihood and accuracy of the label of each tree (a path that ends in a label).
 
     A model without a classifier is at chance: each of the `labels` is as likely.

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.preference_metrics import right
-from myosotis.evaluation.task_metrics import Quality
+from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import (
     Baseline,
     Half,
@@ -59,7 +59,7 @@ def scores_only(measured: Measurement) -> list[RetentionRow]:
     ]
 
 
-def metrics(sitting: Sitting) -> dict[str, float]:
+def metrics(sitting: EvalResult) -> dict[str, float]:
     """`retention/<task>`, `retention/mean` and `task/<metric>` of one sitting."""
     tasks = sitting.retention.tasks
     found = {f"retention/{name}": task.mean for name, task in tasks.items()}
@@ -129,7 +129,7 @@ ITEM_COLUMNS = (
 )
 
 
-def task_quality(base: Quality, tuned: Quality, *, note: str = "") -> TaskQuality:
+def task_quality(base: TaskScore, tuned: TaskScore, *, note: str = "") -> TaskQuality:
     """The paired change of task quality over held-out examples, with its 95 % interval."""
     change = paired(base.scores, tuned.scores, higher_is_better=base.higher_is_better)
     return TaskQuality(
@@ -146,7 +146,7 @@ def task_quality(base: Quality, tuned: Quality, *, note: str = "") -> TaskQualit
     )
 
 
-def task_summary(base: Sitting, tuned: Sitting, primary: str) -> TaskQuality:
+def task_summary(base: EvalResult, tuned: EvalResult, primary: str) -> TaskQuality:
     """The primary metric, with the others as its `extra`."""
     rows = {name: task_quality(base.quality[name], tuned.quality[name]) for name in tuned.quality}
     first = rows.pop(primary)
@@ -155,20 +155,20 @@ def task_summary(base: Sitting, tuned: Sitting, primary: str) -> TaskQuality:
     return dataclasses.replace(first, extra=list(rows.values()))
 
 
-def _reward_accuracy(base: Sitting, tuned: Sitting) -> TaskQuality | None:
+def _reward_accuracy(base: EvalResult, tuned: EvalResult) -> TaskQuality | None:
     """Of pairs: the share whose chosen answer gained more on the base than the rejected one."""
     if not {"margin", "loglik"} <= base.quality.keys():  # a reward model's accuracy is this one
         return None
     gain = tuned.quality["margin"].scores - base.quality["margin"].scores
     even, unit = np.full(len(gain), 0.5), "share of pairs"
     return task_quality(
-        Quality("reward_accuracy", True, unit, even),
-        Quality("reward_accuracy", True, unit, right(gain)),
+        TaskScore("reward_accuracy", True, unit, even),
+        TaskScore("reward_accuracy", True, unit, right(gain)),
         note="the base has gained nothing on itself: one in two",
     )
 
 
-def halves(base: Sitting, tuned: Sitting, primary: str, budget: Budget) -> dict[str, Half]:
+def halves(base: EvalResult, tuned: EvalResult, primary: str, budget: Budget) -> dict[str, Half]:
     """Task quality and the suite's verdict on each half of the items, which share none.
 
     Every other held-out example belongs to one half. A half of fewer than two examples, or of no
@@ -186,7 +186,7 @@ def halves(base: Sitting, tuned: Sitting, primary: str, budget: Budget) -> dict[
     return found
 
 
-def baselines(base: Sitting, tuned: Sitting) -> list[Baseline]:
+def baselines(base: EvalResult, tuned: EvalResult) -> list[Baseline]:
     """The tuned model against what it has to beat without training: the base that was shown
     examples instead, and rules that need no model."""
     found = []
@@ -200,7 +200,7 @@ def baselines(base: Sitting, tuned: Sitting) -> list[Baseline]:
     return found
 
 
-def _baseline(name: str, shown: Quality, tuned: Sitting, note: str = "") -> Baseline:
+def _baseline(name: str, shown: TaskScore, tuned: EvalResult, note: str = "") -> Baseline:
     scores = tuned.quality[shown.metric].scores
     change = paired(shown.scores, scores, higher_is_better=shown.higher_is_better)
     return Baseline(

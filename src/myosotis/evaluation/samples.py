@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from myosotis.data.sft import Example
-from myosotis.evaluation.evaluator import Sitting
+from myosotis.evaluation.evaluator import EvalResult
 from myosotis.records.schema import Flip, Sample, Wording
 from myosotis.retention.benchmarks.measure import Measurement, TaskScores
 from myosotis.retention.benchmarks.task import Suite, Task
@@ -55,7 +55,7 @@ def _written_flips(task: Task, before: TaskScores, after: TaskScores) -> list[Fl
     ]
 
 
-def samples(examples: Sequence[Example], base: Sitting, tuned: Sitting) -> list[Sample]:
+def samples(examples: Sequence[Example], base: EvalResult, tuned: EvalResult) -> list[Sample]:
     """Held-out prompts with the reference, and what both models wrote."""
     with_texts = [name for name, q in base.quality.items() if q.texts]
     if not with_texts:

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.few_shot import answer_only
 from myosotis.data.sft import Example
 from myosotis.models.generate import generate
@@ -52,7 +52,7 @@ LONGEST_ANSWER = 256
 
 
 @dataclass(frozen=True)
-class Quality:
+class TaskScore:
     """The scores of one model by one metric on n examples, in their order."""
 
     metric: str
@@ -81,14 +81,14 @@ def metric(name: str) -> Metric:
 def measure(
     metrics: Sequence[str],
     scorer: Scorer,
-    template: Template,
+    template: ChatRenderer,
     examples: Sequence[Example],
     *,
     trees: Sequence[Tree] | None = None,
     max_new_tokens: int | None = None,
     batch_size: int = 8,
     advance: Advance | None = None,
-) -> dict[str, Quality]:
+) -> dict[str, TaskScore]:
     """Each metric on the same examples, by name; answers are generated once for all that need them.
 
     `trees` are the examples as the model reads them (default: rendered whole, answers scored);
@@ -117,7 +117,7 @@ def measure(
     }
 
 
-def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None) -> Quality:
+def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None) -> TaskScore:
     """Mean log-probability of a scored token, in nats, for each path of each tree.
 
     An example counts once however long its answer, so the mean over examples is not the (negative)
@@ -128,15 +128,15 @@ def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
     return scored("loglik", scores)
 
 
-def scored(name: str, scores: Scores) -> Quality:
+def scored(name: str, scores: Scores) -> TaskScore:
     """Scores by the metric of that name, one an example."""
     kind = METRICS[name]
-    return Quality(kind.name, kind.higher_is_better, kind.unit, scores)
+    return TaskScore(kind.name, kind.higher_is_better, kind.unit, scores)
 
 
 def answers(
     scorer: Scorer,
-    template: Template,
+    template: ChatRenderer,
     examples: Sequence[Example],
     *,
     max_new_tokens: int | None = None,
@@ -156,20 +156,20 @@ def answers(
     )
 
 
-def longest_answer(template: Template, examples: Sequence[Example]) -> int:
+def longest_answer(template: ChatRenderer, examples: Sequence[Example]) -> int:
     """Tokens of the longest reference with its end of turn, at most `LONGEST_ANSWER`."""
     lengths = (len(template.render(e).ids) - len(template.prompt(e.prompt)) for e in examples)
     return min(max(lengths, default=1), LONGEST_ANSWER)
 
 
-def compare(name: str, texts: Sequence[str], references: Sequence[str]) -> Quality:
+def compare(name: str, texts: Sequence[str], references: Sequence[str]) -> TaskScore:
     """Texts against references by a metric of generated text, an example at a time."""
     kind = metric(name)
     scorers = {"rougeL": rouge_l, "chrf": chrf}
     if name not in scorers:
         raise ConfigError(f"task.metric={name} does not compare texts")
     scores = scorers[name](texts, references)
-    return Quality(name, kind.higher_is_better, kind.unit, scores, [*texts], [*references])
+    return TaskScore(name, kind.higher_is_better, kind.unit, scores, [*texts], [*references])
 
 
 def rouge_l(texts: Sequence[str], references: Sequence[str]) -> Scores:

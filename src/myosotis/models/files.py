@@ -2,7 +2,7 @@
 
 Local folders and snapshots of the hub end up as one thing, a folder on disk; the checks here give
 one clear error before anything is loaded. Needs neither torch nor transformers. What is in the
-files, once loaded, is `models.py`'s.
+files, once loaded, is `load.py`'s.
 """
 
 from __future__ import annotations

@@ -21,15 +21,15 @@ from myosotis.utils.errors import ConfigError, MyosotisError
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialUpdate:
     """An update that is merged into the base before anything else happens."""
 
     name: str
     update: Path
-    before: Start | None = None  # what that update stood on in turn
+    before: InitialUpdate | None = None  # what that update stood on in turn
 
     @classmethod
-    def named(cls, name: str) -> Start:
+    def named(cls, name: str) -> InitialUpdate:
         """A run (as `runs.find` finds it) or the folder of an update.
 
         Raises `ConfigError` where nothing is finished, or the update cannot be merged.
@@ -50,20 +50,20 @@ class Start:
         return found._mergeable()
 
     @classmethod
-    def of(cls, name: str | None, run: RunFolder) -> Start | None:
+    def of(cls, name: str | None, run: RunFolder) -> InitialUpdate | None:
         """What a run goes on from: the copy it keeps, else what `name` names, copied now."""
         if name is not None and not run.start.is_dir():
             cls.named(name).keep(run.start)
         return cls.at(run.start, name or "start")
 
     @classmethod
-    def at(cls, place: Path, name: str = "start") -> Start | None:
+    def at(cls, place: Path, name: str = "start") -> InitialUpdate | None:
         """What lies in a place; None where there is no update."""
         if not (place / "update").is_dir():
             return None
         return cls(name, place / "update", cls.at(place / "start"))
 
-    def _mergeable(self) -> Start:
+    def _mergeable(self) -> InitialUpdate:
         able = updates.from_folder(self.update).capabilities
         if not able.mergeable:
             raise ConfigError(

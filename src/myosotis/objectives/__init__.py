@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from myosotis.trees.scorer import Branches, TreeScore
+from myosotis.trees.scorer import BranchLogProbs, TreeScore
 from myosotis.trees.tree import Tree
 
-Wants = Literal["answers", "pairs", "grades"]
+DataKind = Literal["answers", "pairs", "grades"]
 """What is learned from: answers; a chosen and a rejected one (trees of two branches); or answers
 with a grade, each with the answer to another prompt beside it (`Tree.grade`, `Tree.other`)."""
 
@@ -24,7 +24,7 @@ with a grade, each with the answer to another prompt beside it (`Tree.grade`, `T
 class Objective(Protocol):
     """One loss."""
 
-    wants: Wants
+    data_kind: DataKind
 
     uniform: bool
     """Whether `Branches.uniform_B` is needed."""
@@ -35,34 +35,34 @@ class Objective(Protocol):
     needs_value_head: bool
     """Whether `Branches.logp_B` are numbers of a value head, instead of log-probs."""
 
-    def size(self, tree: Tree) -> float:
+    def normalizer(self, tree: Tree) -> float:
         """What a tree adds to the number the loss of a step is divided by."""
         ...
 
-    def loss(self, branches: Branches) -> Tensor:
+    def loss(self, branches: BranchLogProbs) -> Tensor:
         """Sum of the loss over the branches of one batch: a scalar, in nats, not yet divided."""
         ...
 
-    def watched(self, branches: Branches) -> dict[str, Tensor]:
+    def metrics(self, branches: BranchLogProbs) -> dict[str, Tensor]:
         """Further sums over one batch that are worth a curve, by name; divided like the loss."""
         ...
 
 
-def informed(
-    branches: Branches, trees: Sequence[Tree], objective: Objective, drift: float = 0.0
-) -> Branches:
+def with_reference(
+    branches: BranchLogProbs, trees: Sequence[Tree], objective: Objective, kl_estimate: float = 0.0
+) -> BranchLogProbs:
     """The same branches with what the trees they belong to carry for this objective."""
     if not objective.needs_reference:
         return branches
     places = list(zip(branches.tree_B.tolist(), branches.path_B.tolist(), strict=True))
     values = [trees[t].reference[p] for t, p in places]  # type: ignore[index]
-    found = branches._replace(reference_B=_like(values, branches), drift=drift)
-    if objective.wants != "grades":
+    found = branches._replace(reference_B=_like(values, branches), kl_estimate=kl_estimate)
+    if objective.data_kind != "grades":
         return found
     return found._replace(grade_B=_like([trees[t].grade for t, _ in places], branches))
 
 
-def _like(values: Sequence[float], branches: Branches) -> Tensor:
+def _like(values: Sequence[float], branches: BranchLogProbs) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=branches.logp_B.device)
 
 

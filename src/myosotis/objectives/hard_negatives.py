@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from myosotis.data.chat_template import Template
+from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example
 from myosotis.data.tokenize import Encoded
 from myosotis.objectives.reference_logprobs import referenced
@@ -20,15 +20,15 @@ from myosotis.trees.tree import Path, Tree
 
 
 def hardened(
-    encoded: Encoded, template: Template, scorer: Scorer, *, model: str, dtype: str, what: str
+    encoded: Encoded, template: ChatRenderer, scorer: Scorer, *, model: str, dtype: str, what: str
 ) -> Encoded:
     """The same examples in the same order, each against its hardest rival.
 
     `scorer` scores with the base, of which `model` is the content hash. Rivals that do not fit are
     no candidates, and an example without any stays as it is.
     """
-    plain = type(template) is Template
-    text = template if plain else Template(template.tokenizer, template.kind)
+    plain = type(template) is ChatRenderer
+    text = template if plain else ChatRenderer(template.tokenizer, template.kind)
     fitting = [_fitting(example, template, encoded.max_length) for example in encoded.examples]
     which = [i for i, sides in enumerate(fitting) if sides]
     asked = [
@@ -48,7 +48,7 @@ def hardened(
     return replace(encoded, examples=examples, trees=trees)
 
 
-def _fitting(example: Example, template: Template, most: int) -> list[tuple[Example, Path]]:
+def _fitting(example: Example, template: ChatRenderer, most: int) -> list[tuple[Example, Path]]:
     """The right answer and its rivals that fit into `most` tokens, with their paths; nothing where
     there is no such rival, or the right answer does not fit."""
     if not example.rivals or len((right := template.render(example)).ids) > most:

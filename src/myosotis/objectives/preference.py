@@ -3,8 +3,8 @@
 A pair is a tree with two branches: the chosen answer is path 0, the rejected one path 1. All losses
 are of one pair, in nats or the loss's own unit, and are averaged over the pairs of a step.
 
-Notation (SCIENCE.md section 2): logp is the sum of log-probs of an answer's tokens, avg the same
-over its length, h = (logp₊ − ref₊) − (logp₋ − ref₋), where ref is the base's. Sums are fp32.
+Notation (docs/science.md, section 2): logp is the sum of log-probs of an answer's tokens, avg the
+same over its length, h = (logp₊ − ref₊) − (logp₋ − ref₋), where ref is the base's. Sums are fp32.
 
 Shape suffix: P pairs.
 """
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from myosotis.objectives import Wants
-from myosotis.trees.scorer import Branches
+from myosotis.objectives import DataKind
+from myosotis.trees.scorer import BranchLogProbs
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import ConfigError
 
@@ -41,7 +41,7 @@ class Pairs(NamedTuple):
         return (self.chosen_P - self.chosen_ref_P) - (self.rejected_P - self.rejected_ref_P)
 
     @classmethod
-    def of(cls, branches: Branches) -> Pairs:
+    def of(cls, branches: BranchLogProbs) -> Pairs:
         """The branches of a batch, two a tree."""
         order = torch.argsort(branches.tree_B * 2 + branches.path_B)
         first, second = order[0::2], order[1::2]
@@ -130,18 +130,18 @@ class Pairwise:
     """What all have in common: the loss of a step is the mean of the losses of its pairs."""
 
     uniform: ClassVar[bool] = False
-    wants: ClassVar[Wants] = "pairs"
+    data_kind: ClassVar[DataKind] = "pairs"
     needs_reference: ClassVar[bool] = False
     needs_value_head: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_numbers(self)
 
-    def size(self, tree: Tree) -> float:
+    def normalizer(self, tree: Tree) -> float:
         """One pair."""
         return 1.0
 
-    def loss(self, branches: Branches) -> Tensor:
+    def loss(self, branches: BranchLogProbs) -> Tensor:
         if len(branches.tree_B) == 0:
             return branches.logp_B.sum()
         return self.of_pairs(Pairs.of(branches)).sum()
@@ -170,7 +170,7 @@ class Preference(Pairwise):
         """The loss of each pair, before the SFT term."""
         raise NotImplementedError
 
-    def watched(self, branches: Branches) -> dict[str, Tensor]:
+    def metrics(self, branches: BranchLogProbs) -> dict[str, Tensor]:
         """Sums over the pairs of a batch of what tells how it goes."""
         pairs = Pairs(*(t.detach() for t in Pairs.of(branches)))
         scale = float(getattr(self, "beta", 1.0))

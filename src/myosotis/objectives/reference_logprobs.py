@@ -39,10 +39,10 @@ def referenced(
     trees = [*given, *others(given)]
     digest = hashlib.sha256(f"{model}\n{dtype}\n{scorer.backend.name}\n{scorer_version()}".encode())
     for tree in trees:
-        for array in (tree.ids, tree.weights, tree.parent, tree.tips):
+        for array in (tree.ids, tree.weights, tree.parent, tree.leaves):
             digest.update(len(array).to_bytes(8, "little") + array.tobytes())
     path = wheels.cache_dir() / "references" / f"{digest.hexdigest()[:40]}.npy"
-    sizes = [len(tree.tips) for tree in trees]
+    sizes = [len(tree.leaves) for tree in trees]
     values = _read(path, sum(sizes))
     if values is None:
         with one_process(path):

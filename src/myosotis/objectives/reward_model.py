@@ -1,7 +1,7 @@
 """Reward models: a number for an answer, higher for the chosen one of a pair.
 
 The number is what a trained head makes of the hidden state after the answer's last token
-(`trees/head.py`); a branch's `logp_B` is that number here, not a log-prob.
+(`trees/lm_head.py`); a branch's `logp_B` is that number here, not a log-prob.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from myosotis.objectives.preference import Pairs, Pairwise
-from myosotis.trees.scorer import Branches
+from myosotis.trees.scorer import BranchLogProbs
 from myosotis.utils.errors import ConfigError
 
 
@@ -44,7 +44,7 @@ class Reward(Pairwise):
     def of_pairs(self, pairs: Pairs) -> Tensor:
         return reward_loss(pairs.chosen_P, pairs.rejected_P, self.margin, self.centre)
 
-    def watched(self, branches: Branches) -> dict[str, Tensor]:
+    def metrics(self, branches: BranchLogProbs) -> dict[str, Tensor]:
         """Sums over the pairs of a batch: rewards, their difference, and how often it is right."""
         pairs = Pairs.of(branches._replace(logp_B=branches.logp_B.detach()))
         apart_P = pairs.chosen_P - pairs.rejected_P

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from myosotis.objectives import Wants
-from myosotis.trees.scorer import Branches
+from myosotis.objectives import DataKind
+from myosotis.trees.scorer import BranchLogProbs
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import ConfigError
 
@@ -37,7 +37,7 @@ class SFT:
     """`sft_loss`, normalised over the scored tokens of the step."""
 
     label_smoothing: float = 0.0
-    wants: ClassVar[Wants] = "answers"
+    data_kind: ClassVar[DataKind] = "answers"
     needs_value_head: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
 
@@ -51,11 +51,11 @@ class SFT:
     def uniform(self) -> bool:
         return self.label_smoothing > 0
 
-    def size(self, tree: Tree) -> float:
+    def normalizer(self, tree: Tree) -> float:
         return tree.scored
 
-    def loss(self, branches: Branches) -> Tensor:
+    def loss(self, branches: BranchLogProbs) -> Tensor:
         return sft_loss(branches.logp_B, branches.uniform_B, self.label_smoothing)
 
-    def watched(self, branches: Branches) -> dict[str, Tensor]:
+    def metrics(self, branches: BranchLogProbs) -> dict[str, Tensor]:
         return {}

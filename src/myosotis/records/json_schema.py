@@ -1,6 +1,6 @@
 """The run record as a JSON Schema, for other tools that write one or check one.
 
-What belongs here: the schema, made from the dataclasses of `record.py`: the two cannot part.
+What belongs here: the schema, made from the dataclasses of `schema.py`: the two cannot part.
 `python -m myosotis.record_schema > docs/record.schema.json` writes it anew.
 """
 

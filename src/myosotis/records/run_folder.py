@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def start(self) -> Path:
-        """What the run went on from, where that was a tuned model: a copy (start.py)."""
+        """What the run went on from, where that was a tuned model: a copy (models/init_from.py)."""
         return self.path / "start"
 
     @property

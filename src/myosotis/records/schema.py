@@ -117,7 +117,7 @@ class RetentionRow:
     """One benchmark, base against tuned, on the same `n` of `items_of` items.
 
     The verdict rests on `metric` alone: retained, forgotten, slipped or inconclusive against
-    the budget `epsilon` (SCIENCE.md section 3). It is adjusted for the other tasks (Holm), so
+    the budget `epsilon` (docs/science.md, section 3). It is adjusted for the other tasks (Holm), so
     it can be more careful than `lo` and `hi`, which are not, would be. `mde` is the minimum
     detectable effect, `needed_items` how many items would settle an open verdict, `p_gold_*`
     the continuous twin of accuracy.
@@ -174,7 +174,7 @@ class SuiteVerdict:
 
 
 @dataclass
-class Shift:
+class KL:
     """How far the predictions moved on one kind of text: KL(base || tuned), nats a token.
 
     Mean over `tokens` scored tokens of `n` texts, with its 95 % interval. `text` is "task" (the
@@ -197,7 +197,7 @@ class AtStart:
     """
 
     suite: SuiteVerdict | None = None
-    shift: list[Shift] = field(default_factory=list)
+    shift: list[KL] = field(default_factory=list)
 
 
 @dataclass
@@ -303,7 +303,7 @@ class Half:
     """What one half of the held-out examples and of the benchmark items says of the tuned model.
 
     Settings are chosen on the half `select`; what is claimed of the chosen one is read on `report`,
-    which had no part in the choice (SCIENCE.md section 3).
+    which had no part in the choice (docs/science.md, section 3).
     """
 
     task: TaskQuality | None = None
@@ -371,7 +371,7 @@ class RunRecord:
     retention: list[RetentionRow] = field(default_factory=list)
     suite_verdict: SuiteVerdict | None = None
     halves: dict[str, Half] = field(default_factory=dict)  # select, report
-    shift: list[Shift] = field(default_factory=list)
+    shift: list[KL] = field(default_factory=list)
     at_start: AtStart | None = None
     curves: list[CurvePoint] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """The decision of a study in words: which setting to ship, why, and how sure that is.
 
 What belongs here: from a choice to sentences and the table beside them. How it is made is in
-`choice.py`.
+`selection.py`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from myosotis.report import phrases
-from myosotis.report.grouping import Setting, Study
+from myosotis.report.grouping import ConfigGroup, Study
 from myosotis.report.numbers import Numbers, plural
-from myosotis.report.selection import Choice, Shown, shown
+from myosotis.report.selection import Choice, GroupStats, shown
 
 
 def headline(found: Study, choice: Choice) -> str:
@@ -97,7 +97,7 @@ def _neighbours(choice: Choice) -> str:
     return " ".join(said)
 
 
-def _seconds(setting: Setting) -> float:
+def _seconds(setting: ConfigGroup) -> float:
     known = [s for run in setting.runs if (s := run.cost.get("train_seconds")) is not None]
     return sum(s / len(known) for s in known) if known else float("inf")
 
@@ -169,7 +169,7 @@ def table(choice: Choice, numbers: Numbers) -> dict[str, Any] | None:
     }
 
 
-def cells(seen: Shown, numbers: Numbers) -> dict[str, str]:
+def cells(seen: GroupStats, numbers: Numbers) -> dict[str, str]:
     """Gain, loss and verdict of a setting, written."""
     return {
         "gain": numbers.gain(seen.gain),

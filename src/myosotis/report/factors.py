@@ -1,7 +1,7 @@
 """Settings along what was swept, and the dials of several runs: lines side by side.
 
 What belongs here: curves over a study's axis (the learning rate, where it was swept), and what is
-read off them. The same numbers as tables are in `heat.py`.
+read off them. The same numbers as tables are in `heat_map.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from myosotis.records.schema import DialPoint
 from myosotis.report import dial_curve, phrases
-from myosotis.report.grouping import RATE, Setting, Study, short, written
+from myosotis.report.grouping import RATE, ConfigGroup, Study, short, written
 from myosotis.report.numbers import Numbers
 from myosotis.report.seeds import Estimate, over_seeds, separable
 from myosotis.report.selection import Choice, Mark, shown
@@ -20,7 +20,7 @@ from myosotis.report.svg.charts import Chart, Reference, Series, line_chart, lin
 from myosotis.report.svg.marks import spaced
 
 STYLES = ("s0", "s1", "s2", "s3", "s4", "s5")
-Pick = Callable[[Setting], Estimate | None]
+Pick = Callable[[ConfigGroup], Estimate | None]
 
 
 def axis_values(found: Study) -> list[float]:
@@ -197,12 +197,12 @@ def dials(
     }  # fmt: skip
 
 
-def _dialled(setting: Setting) -> list[DialPoint]:
+def _dialled(setting: ConfigGroup) -> list[DialPoint]:
     return [point for run in setting.runs for point in run.dial]
 
 
 def _dial(
-    setting: Setting, numbers: Numbers
+    setting: ConfigGroup, numbers: Numbers
 ) -> list[tuple[float, Estimate | None, Estimate | None]]:
     """(α, gain, kept) over the seeds, with the base at 0 and the update as trained at 1."""
     by_alpha: dict[float, list[DialPoint]] = {}

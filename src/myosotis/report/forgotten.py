@@ -10,7 +10,7 @@ from typing import Any
 
 from myosotis.records.schema import Flip, RetentionRow
 from myosotis.report import details, phrases
-from myosotis.report.grouping import Setting, Study
+from myosotis.report.grouping import ConfigGroup, Study
 from myosotis.report.phrases import MISSING
 from myosotis.report.seeds import over_seeds
 from myosotis.report.selection import Choice
@@ -88,7 +88,7 @@ def _base(rows: Sequence[RetentionRow], column: tuple[str, str], scale: phrases.
     return scores.pop() if len(scores) == 1 else "differs between runs"
 
 
-def _cell(setting: Setting, column: tuple[str, str], scale: phrases.Scale) -> dict[str, str]:
+def _cell(setting: ConfigGroup, column: tuple[str, str], scale: phrases.Scale) -> dict[str, str]:
     rows = [
         row for run in setting.runs for row in run.retention if (row.task, row.metric) == column
     ]
@@ -115,7 +115,7 @@ def _cell(setting: Setting, column: tuple[str, str], scale: phrases.Scale) -> di
     }
 
 
-def _flips(setting: Setting) -> str:
+def _flips(setting: ConfigGroup) -> str:
     """Answers that went from right to wrong and back, a run."""
     rows = [row for run in setting.runs for row in run.retention]
     lost = [r.right_to_wrong for r in rows if r.right_to_wrong is not None]

@@ -1,7 +1,7 @@
 """Runs as a study: which are the same setting with another seed, and what tells settings apart.
 
 What belongs here: reading the configurations of many records. What the settings came to is in
-`choice.py`, how they are shown in `study.py`.
+`selection.py`, how they are shown in `sweep_page.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Values = dict[str, Any]
 
 
 @dataclass
-class Setting:
+class ConfigGroup:
     """One configuration, with the runs that differ in their seed alone.
 
     `runs` ended and were measured, one a seed, the newest; `others` failed, never ended, or were
@@ -46,7 +46,7 @@ class Setting:
 class Study:
     """Settings in the order of their first run. `axis` is the key that is swept, "" if none is."""
 
-    settings: list[Setting]
+    settings: list[ConfigGroup]
     axis: str
 
     @property
@@ -55,11 +55,11 @@ class Study:
         return list(dict.fromkeys(s.row for s in self.settings))
 
     @property
-    def measured(self) -> list[Setting]:
+    def measured(self) -> list[ConfigGroup]:
         return [s for s in self.settings if s.runs]
 
 
-def holes(settings: Sequence[Setting]) -> list[tuple[str, float]] | None:
+def holes(settings: Sequence[ConfigGroup]) -> list[tuple[str, float]] | None:
     """The cells of rows and axis that no setting is of; None where they are no fewer than the
     others: that is another design than a grid, such as a sampler's."""
     have = {(s.row, s.x) for s in settings}
@@ -88,7 +88,7 @@ def study(records: Sequence[RunRecord]) -> Study:
         x = values.get(axis) if axis in keys else None
         name = _name(group[0], family, families)
         settings.append(
-            Setting(
+            ConfigGroup(
                 number,
                 _label(name, keys, values) if told[family] else _own_name(group[0], name),
                 _label(name, [key for key in keys if key != axis], values),
@@ -237,7 +237,7 @@ def _label(name: str, keys: Sequence[str], values: Values) -> str:
     return " ".join([name, *(f"{short(key)}={written(values[key], key)[:40]}" for key in keys)])
 
 
-def _tell_apart(settings: Sequence[Setting]) -> None:
+def _tell_apart(settings: Sequence[ConfigGroup]) -> None:
     """Labels that are the same after all get the name of a run."""
     labels = [s.label for s in settings]
     for setting in settings:
@@ -247,7 +247,7 @@ def _tell_apart(settings: Sequence[Setting]) -> None:
             setting.row = setting.label
 
 
-def _order(setting: Setting, settings: Sequence[Setting]) -> tuple[Any, ...]:
+def _order(setting: ConfigGroup, settings: Sequence[ConfigGroup]) -> tuple[Any, ...]:
     """Families and rows as first met, numbers inside a family by size."""
     first = next(i for i, s in enumerate(settings) if s.method == setting.method)
     size = [

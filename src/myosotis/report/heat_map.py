@@ -11,7 +11,7 @@ from typing import Any
 
 from myosotis.report import phrases
 from myosotis.report.factors import Pick, axis_name, axis_values
-from myosotis.report.grouping import Setting, Study, holes, written
+from myosotis.report.grouping import ConfigGroup, Study, holes, written
 from myosotis.report.numbers import Numbers
 from myosotis.report.phrases import MISSING
 from myosotis.report.seeds import Estimate, over_seeds
@@ -43,7 +43,7 @@ def heat_maps(found: Study, choice: Choice, numbers: Numbers) -> list[dict[str, 
         scale = phrases.scale(metric, "", *(v for e in half for v in (e.lo, e.hi)))
         sign = -1 if higher else 1  # deeper is more lost
 
-        def pick(s: Setting, task: str = task, sign: int = sign) -> Estimate | None:
+        def pick(s: ConfigGroup, task: str = task, sign: int = sign) -> Estimate | None:
             return _turned(_benchmark(s, task)) if sign < 0 else _benchmark(s, task)
 
         def write(e: Estimate, scale: phrases.Scale = scale, sign: int = sign) -> str:
@@ -79,12 +79,12 @@ def _duration(seconds: float) -> str:
     return phrases.duration(seconds).replace(" s", "\u00a0s").replace(" min", "\u00a0min")
 
 
-def _cost(setting: Setting, key: str) -> Estimate | None:
+def _cost(setting: ConfigGroup, key: str) -> Estimate | None:
     known = [v for run in setting.runs if (v := run.cost.get(key)) is not None]
     return over_seeds([(v, None, None) for v in known])
 
 
-def _benchmark(setting: Setting, task: str) -> Estimate | None:
+def _benchmark(setting: ConfigGroup, task: str) -> Estimate | None:
     rows = [row for run in setting.runs for row in run.retention if row.task == task]
     return over_seeds([(r.delta, r.lo, r.hi) for r in rows if r.delta is not None])
 
@@ -152,7 +152,7 @@ def _heat(
     }
 
 
-def _absent(setting: Setting | None) -> str:
+def _absent(setting: ConfigGroup | None) -> str:
     """Why a cell is empty."""
     if setting is None:
         return "not run"

@@ -11,7 +11,7 @@ from statistics import median
 
 from myosotis.records.schema import TaskQuality
 from myosotis.report import phrases
-from myosotis.report.grouping import Setting, Study
+from myosotis.report.grouping import ConfigGroup, Study
 from myosotis.report.phrases import MISSING, Scale
 from myosotis.report.seeds import Estimate
 from myosotis.report.selection import Part, shown
@@ -66,7 +66,7 @@ class Numbers:
         """What a change of the task is counted in."""
         return self.task.of
 
-    def said(self, setting: Setting, part: Part = "all") -> str:
+    def said(self, setting: ConfigGroup, part: Part = "all") -> str:
         """A setting in a phrase, for tooltips and screen readers."""
         seen = shown(setting, part)
         return (

@@ -1,7 +1,7 @@
 """What the scorecard shows of one run record: every section as plain data for the template.
 
 What belongs here: the head of the page, and which section is made where. How a number is written
-is in `words.py`, how it is drawn in `plots.py`, how it is laid out in the template.
+is in `phrases.py`, how it is drawn in `report/svg/charts.py`, how it is laid out in the template.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which setting to ship, which ones lie on the front, and what cannot be told apart.
 
 What belongs here: decisions over the settings of a study, from the numbers in their records. The
-winner is chosen on one half of the items and claimed on the other (SCIENCE.md section 3).
+winner is chosen on one half of the items and claimed on the other (docs/science.md, section 3).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from myosotis.records.schema import Half, RunRecord
 from myosotis.report import phrases
-from myosotis.report.grouping import Setting, Study
+from myosotis.report.grouping import ConfigGroup, Study
 from myosotis.report.seeds import Estimate, over_seeds, separable
 
 Part = Literal["select", "report", "all"]
@@ -20,7 +20,7 @@ Mark = Literal["front", "tied", "behind"]
 
 
 @dataclass(frozen=True)
-class Shown:
+class GroupStats:
     """What a part of the items says of a setting; `gain` is turned so that better is positive."""
 
     gain: Estimate | None
@@ -29,7 +29,7 @@ class Shown:
     verdict: str
 
 
-def shown(setting: Setting, part: Part = "all") -> Shown:
+def shown(setting: ConfigGroup, part: Part = "all") -> GroupStats:
     """Task gain and change of the suite's mean, over the setting's seeds."""
     halves = [half_of(run, part) for run in setting.runs]
     tasks = [h.task for h in halves if h.task is not None and h.task.delta is not None]
@@ -44,7 +44,7 @@ def shown(setting: Setting, part: Part = "all") -> Shown:
     kept = over_seeds([(s.delta, s.lo, s.hi) for s in suites if s.delta is not None])
     budgets = [s.epsilon for s in suites if s.epsilon is not None]
     epsilon = sum(e / len(budgets) for e in budgets) if budgets else None
-    return Shown(
+    return GroupStats(
         over_seeds(gains), kept, epsilon, _verdict([s.verdict for s in suites], kept, epsilon)
     )
 
@@ -78,12 +78,12 @@ class Choice:
     """
 
     how: str
-    setting: Setting | None = None
+    setting: ConfigGroup | None = None
     run: RunRecord | None = None
     chosen_on: Part = "all"
     claimed_on: Part = "all"
-    rivals: list[Setting] = field(default_factory=list)
-    greedier: list[Setting] = field(default_factory=list)
+    rivals: list[ConfigGroup] = field(default_factory=list)
+    greedier: list[ConfigGroup] = field(default_factory=list)
 
 
 def choose(study: Study) -> Choice:
@@ -111,7 +111,7 @@ def choose(study: Study) -> Choice:
     if not eligible:
         return Choice("nothing", chosen_on=on, claimed_on=on)
 
-    def gain(setting: Setting) -> float:
+    def gain(setting: ConfigGroup) -> float:
         found = seen[setting.number].gain
         assert found is not None
         return found.value
@@ -128,7 +128,7 @@ def choose(study: Study) -> Choice:
     )
 
 
-def task_of(setting: Setting) -> tuple[str, str, bool] | None:
+def task_of(setting: ConfigGroup) -> tuple[str, str, bool] | None:
     """What a setting's task is measured in."""
     tasks = [run.task for run in setting.runs if run.task is not None]
     return (tasks[0].metric, tasks[0].unit, tasks[0].higher_is_better) if tasks else None
@@ -142,7 +142,7 @@ def gain_of(run: RunRecord, part: Part) -> float:
     return phrases.gain(task.delta, task.higher_is_better) or 0.0
 
 
-def _inside(setting: Setting, seen: Shown) -> bool:
+def _inside(setting: ConfigGroup, seen: GroupStats) -> bool:
     loose = any(
         run.suite_verdict is not None and run.suite_verdict.accept == "not_forgotten"
         for run in setting.runs
@@ -150,13 +150,15 @@ def _inside(setting: Setting, seen: Shown) -> bool:
     return seen.verdict == "retained" or (loose and seen.verdict in ("slipped", "inconclusive"))
 
 
-def _perhaps(seen: Shown) -> bool:
+def _perhaps(seen: GroupStats) -> bool:
     if seen.kept is None or seen.epsilon is None:
         return False
     return seen.verdict != "forgotten" and seen.kept.value > -seen.epsilon
 
 
-def _close(others: Sequence[Setting], best: Setting, seen: dict[int, Shown]) -> list[Setting]:
+def _close(
+    others: Sequence[ConfigGroup], best: ConfigGroup, seen: dict[int, GroupStats]
+) -> list[ConfigGroup]:
     top = seen[best.number].gain
     assert top is not None
     close = []

@@ -1,7 +1,7 @@
 """The page of many runs: which setting to ship and why, and how the others stand.
 
 What belongs here: the plane and the table of settings, and where each further section comes from.
-A single run's story is `view.py`.
+A single run's story is `run_page.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from myosotis.records.schema import RunRecord
 from myosotis.report import decision, factors, forgotten, heat_map, phrases, preference, trials
-from myosotis.report.grouping import Setting, Study, study
+from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.numbers import Numbers
 from myosotis.report.phrases import MISSING
 from myosotis.report.selection import Choice, Mark, choose, front, shown
@@ -161,7 +161,7 @@ def settings_rows(
     return rows
 
 
-def _lost(setting: Setting) -> list[str]:
+def _lost(setting: ConfigGroup) -> list[str]:
     """Benchmarks called forgotten with any seed: one that is no accuracy is not in the mean."""
     rows = [row for run in setting.runs for row in run.retention]
     return list(dict.fromkeys(row.task for row in rows if row.verdict == "forgotten"))

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from myosotis.records.schema import RunRecord, TaskQuality
 from myosotis.report import dial_curve
-from myosotis.retention.budget import Reach
+from myosotis.retention.budget import DetectableEffect
 from myosotis.utils.console import console, wide
 
 COLOURS = {"retained": "green", "forgotten": "red", "slipped": "yellow", "inconclusive": "dim"}
 
 
-def reach(found: Sequence[Reach]) -> None:
+def reach(found: Sequence[DetectableEffect]) -> None:
     """Which verdicts the items of this run can reach."""
     if found:
         console.print("[bold]What these items can show[/]")

@@ -12,7 +12,16 @@ from typing import Any
 
 from myosotis.records.schema import RunRecord
 from myosotis.report import details, phrases
-from myosotis.report.grouping import SEED, Setting, Study, holes, measured, seed_of, short, written
+from myosotis.report.grouping import (
+    SEED,
+    ConfigGroup,
+    Study,
+    holes,
+    measured,
+    seed_of,
+    short,
+    written,
+)
 from myosotis.report.numbers import Numbers, plural
 from myosotis.report.phrases import MISSING
 from myosotis.report.selection import Choice, shown
@@ -106,7 +115,7 @@ def cost(found: Study, choice: Choice) -> dict[str, Any]:
     return {"columns": [name for _, name, _ in columns], "rows": rows, "absent": absent}
 
 
-def _mean(setting: Setting, key: str, write: Any) -> str:
+def _mean(setting: ConfigGroup, key: str, write: Any) -> str:
     values = [v for run in setting.runs if (v := run.cost.get(key)) is not None]
     return write(sum(v / len(values) for v in values)) if values else MISSING
 
@@ -123,7 +132,7 @@ _COSTS = (
 
 def ladder(found: Study, choice: Choice, numbers: Numbers) -> dict[str, Any] | None:
     """From the base and the base with examples to each method at its best, by what it trains."""
-    best: dict[str, Setting] = {}
+    best: dict[str, ConfigGroup] = {}
     part = choice.chosen_on
     for setting in found.measured:
         gain = shown(setting, part).gain
@@ -175,7 +184,7 @@ def ladder(found: Study, choice: Choice, numbers: Numbers) -> dict[str, Any] | N
     return {"rows": rows, "axis": interval_scale(axis, tick), "unit": numbers.unit}
 
 
-def _without_tuning(settings: Sequence[Setting], numbers: Numbers) -> list[dict[str, Any]]:
+def _without_tuning(settings: Sequence[ConfigGroup], numbers: Numbers) -> list[dict[str, Any]]:
     """The base, and the base with solved examples in its prompt, as gains over the base."""
     steps: list[dict[str, Any]] = [
         {"name": "the base", "note": "no tuning", "bar": Bar(0.0, None, None, "the base: 0")}

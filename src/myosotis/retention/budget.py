@@ -115,7 +115,7 @@ def chance_corrected(amount: float, base: float, chance: float | None) -> float 
 
 
 @dataclass(frozen=True)
-class Reach:
+class DetectableEffect:
     """What `items` of a task can show, at an assumed standard error, before anything is trained.
 
     Losses are in the metric's unit and are called so with 80 % power: `slipped_from` is the
@@ -161,7 +161,7 @@ def reach(
     discordant: float = DISCORDANT,
     tasks: int = 1,
     power: float = POWER,
-) -> Reach:
+) -> DetectableEffect:
     """What `items` 0/1 items can show when a share `discordant` of them differs.
 
     `tasks` verdicts given together are Holm-adjusted; the strictest step is assumed. At 10 %
@@ -171,7 +171,7 @@ def reach(
     z = float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power))
     detectable = z * sqrt(discordant / max(items, 1))
     needed = z * z * discordant / max(epsilon, 1e-9) ** 2
-    return Reach(
+    return DetectableEffect(
         task=task,
         items=items,
         epsilon=epsilon,

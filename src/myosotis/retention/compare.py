@@ -2,9 +2,10 @@
 
 What belongs here: pairing two measurements, the verdict of each task adjusted for the others, and
 the verdict on their mean. The callback, `evaluate` and the scorecard all call `compare`. Plain
-arrays in, plain numbers out; the statistics are in `stats.py`.
+arrays in, plain numbers out; the statistics are in `retention/statistics/paired.py`.
 
-How the verdicts of several tasks are adjusted for each other is in `judge.py`.
+How the verdicts of several tasks are adjusted for each other is in
+`retention/statistics/multiple_testing.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from myosotis.retention.budget import MIN_ITEMS, Budget, Reach, chance_corrected, reach
+from myosotis.retention.budget import MIN_ITEMS, Budget, DetectableEffect, chance_corrected, reach
 from myosotis.retention.statistics.multiple_testing import Judged, items_to_settle, judge
 from myosotis.retention.statistics.paired import (
     LEVEL,
@@ -129,7 +130,7 @@ def compare(
 
 def reachable_verdicts(
     base_tasks: Mapping[str, TaskScores], budget: Budget | None = None
-) -> list[Reach]:
+) -> list[DetectableEffect]:
     """Which verdicts these items can reach, known once the base is measured: accuracy-like tasks,
     then (where there are several) their mean. Other scores vary in ways not known beforehand."""
     budget = budget or Budget()

@@ -2,9 +2,9 @@
 
 What belongs here: which items are asked in which block, and when it is enough. Each task's items
 come in a random order that depends on the suite's seed alone; after every block the interval of the
-mean change (`sequential.py`, valid at every look) is held against the budget. A cheap look goes
-beyond its first block only where something in it speaks of a loss (`signs`). Final scores do not
-come this way: they keep the fixed set, so that runs stay comparable.
+mean change (`retention/statistics/sequential.py`, valid at every look) is held against the budget.
+A cheap look goes beyond its first block only where something in it speaks of a loss (`signs`).
+Final scores do not come this way: they keep the fixed set, so that runs stay comparable.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import MIN_ITEMS, Budget
 from myosotis.retention.statistics.paired import LEVEL, Verdict, verdict
 from myosotis.retention.statistics.pairing import Pair
-from myosotis.retention.statistics.sequential import Evidence, Rounds, rounds
+from myosotis.retention.statistics.sequential import ConfidenceSequence, Rounds, rounds
 
 GROWTH = 1.5
 """How many times the items of one look the next look has."""
@@ -37,7 +37,7 @@ the right choice among all, and what its text costs. Each sees losses that the o
 
 
 @dataclass(frozen=True)
-class Watched:
+class SequentialResult:
     """What was asked until the verdict was settled, or all of it.
 
     `base` and `now` are the two models on the items asked; [lo, hi] is the interval of the change
@@ -71,7 +71,7 @@ def until_settled(
     ceiling: int | None = None,
     cheap: bool = False,
     advance: Callable[[int], object] | None = None,
-) -> Watched:
+) -> SequentialResult:
     """Ask a model the suite in blocks until "retained" or "forgotten" is settled at the budget.
 
     `base` is the base's measurement of the whole suite. Of each task at least `floor` items are
@@ -82,7 +82,7 @@ def until_settled(
     like = {t.name: base[t.name].clusters for t in suite if t.accuracy_like}
     dealt = rounds(like, suite.seed)
     epsilon = budget.epsilon(float(np.mean([base[n].mean for n in like]))) if like else 0.0
-    evidence = Evidence(like) if like else None
+    evidence = ConfidenceSequence(like) if like else None
     answers: dict[tuple[str, str], list[Answer]] = {}
     asked, now, done = suite, Measurement({}), 0
     interval: tuple[float, float] | None = None
@@ -110,7 +110,7 @@ def until_settled(
         done = end
     items, same = len(asked.items), _same(base, now)
     seen = signs(same, now, budget, LEVEL)
-    return Watched(same, now, interval, epsilon, found, items, len(suite.items), seen)
+    return SequentialResult(same, now, interval, epsilon, found, items, len(suite.items), seen)
 
 
 def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> tuple[str, ...]:

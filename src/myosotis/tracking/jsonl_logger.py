@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from myosotis.records.schema import CurvePoint
 
 
-class History(Logger):
+class JsonlLogger(Logger):
     """A Lightning logger that appends to `path`."""
 
     def __init__(self, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""MLflow: the layout of DESIGN section 6, writing a run into it and finding one again.
+"""MLflow: the layout of docs/guides/mlflow.md, writing a run into it and finding one again.
 
 What belongs here: everything that talks to MLflow, and nothing else does. The Lightning side is
-`logger.py`; where the store is and whether it can be used is `store.py`.
+`mlflow_logger.py`; where the store is and whether it can be used is `mlflow_store.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What belongs here: turning what Lightning and a run hand over into what MLflow accepts (names,
 lengths, finite numbers, batches), and a run's life: started, resumed, finished. MLflow itself
-is reached through `tracking.py` only. Both loggers offer the same methods, so a run needs no
+is reached through `mlflow_client.py` only. Both loggers offer the same methods, so a run needs no
 branch. Everything that writes does so on rank 0 only.
 
 MLflow is a window on the run, not its memory: once started, a store that cannot be written

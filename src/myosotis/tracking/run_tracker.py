@@ -24,7 +24,7 @@ import torch
 
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import GitState, RunRecord, Status
-from myosotis.tracking.jsonl_logger import History
+from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.tracking.mlflow_logger import NullLogger
 from myosotis.training.callbacks import Interrupted
 from myosotis.utils.console import console
@@ -35,14 +35,14 @@ PACKAGES = (
 )  # fmt: skip
 
 
-class Journal:
+class RunTracker:
     """A run folder, its record, its curves and its MLflow run."""
 
     def __init__(self, folder: RunFolder, record: RunRecord, mlflow: NullLogger) -> None:
         self.folder = folder
         self.record = record
         self.mlflow = mlflow
-        self.history = History(folder.metrics)
+        self.history = JsonlLogger(folder.metrics)
 
     def warn(self, text: str) -> None:
         """Tell the person now, and the record for ever."""
@@ -100,7 +100,7 @@ def journal(
     command: list[str],
     config: dict[str, Any],
     config_hash: str,
-) -> Iterator[Journal]:
+) -> Iterator[RunTracker]:
     """Keep the journal of one run in `folder`; a record found there is taken up again.
 
     Raises `RunError` when the folder cannot be written.
@@ -127,7 +127,7 @@ def journal(
     )
     if before:
         record = replace(record, warnings=before.warnings)
-    kept = Journal(paths, record, mlflow)
+    kept = RunTracker(paths, record, mlflow)
     try:
         kept.save()
         with _sigterm_as_exception():

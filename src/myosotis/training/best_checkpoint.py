@@ -1,6 +1,7 @@
 """The guard of a training: keeps the best checkpoint inside the budget, and ends where it should.
 
-What is best and when it is enough is decided in `retention/checkpoint.py`; here it is carried out.
+What is best and when it is enough is decided in `training/selection_state.py`; here it is carried
+out.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import Checkpoint
 from myosotis.training.callbacks import AtomicCheckpointIO, telling_of_a_full_disk
-from myosotis.training.selection_state import Course, OnBreach, Standing
+from myosotis.training.selection_state import EvalPoint, OnBreach, SelectionState
 from myosotis.updates.base import Update
 from myosotis.utils.errors import RunError
 
 
-class Guard(Callback):
+class BestCheckpoint(Callback):
     """Takes the measurements of the first rank in (`offer`), between `Watch` and `Checkpoints`.
 
     With `on_breach=rollback` the tensors that train are kept, as they were at the best step, in a
@@ -33,7 +34,7 @@ class Guard(Callback):
         self.update, self.folder = update, folder
         self.on_breach: OnBreach = on_breach
         self.patience = patience
-        self.course = Course()
+        self.course = SelectionState()
         self._offered: tuple[float, str, bool] | None = None
         self._saved: int | None = None  # the best step that last.ckpt speaks of
 
@@ -63,7 +64,7 @@ class Guard(Callback):
     ) -> None:
         if self._offered is None:
             return
-        now, self._offered = Standing(trainer.global_step, *self._offered), None
+        now, self._offered = EvalPoint(trainer.global_step, *self._offered), None
         better = self.course.see(now, on_breach=self.on_breach, patience=self.patience)
         if better and self.chooses:
             path = self.folder.best(now.step)
@@ -85,7 +86,7 @@ class Guard(Callback):
         return self.course.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.course = Course.of(state_dict)
+        self.course = SelectionState.of(state_dict)
 
     def finish(self, last_step: int, warn: Callable[[str], None]) -> Checkpoint | None:
         """After training: put the best weights back where they were asked for, and say so.
@@ -106,7 +107,7 @@ class Guard(Callback):
             loss=best.loss if best else None,
         )
 
-    def restore(self, last_step: int) -> Standing | None:
+    def restore(self, last_step: int) -> EvalPoint | None:
         """Put the best weights back; None when no measurement was inside the budget.
 
         Raises `RunError` when their file is gone.

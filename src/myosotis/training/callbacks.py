@@ -20,7 +20,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from myosotis.tracking.jsonl_logger import History
+from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import ConfigError, MyosotisError, RunError
 
@@ -50,7 +50,7 @@ def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozens
     return frozenset(round(k * gap) for k in range(1, int(total_steps / gap) + 1)) - {total_steps}
 
 
-class Randomness(Callback):
+class StepSeed(Callback):
     """Random numbers (dropout) as a function of seed, step and rank: nothing to save or restore."""
 
     def __init__(self, seed: int) -> None:
@@ -64,7 +64,7 @@ class Randomness(Callback):
         )
 
 
-class Meter(Callback):
+class Throughput(Callback):
     """Times the steps alone (not what is measured between them), logs them and draws the bar."""
 
     def __init__(self, total_steps: int) -> None:
@@ -79,7 +79,7 @@ class Meter(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, History):
+            if isinstance(logger, JsonlLogger):
                 logger.rewind(trainer.global_step)  # a resumed run measures the rest again
         bar = progress("training", total=self.total_steps)
         self._advance = self._stack.enter_context(bar)
@@ -111,7 +111,7 @@ class Meter(Callback):
 
 
 @dataclass
-class Evaluator:
+class ScheduledEval:
     """Something to measure at some steps: `measure()` returns metrics by name. `seconds` so far."""
 
     name: str
@@ -120,10 +120,10 @@ class Evaluator:
     seconds: float = 0.0
 
 
-class Watch(Callback):
+class PeriodicEval(Callback):
     """Measures at its evaluators' steps, on the first rank; weights and modes stay as they are."""
 
-    def __init__(self, evaluators: Sequence[Evaluator]) -> None:
+    def __init__(self, evaluators: Sequence[ScheduledEval]) -> None:
         self.evaluators = list(evaluators)
 
     def on_train_batch_end(
@@ -146,7 +146,7 @@ class Watch(Callback):
             evaluator.seconds = state_dict[evaluator.name]
 
 
-class Checkpoints(Callback):
+class SaveLast(Callback):
     """Writes `last.ckpt` at its steps, at the end, and when the run is asked to stop."""
 
     def __init__(self, path: Path, steps: Iterable[int]) -> None:

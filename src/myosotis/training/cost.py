@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from myosotis.commands.components import Workbench
-from myosotis.evaluation.evaluator import Sitting
-from myosotis.tracking.run_tracker import Journal
-from myosotis.training.eval_schedule import Pace
+from myosotis.commands.components import Components
+from myosotis.evaluation.evaluator import EvalResult
+from myosotis.tracking.run_tracker import RunTracker
+from myosotis.training.eval_schedule import EvalSchedule
 from myosotis.utils import memory
 
 
@@ -25,11 +25,11 @@ class Training(NamedTuple):
 
 def of(
     trained: Training,
-    kept: Journal,
-    base: Sitting,
-    tuned: Sitting,
-    bench: Workbench,
-    looks: Pace,
+    kept: RunTracker,
+    base: EvalResult,
+    tuned: EvalResult,
+    bench: Components,
+    looks: EvalSchedule,
     began: float,
 ) -> dict[str, float | None]:
     """The costs of a run that began at `began` (`time.perf_counter`), by name."""

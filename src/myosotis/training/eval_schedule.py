@@ -34,7 +34,7 @@ ACTING = 3
 
 
 @dataclass(frozen=True)
-class Pace:
+class EvalSchedule:
     """After which steps a run looks at its benchmarks, and what a look costs.
 
     `first` is a look that shows no sign of a loss and asks a few items of each task, `whole` one
@@ -80,7 +80,7 @@ def pace(
     total_steps: int,
     trained: float,
     packs: bool,
-) -> Pace:
+) -> EvalSchedule:
     """The pace of a run of `total_steps` steps that trains a share `trained` of the parameters.
 
     Of `suite` a look asks all at most; where a checkpoint is chosen, the half that chooses. `texts`
@@ -104,13 +104,13 @@ def pace(
     last = frozenset([total_steps] if chooses else [])  # a choice like the others
     if cfg.retention.every != AUTO:
         steps = cadence(cfg.retention.every, total_steps, key="retention.every")
-        return Pace(steps | last, False, first, full)
+        return EvalSchedule(steps | last, False, first, full)
     looks = min(MOST, max(0, int((SHARE - full) / first))) if first > 0 else 0
     if cfg.retention.on_breach != "warn" or cfg.retention.patience is not None:
         looks = max(looks, ACTING)
     looks = min(looks, total_steps - 1) if suite.tasks else 0
     steps = frozenset(round(k * total_steps / (looks + 1)) for k in range(1, looks + 1))
-    return Pace(steps | last, floor is not None, first, full)
+    return EvalSchedule(steps | last, floor is not None, first, full)
 
 
 def looks_ask_everything(cfg: DictConfig) -> bool:

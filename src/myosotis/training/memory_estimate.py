@@ -1,6 +1,6 @@
 """What a training step takes on a machine: memory by what it holds, and the speed of its products.
 
-Estimates for `plan`, after SCIENCE.md section 1 and what this implementation keeps.
+Estimates for `plan`, after docs/science.md, section 1 and what this implementation keeps.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def memory(
         optimizer=4 * moments * trainable / 1e9,
         activations=activations(text, tokens, rows, compute, cfg.trainer.gradient_checkpointing),
         # Of a head that trains: a chunk's logits, their log-softmax and the gradient, in fp32. A
-        # frozen one never makes them (trees/head.py).
+        # frozen one never makes them (trees/lm_head.py).
         logits=3 * 4 * CHUNK * int(text.vocab_size) / 1e9 if full else 0.0,
     )
 

@@ -16,7 +16,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from myosotis.objectives import Objective, gained, informed, others
+from myosotis.objectives import Objective, gained, others, with_reference
 from myosotis.objectives.reference_logprobs import live
 from myosotis.training.optim import OptimizerFactory, Schedule, parameter_groups
 from myosotis.trees.batch import Batch
@@ -52,12 +52,14 @@ class FineTuning(lightning.LightningModule):
         self.weight_decay = weight_decay
         self.gradient_clip_val = gradient_clip_val
         self.watched: dict[str, Tensor] = {}  # this rank's share of what the objective watches
-        self.drift = 0.0  # of the step, over all ranks (`Branches.drift`)
+        self.kl_estimate = 0.0  # of the step, over all ranks (`BranchLogProbs.kl_estimate`)
         self.tokens_seen = 0  # read by the model on this rank, prompts included
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         lr = self.optimizer_factory.keywords.get("lr")
-        groups = parameter_groups(self.update.parameters(), self.weight_decay, lr, self.update.rate)
+        groups = parameter_groups(
+            self.update.parameters(), self.weight_decay, lr, self.update.lr_multiplier
+        )
         optimizer = self.optimizer_factory(groups)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         return optimizer
@@ -75,7 +77,7 @@ class FineTuning(lightning.LightningModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         step = self.global_step
-        size = distributed.total(sum(self.objective.size(tree) for tree in batch))
+        size = distributed.total(sum(self.objective.normalizer(tree) for tree in batch))
         trees = self._with_reference(batch)
         loss = distributed.total(self._accumulate(trees, size))
         distributed.sum_gradients([p for _, p in self.update.parameters()])
@@ -103,15 +105,15 @@ class FineTuning(lightning.LightningModule):
 
         Before the forward pass that will be differentiated: an update may swap weights for it.
         """
-        self.drift = 0.0
+        self.kl_estimate = 0.0
         if self.objective.needs_reference and any(tree.reference is None for tree in trees):
             with self.update.disabled():
                 trees = live(trees, self.scorer)
-        if self.objective.wants == "grades":
+        if self.objective.data_kind == "grades":
             elsewhere = others(trees)
             change = gained(elsewhere, self.scorer.evaluate(elsewhere)) if elsewhere else 0.0
             count = distributed.total(len(elsewhere))
-            self.drift = distributed.total(change) / max(1, count)
+            self.kl_estimate = distributed.total(change) / max(1, count)
         return trees
 
     def _accumulate(self, trees: Sequence[Tree], size: float) -> float:
@@ -143,9 +145,9 @@ class FineTuning(lightning.LightningModule):
         # Ranks must agree on the number of passes, or collective strategies wait for ever.
         for batch in batches + [Batch.empty()] * (passes - len(batches)):
             branches = self.scorer.score(batch, uniform=self.objective.uniform)
-            branches = informed(branches, trees, self.objective, self.drift)
+            branches = with_reference(branches, trees, self.objective, self.kl_estimate)
             loss = self.objective.loss(branches) / max(size, 1e-12)
-            for name, amount in self.objective.watched(branches).items():
+            for name, amount in self.objective.metrics(branches).items():
                 self.watched[name] = self.watched.get(name, 0.0) + amount / max(size, 1e-12)
             with self._no_sync():
                 self.manual_backward(loss)

@@ -57,13 +57,13 @@ def parameter_groups(
     parameters: Iterable[tuple[str, Parameter]],
     weight_decay: float,
     lr: float | None = None,
-    rate: Callable[[str], float] = lambda _: 1.0,
+    lr_multiplier: Callable[[str], float] = lambda _: 1.0,
 ) -> list[dict[str, Any]]:
     """Optimiser groups: weight decay on matrices only (not on biases, norms and vectors), and the
     learning rate `lr` times `rate(name)` where that is not 1."""
     groups: dict[tuple[bool, float], list[Parameter]] = {}
     for name, parameter in parameters:
-        groups.setdefault((parameter.ndim >= 2, rate(name)), []).append(parameter)
+        groups.setdefault((parameter.ndim >= 2, lr_multiplier(name)), []).append(parameter)
     return [
         {"params": members, "weight_decay": weight_decay if decays else 0.0}
         | ({"lr": lr * factor} if lr is not None and factor != 1.0 else {})

@@ -2,7 +2,7 @@
 
 The best one has the lowest held-out loss among those whose benchmarks are inside the budget
 (`Budget.accepts`). What belongs here: the rule, on numbers. Who measures, saves and puts back is
-`guard.py`.
+`best_checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OnBreach = Literal["warn", "stop", "rollback"]
 
 
 @dataclass(frozen=True)
-class Standing:
+class EvalPoint:
     """One measurement while training."""
 
     step: int
@@ -27,19 +27,19 @@ class Standing:
 
 
 @dataclass
-class Course:
+class SelectionState:
     """What the measurements of a run came to; kept in its checkpoint, for a resumed run.
 
     `ended` says why the training should end: `breach` (the benchmarks have forgotten more than the
     budget allows), `patience` (too many measurements without a better checkpoint), or nothing.
     """
 
-    best: Standing | None = None
+    best: EvalPoint | None = None
     seen: int = 0
     since: int = 0  # measurements since the best one, or since the beginning
     ended: str = ""
 
-    def see(self, now: Standing, *, on_breach: OnBreach, patience: int | None) -> bool:
+    def see(self, now: EvalPoint, *, on_breach: OnBreach, patience: int | None) -> bool:
         """Take a measurement in; returns whether it is the best so far."""
         self.seen += 1
         better = now.inside and math.isfinite(now.loss)
@@ -58,8 +58,8 @@ class Course:
         return asdict(self)
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> Course:
+    def of(cls, state: dict[str, Any]) -> SelectionState:
         """Read `state` back."""
         found = cls(**{name: value for name, value in state.items() if name != "best"})
-        found.best = Standing(**state["best"]) if state["best"] else None
+        found.best = EvalPoint(**state["best"]) if state["best"] else None
         return found

@@ -4,7 +4,7 @@
 its ancestors (windowed where the model's own layers are). `padded` gives every path a row of its
 own and lets the model do what it always does; it is the reference, and the fallback.
 
-Which one a model gets is measured, not looked up: see `trees/probe.py`.
+Which one a model gets is measured, not looked up: see `trees/packing_check.py`.
 
 Shape suffixes as in `batch.py`; Q and K are both L, as query and as key.
 """
@@ -22,7 +22,7 @@ from myosotis.trees.block_attention import attach
 
 
 @dataclass(frozen=True)
-class Backend:
+class PackingMode:
     """How rows are built and masked, and how the output head is reached; with the reasons."""
 
     name: str  # "dense" | "padded"

@@ -1,7 +1,7 @@
 """Batches: rows of a forest stacked into the tensors a model reads, and where its scores stand.
 
 What belongs here is bookkeeping on indices; attention is in `attention.py`, the model is called in
-`score.py`.
+`scorer.py`.
 
 Shape suffixes: R rows, L tokens of the longest row, N predicting positions, S scored tokens,
 B branches (root-to-leaf paths), M pairs (scored token, branch it lies on).
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from myosotis.trees.forest import Piece, Row
+from myosotis.trees.forest import PackedTree, Row
 from myosotis.trees.tree import Floats, Ints
 
 
@@ -92,12 +92,12 @@ class _Scored(NamedTuple):
     path: Ints
 
     @classmethod
-    def of(cls, piece: Piece, offset: int) -> _Scored:
+    def of(cls, piece: PackedTree, offset: int) -> _Scored:
         tree = piece.tree
         token = np.flatnonzero(tree.weights)
         # Siblings are predicted from the same position: bring them together.
         token = token[np.argsort(tree.parent[token], kind="stable")]
-        on_path = (token[:, None] <= tree.tips) & (tree.tips < tree.end[token][:, None])
+        on_path = (token[:, None] <= tree.leaves) & (tree.leaves < tree.end[token][:, None])
         scored, branch = np.nonzero(on_path)
         return cls(
             source=piece.place[tree.parent[token]] + offset,

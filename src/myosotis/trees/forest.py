@@ -25,7 +25,7 @@ from myosotis.trees.tree import Ints, Tree
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class PackedTree:
     """Paths of one tree or of several: path k of `tree` was path `paths[k]` of tree `trees[k]`."""
 
     trees: Sequence[int]
@@ -33,9 +33,9 @@ class Piece:
     tree: Tree
 
     @classmethod
-    def of(cls, index: int, tree: Tree) -> Piece:
+    def of(cls, index: int, tree: Tree) -> PackedTree:
         """The whole of tree `index`."""
-        return cls([index] * len(tree.tips), range(len(tree.tips)), tree)
+        return cls([index] * len(tree.leaves), range(len(tree.leaves)), tree)
 
     @cached_property
     def read(self) -> NDArray[np.bool_]:
@@ -52,8 +52,8 @@ class Piece:
         return int(self.place[-1])
 
 
-Row = list[Piece]
-Bundle = list[Row]
+Row = list[PackedTree]
+RowGroup = list[Row]
 
 SHORTEST_STEM = 8
 """A shorter common beginning is not worth a branch in the attention of every row."""
@@ -64,7 +64,7 @@ ROW_COST = 64
 
 def pack(
     trees: Sequence[Tree], row_tokens: int, *, stretch: int = 1, one_path_a_row: bool = False
-) -> list[Bundle]:
+) -> list[RowGroup]:
     """Pack trees into rows of at most `row_tokens` tokens, best fit in order of falling length.
 
     A path longer than `row_tokens` gets a longer row of its own, and so does a tree of up to half a
@@ -75,55 +75,65 @@ def pack(
     """
     if one_path_a_row:
         return [
-            [[Piece([i], [p], Tree.of([path]))] for p, path in enumerate(tree.paths())]
+            [[PackedTree([i], [p], Tree.of([path]))] for p, path in enumerate(tree.paths())]
             for i, tree in enumerate(trees)
         ]
-    bundles: list[Bundle] = []
-    whole: list[Piece] = []
+    bundles: list[RowGroup] = []
+    whole: list[PackedTree] = []
     for index, tree in enumerate(trees):
         most = max(row_tokens, tree.longest + row_tokens // 2)
-        piece = Piece.of(index, tree)
+        piece = PackedTree.of(index, tree)
         if len(piece) <= most:
             whole.append(piece)
         else:
             bundles.append([[piece] for piece in _split(index, tree, most)])
     for family in _families(whole, row_tokens, stretch):
-        stem, rows = family.stem, _best_fit(family.pieces, family.room, family.stem)
-        bundles += [[[_graft(row, stem)] if stem else row] for row in rows]
+        shared_prefix, rows = (
+            family.shared_prefix,
+            _best_fit(family.pieces, family.room, family.shared_prefix),
+        )
+        bundles += [[[_graft(row, shared_prefix)] if shared_prefix else row] for row in rows]
     return bundles
 
 
 class _Family(NamedTuple):
-    """Pieces that share their first `stem` tokens (0: too few to matter), in rows of `room`."""
+    """Pieces that share their first `shared_prefix` tokens (0: too few to matter), in rows of
+    `room`."""
 
-    pieces: list[Piece]
-    stem: int
+    pieces: list[PackedTree]
+    shared_prefix: int
     room: int
 
     @classmethod
-    def of(cls, pieces: list[Piece], stem: int, row_tokens: int, stretch: int) -> _Family:
+    def of(
+        cls, pieces: list[PackedTree], shared_prefix: int, row_tokens: int, stretch: int
+    ) -> _Family:
         pieces = sorted(pieces, key=lambda piece: piece.trees[0])
-        if stem < SHORTEST_STEM or len(pieces) < 2:
+        if shared_prefix < SHORTEST_STEM or len(pieces) < 2:
             return cls(pieces, 0, row_tokens)
-        return cls(pieces, stem, max(row_tokens, stem + row_tokens // 2, stretch * stem))
+        return cls(
+            pieces,
+            shared_prefix,
+            max(row_tokens, shared_prefix + row_tokens // 2, stretch * shared_prefix),
+        )
 
     @property
     def cost(self) -> float:
         """About how many tokens are read, a row counted as `ROW_COST` more."""
-        own = sum(max(len(piece) - self.stem, 0) for piece in self.pieces)
-        rows = ceil(own / max(self.room - self.stem, 1))
-        return own + rows * (self.stem + ROW_COST)
+        own = sum(max(len(piece) - self.shared_prefix, 0) for piece in self.pieces)
+        rows = ceil(own / max(self.room - self.shared_prefix, 1))
+        return own + rows * (self.shared_prefix + ROW_COST)
 
 
-def _families(pieces: list[Piece], row_tokens: int, stretch: int) -> list[_Family]:
+def _families(pieces: list[PackedTree], row_tokens: int, stretch: int) -> list[_Family]:
     """All pieces as one family, or those that begin alike for longer as families of their own (the
     items of a subject, which share its solved examples): what reads fewest tokens."""
     ordered = sorted(pieces, key=lambda piece: piece.tree.ids.astype(">u4").tobytes())
-    alike = [_common_stem([a.tree, b.tree]) for a, b in pairwise(ordered)]
+    alike = [_common_prefix([a.tree, b.tree]) for a, b in pairwise(ordered)]
 
     def parted(least: int) -> list[_Family]:
         """Neighbours that share `least` tokens together, the others as one family."""
-        alone: list[Piece] = []
+        alone: list[PackedTree] = []
         found: list[_Family] = []
         start = 0
         for end in range(1, len(ordered) + 1):
@@ -136,8 +146,8 @@ def _families(pieces: list[Piece], row_tokens: int, stretch: int) -> list[_Famil
                 alone += part
             start = end
         if alone:
-            stem = _common_stem([piece.tree for piece in alone])
-            found.append(_Family.of(alone, stem, row_tokens, stretch))
+            shared_prefix = _common_prefix([piece.tree for piece in alone])
+            found.append(_Family.of(alone, shared_prefix, row_tokens, stretch))
         return found
 
     levels = [0]
@@ -146,7 +156,7 @@ def _families(pieces: list[Piece], row_tokens: int, stretch: int) -> list[_Famil
     return min(map(parted, levels), key=lambda found: sum(one.cost for one in found))
 
 
-def _best_fit(pieces: list[Piece], row_tokens: int, shared: int) -> list[Row]:
+def _best_fit(pieces: list[PackedTree], row_tokens: int, shared: int) -> list[Row]:
     """Rows of at most `row_tokens` tokens, of which `shared` are in every piece and count once."""
     rows: list[Row] = []
     room: list[tuple[int, int]] = []  # (tokens left, row), ascending
@@ -163,33 +173,33 @@ def _best_fit(pieces: list[Piece], row_tokens: int, shared: int) -> list[Row]:
     return rows
 
 
-def _common_stem(trees: Sequence[Tree]) -> int:
+def _common_prefix(trees: Sequence[Tree]) -> int:
     """How many tokens all trees begin with: read only, and before anything branches."""
     if len(trees) < 2:
         return 0
     first = trees[0].ids
-    shared = min(tree.stem for tree in trees)
+    shared = min(tree.shared_prefix for tree in trees)
     for tree in trees[1:]:
         apart = np.flatnonzero(tree.ids[:shared] != first[:shared])
         shared = int(apart[0]) if len(apart) else shared
     return shared
 
 
-def _graft(row: Row, stem: int) -> Piece:
-    """The pieces of a row as one tree: they share their first `stem` tokens."""
+def _graft(row: Row, shared_prefix: int) -> PackedTree:
+    """The pieces of a row as one tree: they share their first `shared_prefix` tokens."""
     if len(row) == 1:
         return row[0]
     ids, weights, parent, end, depth, tips = ([] for _ in range(6))
     shift = 0
     for tree in (piece.tree for piece in row):
-        own = slice(stem if ids else 0, None)
+        own = slice(shared_prefix if ids else 0, None)
         ids.append(tree.ids[own])
         weights.append(tree.weights[own])
-        parent.append(np.where(tree.parent < stem, tree.parent, tree.parent + shift)[own])
+        parent.append(np.where(tree.parent < shared_prefix, tree.parent, tree.parent + shift)[own])
         end.append(tree.end[own] + shift)
         depth.append(tree.depth[own])
-        tips.append(tree.tips + shift)
-        shift += len(tree) - stem
+        tips.append(tree.leaves + shift)
+        shift += len(tree) - shared_prefix
     joined = Tree(
         np.concatenate(ids),
         np.concatenate(weights),
@@ -198,27 +208,27 @@ def _graft(row: Row, stem: int) -> Piece:
         np.concatenate(depth),
         np.concatenate(tips),
     )
-    joined.end[:stem] = len(joined)
-    return Piece(
+    joined.end[:shared_prefix] = len(joined)
+    return PackedTree(
         [index for piece in row for index in piece.trees],
         [path for piece in row for path in piece.paths],
         joined,
     )
 
 
-def _split(index: int, tree: Tree, most: int) -> Iterable[Piece]:
+def _split(index: int, tree: Tree, most: int) -> Iterable[PackedTree]:
     """Consecutive groups of paths of which the model reads at most `most` tokens."""
     read = tree.read
-    tokens = (tree.path_tokens(p) for p in range(len(tree.tips)))
+    tokens = (tree.path_tokens(p) for p in range(len(tree.leaves)))
     members = [set(t[read[t]].tolist()) for t in tokens]
-    order = np.argsort(tree.tips, kind="stable").tolist()
+    order = np.argsort(tree.leaves, kind="stable").tolist()
     paths = tree.paths()
     group: list[int] = []
     union: set[int] = set()
     for p in order:
         if group and len(union | members[p]) > most:
-            yield Piece([index] * len(group), group, Tree.of(paths[q] for q in group))
+            yield PackedTree([index] * len(group), group, Tree.of(paths[q] for q in group))
             group, union = [], set()
         group.append(p)
         union |= members[p]
-    yield Piece([index] * len(group), group, Tree.of(paths[q] for q in group))
+    yield PackedTree([index] * len(group), group, Tree.of(paths[q] for q in group))

@@ -3,7 +3,7 @@
 Both models read the same rows. The bodies run one after the other; then the two heads run side by
 side, a chunk of positions at a time, so that the logits of a whole row are never in memory.
 
-Shape suffixes as in `score.py`.
+Shape suffixes as in `scorer.py`.
 """
 
 from __future__ import annotations

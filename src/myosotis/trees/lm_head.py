@@ -9,7 +9,7 @@ Where the head's weights are frozen the vector is therefore made in the forward 
 of the vocabulary, while the block's logits are in the cache; nothing of the logits' size is kept or
 computed twice. The same sums give the mean log-probability over the vocabulary.
 
-Shape suffixes as in `score.py`; K words of a block.
+Shape suffixes as in `scorer.py`; K words of a block.
 """
 
 from __future__ import annotations

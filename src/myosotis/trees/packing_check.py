@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from myosotis.trees.attention import Backend, text_config
+from myosotis.trees.attention import PackingMode, text_config
 from myosotis.trees.scorer import Scorer, evaluating, mask_dtype
 from myosotis.trees.tree import Path, Tree
 
@@ -24,17 +24,19 @@ WINDOW = 12
 """The sliding window during the probe: shrunk, so that short trees reach beyond it."""
 
 
-def probe(model: nn.Module) -> Backend:
+def probe(model: nn.Module) -> PackingMode:
     """Choose the backend for `model` (in evaluation mode, no gradients, state left as it was)."""
     trees = _trees(text_config(model).vocab_size)
     with evaluating(model), _short_window(text_config(model)):
-        reference = _scores(model, trees, Backend("padded", "reference", fast_head=False))
-        head_ok = _same(model, trees, reference, Backend("padded", "head", fast_head=True)) == ""
-        fault = _same(model, trees, reference, Backend("dense", "probe", fast_head=head_ok))
-        fault = fault or _leak(model, trees, Backend("dense", "probe", fast_head=head_ok))
+        reference = _scores(model, trees, PackingMode("padded", "reference", fast_head=False))
+        head_ok = (
+            _same(model, trees, reference, PackingMode("padded", "head", fast_head=True)) == ""
+        )
+        fault = _same(model, trees, reference, PackingMode("dense", "probe", fast_head=head_ok))
+        fault = fault or _leak(model, trees, PackingMode("dense", "probe", fast_head=head_ok))
     if fault:
-        return Backend("padded", f"packed rows are not exact for this model: {fault}", head_ok)
-    return Backend("dense", "packed and padded scores agree and nothing leaks", head_ok)
+        return PackingMode("padded", f"packed rows are not exact for this model: {fault}", head_ok)
+    return PackingMode("dense", "packed and padded scores agree and nothing leaks", head_ok)
 
 
 def _trees(vocabulary: int) -> list[Tree]:
@@ -55,14 +57,14 @@ def _trees(vocabulary: int) -> list[Tree]:
     ]
 
 
-def _scores(model: nn.Module, trees: Sequence[Tree], backend: Backend) -> list[np.ndarray]:
+def _scores(model: nn.Module, trees: Sequence[Tree], backend: PackingMode) -> list[np.ndarray]:
     """Log-prob a scored token of every path, computed in a single row where the backend packs."""
     found = Scorer(model, backend, row_tokens=4096).evaluate(trees)
     return [score.logp / score.weight for score in found]
 
 
 def _same(
-    model: nn.Module, trees: Sequence[Tree], reference: list[np.ndarray], backend: Backend
+    model: nn.Module, trees: Sequence[Tree], reference: list[np.ndarray], backend: PackingMode
 ) -> str:
     """Empty when the backend's scores equal the reference; else what is wrong, in plain words."""
     exact = mask_dtype(model) in (torch.float32, torch.float64)
@@ -76,7 +78,7 @@ def _same(
     return ""
 
 
-def _leak(model: nn.Module, trees: list[Tree], backend: Backend) -> str:
+def _leak(model: nn.Module, trees: list[Tree], backend: PackingMode) -> str:
     """Change one token of one path after another: only paths that contain it may move."""
     tolerance = 1e-5 if mask_dtype(model) in (torch.float32, torch.float64) else 1e-2
     before = _scores(model, trees, backend)

@@ -1,8 +1,8 @@
 """Scoring: from a batch of rows to one log-probability a branch.
 
 The output head runs only at positions that predict a scored token: logits of prompt tokens are
-never made. A frozen head takes the short way of `head.py`. One that trains runs a chunk at a time;
-for the backward pass `KEPT_BYTES` of logits are kept, the rest are recomputed.
+never made. A frozen head takes the short way of `lm_head.py`. One that trains runs a chunk at a
+time; for the backward pass `KEPT_BYTES` of logits are kept, the rest are recomputed.
 
 Shape suffixes as in `batch.py`; C predicting positions of a chunk, D hidden size, V vocabulary.
 """
@@ -20,9 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from myosotis.trees.attention import Backend, only_chains, padded_inputs, text_config, tree_inputs
+from myosotis.trees.attention import (
+    PackingMode,
+    only_chains,
+    padded_inputs,
+    text_config,
+    tree_inputs,
+)
 from myosotis.trees.batch import Batch, stack
-from myosotis.trees.forest import Bundle, pack
+from myosotis.trees.forest import RowGroup, pack
 from myosotis.trees.lm_head import LABEL_HEAD, VALUE_HEAD, Head, ValueHead
 from myosotis.trees.tree import Tree
 
@@ -37,7 +43,7 @@ STRETCH = 4
 are kept: a fourth of it is read again in every row."""
 
 
-class Branches(NamedTuple):
+class BranchLogProbs(NamedTuple):
     """Sums over the scored tokens of each branch; the only thing objectives see of a model.
 
     `logp_B` and `uniform_B` carry gradients. `uniform_B` is the weighted sum of the log-prob
@@ -53,7 +59,7 @@ class Branches(NamedTuple):
     # What `objectives.informed` adds, where an objective asks:
     reference_B: Tensor | None = None  # the reference model's `logp_B`
     grade_B: Tensor | None = None  # of the tree: 1 or -1
-    drift: float = 0.0  # what answers to other prompts have gained on the reference, in nats
+    kl_estimate: float = 0.0  # what answers to other prompts have gained on the reference, in nats
 
 
 @dataclass
@@ -73,7 +79,12 @@ class Scorer:
     """
 
     def __init__(
-        self, model: nn.Module, backend: Backend, *, row_tokens: int = 512, rows_at_once: int = 1
+        self,
+        model: nn.Module,
+        backend: PackingMode,
+        *,
+        row_tokens: int = 512,
+        rows_at_once: int = 1,
     ) -> None:
         self.model = model
         self.backend = backend
@@ -96,12 +107,12 @@ class Scorer:
             for group in _groups(bundles, self.rows_at_once)
         ]
 
-    def score(self, batch: Batch, *, uniform: bool = False) -> Branches:
+    def score(self, batch: Batch, *, uniform: bool = False) -> BranchLogProbs:
         """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
         batch = batch.to(device_of(self.model))
         self.forwards += 1
         outside = len(batch.target_S) > 0 and int(batch.target_S.min()) < 0
-        if outside:  # see data/labels.py
+        if outside:  # see data/label_template.py
             batch = replace(batch, target_S=-1 - batch.target_S)
         predict = self.predictor(batch, outside)
         logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
@@ -112,7 +123,7 @@ class Scorer:
             return values_M.new_zeros(size).index_add(0, batch.branch_M, values_M)
 
         misses = per_branch((~greedy_S[batch.scored_M]).float())
-        return Branches(
+        return BranchLogProbs(
             logp_B=per_branch(logp_S[batch.scored_M] * weighted),
             weight_B=per_branch(weighted),
             greedy_B=misses == 0,
@@ -131,7 +142,9 @@ class Scorer:
         `advance(n)` is called as `n` more trees are done.
         """
         scores = [
-            TreeScore(np.zeros(len(t.tips)), np.zeros(len(t.tips)), np.zeros(len(t.tips), bool))
+            TreeScore(
+                np.zeros(len(t.leaves)), np.zeros(len(t.leaves)), np.zeros(len(t.leaves), bool)
+            )
             for t in trees
         ]
         with evaluating(self.model):
@@ -151,7 +164,7 @@ class Scorer:
     def predictor(self, batch: Batch, outside: bool = False) -> Predict:
         """Run the body of the model; what stands at the predicting positions, and its head.
 
-        For scorers of other things than log-probs (`divergence.py`); `batch` is on the device.
+        For scorers of other things than log-probs (`kl.py`); `batch` is on the device.
         `outside`: the head is not the language model's, but a classifier or a value head.
         """
         if self.backend.name == "padded" or only_chains(batch):
@@ -262,8 +275,8 @@ def _outside(model: nn.Module) -> nn.Module:
     return model.get_submodule(name)
 
 
-def _groups(bundles: Sequence[Bundle], rows_at_once: int) -> Iterator[list[Bundle]]:
-    group: list[Bundle] = []
+def _groups(bundles: Sequence[RowGroup], rows_at_once: int) -> Iterator[list[RowGroup]]:
+    group: list[RowGroup] = []
     rows = 0
     for bundle in bundles:
         if group and rows + len(bundle) > rows_at_once:

@@ -45,7 +45,7 @@ class Tree:
     parent: Ints  # (T,) index of the token before, -1 at a root
     end: Ints  # (T,) one past the last token of the subtree
     depth: Ints  # (T,) position along the path, from 0
-    tips: Ints  # (P,) last token of each path, in the order the paths were given
+    leaves: Ints  # (P,) last token of each path, in the order the paths were given
     # What objectives read of it beside log-probs:
     reference: Floats | None = None  # (P,) log-prob of each path under the reference model, in nats
     grade: int = 0  # 1: an answer to give, -1: one not to give, 0: not graded
@@ -69,16 +69,16 @@ class Tree:
         return before[self.end] > before[1:]
 
     @property
-    def stem(self) -> int:
+    def shared_prefix(self) -> int:
         """Tokens at the beginning that every path reads and none scores or ends on."""
         above = self.parent[1:]
         forks = above[above != np.arange(len(above))] + 1
-        return int(np.concatenate([self.tips, forks, np.flatnonzero(self.weights)[:1]]).min())
+        return int(np.concatenate([self.leaves, forks, np.flatnonzero(self.weights)[:1]]).min())
 
     @property
     def sizes(self) -> Floats:
         """(P,) target weight of each path; a token shared by several counts for each."""
-        tokens = (self.path_tokens(p) for p in range(len(self.tips)))
+        tokens = (self.path_tokens(p) for p in range(len(self.leaves)))
         return np.array([self.weights[t].sum() for t in tokens], np.float32)
 
     @property
@@ -109,12 +109,12 @@ class Tree:
 
     def path_tokens(self, path: int) -> Ints:
         """Indices of the tokens on one path, from the root on."""
-        tip = self.tips[path]
+        tip = self.leaves[path]
         return np.flatnonzero(self.end[: tip + 1] > tip)
 
     def paths(self) -> list[Path]:
         """The paths the tree was built from, in their order."""
-        found = (self.path_tokens(p) for p in range(len(self.tips)))
+        found = (self.path_tokens(p) for p in range(len(self.leaves)))
         return [Path(self.ids[t].tolist(), self.weights[t].tolist()) for t in found]
 
 

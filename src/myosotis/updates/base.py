@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward, numbers
+from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward, num_parameters
 from myosotis.utils.errors import ConfigError, RunError
 
 
@@ -57,7 +57,7 @@ class Update(ABC):
 
     name: str
     capabilities: Capabilities = Capabilities()
-    reads_labels: bool = False  # answers as label numbers (data/labels.py) instead of text
+    reads_labels: bool = False  # answers as label numbers (data/label_template.py) instead of text
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings: dict[str, Any] = {"name": self.name, **settings}
@@ -102,7 +102,7 @@ class Update(ABC):
         """The module to call, once attached: `model` itself, or what was put around it."""
         return model
 
-    def rate(self, name: str) -> float:
+    def lr_multiplier(self, name: str) -> float:
         """By how much the learning rate of a trained tensor is multiplied."""
         return 1.0
 
@@ -131,7 +131,7 @@ class Update(ABC):
         if self._model is not None:
             raise RuntimeError(f"update {self.name} is already attached")
         self._tokenizer = tokenizer
-        self._base_total = numbers(model)
+        self._base_total = num_parameters(model)
         chosen = {id(p) for p in self._attach(model)}
         self._model = self._called(model)
         self._trainable = {n: p for n, p in self._model.named_parameters() if id(p) in chosen}

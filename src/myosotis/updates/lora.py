@@ -64,7 +64,7 @@ class LoraUpdate(PeftUpdate):
         if not self.settings["quantization"]:
             config._register_custom_module({nn.Linear: LowRankLinear})  # type: ignore[attr-defined]
 
-    def rate(self, name: str) -> float:
+    def lr_multiplier(self, name: str) -> float:
         return float(self.settings["lr_ratio"]) if "lora_B" in name else 1.0
 
     def _merged(self, alpha: float) -> PreTrainedModel:

@@ -2,7 +2,7 @@
 
 Any PEFT method whose config has `target_modules` works by a config of a few lines (conf/update/):
 `name`, `peft_type`, and keywords of PEFT's own config class. What PEFT does not say about a method
-is in `KINDS`. LoRA has a room of its own (lora.py), and so have virtual tokens (prompt.py).
+is in `KINDS`. LoRA has a room of its own (lora.py), and so have virtual tokens (prompt_tuning.py).
 """
 
 from __future__ import annotations

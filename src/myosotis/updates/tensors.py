@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from myosotis.utils.errors import RunError
 
 
-def numbers(model: PreTrainedModel) -> int:
+def num_parameters(model: PreTrainedModel) -> int:
     """How many numbers a model has; tied tensors count once, a byte of four-bit weights twice."""
     return sum(
         p.numel() * (2 if hasattr(p, "quant_state") and p.dtype == torch.uint8 else 1)

@@ -63,8 +63,8 @@ class ValuedUpdate(Update):
         head = {id(self.head.weight)}
         return ((n, t) for n, t in self.inner._frozen() if id(t) not in head)
 
-    def rate(self, name: str) -> float:
-        return self.lr_ratio if name.startswith(VALUE_HEAD) else self.inner.rate(name)
+    def lr_multiplier(self, name: str) -> float:
+        return self.lr_ratio if name.startswith(VALUE_HEAD) else self.inner.lr_multiplier(name)
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:

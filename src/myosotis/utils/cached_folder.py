@@ -3,7 +3,7 @@
 A sealed folder is built aside, hashed, and moved into place in one step under a file lock, so two
 processes that want it at once build it once and nobody reads half of it. Also here: hashing files
 and remembering the result by size and modification time. What the folders hold belongs to
-`assets.py` and `models.py`.
+`models/wheels.py` and `models/load.py`.
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@ import pytest
 
 from myosotis.retention.benchmarks.build import build
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.harness.data import Shelf
+from myosotis.retention.harness.data import DataLocator
 from myosotis.utils.errors import ConfigError, DataError
 from tests.retention.small import arc_rows, byte_tokenizer, hellaswag_rows, shelf_folder, write
 
 
 def suite(folder: Path, *names: str, **settings: object) -> Suite:
     chat = bool(settings.get("chat_template"))
-    arguments = {"context_length": 512, "items": None, "shelf": Shelf(folder)} | settings
+    arguments = {"context_length": 512, "items": None, "shelf": DataLocator(folder)} | settings
     return build(names, byte_tokenizer(chat), **arguments)  # pyright: ignore
 
 

@@ -16,7 +16,7 @@ from myosotis.retention.benchmarks.build import build
 from myosotis.retention.benchmarks.cache import BaselineKey, cached, folder, measured
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.harness.data import Shelf
+from myosotis.retention.harness.data import DataLocator
 from tests.retention.small import byte_tokenizer, shelf_folder, tiny_scorer
 
 KEY = BaselineKey(
@@ -39,7 +39,7 @@ OF: dict[str, Any] = {"model": "m0", "dtype": "float64", "backend": "dense"}
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
     # Built before the cache moves: the catalogue of lm-eval's names is kept there as well.
-    shelf = Shelf(shelf_folder(tmp_path / "data", 6))
+    shelf = DataLocator(shelf_folder(tmp_path / "data", 6))
     return build(["hellaswag", "arc_easy"], byte_tokenizer(), context_length=512, shelf=shelf)
 
 
@@ -111,7 +111,7 @@ def test_the_key_holds_everything_of_the_issue() -> None:
 def test_settings_of_a_suite_reach_the_key(
     suite: Suite, tmp_path: Path, setting: dict[str, Any]
 ) -> None:
-    shelf = Shelf(tmp_path / "data")
+    shelf = DataLocator(tmp_path / "data")
     other = build(["arc_easy"], byte_tokenizer(), context_length=512, shelf=shelf, **setting)
     names = {BaselineKey.of(s, s["arc_easy"], **OF).name for s in (suite, other)}
     assert len(names) == 2

@@ -13,8 +13,8 @@ from myosotis.retention.benchmarks.requests import (
     LOGLIKELIHOOD,
     ROLLING,
     Encoder,
-    Grove,
     Request,
+    RequestTrees,
     Window,
 )
 from myosotis.utils.errors import DataError
@@ -68,7 +68,7 @@ def test_choices_of_an_item_share_a_tree_and_documents_do_not() -> None:
     encoder = Encoder(TOKENIZER, 64)
     choice = [encoder.request(LOGLIKELIHOOD, ("Q: why? A:", f" {c}")) for c in ("yes", "yet", "no")]
     rolling = encoder.request(ROLLING, ("a" * 100,))
-    grove = Grove.of([Asked(choice), Asked([rolling])])
+    grove = RequestTrees.of([Asked(choice), Asked([rolling])])
     assert len(grove.trees) == 1 + 2
     assert [len(seats) for seats in grove.seats[1]] == [2]
     tree = grove.trees[grove.seats[0][0][0].tree]
@@ -89,7 +89,7 @@ def test_choices_of_an_item_share_a_tree_and_documents_do_not() -> None:
 def test_every_window_keeps_its_path(pairs: list[list[tuple[str, str]]]) -> None:
     encoder = Encoder(TOKENIZER, 32)
     items = [Asked([encoder.request(LOGLIKELIHOOD, pair) for pair in item]) for item in pairs]
-    grove = Grove.of(items)
+    grove = RequestTrees.of(items)
     for asked, seats in zip(items, grove.seats, strict=True):
         for request, (seat,) in zip(asked.requests, seats, strict=True):
             path = grove.trees[seat.tree].paths()[seat.path]

@@ -15,9 +15,9 @@ from myosotis.retention.benchmarks import build as suites
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.requests import Encoder, Prompt
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.benchmarks.written import Respondent
+from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.retention.compare import compare
-from myosotis.retention.harness.data import Shelf
+from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.lm import ForestLM
 from myosotis.retention.harness.loader import load
 from myosotis.utils.errors import MyosotisError
@@ -38,7 +38,7 @@ def sums(folder: Path, count: int = 6) -> Path:
 
 
 def built(folder: Path, *names: str, **settings: Any) -> Suite:
-    words = {"context_length": 1024, "items": None, "shelf": Shelf(folder), **settings}
+    words = {"context_length": 1024, "items": None, "shelf": DataLocator(folder), **settings}
     return suites.build(names or ("gsm8k",), TOKENIZER, **words)
 
 
@@ -109,7 +109,7 @@ def test_the_number_and_the_format_are_told_apart(tmp_path: Path) -> None:
 def test_lm_eval_gets_the_same_from_us_as_from_hflm(tmp_path: Path) -> None:
     """A random model repeats its favourite bytes; one of them ends its answers here."""
     scorer = tiny_scorer(1024)
-    first = Respondent(scorer, TOKENIZER).write([Prompt(tuple(b"Answer:"), (), 12)])[0]
+    first = EvalModel(scorer, TOKENIZER).write([Prompt(tuple(b"Answer:"), (), 12)])[0]
     common = max(set(first), key=first.count)
     task = tmp_path / "sums.yaml"
     task.write_text(
@@ -121,7 +121,7 @@ def test_lm_eval_gets_the_same_from_us_as_from_hflm(tmp_path: Path) -> None:
         "generation_kwargs: {max_gen_toks: 24, do_sample: false, until: "
         f"['\\n\\n', {common!r}]}}\n"
     )
-    (loaded,) = load(str(task), Shelf(sums(tmp_path)))
+    (loaded,) = load(str(task), DataLocator(sums(tmp_path)))
     theirs = HFLM(pretrained=scorer.model, tokenizer=TOKENIZER, max_length=1024)
     said = []
     for lm in (ForestLM(scorer, TOKENIZER, 1024), theirs):
@@ -138,7 +138,7 @@ def test_a_suite_of_both_kinds_is_asked_at_once(tmp_path: Path) -> None:
     both = built(folder, "arc_easy", "gsm8k")
     alone = built(folder, "arc_easy")
     scorer, counted = tiny_scorer(1024), []
-    found = measure(both, Respondent(scorer, TOKENIZER), counted.append)
+    found = measure(both, EvalModel(scorer, TOKENIZER), counted.append)
     assert found["arc_easy"].logp.tolist() == measure(alone, scorer)["arc_easy"].logp.tolist()
     assert len(found["gsm8k"].texts) == 6 and found["gsm8k"].logp.size == 0
     assert sum(counted) == both.size == len(both.grove.trees) + 6

@@ -11,7 +11,7 @@ from lm_eval import evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from myosotis.retention.harness.data import Shelf
+from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.lm import ForestLM
 from myosotis.retention.harness.loader import load
 from myosotis.utils.errors import AssetError
@@ -81,7 +81,7 @@ def test_rolling_log_likelihoods_are_hflms(models: tuple[ForestLM, HFLM]) -> Non
 
 
 def test_lm_evals_own_evaluator_drives_it(tmp_path: Path) -> None:
-    shelf = Shelf(shelf_folder(tmp_path, 6))
+    shelf = DataLocator(shelf_folder(tmp_path, 6))
     scorer = tiny_scorer()
     tasks = {
         one.name: one.harness

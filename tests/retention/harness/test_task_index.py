@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from myosotis.retention.harness.task_index import Catalogue, catalogue, scan
+from myosotis.retention.harness.task_index import TaskFiles, catalogue, scan
 
 
-def definitions(root: Path) -> Catalogue:
+def definitions(root: Path) -> TaskFiles:
     files = {
         "a/plain.yaml": "task: plain\ntag:\n  - letters\n  - few # a comment\n",
         "a/quoted.yaml": '"task": "quoted name"\n"include": "../shared_yaml"\n',

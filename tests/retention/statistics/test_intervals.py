@@ -1,7 +1,8 @@
 """Intervals hold what they promise: simulated coverage and type-I error, and their edge cases.
 
 Simulations are seeded. With 2,000 draws a coverage of 95 % is seen within +-1 pp (two standard
-errors), so the bounds of SCIENCE.md section 3 (93 to 97 %, type-I 3.5 to 6.5 %) have room for it.
+errors), so the bounds of docs/science.md, section 3 (93 to 97 %, type-I 3.5 to 6.5 %) have room for
+it.
 """
 
 from collections.abc import Callable, Iterator

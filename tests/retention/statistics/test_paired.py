@@ -163,7 +163,7 @@ def test_holm_by_hand() -> None:
     ],
 )
 def test_required_items_reference_points(effect: float, variance: float, items: int) -> None:
-    """SCIENCE.md section 3; (1.959964 + .841621)^2 = 7.848879 times variance / effect^2."""
+    """docs/science.md, section 3; (1.959964 + .841621)^2 = 7.848879 times variance / effect^2."""
     assert required_items(effect, variance) == pytest.approx(items, abs=1)
     assert required_items(-effect, variance) == required_items(effect, variance)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from myosotis.retention.statistics import sequential
-from myosotis.retention.statistics.sequential import Evidence, gains, log_capital, rounds
+from myosotis.retention.statistics.sequential import ConfidenceSequence, gains, log_capital, rounds
 
 EPSILON = 0.0225  # 5 % of a base of .45
 LOOKS = (30, 45, 68, 102, 153, 200)
@@ -22,7 +22,7 @@ def test_bound_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     m = (x - 1) / (x + 1) = -.05694. From below nothing can be refuted but -1 itself.
     """
     monkeypatch.setattr(sequential, "STAKES", np.array([0.5]))
-    evidence = Evidence({"a": [None] * 10})
+    evidence = ConfidenceSequence({"a": [None] * 10})
     for i in range(10):
         evidence.add("a", [i], [-1.0])
     lo, hi = evidence.interval()
@@ -37,7 +37,7 @@ def test_clusters_are_staked_on_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     (0 * 2 + 2) / (1 * 2) = 1. A lost single: (1 / 2) / 2 = 1/4.
     """
     names = ["p", "p", "p", "p", "q", None]
-    evidence = Evidence({"a": names})
+    evidence = ConfidenceSequence({"a": names})
     assert evidence.largest == 2
     evidence.add("a", [0, 1, 2, 3], [-1.0] * 4)
     evidence.add("a", [5], [-1.0])
@@ -47,13 +47,13 @@ def test_clusters_are_staked_on_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_part_of_several_clusters_is_their_mean() -> None:
     """Two single items at once, one lost: S = -1 / 2, n = 1."""
-    evidence = Evidence({"a": [None] * 4})
+    evidence = ConfidenceSequence({"a": [None] * 4})
     evidence.add("a", [0, 3], [-1.0, 0.0])
     assert (evidence._sums, evidence._counts) == ([-0.5], [1.0])
 
 
 def test_nothing_is_known_before_the_first_item_and_scores_are_bounded() -> None:
-    evidence = Evidence({"a": [None] * 4})
+    evidence = ConfidenceSequence({"a": [None] * 4})
     assert evidence.interval() == (-1.0, 1.0)
     with pytest.raises(ValueError, match=r"\[-1, 1\]"):
         evidence.add("a", [0], [-1.5])
@@ -63,7 +63,7 @@ def test_interval_is_where_the_capital_crosses() -> None:
     """The bounds of `interval` are the means at which either capital is 40."""
     rng = np.random.default_rng(3)
     d = rng.choice([-1.0, 0.0, 1.0], 80, p=[0.2, 0.7, 0.1])
-    evidence = Evidence({"a": [None] * 80})
+    evidence = ConfidenceSequence({"a": [None] * 80})
     for i, value in enumerate(d):
         evidence.add("a", [i], [value])
     lo, hi = evidence.interval()
@@ -83,7 +83,7 @@ def discordant(rng: np.random.Generator, shape: tuple[int, ...], mean: float) ->
 def false_alarms(sums: np.ndarray, counts: np.ndarray, largest: float, factors: int) -> float:
     """Share of nulls (mean = -EPSILON) called retained or forgotten at any look.
 
-    `sums` and `counts` are (nulls, rounds * factors), in the units of `Evidence`.
+    `sums` and `counts` are (nulls, rounds * factors), in the units of `ConfidenceSequence`.
     """
     called = np.zeros(len(sums), bool)
     for look in LOOKS:
@@ -130,7 +130,7 @@ def test_type_one_error_of_continuous_scores() -> None:
 def asked_of(mean: float, seed: int, items: int = 200, tasks: int = 3) -> tuple[str, float]:
     """The verdict on three tasks of 200 items, and the share of items it took."""
     d = discordant(np.random.default_rng(seed), (tasks, items), mean)
-    evidence = Evidence({str(t): [None] * items for t in range(tasks)})
+    evidence = ConfidenceSequence({str(t): [None] * items for t in range(tasks)})
     done = 0
     for look in LOOKS:
         for r in range(done, look):

@@ -1,7 +1,8 @@
 """The scorecard's drawings: intervals, and lines over steps or settings.
 
-What belongs here: from plain numbers to SVG. Which numbers are drawn is decided in `panels.py` and
-its like. Up and right are always better. The plane of gain and forgetting is in `plane.py`.
+What belongs here: from plain numbers to SVG. Which numbers are drawn is decided in
+`report/curves.py` and its like. Up and right are always better. The plane of gain and forgetting is
+in `tradeoff.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The plane of gain and forgetting: right learned more, up kept more.
 
-What belongs here: from places to SVG. Which models are placed is decided in `panels.py` (one run)
-and `study.py`.
+What belongs here: from places to SVG. Which models are placed is decided in `report/curves.py` (one
+run) and `report/sweep_page.py`.
 """
 
 from __future__ import annotations

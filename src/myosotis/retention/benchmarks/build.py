@@ -26,7 +26,7 @@ from myosotis.retention.benchmarks.requests import (
     tokenizer_hash,
 )
 from myosotis.retention.benchmarks.task import SHARES, Half, Item, Kind, Suite, Task, fingerprint
-from myosotis.retention.harness.data import Shelf
+from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.loader import Loaded, judged_text, load
 from myosotis.retention.harness.splits import FewShot, fewshot_guard
 from myosotis.retention.harness.task_index import version as harness_version
@@ -54,7 +54,7 @@ def build(
     seed: int = 0,
     num_fewshot: int | None = 0,
     chat_template: bool = False,
-    shelf: Shelf | None = None,
+    shelf: DataLocator | None = None,
 ) -> Suite:
     """Load tasks by their lm-eval names (`prose`, or a jsonl file) and render all they ask.
 
@@ -74,7 +74,7 @@ def build(
             elif jsonl_task.is_own(name):
                 found.append(renderer.own(Path(name).expanduser()))
             else:
-                found.extend(renderer.tasks(load(name, shelf or Shelf())))
+                found.extend(renderer.tasks(load(name, shelf or DataLocator())))
             advance()
     names = [task.name for task in found]
     twice = sorted({name for name in names if names.count(name) > 1})

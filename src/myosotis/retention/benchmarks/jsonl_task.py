@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from myosotis.data.lines import Fault, kind
+from myosotis.data.lines import RecordError, kind
 from myosotis.data.sft import each_record, meant, one_of, text
 from myosotis.retention.benchmarks.requests import LOGLIKELIHOOD, Answer, Encoder
 from myosotis.retention.benchmarks.task import Half, Item, Task, fingerprint
@@ -131,20 +131,20 @@ def _said(answers: Sequence[Answer]) -> dict[str, Any]:
 def _row(record: Mapping[str, Any], several: bool) -> Row:
     if several != ("choices" in record):
         first, this = ("has", "has not") if several else ("has no", "has")
-        raise Fault(
+        raise RecordError(
             f"the first record {first} 'choices', this one {this}",
             "a file holds items of one kind: put the others into a file of their own",
         )
     prompt, passage = _prompt(record)
     given = one_of(ANSWERS, record)
     if given is None:
-        raise Fault(f"no field {ANSWERS[0]!r}{meant(ANSWERS[0], record)}")
+        raise RecordError(f"no field {ANSWERS[0]!r}{meant(ANSWERS[0], record)}")
     if not several:
         return Row(prompt, (_filled(record, given),), 0, passage)
     choices = record["choices"]
     whole = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
     if not whole or len(choices) < 2 or len(set(choices)) < len(choices):
-        raise Fault("'choices' must be a list of at least two different texts, none empty")
+        raise RecordError("'choices' must be a list of at least two different texts, none empty")
     return Row(prompt, tuple(choices), _index(record[given], choices, given), passage)
 
 
@@ -152,21 +152,21 @@ def _prompt(record: Mapping[str, Any]) -> tuple[str, str | None]:
     """What is asked, and the passage that other items may share."""
     if "prompt" in record:
         if "question" in record:
-            raise Fault("both 'prompt' and 'question': which one is meant?")
+            raise RecordError("both 'prompt' and 'question': which one is meant?")
         return _filled(record, "prompt"), None
     passage = _filled(record, "context") if "context" in record else None
     if "question" in record:
         asked = f"Question: {_filled(record, 'question')}\nAnswer:"
         return (asked if passage is None else f"{passage}\n{asked}"), passage
     if passage is None:
-        raise Fault(f"no field 'question' or 'prompt'{meant('question', record)}")
+        raise RecordError(f"no field 'question' or 'prompt'{meant('question', record)}")
     return passage, None
 
 
 def _filled(record: Mapping[str, Any], name: str) -> str:
     found = text(record, name)
     if not found.strip():
-        raise Fault(f"{name!r} is empty")
+        raise RecordError(f"{name!r} is empty")
     return found
 
 
@@ -185,7 +185,7 @@ def _index(given: Any, choices: list[str], name: str) -> int:
             found = ord(letter.upper()) - ord("A")
     if not 0 <= found < len(choices):
         said = repr(given) if isinstance(given, str) else kind(given)
-        raise Fault(
+        raise RecordError(
             f"{name!r} is {said}, which is none of the {len(choices)} choices",
             "an index from 0, the text of a choice, or a letter from A",
         )

@@ -1,15 +1,13 @@
 """Asking a model: a suite and a scorer in, one score an item and metric out.
 
 What belongs here: turning log-likelihoods into each item's scores, and the `Measurement` that is
-kept of them. What two measurements say about each other is in `stats.py`.
+kept of them. What two measurements say about each other is in `retention/statistics/paired.py`.
 
-Beside the task's own metrics every multiple-choice item gets its continuous twins (SCIENCE.md
+Beside the task's own metrics every multiple-choice item gets continuous metrics (docs/science.md,
 section 3). With z_c = log-prob of choice c / its characters (the normalisation of lm-eval's
 acc_norm, so that p_gold leads exactly where acc_norm is right) and p = softmax(z):
 
     p_gold       p of the gold choice (of all gold choices together)
-    gold_margin  z of the best gold choice - z of the best wrong one, nats a character
-    brier        sum over choices of (p_c - [c is gold])^2; several gold choices count as one
     bits_per_byte  -log2-prob of the gold choice (or of the text) / its bytes in UTF-8
 
 A written answer has lm-eval's metrics by the first of the task's filters, those of further filters
@@ -23,7 +21,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,7 +32,7 @@ from myosotis.trees.scorer import TreeScore
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import DataError, RunError
 
-SCORER_VERSION = 3
+SCORER_VERSION = 4
 """Raised whenever the same model and requests would give other scores."""
 
 Floats = NDArray[np.float64]
@@ -54,7 +51,7 @@ class TreeScorer(Protocol):
 
 @runtime_checkable
 class Writer(Protocol):
-    """What a suite with prompts needs beside: see `myosotis.retention.writing`."""
+    """What a suite with prompts needs beside: see `myosotis.retention.benchmarks.written`."""
 
     def write(
         self, prompts: Sequence[Prompt], advance: Callable[[int], object] | None = None
@@ -127,11 +124,6 @@ class TaskScores:
             texts=[self.texts[row] for row in rows] if self.texts else [],
         )
 
-    def p(self, item: int) -> Floats:
-        """softmax of the length-normalised log-probs of one item's choices."""
-        part = slice(*self.offsets[item : item + 2])
-        return softmax(self.logp[part] / self.lengths[part])
-
     def half(self, name: Half) -> TaskScores:
         """The items of one half alone."""
         return self.taking(
@@ -187,13 +179,6 @@ class Measurement:
             )
         return cls(tasks)
 
-    def save(self, path: Path) -> None:
-        path.write_bytes(self.to_bytes())
-
-    @classmethod
-    def load(cls, path: Path) -> Measurement:
-        return cls.from_bytes(path.read_bytes())
-
 
 _ARRAYS = tuple(
     f.name for f in fields(TaskScores) if "NDArray" in str(f.type) or str(f.type) == "Floats"
@@ -216,7 +201,7 @@ def ask(
     if not suite.prompts:
         return found
     if not isinstance(scorer, Writer):
-        raise TypeError("a suite with prompts is asked through retention.writing.Respondent")
+        raise TypeError("a suite with prompts is asked through EvalModel")
     texts = iter(scorer.write(suite.prompts, advance))
     for item in suite.items:
         said = found[item.task, item.id]
@@ -310,7 +295,7 @@ def item_scores(
     if task.kind == "multiple_choice":
         logp = np.array([answer.logp for answer in answers[: len(item.choices)]])
         right = float(int(np.argmax(logp)) in item.gold)
-        return {"acc": right, **own, **twins(logp, item)}
+        return {"acc": right, **own, **continuous_metrics(logp, item)}
     if task.kind == WRITTEN:
         return own
     total = sum(answer.logp for answer in answers)
@@ -318,20 +303,16 @@ def item_scores(
     return {**own, "nll": -total, "bits_per_byte": bits}
 
 
-def twins(logp: Floats, item: Item) -> dict[str, float]:
+def continuous_metrics(logp: Floats, item: Item) -> dict[str, float]:
     """The continuous twins of a multiple-choice item's accuracy; see the head of this file."""
     if not item.gold:
         return {}
     z = logp / np.array(item.lengths, float)
     p = softmax(z)
     gold = np.isin(np.arange(len(z)), item.gold)
-    p_gold = float(p[gold].sum())
     best = max(item.gold, key=lambda choice: logp[choice])
-    margin = float(z[gold].max() - z[~gold].max()) if not gold.all() else 0.0
     return {
-        "p_gold": p_gold,
-        "gold_margin": margin,
-        "brier": (1 - p_gold) ** 2 + float((p[~gold] ** 2).sum()),
+        "p_gold": float(p[gold].sum()),
         "bits_per_byte": float(-logp[best] / math.log(2) / item.num_bytes[best]),
     }
 

@@ -228,7 +228,7 @@ class Seat(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grove:
+class RequestTrees:
     """Trees for the requests of several items, and where each of their windows sits.
 
     The windows of an item share a tree (its choices follow one context); what items share, as
@@ -240,7 +240,7 @@ class Grove:
     seats: list[list[list[Seat]]]  # item, request, window
 
     @classmethod
-    def of(cls, items: Iterable[Asked]) -> Grove:
+    def of(cls, items: Iterable[Asked]) -> RequestTrees:
         trees: list[Tree] = []
         seats: list[list[list[Seat]]] = []
         for item in items:

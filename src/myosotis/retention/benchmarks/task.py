@@ -1,7 +1,7 @@
 """A suite that is ready to be asked: tasks, their items, and the frozen requests of each.
 
-What belongs here: the shapes. Building them from lm-eval is in `suite.py`, asking a model in
-`scorer.py`. Nothing here changes once built, so that the base model, every checkpoint and the
+What belongs here: the shapes. Building them from lm-eval is in `build.py`, asking a model in
+`measure.py`. Nothing here changes once built, so that the base model, every checkpoint and the
 tuned model answer the same requests, and a slice of a suite asks what the whole asks.
 """
 
@@ -14,7 +14,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from myosotis.retention.benchmarks.requests import ROLLING, WRITTEN, Answer, Grove, Prompt, Request
+from myosotis.retention.benchmarks.requests import (
+    ROLLING,
+    WRITTEN,
+    Answer,
+    Prompt,
+    Request,
+    RequestTrees,
+)
 
 Half = Literal["select", "report"]
 Kind = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
@@ -129,9 +136,9 @@ class Suite:
         return [item for task in self.tasks for item in task.items]
 
     @cached_property
-    def grove(self) -> Grove:
+    def grove(self) -> RequestTrees:
         """The trees to be scored."""
-        return Grove.of(self.items)
+        return RequestTrees.of(self.items)
 
     @cached_property
     def prompts(self) -> list[Prompt]:

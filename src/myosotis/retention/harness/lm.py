@@ -1,7 +1,7 @@
 """A model of ours as an lm-eval model, so that lm-eval's own evaluator can drive it.
 
-Retention itself does not go this way: it builds its requests once (`suite.py`) and asks them
-directly. This is for `lm_eval.evaluate`, and for checking one against the other.
+Retention itself does not go this way: it builds its requests once (`retention/benchmarks/build.py`)
+and asks them directly. This is for `lm_eval.evaluate`, and for checking one against the other.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from myosotis.retention.benchmarks.requests import (
     WRITTEN,
     Answer,
     Encoder,
-    Grove,
     Request,
+    RequestTrees,
     Tokenizer,
     chat_renderer,
     tokenizer_hash,
 )
-from myosotis.retention.benchmarks.written import Respondent
+from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.trees.scorer import Scorer
 
 
@@ -63,7 +63,7 @@ class ForestLM(LM):
         """What the model goes on with, greedily. Raises `ConfigError` for one that samples."""
         asked = [self.encoder.request(WRITTEN, instance.args) for instance in requests]
         prompts = [request.prompt for request in asked if request.prompt is not None]
-        return Respondent(self.scorer, self.tokenizer).write(prompts, self.advance)
+        return EvalModel(self.scorer, self.tokenizer).write(prompts, self.advance)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -83,7 +83,7 @@ class ForestLM(LM):
             question = questions.setdefault(key, _Question())
             place.append((key, len(question.requests)))
             question.requests.append(self.encoder.request(kind, instance.args))
-        grove = Grove.of(questions.values())
+        grove = RequestTrees.of(questions.values())
         answers = grove.answers(self.scorer.evaluate(grove.trees, self.advance))
         by_key = dict(zip(questions, answers, strict=True))
         return [by_key[key][number] for key, number in place]

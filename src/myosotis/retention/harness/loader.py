@@ -1,7 +1,7 @@
 """lm-eval's tasks, loaded by name with the data at hand.
 
 What belongs here: building lm-eval's own task objects without indexing its 14,000 files, and
-handing them their data (`benchmarks.py`). What is asked and how it is scored stays lm-eval's
+handing them their data (`data.py`). What is asked and how it is scored stays lm-eval's
 business.
 """
 
@@ -24,9 +24,9 @@ from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, Kind, TaskIndex
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from myosotis.retention.harness.data import Shelf
+from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.splits import substitute
-from myosotis.retention.harness.task_index import Catalogue, catalogue
+from myosotis.retention.harness.task_index import TaskFiles, catalogue
 from myosotis.utils.errors import ConfigError, DataError, MyosotisError
 
 _loading = threading.Lock()
@@ -48,7 +48,7 @@ class Loaded:
         return str(self.harness.VERSION)
 
 
-def load(name: str, shelf: Shelf) -> list[Loaded]:
+def load(name: str, shelf: DataLocator) -> list[Loaded]:
     """The tasks behind one name of `retention.suite`: itself, or the members of a group or tag.
 
     `name` may also be the path of an lm-eval task file. Raises `ConfigError` for an unknown name,
@@ -72,7 +72,7 @@ def load(name: str, shelf: Shelf) -> list[Loaded]:
 # ---------------------------------------------------------------------------- what a name means
 
 
-def _enter(name: str, known: Catalogue, index: dict[str, Entry]) -> None:
+def _enter(name: str, known: TaskFiles, index: dict[str, Entry]) -> None:
     """Put `name`, and all it is made of, into the index that lm-eval builds from."""
     if name in index:
         return
@@ -88,7 +88,7 @@ def _enter(name: str, known: Catalogue, index: dict[str, Entry]) -> None:
 
 
 def _enter_config(
-    name: str, config: dict[str, Any], path: Path, known: Catalogue, index: dict[str, Entry]
+    name: str, config: dict[str, Any], path: Path, known: TaskFiles, index: dict[str, Entry]
 ) -> None:
     alone: dict[str, Entry] = {}  # lm-eval would register the task's tags as well, half filled
     TaskIndex.process_cfg(config, path, alone)
@@ -96,7 +96,7 @@ def _enter_config(
     _enter_members(config.get("task"), known, index)
 
 
-def _enter_members(members: object, known: Catalogue, index: dict[str, Entry]) -> None:
+def _enter_members(members: object, known: TaskFiles, index: dict[str, Entry]) -> None:
     """A group's `task:` list: names, or tasks and groups spelled out in place."""
     for member in members if isinstance(members, list) else []:
         inner = member.get("group") or member.get("task") if isinstance(member, dict) else member
@@ -106,7 +106,7 @@ def _enter_members(members: object, known: Catalogue, index: dict[str, Entry]) -
             _enter(inner, known, index)
 
 
-def _enter_file(path: Path, known: Catalogue, index: dict[str, Entry]) -> str:
+def _enter_file(path: Path, known: TaskFiles, index: dict[str, Entry]) -> str:
     if not path.is_file():
         raise ConfigError(f"retention.suite: there is no task file {path}.")
     config = load_yaml(path, resolve_func=False)
@@ -120,7 +120,7 @@ def _enter_file(path: Path, known: Catalogue, index: dict[str, Entry]) -> str:
 # ---------------------------------------------------------------------------- building
 
 
-def _build(name: str, index: dict[str, Entry], shelf: Shelf) -> Any:
+def _build(name: str, index: dict[str, Entry], shelf: DataLocator) -> Any:
     groups = tuple(n for n, e in index.items() if e.kind in (Kind.GROUP, Kind.TAG))
     with _data_from(shelf, groups):
         try:
@@ -190,7 +190,7 @@ class _Notes:
 
 
 @contextlib.contextmanager
-def _data_from(shelf: Shelf, groups: tuple[str, ...]) -> Iterator[None]:
+def _data_from(shelf: DataLocator, groups: tuple[str, ...]) -> Iterator[None]:
     """While tasks are built, `load_dataset` looks on the shelf and absent splits are stood in for.
 
     lm-eval calls `datasets.load_dataset` by that name, from its own code and from its tasks', in

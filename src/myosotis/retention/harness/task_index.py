@@ -30,7 +30,7 @@ Keys = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class TaskFiles:
     """Every name of lm-eval. Files are relative to `root`, its folder of task definitions."""
 
     root: Path
@@ -65,7 +65,7 @@ def version() -> str:
 
 
 @lru_cache(maxsize=1)
-def catalogue() -> Catalogue:
+def catalogue() -> TaskFiles:
     """The catalogue of the installed lm-eval; scanned on first use, then read from the cache."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
@@ -73,7 +73,7 @@ def catalogue() -> Catalogue:
     root = Path(spec.origin).parent / "tasks"
     kept = wheels.cache_dir() / f"lm-eval-{version()}-names-{_FORMAT}.json"
     try:
-        return Catalogue(root, **json.loads(kept.read_text("utf-8")))
+        return TaskFiles(root, **json.loads(kept.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         with progress("Reading the names of lm-eval's benchmarks (once)", None):
             found = scan(root)
@@ -81,7 +81,7 @@ def catalogue() -> Catalogue:
         return found
 
 
-def _keep(path: Path, found: Catalogue) -> None:
+def _keep(path: Path, found: TaskFiles) -> None:
     """Write the cache file in one step; a folder that cannot be written costs 3 s a start."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     fields = {key: value for key, value in asdict(found).items() if key != "root"}
@@ -93,9 +93,9 @@ def _keep(path: Path, found: Catalogue) -> None:
         aside.unlink(missing_ok=True)
 
 
-def scan(root: Path) -> Catalogue:
+def scan(root: Path) -> TaskFiles:
     """Read every definition below `root`, in lm-eval's order: of two with one name the first."""
-    found = Catalogue(root, {}, {}, {})
+    found = TaskFiles(root, {}, {}, {})
     read: dict[Path, Keys] = {}
     for path in sorted(root.rglob("*.yaml"), key=lambda p: p.as_posix()):
         keys = _with_includes(path, read, ())

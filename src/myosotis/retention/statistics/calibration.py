@@ -2,8 +2,8 @@
 
 What belongs here: pure functions of the choices' log-probs. Arrays are `logp` (n, k), natural log,
 length-normalised, -inf where an item has fewer than k choices, and `gold` (n,) indices. Nothing
-here decides a verdict: p_gold moves with confidence alone, so it is an alarm (SCIENCE.md section 3)
-and is looked at beside its value at the model's own best temperature.
+here decides a verdict: p_gold moves with confidence alone, so it is an alarm (docs/science.md,
+section 3) and is looked at beside its value at the model's own best temperature.
 """
 
 from __future__ import annotations

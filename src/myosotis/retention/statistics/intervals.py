@@ -1,7 +1,7 @@
 """Intervals of a paired difference that keep their coverage: small samples, clusters, rare changes.
 
 What belongs here: from scores to a method, its interval and its p-value. What follows from an
-interval is in `stats.py`, which is what callers use.
+interval is in `paired.py`, which is what callers use.
 
 Which interval is used (`Paired.method` says):
 

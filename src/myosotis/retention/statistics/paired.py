@@ -1,6 +1,6 @@
 """Paired statistics: what the difference between two models on the same items can support.
 
-What belongs here: the comparison of two arrays of scores, tests and sample sizes (SCIENCE.md
+What belongs here: the comparison of two arrays of scores, tests and sample sizes (docs/science.md,
 section 3), the four verdicts, and the sign of forgetting. How an interval is made is in
 `intervals.py`; which tasks are compared, in `compare.py`. NumPy and SciPy only.
 """

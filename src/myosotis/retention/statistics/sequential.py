@@ -21,7 +21,8 @@ Clusters (a passage, a subject) are drawn whole, in random order. With S the sum
 a cluster's differences, and a the task's mean cluster size, a stake is laid on (S - m * n) / a,
 whose expectation is zero exactly where the mean change per item is m.
 
-Pure functions of numbers: what is measured when is in `alarm.py`. NumPy and SciPy only.
+Pure functions of numbers: what is measured when is in `retention/sequential_eval.py`. NumPy and
+SciPy only.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def _shuffled(task: str, names: Sequence[str | None], seed: int) -> list[list[in
     return order
 
 
-class Evidence:
+class ConfidenceSequence:
     """The differences scored so far, round by round, and the interval of their mean over tasks.
 
     `clusters` are those of all items that might be scored: how large a cluster can be decides how
