@@ -16,8 +16,8 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from myosotis.commands.evaluate import evaluate
+from myosotis.commands.find_model import config_of, dtype_of, of_run
 from myosotis.models.load import BaseModel, load_base_model
-from myosotis.models.model_ref import config_of, dtype_of, of_run
 from myosotis.records.run_folder import find
 from myosotis.updates.base import Update
 from myosotis.updates.full import FullUpdate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,14 +15,22 @@ from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import AttentionInfo, DataInfo, ModelInfo, RunRecord
 from myosotis.tracking import mlflow_client
 from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
-from myosotis.tracking.run_tracker import RunTracker, journal
+from myosotis.tracking.run_tracker import RunTracker, SilentTracker, journal
 from myosotis.updates.tensors import num_parameters
 
 
 def opened(
-    cfg: DictConfig, folder: RunFolder, command: Sequence[str], sweep: SweepInfo | None = None
+    cfg: DictConfig,
+    folder: RunFolder,
+    command: Sequence[str],
+    sweep: SweepInfo | None = None,
+    *,
+    silent: bool = False,
 ) -> AbstractContextManager[RunTracker]:
-    """The journal of this run; on resume, of the run that is continued."""
+    """The journal of this run; on resume, of the run that is continued. A `silent` one keeps
+    nothing: the ranks that only train."""
+    if silent:
+        return nullcontext(SilentTracker(folder))
     before = folder.load() if folder.record.exists() else None
     name = before.run_name if before else cfg.tracking.run_name or _run_name(cfg)
     return journal(
@@ -79,10 +87,12 @@ def _run_name(cfg: DictConfig) -> str:
 
 def describe(kept: RunTracker, cfg: DictConfig, bench: Components) -> None:
     """What is known before anything is measured, to the record, the run folder and MLflow."""
+    if isinstance(kept, SilentTracker):
+        return
     record = kept.record
     record.model = ModelInfo(
         id=bench.base.id,
-        note="; ".join(filter(None, (bench.base.note, bench.start and bench.start.note))),
+        note="; ".join(filter(None, (bench.base.note, bench.initial and bench.initial.note))),
         parameters=num_parameters(bench.base.model),
         dtype=bench.precision.name,
         content_hash=bench.base.content_hash,
@@ -94,7 +104,7 @@ def describe(kept: RunTracker, cfg: DictConfig, bench: Components) -> None:
         data.dataset.manifest,
         str(data.dataset.manifest.get("hash", "")),
     )
-    record.attention = AttentionInfo(bench.backend.name, bench.backend.reason)
+    record.attention = AttentionInfo(bench.scorer.backend.name, bench.scorer.backend.reason)
     record.suite = bench.suite.identity()
     OmegaConf.save(cfg, kept.folder.config, resolve=True)
     tell(kept.mlflow, cfg, record)

@@ -8,6 +8,7 @@ a run that was killed goes on exactly where its checkpoint stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -169,15 +170,25 @@ class ExampleModule(lightning.LightningDataModule):
         # Trees are numpy; the scorer makes the tensors, where they are needed.
         return batch
 
-    def rewrite(self, encoded: Mapping[str, Encoded]) -> None:
-        """Put other encodings of the same examples in place, and these into the data set."""
+    def with_examples(self, encoded: Mapping[str, Encoded]) -> ExampleModule:
+        """The same data with its examples rewritten, one for one, and encoded anew."""
         parts = self.dataset.parts()
-        for part, found in encoded.items():
+        for part, rewritten in encoded.items():
             before = self._part(part).examples
-            now = {id(old): new for old, new in zip(before, found.examples, strict=True)}
+            now = {id(old): new for old, new in zip(before, rewritten.examples, strict=True)}
             parts[part] = [now.get(id(example), example) for example in parts[part]]
-        self.encoded = dict(encoded)
-        self.dataset = replace(self.dataset, **parts).sealed()
+        module = copy(self)
+        module.encoded = dict(encoded)
+        module.dataset = replace(self.dataset, **parts).sealed()
+        return module
+
+    def with_trees(self, trees: Mapping[str, list[Tree]]) -> ExampleModule:
+        """The same data with other trees of the same examples (a part left out keeps its own)."""
+        module = copy(self)
+        module.encoded = self.encoded | {
+            part: replace(self._part(part), trees=others) for part, others in trees.items()
+        }
+        return module
 
     @property
     def steps_per_epoch(self) -> int:

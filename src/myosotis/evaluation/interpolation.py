@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from myosotis.commands.components import Components
 from myosotis.evaluation import results
 from myosotis.evaluation.dial_choice import Reading, best, explore
-from myosotis.evaluation.evaluator import EvalResult
+from myosotis.evaluation.evaluator import EvalResult, Evaluator
 from myosotis.evaluation.task_metrics import METRICS
 from myosotis.records.schema import DialChoice, DialPoint
 from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
+from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
 
 
@@ -30,7 +30,8 @@ class Dialled(NamedTuple):
 
 
 def turn(
-    bench: Components,
+    evaluator: Evaluator,
+    scorer: Scorer,
     update: Update,
     base: EvalResult,
     tuned: EvalResult,
@@ -52,7 +53,7 @@ def turn(
 
     def sit(alpha: float, half: Half) -> EvalResult:
         with update.scaled(alpha):
-            return bench.examination.sit_half(bench.scorer, half, f"α={alpha:g}", asked.get(alpha))
+            return evaluator.sit_half(scorer, half, f"α={alpha:g}", asked.get(alpha))
 
     origin = sit(0.0, "select")
     points: dict[float, DialPoint] = {}
@@ -71,7 +72,7 @@ def turn(
         higher_is_better=METRICS[metric].higher_is_better,
         budget=budget.fraction,
         accept=budget.accept,
-        items=sum(len(task.items) for task in bench.examination.halves["report"]),
+        items=sum(len(task.items) for task in evaluator.halves["report"]),
     )
     if chosen is not None:
         of_base = EvalResult(base.retention.half("report"), base.quality)

@@ -91,6 +91,23 @@ class RunTracker:
             )
 
 
+class SilentTracker(RunTracker):
+    """Of a rank that only trains: it keeps nothing and tells nobody."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder, RunRecord(run_id=""), NullLogger())
+
+    def warn(self, text: str) -> None: ...
+
+    def log(self, metrics: dict[str, float], step: int) -> None: ...
+
+    def save(self) -> None: ...
+
+    def artifact(self, path: Path, folder: str | None = None) -> None: ...
+
+    def publish(self, update: Path | None = None) -> None: ...
+
+
 @contextmanager
 def journal(
     folder: Path,

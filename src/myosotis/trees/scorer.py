@@ -92,6 +92,10 @@ class Scorer:
         self.rows_at_once = rows_at_once
         self.forwards = 0
 
+    def with_model(self, model: nn.Module, backend: PackingMode) -> Scorer:
+        """The same for another model."""
+        return Scorer(model, backend, row_tokens=self.row_tokens, rows_at_once=self.rows_at_once)
+
     def batches(self, trees: Sequence[Tree]) -> list[Batch]:
         """Pack trees into batches of about `rows_at_once` rows; a bundle is never torn apart."""
         bundles = pack(
