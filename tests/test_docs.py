@@ -1,4 +1,4 @@
-"""The README and the site: short, without broken links, and every command and example in it works."""
+"""The README and the site: short, no broken links, and every command and example in them works."""
 
 from __future__ import annotations
 
