@@ -30,9 +30,7 @@ from myosotis.config.schema import Config
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 PAGES = ROOT / "docs" / "reference"
-MADE = "<!-- Written by docs/generate.py; do not edit. `python docs/generate.py` writes it anew. -->"
-    "<!-- Written by docs/generate.py. Do not edit: `python docs/generate.py` writes it anew. -->"
-)
+MADE = "<!-- Written by docs/generate.py; do not edit. To write it anew, run that. -->"
 
 # The order in which a newcomer meets the groups.
 GROUPS = (

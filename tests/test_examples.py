@@ -1,4 +1,4 @@
-"""The notebooks of `examples/` run from the first cell to the last, and are kept without outputs."""
+"""The notebooks of `examples/` run from the first cell to the last; outputs are not kept."""
 
 from __future__ import annotations
 
