@@ -26,9 +26,8 @@ from myosotis.commands.export import refuse_full, write_dialled
 from myosotis.commands.find_model import config_of
 from myosotis.commands.resume import replace_values
 from myosotis.config import check, instantiate
-from myosotis.evaluation.dial_choice import GRID
 from myosotis.evaluation.evaluator import EvalResult
-from myosotis.evaluation.interpolation import turn
+from myosotis.evaluation.interpolation import GRID, turn
 from myosotis.records.run_folder import RunFolder, find
 from myosotis.records.schema import DialChoice, DialPoint, RunRecord
 from myosotis.report import dial_curve, terminal
