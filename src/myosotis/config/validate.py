@@ -147,11 +147,12 @@ def _ranges(cfg: DictConfig) -> None:
 
 def _budget(retention: Any) -> None:
     """One share, or a share for some of the tasks."""
-    from myosotis.retention.budget import OTHERS
+    from myosotis.retention.budget import OTHERS, task_name
 
     given = retention["budget"]
     by_task = given if isinstance(given, dict) else {}
-    known = (*retention["suite"], OTHERS)
+    suite = [str(entry) for entry in retention["suite"]]
+    known = list(dict.fromkeys([*suite, *map(task_name, suite), OTHERS]))
     for name in by_task:
         _one_of("retention.budget", name, known)
     shares = {f".{name}": share for name, share in by_task.items()} or {"": given}
