@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from myosotis import updates
-from myosotis.data.lines import RecordError
+from myosotis.data.readers import RecordError
 from myosotis.data.preference import pair, read_pairs
 from myosotis.data.sft import Example
 from myosotis.objectives import preference as p

@@ -22,7 +22,7 @@ from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import canonical, pair_key
 from myosotis.data.sft import Example, Message
 from myosotis.data.tokenize import Encoded
-from myosotis.trees.tree import Path, Tree
+from myosotis.trees.tree import Path, Target, Tree
 
 READ, SCORED, CONTROL = "dim", ("black on green", "black on bright_green"), "magenta"
 MOST_TOKENS_SHOWN = 400  # of one example
@@ -121,7 +121,7 @@ def leakage(train: list[Example], held_out: list[Example]) -> dict[str, Any]:
 
 
 def tokens(path: Path, template: ChatRenderer) -> Iterator[tuple[str, bool, bool]]:
-    """Text, scored, control token: for each token that the model sees.
+    """Text, scored, control token: for each token that the model sees, and what is asked for.
 
     Tokens that are parts of one character come together, as one piece.
     """
@@ -133,6 +133,8 @@ def tokens(path: Path, template: ChatRenderer) -> Iterator[tuple[str, bool, bool
         if not text.endswith("\ufffd") or last or len(held) >= 8:
             yield text, bool(weight), template.is_control(token)
             held = []
+    if path.target is not Target.TOKENS:
+        yield template.asked(path), True, False
 
 
 def visible(text: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import RecordError
+from myosotis.data.readers import RecordError
 from myosotis.data.sft import (
     CHATS,
     PROMPTS,
@@ -54,7 +54,7 @@ def read_pairs(path: str | Path) -> Records:
 
 
 def pair(record: dict[str, Any], where: str) -> Example:
-    """One record as an example. Raises `Fault` when it is no pair."""
+    """One record as an example. Raises `RecordError` when it is no pair."""
     record = {ALIASES.get(key, key): value for key, value in record.items()}
     for side in ("chosen", "rejected"):
         if side not in record:

@@ -19,8 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import RecordError, kind
-from myosotis.data.readers import rows
+from myosotis.data.readers import RecordError, kind, rows
 from myosotis.utils.errors import ConfigError, DataError
 
 PROMPTS = ("prompt", "question", "instruction", "input")
@@ -98,7 +97,7 @@ def read_answers(
 
 
 def each_record(path: str | Path, add: Callable[[dict[str, Any], str], None]) -> None:
-    """Call `add(record, where)` for each record of a file; it raises `Fault` for a wrong one.
+    """Call `add(record, where)` for each record of a file; it raises `RecordError` for a wrong one.
 
     Raises `DataError` with the first of all faults, when there are any.
     """
@@ -190,7 +189,7 @@ def alpaca(record: Mapping[str, Any]) -> Message:
 
 
 def one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:
-    """The one of `names` that is a field. Raises `Fault` when two are."""
+    """The one of `names` that is a field. Raises `RecordError` when two are."""
     found = [name for name in names if name in record]
     if len(found) > 1:
         raise RecordError(f"both {found[0]!r} and {found[1]!r}: which one is meant?", _NAME_KEYS)
@@ -229,7 +228,7 @@ def _pair(record: Mapping[str, Any], prompt: str, completion: str) -> tuple[Mess
 
 
 def text(record: Mapping[str, Any], key: str, *, absent: str | None = None) -> str:
-    """A field that must be text; null is `absent` where that is given. Raises `Fault`."""
+    """A field that must be text; null is `absent` where that is given. Raises `RecordError`."""
     value = record[key]
     if value is None and absent is not None:
         return absent
@@ -250,7 +249,7 @@ def _checked(value: Any, name: str) -> str:
 
 
 def chat(value: Any, name: str) -> list[Message]:
-    """A list of messages, in OpenAI's or ShareGPT's form. Raises `Fault`."""
+    """A list of messages, in OpenAI's or ShareGPT's form. Raises `RecordError`."""
     if not isinstance(value, list):
         raise RecordError(f"{name!r} is {kind(value)}; expected a list of messages")
     if not value:

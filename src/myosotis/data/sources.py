@@ -153,8 +153,8 @@ def docstring_pairs(*, hard_by: str = "likelihood", **words: Any) -> Dataset:
 
     It is hard and real: a true sentence about similar code (TF-IDF of the words of the source,
     cosine). With `hard_by` text it is that of the most similar function; with likelihood those of
-    the first `NEIGHBOURS` are rivals, of which the base chooses (`myosotis.hardening`). Takes the
-    keywords of `docstrings`.
+    the first `NEIGHBOURS` are rivals, of which the base chooses (objectives/hard_negatives.py).
+    Takes the keywords of `docstrings`.
     """
     if hard_by not in ("likelihood", "text"):
         raise ConfigError(f"data.hard_by={hard_by}", "it is likelihood or text")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import RecordError, kind
+from myosotis.data.readers import RecordError, kind
 from myosotis.data.sft import AnswerReader, Records, each_record, meant, one_of
 from myosotis.utils.errors import DataError
 

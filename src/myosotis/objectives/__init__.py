@@ -27,13 +27,13 @@ class Objective(Protocol):
     data_kind: DataKind
 
     uniform: bool
-    """Whether `Branches.uniform_B` is needed."""
+    """Whether `BranchLogProbs.uniform_B` is needed."""
 
     needs_reference: bool
-    """Whether `Branches.reference_B` is needed: log-probs of the model before the update."""
+    """Whether `BranchLogProbs.reference_B` is needed: log-probs of the model before the update."""
 
     needs_value_head: bool
-    """Whether `Branches.logp_B` are numbers of a value head, instead of log-probs."""
+    """Whether `BranchLogProbs.logp_B` are numbers of a value head, instead of log-probs."""
 
     def normalizer(self, tree: Tree) -> float:
         """What a tree adds to the number the loss of a step is divided by."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from myosotis.data.lines import RecordError, kind
+from myosotis.data.readers import RecordError, kind
 from myosotis.data.sft import each_record, meant, one_of, text
 from myosotis.retention.benchmarks.requests import LOGLIKELIHOOD, Answer, Encoder
 from myosotis.retention.benchmarks.task import Half, Item, Task, fingerprint

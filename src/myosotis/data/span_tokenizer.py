@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from myosotis.utils.errors import DataError
 
 
-class Tokens:
+class SpanTokenizer:
     """Token ids of the pieces a template renders. `control` matches the names of control tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
