@@ -130,7 +130,8 @@ def test_labels_and_values_are_packed_without_a_negative_number(
         for i, tree in enumerate(asked)
         for p, k in enumerate(path.label for path in tree.paths())
     }
-    at = zip(batch.tree_B[batch.branch_M].tolist(), batch.path_B[batch.branch_M].tolist())
+    branch_M = batch.branch_M.tolist()
+    at = [(int(batch.tree_B[b]), int(batch.path_B[b])) for b in branch_M]
     assert dict(zip(at, batch.target_S[batch.scored_M].tolist(), strict=True)) == wanted
     for tree, plain in zip(asked, forest, strict=True):
         assert [list(p.ids) for p in tree.paths()] == [list(p.ids) for p in plain.paths()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ from myosotis import updates
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
 from myosotis.config.schema import AUTO
-from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.convert import viewed
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.few_shot import choose_shots
-from myosotis.data.label_template import LabelRenderer, RewardRenderer, labels_of
+from myosotis.data.kinds import kind_of
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
 from myosotis.models.dtype import Precision, resolve
@@ -56,7 +54,7 @@ from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 from myosotis.utils.console import progress
-from myosotis.utils.errors import ConfigError, RunError
+from myosotis.utils.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -230,15 +228,11 @@ def check_base(parts: TunedComponents, base: EvalResult) -> float:
     than rounding.
     """
     parts.update.fingerprint_base()
-    few = parts.evaluator.trees[:4]
+    kind = parts.evaluator.kind
     with parts.update.disabled():
-        off = parts.scorer.evaluate(few)
-    # Of graded answers the log-likelihood of each is kept with its sign.
-    signs = [tree.grade or 1 for tree in few]
-    scores = [n * float(s.logp[0] / s.weight[0]) for n, s in zip(signs, off, strict=True)]
-    metric = "margin" if parts.evaluator.rewards else "loglik"
-    metric = "separation" if any(tree.grade for tree in few) else metric
-    before = base.quality[metric].scores[: len(scores)]
+        off = kind.scores(parts.scorer, parts.evaluator.trees[:4])
+    scores = off[kind.compared_by]
+    before = base.quality[kind.compared_by].scores[: len(scores)]
     worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
     if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
         raise RunError(
@@ -268,10 +262,7 @@ def tuned_scorer(scorer: Scorer, update: Update) -> Scorer:
 
 def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
     """The `update` group, with the labels of the data or a value head where those are needed."""
-    settings = instantiate.update_settings(cfg)
-    if isinstance(data.template, LabelRenderer):
-        settings["labels"] = data.template.labels
-    return settings
+    return instantiate.update_settings(cfg) | data.kind.update_settings()
 
 
 def quantization_of(cfg: DictConfig) -> str | None:
@@ -285,14 +276,15 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     dataset = viewed(instantiate.dataset(cfg), objective.data_kind, cfg.objective.name)
     source = instantiate.model_source(cfg)
     context = context_of(source)
-    tokenizer, template = load_tokenizer(source), ChatRenderer
-    if updates.build(plain(cfg["update"])).reads_labels:
-        template = partial(LabelRenderer, labels=labels_of(dataset))
-    elif objective.needs_value_head:
-        template = RewardRenderer
+    kind = kind_of(
+        dataset,
+        reads_labels=updates.build(plain(cfg["update"])).reads_labels,
+        needs_value_head=objective.needs_value_head,
+    )
     module = ExampleModule(
         dataset,
-        template(tokenizer, cfg.data.template),
+        kind.renderer(load_tokenizer(source), cfg.data.template),
+        kind=kind,
         batch_size=cfg.data.batch_size,
         max_length=min(cfg.data.max_length or context, context),
         overlong=cfg.data.overlong,
@@ -341,8 +333,7 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
 
 def kl_texts(cfg: DictConfig, data: ExampleModule, context_length: int) -> kl.Texts:
     """Held-out answers of the task (none where no text is scored), and general prose."""
-    no_text = isinstance(data.template, LabelRenderer | RewardRenderer)
-    task = [] if no_text else data.test_trees[: cfg.retention.kl_items]
+    task = data.test_trees[: cfg.retention.kl_items] if data.kind.is_text else []
     general = general_texts(cfg, data.template.tokenizer, context_length)
     return kl.Texts({"task": task, "general": general})
 
@@ -356,25 +347,19 @@ def general_texts(cfg: DictConfig, tokenizer: object, context_length: int) -> li
 def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluator:
     """What the models of this run are asked."""
     count = cfg.task["items"] or len(data.test_trees)
-    grades = any(tree.grade for tree in data.test_trees)
-    if grades and cfg.task.metric in ("accuracy", "margin"):
-        raise ConfigError(
-            f"task.metric={cfg.task.metric} is of pairs; {data.dataset.name} has graded answers",
-            "task.metric=separation",
-        )
+    data.kind.require_metric(cfg.task.metric, data.dataset.name)
     return Evaluator(
         suite=suite,
         template=data.template,
         examples=data.test_examples[:count],
         trees=data.test_trees[:count],
+        kind=data.kind,
         generate=cfg.task.generate,
         max_new_tokens=cfg.task.max_new_tokens,
         validation=data.validation_trees[:count],
+        validation_kind=data.kind_of("validation"),
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
         max_length=data.max_length,
-        pairs=any(len(tree.leaves) > 1 for tree in data.test_trees[:1]),
-        labels=len(data.template.labels) if isinstance(data.template, LabelRenderer) else 0,
-        rewards=isinstance(data.template, RewardRenderer),
     )
 
 

@@ -35,7 +35,7 @@ def inspect(module: ExampleModule, *, samples: int = 3) -> dict[str, Any]:
     dataset, template = module.dataset, module.template
     module.setup()
     counts = module.counts()
-    train = counts["train"]
+    train, kind = counts["train"], module.kind_of("train")
     report: dict[str, Any] = {
         "name": dataset.name,
         "manifest": dataset.manifest,
@@ -59,9 +59,9 @@ def inspect(module: ExampleModule, *, samples: int = 3) -> dict[str, Any]:
             "tokens_per_step": train["tokens"] / max(1, module.steps_per_epoch),
         },
         "samples": [
-            {"where": where, "tokens": list(map(list, tokens(path, template)))}
+            {"where": example.where + name, "tokens": list(map(list, tokens(path, template)))}
             for example, tree in _spread(module.encoded["train"], samples)
-            for where, path in zip(_sides(example, tree), tree.paths(), strict=True)
+            for name, path in zip(kind.path_names(tree), tree.paths(), strict=True)
         ],
     }
     report["warnings"] = module.warnings() + _warnings(report)
@@ -168,14 +168,6 @@ def _spread(encoded: Encoded, count: int) -> list[tuple[Example, Tree]]:
     total = len(encoded.trees)
     chosen = range(total) if total <= count else [i * total // count for i in range(count)]
     return [(encoded.examples[i], encoded.trees[i]) for i in chosen]
-
-
-def _sides(example: Example, tree: Tree) -> list[str]:
-    """What each path of an example's tree is, for the title of its sample."""
-    if len(tree.leaves) == 2:
-        return [f"{example.where}, chosen", f"{example.where}, rejected"]
-    grade = {1: ", to give", -1: ", not to give"}.get(tree.grade, "")
-    return [example.where + grade]
 
 
 def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:
