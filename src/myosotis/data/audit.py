@@ -157,10 +157,10 @@ def _prompt_key(example: Example) -> str:
 
 
 def _places(examples: Iterable[Example], key: Any) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+    places: dict[str, list[str]] = defaultdict(list)
     for example in examples:
-        found[key(example)].append(example.where)
-    return found
+        places[key(example)].append(example.where)
+    return places
 
 
 def _spread(encoded: Encoded, count: int) -> list[tuple[Example, Tree]]:
@@ -198,30 +198,30 @@ def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:
 
 
 def _warnings(report: dict[str, Any]) -> list[str]:
-    found = []
+    sentences = []
     double = report["duplicates"]
     if double["surplus"]:
         first = ", ".join(double["where"][0][:3])
-        found.append(
+        sentences.append(
             f"{double['surplus']} training examples repeat another to the letter, such as {first}"
         )
     for part, leak in report["leakage"].items():
         if leak["prompts"]:
             held, trained = leak["where"][0]
-            found.append(
+            sentences.append(
                 f"{leak['prompts']} {part} prompts are also trained on, {leak['pairs']} of them "
                 f"with the same answer, such as {held} = {trained}: that measures memory"
             )
     manifest = report["manifest"]
     if empty := manifest.get("empty_answers"):
-        found.append(f"{len(empty)} answers have no text, such as {empty[0]}")
+        sentences.append(f"{len(empty)} answers have no text, such as {empty[0]}")
     if same := manifest.get("identical"):
-        found.append(f"{len(same)} pairs left out, both sides the same, such as {same[0]}")
+        sentences.append(f"{len(same)} pairs left out, both sides the same, such as {same[0]}")
     for file in manifest.get("files", []):
         if file["unused"]:
             names = ", ".join(f"{name} ({count})" for name, count in file["unused"].items())
-            found.append(f"{file['name']}: fields nothing is made of: {names}")
-    return found
+            sentences.append(f"{file['name']}: fields nothing is made of: {names}")
+    return sentences
 
 
 # What is drawn.

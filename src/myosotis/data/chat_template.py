@@ -228,8 +228,8 @@ class ChatRenderer:
             history = [Message(role, "-") for role in roles[:-1]]
             before = self._rendering(history, where, generation=True)
             through = self._rendering([*history, Message(roles[-1], place)], where)
-            lead, found, tail = through.removeprefix(before).partition(place)
-            if not found:
+            lead, marker, tail = through.removeprefix(before).partition(place)
+            if not marker:
                 raise _unstable(where)
             self._frames[roles] = lead, tail
         return self._frames[roles]
@@ -261,8 +261,8 @@ def _align(outline: str, places: list[str], contents: list[str], text: str) -> l
     """Cut `text` like `outline`, with contents (trimmed, where the template trims) for places."""
     spans: list[Span] = []
     for place, content in zip(places, contents, strict=True):
-        literal, found, outline = outline.partition(place)
-        if not found or not text.startswith(literal):
+        literal, marker, outline = outline.partition(place)
+        if not marker or not text.startswith(literal):
             return None
         spans.append(Span(literal, False, False))
         text = text.removeprefix(literal)

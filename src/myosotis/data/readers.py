@@ -69,14 +69,14 @@ def _of_hub(name: str) -> Iterator[tuple[str, dict[str, Any] | RecordError]]:
     repository, _, split = name.partition("#")
     try:
         # Data files only: `datasets` no longer runs a repository's own code.
-        found = datasets.load_dataset(repository, split=split or "train")
+        records = datasets.load_dataset(repository, split=split or "train")
     except (OSError, ValueError, DatasetsError) as error:
         said = " ".join(str(error).split())
         raise DataError(
             f"the data set {repository} of the hub cannot be loaded: {said[:300]}",
             "without a network: HF_HUB_OFFLINE=1 and a filled cache, or data.path=FILE",
         ) from None
-    for number, record in enumerate(found, 1):
+    for number, record in enumerate(records, 1):
         yield f"{repository}:{number}", dict(record)  # type: ignore[call-overload]
 
 
@@ -92,8 +92,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         hint = f"did you mean {path.parent / near[0]}?" if near else ""
         raise DataError(f"there is no data file {path}", hint) from None
     except IsADirectoryError:
-        found = sorted(p.name for p in path.glob("*.jsonl"))[:5]
-        hint = f"it holds {', '.join(found)}" if found else "a JSON Lines file is expected"
+        beside = sorted(p.name for p in path.glob("*.jsonl"))[:5]
+        hint = f"it holds {', '.join(beside)}" if beside else "a JSON Lines file is expected"
         raise DataError(f"{path} is a folder, not a data file", hint) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None

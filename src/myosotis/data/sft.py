@@ -154,9 +154,9 @@ class AnswerReader:
             prompt, completion = self.keys
             return _pair(record, prompt, completion), {prompt, completion}
         if (name := one_of(CHATS, record)) is not None:
-            if found := [key for key in ANSWERS if key in record]:
+            if answers := [key for key in ANSWERS if key in record]:
                 raise RecordError(
-                    f"both {name!r} and {found[0]!r}: which one is meant?", _NAME_KEYS
+                    f"both {name!r} and {answers[0]!r}: which one is meant?", _NAME_KEYS
                 )
             return tuple(chat(record[name], name)), {name}
         return self._named(record)
@@ -190,10 +190,10 @@ def alpaca(record: Mapping[str, Any]) -> Message:
 
 def one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:
     """The one of `names` that is a field. Raises `RecordError` when two are."""
-    found = [name for name in names if name in record]
-    if len(found) > 1:
-        raise RecordError(f"both {found[0]!r} and {found[1]!r}: which one is meant?", _NAME_KEYS)
-    return found[0] if found else None
+    given = [name for name in names if name in record]
+    if len(given) > 1:
+        raise RecordError(f"both {given[0]!r} and {given[1]!r}: which one is meant?", _NAME_KEYS)
+    return given[0] if given else None
 
 
 def _missing(what: str, names: tuple[str, ...], record: Mapping[str, Any]) -> RecordError:

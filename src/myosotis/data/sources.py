@@ -158,11 +158,11 @@ def docstring_pairs(*, hard_by: str = "likelihood", **words: Any) -> Dataset:
     """
     if hard_by not in ("likelihood", "text"):
         raise ConfigError(f"data.hard_by={hard_by}", "it is likelihood or text")
-    found = docstrings(**words)
+    plain = docstrings(**words)
     rivals = hard_by == "likelihood"
-    parts = {part: _with_neighbours(given, rivals) for part, given in found.parts().items()}
+    parts = {part: _with_neighbours(given, rivals) for part, given in plain.parts().items()}
     about = {"source": "docstring_pairs", "hard_by": hard_by}
-    return replace(found, **parts, manifest={**found.manifest, **about}).sealed()
+    return replace(plain, **parts, manifest={**plain.manifest, **about}).sealed()
 
 
 NEIGHBOURS = 5

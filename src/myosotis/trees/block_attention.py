@@ -152,8 +152,10 @@ def _row(
         read = [*(at[span] for span in block.above), i]
         asked = qs[i].reshape(1, heads, -1, size)
         keys, values = torch.cat([ks[j] for j in read], 2), torch.cat([vs[j] for j in read], 2)
-        found = scaled_dot_product_attention(asked, keys, values, attn_mask=masks[i], scale=scale)
-        out.append(found.view(1, q.shape[1], -1, found.shape[3]))
+        attended = scaled_dot_product_attention(
+            asked, keys, values, attn_mask=masks[i], scale=scale
+        )
+        out.append(attended.view(1, q.shape[1], -1, attended.shape[3]))
     out.append(q.new_zeros(1, q.shape[1], sizes[-1], v.shape[3]))  # padding: nobody reads it
     return torch.cat(out, 2)
 
