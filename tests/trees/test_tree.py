@@ -105,7 +105,7 @@ def test_no_id_is_negative_and_a_tree_asks_for_one_thing(wrong: list[Path], why:
 def test_what_is_scored_together_has_one_target() -> None:
     trees = [Tree.fork([1], [[2]]), Tree.of([Path([1], [0], Target.VALUE)])]
     with pytest.raises(ValueError, match="one target"):
-        [stack([row for group in pack(trees, 8) for row in group])]
+        stack([row for group in pack(trees, 8) for row in group])
 
 
 @given(trees, st.sampled_from([Target.LABEL, Target.VALUE]), st.integers(1, 30))

@@ -147,6 +147,12 @@ class Evaluator:
         """The benchmark items that choose, and those that are reported."""
         return {"select": self.suite.half("select"), "report": self.suite.half("report")}
 
+    def half_of_task(self, half: Half) -> tuple[TaskKind, Sequence[Tree]]:
+        """The held-out examples of one half, and what they are."""
+        if half == "select" and self.validation:
+            return self.validation_kind or self.kind, self.validation
+        return self.kind, self.trees
+
     def sit_half(
         self, scorer: Scorer, half: Half, what: str, known: Measurement | None = None
     ) -> EvalResult:
@@ -157,10 +163,7 @@ class Evaluator:
         """
         began = time.perf_counter()
         retention = known.half(half) if known else self.asked(self.halves[half], scorer, what)
-        kind, trees = self.kind, self.trees
-        if half == "select" and self.validation:
-            kind, trees = self.validation_kind or kind, self.validation
-        quality = self._scored(kind, trees, scorer, what)
+        quality = self._scored(*self.half_of_task(half), scorer, what)
         return EvalResult(retention, quality, time.perf_counter() - began)
 
     def held_out(self, scorer: Scorer, objective: Objective) -> dict[str, float]:
