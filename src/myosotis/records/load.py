@@ -17,7 +17,7 @@ VERDICTS = ("retained", "forgotten", "slipped", "inconclusive")
 
 
 def read_file(path: Path) -> list[RunRecord]:
-    """The records in a file: one run record, or a list of them; see docs/record.md.
+    """The records in a file: one run record, or a list of them; see docs/reference/record.md.
 
     A change that is not given is tuned − base. Raises `DataError`, naming the place, for what is no
     record and for numbers that contradict each other.
@@ -30,7 +30,7 @@ def read_file(path: Path) -> list[RunRecord]:
         return [_whole(RunRecord.from_json(json.dumps(document), str(path)), str(path))]
     if not isinstance(document, list) or not document:
         raise DataError(
-            f"{path} holds no run record.", "Expected an object, or a list of them: docs/record.md."
+            f"{path} holds no run record.", "Expected an object, or a list of them: docs/reference/record.md."
         )
     where = [f"{path}[{number}]" for number in range(len(document))]
     return [
