@@ -28,7 +28,8 @@ from myosotis.commands.resume import replace_values
 from myosotis.config import check, instantiate
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import GRID, turn
-from myosotis.records.run_folder import RunFolder, find
+from myosotis.records.find import find_run
+from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import DialChoice, DialPoint, RunRecord
 from myosotis.report import dial_curve, terminal
 from myosotis.report.scorecard import scorecard
@@ -52,7 +53,7 @@ def dial(
     not confirmed. Raises `ConfigError` when the update does not scale or there is no benchmark to
     judge by, and when base or data are not those of the run any more.
     """
-    place = find(run)
+    place = find_run(run)
     record = place.load()
     cfg = _configuration(place, record, given, overrides)
     if out is not None:

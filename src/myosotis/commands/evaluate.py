@@ -17,19 +17,21 @@ from myosotis.commands.components import (
     tuned_scorer,
 )
 from myosotis.commands.find_model import dtype_of, find_model, source_named
+from myosotis.commands.run_labels import resolved, shown
 from myosotis.config import config_hash, instantiate
-from myosotis.config.instantiate import plain
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
 from myosotis.records.schema import AttentionInfo, ModelInfo, RunRecord
 from myosotis.report import terminal
+from myosotis.report.scorecard import scorecard
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.benchmarks.written import EvalModel
-from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
-from myosotis.tracking.run_tracker import RunTracker, journal
+from myosotis.tracking.mlflow_logger import MLflowLogger
+from myosotis.tracking.null_logger import NullLogger
+from myosotis.tracking.run_tracker import RunTracker, track
 from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
 from myosotis.updates.tensors import num_parameters
@@ -53,12 +55,12 @@ def evaluate(
         mlflow = MLflowLogger(
             cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
         )
-    with journal(
+    with track(
         Path(cfg.out),
         mlflow,
         run_name=name,
-        command=["myosotis", "evaluate", *command],
-        config=plain(cfg),
+        command=shown(["myosotis", "evaluate", *command]),
+        config=resolved(cfg),
         config_hash=config_hash(cfg),
     ) as kept:
         began = time.perf_counter()
@@ -66,7 +68,7 @@ def evaluate(
         before, after = _measure_both(cfg, kept, suite, tuned, reference)
         _conclude(cfg, kept, suite, before, after)
         kept.record.cost = {"total_seconds": time.perf_counter() - began}
-        kept.publish()
+        kept.publish(scorecard)
     said = results.in_words(kept.record)
     if before is None:
         said = [
@@ -152,7 +154,11 @@ def _describe(
 
 
 def _conclude(
-    cfg: DictConfig, kept: RunTracker, suite: Suite, before: Measurement | None, after: Measurement
+    cfg: DictConfig,
+    kept: RunTracker,
+    suite: Suite,
+    before: Measurement | None,
+    after: Measurement,
 ) -> None:
     record = kept.record
     if before is None:

@@ -14,8 +14,9 @@ from myosotis.models.dtype import resolve
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import BaseModel, ModelSource
 from myosotis.models.model_ref import ModelRef
-from myosotis.records.run_folder import RunFolder, find
-from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
+from myosotis.records.find import UnknownRun, find_run
+from myosotis.records.run_folder import RunFolder
+from myosotis.utils.errors import AssetError, ConfigError
 
 
 def find_model(name: str, base: str | None = None) -> ModelRef:
@@ -30,11 +31,12 @@ def find_model(name: str, base: str | None = None) -> ModelRef:
     if folder.is_dir() and not (folder / "record.json").is_file():
         return ModelRef(folder.name, source_named(name))
     try:
-        return of_run(find(name))
-    except MyosotisError:
-        if (folder / "record.json").is_file() or name == "last":
+        run = find_run(name)
+    except UnknownRun:
+        if name == "last":
             raise
-    return ModelRef(name, source_named(name))
+        return ModelRef(name, source_named(name))
+    return of_run(run)
 
 
 def of_run(folder: RunFolder) -> ModelRef:

@@ -44,13 +44,13 @@ from myosotis.evaluation.interpolation import turn
 from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
+from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.tracking.run_tracker import RunTracker
 from myosotis.training import cost, diagnostics
 from myosotis.training.best_checkpoint import BestCheckpoint
 from myosotis.training.callbacks import (
     AtomicCheckpointIO,
-    Interrupted,
     PeriodicEval,
     SaveLast,
     ScheduledEval,
@@ -64,6 +64,7 @@ from myosotis.training.optim import Schedule
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils import memory
 from myosotis.utils.console import console
+from myosotis.utils.errors import Interrupted
 
 
 @dataclass(frozen=True)
@@ -176,10 +177,10 @@ def _fit(run: Run) -> cost.Training:
     tracker.log(parts.held_out(), step=0)
     if cfg.retention.suite and cfg.retention.every is not None:
         console.print(run.schedule.text, highlight=False)
-    loggers = [tracker.history, tracker.mlflow]
+    loggers = [tracker.jsonl, tracker.mlflow]
     trained = fit(cfg, parts, run.best, _evaluations(run), loggers)
     tracker.log(parts.held_out(), step=trained.steps)
-    for sentence in diagnostics.of_curves(tracker.history.points()):
+    for sentence in diagnostics.of_curves(tracker.jsonl.points()):
         tracker.warn(sentence)
     return trained
 
@@ -330,10 +331,10 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
         update_folder=tracker.folder.update,
         rows_at_once=parts.scorer.rows_at_once,
     )
-    spent |= intermediate.items_asked(tracker.history.points())
+    spent |= intermediate.items_asked(tracker.jsonl.points())
     tracker.record.cost = spent
     tracker.log({f"cost/{k}": v for k, v in spent.items() if v is not None}, step=trained.steps)
-    tracker.publish(tracker.folder.update)
+    tracker.publish(scorecard, tracker.folder.update)
 
 
 def _compare(run: Run, base: EvalResult, tuned: EvalResult, step: int) -> None:

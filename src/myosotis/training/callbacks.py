@@ -22,7 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.utils.console import console, progress
-from myosotis.utils.errors import MyosotisError, RunError
+from myosotis.utils.errors import RunError
 
 
 def log(trainer: Trainer, metrics: dict[str, float]) -> None:
@@ -182,14 +182,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             partial.unlink(missing_ok=True)
             raise
         partial.replace(path)
-
-
-class Interrupted(MyosotisError):
-    """The run was asked to stop and stopped in good order."""
-
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
-        self.exit_code = 128 + signum
 
 
 class StopOnSignal(Callback):
