@@ -158,19 +158,19 @@ class Evaluator:
     @cached_property
     def halves(self) -> dict[Half, Suite]:
         """The benchmark items that choose, and those that are reported."""
-        return {"select": self.suite.half("select"), "report": self.suite.half("report")}
+        return {"selection": self.suite.half("selection"), "report": self.suite.half("report")}
 
     def sit_half(
         self, scorer: Scorer, half: Half, what: str, known: Measurement | None = None
     ) -> EvalResult:
-        """One half of it: what chooses (`select`: validation examples) or what is reported (test).
+        """One half of it: `selection` (validation examples) or `report` (test examples).
 
         `known` are the benchmarks of these weights, where they were asked already. Nothing is
         generated. Data without a validation part choose by their test examples, too.
         """
         began = time.perf_counter()
         retention = known.half(half) if known else self.asked(self.halves[half], scorer, what)
-        trees = (half == "select" and self.validation) or self.trees
+        trees = (half == "selection" and self.validation) or self.trees
         found = self._likelihoods(trees, scorer, what)
         return EvalResult(retention, found, time.perf_counter() - began)
 

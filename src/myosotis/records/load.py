@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from myosotis.records.run_folder import find
-from myosotis.records.schema import Half, RetentionRow, RunRecord, Status, SuiteVerdict, TaskQuality
-from myosotis.report.phrases import EXPLAINED
+from myosotis.records.schema import (
+    HalfResult,
+    RetentionRow,
+    RunRecord,
+    Status,
+    SuiteVerdict,
+    TaskQuality,
+)
+from myosotis.records.verdict import VERDICTS
 from myosotis.utils.errors import DataError, MyosotisError
 
 if TYPE_CHECKING:
@@ -99,7 +106,7 @@ Change = TaskQuality | RetentionRow | SuiteVerdict
 def _whole(record: RunRecord, where: str) -> RunRecord:
     """The record with its changes filled in; what was not written by us may contradict itself."""
     parts: list[tuple[str, Change]] = []
-    for at, half in {"": Half(record.task, record.suite_verdict), **record.halves}.items():
+    for at, half in {"": HalfResult(record.task, record.suite_verdict), **record.halves}.items():
         prefix = f"halves.{at}." if at else ""
         if half.task is not None:
             parts.append((f"{prefix}task", half.task))
@@ -121,9 +128,9 @@ def _fill(part: Change, where: str) -> None:
     if part.lo is not None and part.hi is not None and part.lo > part.hi:
         raise DataError(f"{where}: lo {part.lo:g} is above hi {part.hi:g}.")
     verdict = "" if isinstance(part, TaskQuality) else part.verdict
-    if verdict and verdict not in EXPLAINED:
+    if verdict and verdict not in VERDICTS:
         raise DataError(
-            f"{where}: verdict {verdict!r} is none of {', '.join(EXPLAINED)}.",
+            f"{where}: verdict {verdict!r} is none of {', '.join(VERDICTS)}.",
             "Leave it out where there is none.",
         )
 
