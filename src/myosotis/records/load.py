@@ -30,7 +30,8 @@ def read_file(path: Path) -> list[RunRecord]:
         return [_whole(RunRecord.from_json(json.dumps(document), str(path)), str(path))]
     if not isinstance(document, list) or not document:
         raise DataError(
-            f"{path} holds no run record.", "Expected an object, or a list of them: docs/reference/record.md."
+            f"{path} holds no run record.",
+            "Expected an object, or a list of them: docs/reference/record.md.",
         )
     where = [f"{path}[{number}]" for number in range(len(document))]
     return [
