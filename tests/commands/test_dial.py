@@ -211,7 +211,7 @@ def test_without_a_strength_inside_nothing_is_written(
     printed = capfd.readouterr()
     found = json.loads(printed.out)
     assert found["alpha"] is None and found["folder"] is None
-    assert "No strength" in found["said"] and "nothing was written" in printed.err
+    assert "No strength" in found["said"] and "Nothing was written" in printed.err
     assert not out.exists()
 
 
@@ -221,7 +221,7 @@ def test_without_a_strength_inside_nothing_is_written(
         (["optimizer.lr=1"], "dial cannot change optimizer.lr=1"),
         (["retention.budget=2"], "retention.budget=2"),
         (["--out", "."], "not empty"),
-        (["retention.suite=[prose]"], "no benchmark that a verdict rests on"),
+        (["retention.suite=[prose]"], "no benchmark that a verdict can rest on"),
     ],
 )
 @pytest.mark.slow
@@ -236,9 +236,9 @@ def test_what_the_command_refuses(
     ("change", "says"),
     [
         ({"status": "KILLED"}, "no finished update"),
-        ({"update": "prefix"}, "update=prefix cannot be dialled"),
-        ({"model": "another"}, "not the model any more"),
-        ({"data": "others"}, "not what the run was trained on"),
+        ({"update": "prefix"}, "update=prefix cannot be scaled"),
+        ({"model": "another"}, "is no longer the model"),
+        ({"data": "others"}, "is no longer what the run was trained on"),
     ],
 )
 @pytest.mark.slow

@@ -159,7 +159,7 @@ def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
 
 
 def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
-    """Work of the training: 6N a token for full tuning, 4N + 6 N_trained for what is added."""
+    """Work of the training: 6N per token for full tuning, 4N + 6 N_trained for what is added."""
     tokens = steps.total * steps.batch_size * steps.tokens_per_example
     if trainable >= parameters:
         return 6 * parameters * tokens / 1e12
@@ -233,18 +233,18 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("model", f"{plan.model}: {plan.parameters:,} parameters"),
         ("update", f"{plan.update}"),
-        ("trained", f"{plan.trainable:,} parameters, {share:.2%} of the model"),
+        ("trainable", f"{plan.trainable:,} parameters, {share:.2%} of the model"),
         (
             "data",
-            f"{steps.train_examples:,} examples of about {steps.tokens_per_example:.0f} tokens, "
+            f"{steps.train_examples:,} examples; on average {steps.tokens_per_example:.0f} tokens, "
             f"{steps.scored_per_example:.0f} of them scored",
         ),
         (
             "steps",
-            f"{steps.total:,} of {steps.batch_size} examples: {steps.epochs:.2g} of an epoch of "
-            f"{steps.per_epoch:,}; {steps.warmup} to warm up",
+            f"{steps.total:,}, each on {steps.batch_size} examples (epochs: {steps.epochs:.2g}, of "
+            f"{steps.per_epoch:,} steps each); the first {steps.warmup} warm up",
         ),
-        ("rate", f"{plan.learning_rate.value:g} ({plan.learning_rate.origin})"),
+        ("learning rate", f"{plan.learning_rate.value:g} ({plan.learning_rate.origin})"),
         ("precision", plan.precision),
         (
             "memory",
@@ -253,10 +253,15 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         ),
         (
             "time",
-            f"about {duration(plan.seconds)} of training on this machine as busy as it is now "
-            f"({plan.teraflops:,.3g} TFLOP); the benchmarks come on top",
+            f"about {duration(plan.seconds)} of training on this machine at its present load "
+            f"({plan.teraflops:,.3g} TFLOP), plus the benchmarks",
         ),
         ("benchmarks", ", ".join(plan.suite) or "none"),
+        *(
+            [("", f"if the base scores {ASSUMED_SCORE:g} (not measured yet):")]
+            if plan.reach
+            else []
+        ),
         *[("", narrator.detectable(r)) for r in plan.reach],
         *([("", plan.looks.text)] if plan.suite else []),
     ]
