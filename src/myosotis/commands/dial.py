@@ -31,10 +31,10 @@ from myosotis.evaluation.interpolation import GRID, turn
 from myosotis.records.find import find_run
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import DialChoice, DialPoint, RunRecord
+from myosotis.records.verdict import Verdict
 from myosotis.report import dial_curve, terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
-from myosotis.retention.statistics.paired import Verdict
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.utils.console import console
 from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
@@ -66,7 +66,7 @@ def dial(
     retention = base_retention(parts.suite, parts.scorer, parts.base, parts.precision.name)
     parts = merge_initial(parts)
     base = EvalResult(retention, parts.evaluator.quality(parts.scorer, "base", texts=False))
-    terminal.reach(reachable_verdicts(base.retention.half("report").tasks, budget))
+    terminal.detectable(reachable_verdicts(base.retention.half("report").tasks, budget))
     parts = attach(parts, cfg)
     parts.update.load(place.update)
     tuned = parts.evaluator.sit(parts.scorer, "tuned", texts=False)

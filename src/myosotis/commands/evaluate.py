@@ -69,12 +69,7 @@ def evaluate(
         _conclude(cfg, kept, suite, before, after)
         kept.record.cost = {"total_seconds": time.perf_counter() - began}
         kept.publish(scorecard)
-    said = results.in_words(kept.record)
-    if before is None:
-        said = [
-            f"{n}: {t.mean:.3f} {t.metric}, {len(t.items)} items" for n, t in after.tasks.items()
-        ]
-    terminal.show(kept.record, said, kept.folder.scorecard)
+    terminal.show(kept.record, kept.folder.scorecard)
     return kept.record
 
 

@@ -20,7 +20,9 @@ from myosotis.config import LearningRate, check, config_hash, instantiate, learn
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
 from myosotis.models.load import ModelSource, meta_model
-from myosotis.retention.budget import DetectableEffect, reach
+from myosotis.records.verdict import DetectableEffect
+from myosotis.report import narrator
+from myosotis.retention.budget import detectable_effect
 from myosotis.training.eval_schedule import EvalSchedule
 from myosotis.training.memory_estimate import (
     Memory,
@@ -173,9 +175,12 @@ def reachable(cfg: DictConfig) -> list[DetectableEffect]:
     epsilon = strictest * ASSUMED_SCORE
     suite = [name for name in cfg.retention.suite if name != "prose"]
     items = int(cfg.retention["items"])
-    found = [reach("each benchmark", items, epsilon, tasks=len(suite))] if suite else []
+    found = []
+    if suite:
+        found.append(detectable_effect("each benchmark", items, epsilon, tasks=len(suite)))
     if len(suite) > 1:
-        found.append(reach("their mean", items * len(suite), epsilon))
+        count = len(suite)
+        found.append(detectable_effect("their mean", items * count, epsilon, pooled=count))
     return found
 
 
@@ -252,6 +257,6 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
             f"({plan.teraflops:,.3g} TFLOP); the benchmarks come on top",
         ),
         ("benchmarks", ", ".join(plan.suite) or "none"),
-        *[("", r.text) for r in plan.reach],
+        *[("", narrator.detectable(r)) for r in plan.reach],
         *([("", plan.looks.text)] if plan.suite else []),
     ]

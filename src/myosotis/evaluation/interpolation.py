@@ -109,11 +109,11 @@ def turn(
         with update.scaled(alpha):
             return evaluator.sit_half(scorer, half, f"α={alpha:g}", asked.get(alpha))
 
-    origin = sit(0.0, "select")
+    origin = sit(0.0, "selection")
     points: dict[float, DialPoint] = {}
 
     def look(alpha: float) -> Reading:
-        read = point(alpha, metric, origin, sit(alpha, "select"), budget)
+        read = point(alpha, metric, origin, sit(alpha, "selection"), budget)
         points[alpha] = read
         assert read.task is not None
         gain = read.task if METRICS[metric].higher_is_better else -read.task

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from myosotis.records.schema import Half, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.records.schema import HalfResult, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.records.verdict import VERDICTS
 from myosotis.utils.errors import DataError, MyosotisError
 
 RECORD = "record.json"
@@ -45,7 +46,7 @@ Change = TaskQuality | RetentionRow | SuiteVerdict
 def _whole(record: RunRecord, where: str) -> RunRecord:
     """The record with its changes filled in; what was not written by us may contradict itself."""
     parts: list[tuple[str, Change]] = []
-    for at, half in {"": Half(record.task, record.suite_verdict), **record.halves}.items():
+    for at, half in {"": HalfResult(record.task, record.suite_verdict), **record.halves}.items():
         prefix = f"halves.{at}." if at else ""
         if half.task is not None:
             parts.append((f"{prefix}task", half.task))

@@ -21,6 +21,7 @@ import jinja2
 from myosotis.records.schema import RunRecord
 from myosotis.report.export import render_csv, render_json
 from myosotis.report.markdown import render_markdown
+from myosotis.report.narrator import EXPLAINED
 from myosotis.report.run_page import run_view
 from myosotis.report.sweep_page import view
 from myosotis.utils.errors import ConfigError, DataError, RunError
@@ -105,6 +106,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["unbroken"] = _unbroken
+    environment.globals["EXPLAINED"] = EXPLAINED
     return environment
 
 

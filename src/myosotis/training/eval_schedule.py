@@ -111,7 +111,7 @@ def schedule_evals(
         acts: whether the run acts on what it sees, and so has to look at least `ACTING` times.
     """
     if chooses:
-        suite = suite.half("select")
+        suite = suite.half("selection")
     training = _training_tokens(data, total_steps, trained)
     questions = _read(suite, row_tokens, one_path_a_row)
     kl = sum(int(tree.read.sum()) for trees in texts.trees.values() for tree in trees)
