@@ -120,9 +120,10 @@ def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
     if len(optima) > 1:
         shared = set[float].intersection(*(o["alike_x"] for o in optima))
         if shared:
+            peak = _peak(found, optima, shared)
             said.append(
-                f"All {len(optima)} {_rows(found)} {_peak(found, optima, shared)}; no evidence that "
-                f"the best {name} depends on {_telling(found) or 'the row'}."
+                f"All {len(optima)} {_rows(found)} {peak}; no evidence that the best {name} "
+                f"depends on {_telling(found) or 'the row'}."
             )
         else:
             moves = phrases.listed([f"{o['best']} for {o['row']}" for o in optima])
