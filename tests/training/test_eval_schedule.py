@@ -94,3 +94,28 @@ def test_a_cadence_is_obeyed_whatever_it_takes(tiny_model: Path) -> None:
     assert f"at most {found.expected:.0%} of its work" in found.text
     never = paced(settings(tiny_model, "trainer.max_steps=10", "retention.every=null"))
     assert not never.steps and "No look" in never.text
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (
+            EvalSchedule(frozenset({50, 100}), True, 0.06, 0.24),
+            "2 mid-training evaluations of the benchmarks: about 12% (48% if each sees a sign of "
+            "loss) of the training; the final evaluation costs 24% of the training.",
+        ),
+        (
+            EvalSchedule(frozenset({50}), False, 0.06, 1.5),
+            "1 mid-training evaluation of the benchmarks: at most 150% of the training; the final "
+            "evaluation costs 1.5 times the training.",
+        ),
+        (
+            EvalSchedule(frozenset(), True, 0.06, 4.08),
+            "No mid-training evaluation of the benchmarks; the final evaluation costs 4.1 times "
+            "the training (retention.every=50% evaluates once all the same).",
+        ),
+    ],
+)
+def test_what_is_said_of_it(schedule: EvalSchedule, said: str) -> None:
+    """Two evaluations of 6 % are 12 %, of 24 % each 48 %."""
+    assert schedule.text == said

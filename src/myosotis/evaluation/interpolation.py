@@ -98,7 +98,7 @@ def turn(
     chooses has no such metric (graded answers, of pairs taken apart), in the one of its own. Raises
     `ConfigError` when the update cannot be scaled.
     """
-    kind, _ = evaluator.half_of_task("select")
+    kind, _ = evaluator.half_of_task("selection")
     if METRICS[metric].generates:
         metric = "loglik"
     elif metric not in kind.metrics:

@@ -13,10 +13,6 @@ from myosotis.utils.errors import DataError, MyosotisError
 RECORD = "record.json"
 
 
-VERDICTS = ("retained", "forgotten", "slipped", "inconclusive")
-"""What a verdict can be; of records by others, anything may stand there."""
-
-
 def read_file(path: Path) -> list[RunRecord]:
     """The records in a file: one run record, or a list of them; see docs/reference/record.md.
 
@@ -31,7 +27,8 @@ def read_file(path: Path) -> list[RunRecord]:
         return [_whole(RunRecord.from_json(json.dumps(document), str(path)), str(path))]
     if not isinstance(document, list) or not document:
         raise DataError(
-            f"{path} holds no run record.", "Expected an object, or a list of them: docs/reference/record.md."
+            f"{path} holds no run record.",
+            "Expected an object, or a list of them: docs/reference/record.md.",
         )
     where = [f"{path}[{number}]" for number in range(len(document))]
     return [

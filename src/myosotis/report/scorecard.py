@@ -106,7 +106,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["unbroken"] = _unbroken
-    environment.globals["EXPLAINED"] = EXPLAINED
+    environment.globals.update(EXPLAINED=EXPLAINED)
     return environment
 
 

@@ -72,18 +72,23 @@ class EvalSchedule:
         """One line for a person."""
         if not self.steps:
             return (
-                f"No look at the benchmarks while training; the end takes {self.whole:.0%} of its "
-                "work (retention.every=50% looks once all the same)."
+                "No mid-training evaluation of the benchmarks; the final evaluation costs "
+                f"{_of_training(self.whole)} (retention.every=50% evaluates once all the same)."
             )
-        looks = "1 look" if len(self.steps) == 1 else f"{len(self.steps)} looks"
+        times = "evaluation" if len(self.steps) == 1 else "evaluations"
         most = len(self.steps) * self.whole
         work = f"at most {most:.0%}"
         if self.cheap:
             work = f"about {self.expected:.0%} ({most:.0%} if each sees a sign of loss)"
         return (
-            f"{looks} at the benchmarks while training: {work} of its work; the end takes "
-            f"{self.whole:.0%}."
+            f"{len(self.steps)} mid-training {times} of the benchmarks: {work} of the training; "
+            f"the final evaluation costs {_of_training(self.whole)}."
         )
+
+
+def _of_training(share: float) -> str:
+    """A share of the training's work: `32% of the training`, `4.1 times the training`."""
+    return f"{share:.1f} times the training" if share >= 1 else f"{share:.0%} of the training"
 
 
 def schedule_evals(
