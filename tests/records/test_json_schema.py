@@ -37,7 +37,8 @@ def test_our_own_records_are_valid():
 
 
 def test_the_example_in_the_documentation_is_valid_and_read():
-    (text,) = re.findall(r"```json\n(.*?)```", (DOCS / "record.md").read_text(), re.DOTALL)
+    page = (DOCS / "reference" / "record.md").read_text()
+    (text,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     assert valid(json.loads(text))
     assert RunRecord.from_json(text).status == "FINISHED"
 
