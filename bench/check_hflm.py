@@ -102,7 +102,7 @@ def compare(
     console.print(f"backend: {backend.name} ({backend.reason})")
     for task in suite:
         part = suite.only([task.name])
-        with progress(f"{task.name}: ours", len(part.grove.trees)) as advance:
+        with progress(f"{task.name}: ours", len(part.request_trees.trees)) as advance:
             ours, own = _timed(measure, part, Scorer(base.model, backend), advance)
         for dtype in softmax:
             answers, theirs = _timed(_hflm, task, base, batch_size, dtype)

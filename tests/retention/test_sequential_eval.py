@@ -25,7 +25,7 @@ from myosotis.retention.sequential_eval import (
 )
 from myosotis.trees.scorer import TreeScore
 from myosotis.trees.tree import Tree
-from tests.retention.small import byte_tokenizer, shelf_folder
+from tests.retention.small import benchmark_folder, byte_tokenizer
 
 ITEMS = 120
 
@@ -48,10 +48,10 @@ class Guessing:
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    folder = shelf_folder(tmp_path_factory.mktemp("data"), ITEMS)
+    folder = benchmark_folder(tmp_path_factory.mktemp("data"), ITEMS)
     names = ["hellaswag", "arc_easy", "wikitext"]
     return build(
-        names, byte_tokenizer(), context_length=512, items=ITEMS, shelf=DataLocator(folder)
+        names, byte_tokenizer(), context_length=512, items=ITEMS, locator=DataLocator(folder)
     )
 
 

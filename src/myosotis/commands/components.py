@@ -43,10 +43,10 @@ from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import KL
 from myosotis.retention.benchmarks import build as suites
 from myosotis.retention.benchmarks import cache, prose
+from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import Measurement
 from myosotis.retention.benchmarks.requests import Encoder
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.retention.harness.data import DataLocator
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.packing_check import probe
@@ -142,7 +142,7 @@ class Components:
         return EvalResult(retention, quality, seconds, prompted, self.examination.rules())
 
     @property
-    def respondent(self) -> EvalModel:
+    def eval_model(self) -> EvalModel:
         """Who is asked the benchmarks: the model with the weights it has at the moment."""
         return EvalModel(self.scorer, self.base.tokenizer)
 
@@ -151,7 +151,7 @@ class Components:
         with progress("benchmarks, base", total=self.suite.size) as advance:
             return cache.measured(
                 self.suite,
-                self.respondent,
+                self.eval_model,
                 model=self.base.content_hash,
                 dtype=self.precision.name,
                 backend=self.backend.name,
@@ -292,7 +292,7 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
         seed=cfg.retention.seed,
         num_fewshot=cfg.retention.num_fewshot,
         chat_template=cfg.retention.chat_template,
-        shelf=DataLocator(
+        locator=DataLocator(
             Path(cfg.retention.data_dir).expanduser() if cfg.retention.data_dir else None,
             plain(cfg.retention.data_files),
         ),

@@ -18,9 +18,9 @@ from myosotis.models.model_ref import ModelRef, dtype_of, source_named, subject
 from myosotis.records.schema import AttentionInfo, ModelInfo, RunRecord
 from myosotis.report import terminal
 from myosotis.retention.benchmarks import cache
+from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
 from myosotis.tracking.run_tracker import RunTracker, journal
 from myosotis.trees.packing_check import probe

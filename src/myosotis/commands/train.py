@@ -248,7 +248,7 @@ def _evaluators(
     def retention() -> dict[str, float]:
         _, mean, metrics, signs = intermediate.look(
             suite,
-            bench.respondent,
+            bench.eval_model,
             before,
             budget,
             floor=None if looks_ask_everything(cfg) else cfg.retention.sequential_floor,

@@ -19,9 +19,9 @@ from myosotis.data.sft import Example
 from myosotis.evaluation import preference_metrics, task_metrics
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.objectives import Objective, gained, others, with_reference
+from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Half, Suite
-from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.trees.scorer import Scorer, evaluating
 from myosotis.trees.tree import Tree
 from myosotis.utils.console import progress

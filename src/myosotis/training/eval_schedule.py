@@ -130,7 +130,7 @@ def _training_tokens(data: ExampleModule, total_steps: int, trained: float) -> f
 def _read(suite: Suite, cfg: DictConfig, packs: bool) -> int:
     """Tokens that a model reads to answer a suite; a written answer counts with its longest."""
     bundles = pack(
-        suite.grove.trees, cfg.data.row_tokens, stretch=STRETCH, one_path_a_row=not packs
+        suite.request_trees.trees, cfg.data.row_tokens, stretch=STRETCH, one_path_a_row=not packs
     )
     rows = (row for bundle in bundles for row in bundle)
     written = sum(len(prompt.ids) + prompt.most for prompt in suite.prompts)

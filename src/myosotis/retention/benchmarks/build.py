@@ -54,7 +54,7 @@ def build(
     seed: int = 0,
     num_fewshot: int | None = 0,
     chat_template: bool = False,
-    shelf: DataLocator | None = None,
+    locator: DataLocator | None = None,
 ) -> Suite:
     """Load tasks by their lm-eval names (`prose`, or a jsonl file) and render all they ask.
 
@@ -74,7 +74,7 @@ def build(
             elif jsonl_task.is_own(name):
                 found.append(renderer.own(Path(name).expanduser()))
             else:
-                found.extend(renderer.tasks(load(name, shelf or DataLocator())))
+                found.extend(renderer.tasks(load(name, locator or DataLocator())))
             advance()
     names = [task.name for task in found]
     twice = sorted({name for name in names if names.count(name) > 1})

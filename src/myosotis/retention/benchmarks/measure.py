@@ -51,7 +51,7 @@ class TreeScorer(Protocol):
 
 @runtime_checkable
 class Writer(Protocol):
-    """What a suite with prompts needs beside: see `myosotis.retention.benchmarks.written`."""
+    """What a suite with prompts needs beside: see `myosotis.retention.benchmarks.eval_model`."""
 
     def write(
         self, prompts: Sequence[Prompt], advance: Callable[[int], object] | None = None
@@ -196,7 +196,7 @@ def ask(
     suite: Suite, scorer: TreeScorer, advance: Callable[[int], object] | None = None
 ) -> dict[tuple[str, str], list[Answer]]:
     """The answers to each item's requests, by task and item."""
-    answers = suite.grove.answers(scorer.evaluate(suite.grove.trees, advance))
+    answers = suite.request_trees.answers(scorer.evaluate(suite.request_trees.trees, advance))
     found = {(i.task, i.id): said for i, said in zip(suite.items, answers, strict=True)}
     if not suite.prompts:
         return found

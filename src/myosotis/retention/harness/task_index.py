@@ -65,8 +65,8 @@ def version() -> str:
 
 
 @lru_cache(maxsize=1)
-def catalogue() -> TaskFiles:
-    """The catalogue of the installed lm-eval; scanned on first use, then read from the cache."""
+def task_files() -> TaskFiles:
+    """Those of the installed lm-eval; scanned on first use, then read from the cache."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise ConfigError("lm-eval is not installed.", "pip install lm-eval")
