@@ -8,8 +8,8 @@ tree then carries them, and so does the answer to another prompt beside it.
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from myosotis.objectives import others
 from myosotis.retention.benchmarks.cache import one_process, scorer_version
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
+from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import progress
 
 
@@ -74,11 +75,5 @@ def _read(path: Path, count: int) -> np.ndarray | None:
 
 
 def _write(path: Path, values: np.ndarray) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
-        with partial.open("wb") as file:
-            np.save(file, values)
-        partial.replace(path)
-    except OSError:
-        return
+    with suppress(OSError), replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, values)

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from filelock import FileLock
 from myosotis.models import wheels
 from myosotis.retention.benchmarks.measure import SCORER_VERSION, Measurement, TreeScorer, measure
 from myosotis.retention.benchmarks.task import Suite, Task
+from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.console import console
 
 _DIGEST = hashlib.sha256().digest_size
@@ -175,10 +175,6 @@ def _write(path: Path, measurement: Measurement) -> None:
     """In one step. A cache that cannot be written is no reason to lose the measurement."""
     payload = measurement.to_bytes()
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.stem}.", delete=False
-        ) as f:
-            f.write(hashlib.sha256(payload).digest() + payload)
-        Path(f.name).replace(path)
+        write_bytes(path, hashlib.sha256(payload).digest() + payload)
     except OSError as error:
         console.print(f"The base scores could not be kept in {path.parent}: {error}")

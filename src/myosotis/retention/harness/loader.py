@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import tempfile
@@ -76,6 +77,7 @@ class _Definitions:
         self.known = known
         self.groups: list[str] = []  # groups and tags, in the order met
         self._names = set[str]()
+        self._numbers = itertools.count()
 
     def add(self, name: str) -> None:
         """Include what defines `name`, and all it is made of. Raises `ConfigError` if nothing."""
@@ -115,7 +117,7 @@ class _Definitions:
 
     def _include(self, path: Path) -> Path:
         """The folder of a new line; numbered, because of two with one name the first counts."""
-        folder = self.folder / f"{len(list(self.folder.iterdir())):05}"
+        folder = self.folder / f"{next(self._numbers):05}"
         folder.mkdir()
         (folder / "include.yaml").write_text(json.dumps({"include": str(path.resolve())}), "utf-8")
         return folder

@@ -7,6 +7,7 @@ is kept in the cache folder. lm-eval itself is not imported.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.metadata
 import importlib.util
@@ -19,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from myosotis.models import wheels
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError
 
@@ -83,14 +85,9 @@ def task_files() -> TaskFiles:
 
 def _keep(path: Path, found: TaskFiles) -> None:
     """Write the cache file in one step; a folder that cannot be written costs 3 s a start."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     fields = {key: value for key, value in asdict(found).items() if key != "root"}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(fields), "utf-8")
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        write_text(path, json.dumps(fields))
 
 
 def scan(root: Path) -> TaskFiles:
