@@ -19,7 +19,7 @@ import pytest
 
 from myosotis.models import wheels
 from myosotis.models.wheels import WheelAsset
-from myosotis.utils.cached_folder import MANIFEST, cached_folder
+from myosotis.utils.cached_folder import MANIFEST, cached_folder, remembered_hashes
 from myosotis.utils.errors import AssetError
 
 MEMBERS = {
@@ -314,13 +314,13 @@ def test_hashes_are_remembered_by_size_and_time(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "w").write_bytes(b"abc")
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
-    assert cached_folder.remembered_hashes(folder, ["w"], memory) == {"w": abc}
+    assert remembered_hashes(folder, ["w"], memory) == {"w": abc}
     stat = (folder / "w").stat()
     (folder / "w").write_bytes(b"abd")
     os.utime(folder / "w", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert cached_folder.remembered_hashes(folder, ["w"], memory) == {"w": abc}  # not read again
+    assert remembered_hashes(folder, ["w"], memory) == {"w": abc}  # not read again
     (folder / "w").write_bytes(b"abcd")
-    assert cached_folder.remembered_hashes(folder, ["w"], memory)["w"] != abc
+    assert remembered_hashes(folder, ["w"], memory)["w"] != abc
 
 
 # --------------------------------------------------------------------------------- the real wheel

@@ -506,8 +506,8 @@ def test_plain_peft_loads_what_peft_has(ids: Tensor, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"name": "x", "peft_type": "IA4"}, "did you mean IA3"),
-        ({"name": "ia3", "peft_type": "IA3", "target_module": "x"}, "did you mean target_modules"),
+        ({"name": "x", "peft_type": "IA4"}, "Did you mean IA3"),
+        ({"name": "ia3", "peft_type": "IA3", "target_module": "x"}, "Did you mean target_modules"),
         ({"name": "ada", "peft_type": "ADALORA"}, "needs more than layers"),
         ({"name": "lora", "init_lora_weights": "pissa"}, "rewrites the base"),
         ({"name": "lora", "quantization": "int3"}, "null or nf4"),

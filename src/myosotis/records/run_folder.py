@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from myosotis.records.schema import RunRecord
 from myosotis.utils.atomic_write import write_text
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import DataError, MyosotisError
 
 ROOTS = ("runs", "multirun", "reports/demo")
@@ -160,9 +160,8 @@ def find(query: str, root: Path | None = None) -> RunFolder:
     if found:
         raise DataError(f"{len(found)} runs begin with {query!r}", "give more of the run id")
     names = [name for _, r in known for name in (r.run_name, r.run_id)]
-    near = difflib.get_close_matches(query, names, n=3)
     newest = [r.run_name for _, r in known[-3:]]
     raise DataError(
         f"no run is called {query!r}",
-        f"did you mean {', '.join(near)}?" if near else f"the newest are {', '.join(newest)}",
+        did_you_mean(query, names, f"The newest are {', '.join(newest)}."),
     )

@@ -7,7 +7,6 @@ What belongs here: everything that talks to MLflow, and nothing else does. The L
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import logging
 import os
@@ -46,6 +45,7 @@ from myosotis.records.schema import RunRecord
 from myosotis.tracking import mlflow_store as stores
 from myosotis.tracking.mlflow_store import Store
 from myosotis.utils.atomic_write import replacing
+from myosotis.utils.did_you_mean import near
 from myosotis.utils.errors import ConfigError, DataError
 
 RECORD = "record.json"
@@ -256,11 +256,11 @@ def find_run(uri: str | Store | None, query: str) -> RunInfo:
                 "Give more of the run id.",
             )
     names = {run.name: run for run in reversed(runs)} | {run.run_id: run for run in runs}
-    near = difflib.get_close_matches(query, names, n=3, cutoff=0.5)
-    shown = [names[name] for name in near] or runs[:3]
+    meant = near(query, names)
+    shown = [names[name] for name in meant] or runs[:3]
     raise ConfigError(
         f"There is no run {query!r} in {store.uri}.",
-        f"{'Did you mean' if near else 'The newest are'}:\n{_listing(shown)}",
+        f"{'Did you mean' if meant else 'The newest are'}:\n{_listing(shown)}",
     )
 
 

@@ -8,7 +8,6 @@ is kept in the cache folder. lm-eval itself is not imported.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib.metadata
 import importlib.util
 import json
@@ -22,6 +21,7 @@ from pathlib import Path
 from myosotis.models import wheels
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import progress
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
 
 _FORMAT = 1
@@ -51,10 +51,7 @@ class TaskFiles:
     def unknown(self, name: str) -> ConfigError:
         """The error for a name that is not here, with the nearest that are."""
         names = [*self.groups, *self.tags, *self.tasks, "prose"]
-        near = difflib.get_close_matches(name, names, n=4, cutoff=0.6)
-        inside = sorted((n for n in names if name and name in n), key=len)[:3]
-        near = list(dict.fromkeys([*near, *inside]))[:5]
-        hint = f"Did you mean {', '.join(near)}? " if near else ""
+        hint = f"{meant} " if (meant := did_you_mean(name, names, "")) else ""
         return ConfigError(
             f"retention.suite: no benchmark is called {name!r}.",
             f"{hint}Names are those of lm-eval {version()} (`lm-eval ls tasks`), and `prose`.",
