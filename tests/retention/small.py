@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from myosotis.retention.benchmarks import build as suites
 from myosotis.retention.benchmarks.measure import measure
+from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
@@ -100,6 +102,11 @@ def benchmark_folder(folder: Path, count: int = 12) -> Path:
     pages = [{"page": f" = Page {i} = \n" + "A river runs by . " * (1 + 9 * i)} for i in range(4)]
     write(folder / "wikitext" / "test.jsonl", pages)
     return folder
+
+
+def first(suite: Suite, count: int) -> Suite:
+    """The first `count` items of each task: a smaller draw with the same seed."""
+    return replace(suite, tasks=tuple(replace(t, items=t.items[:count]) for t in suite.tasks))
 
 
 def right_by_definition(model: Path, folder: Path, count: int) -> Path:

@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from myosotis import updates
 from myosotis.updates.target_modules import linear_names, resolve, shortest_suffixes
+from myosotis.updates.tensors import num_parameters
 from myosotis.utils.errors import ConfigError
 from tests.tiny import tiny
 
@@ -69,10 +70,10 @@ def test_count_on_smollm2_without_weights() -> None:
     for r in (1, 16):
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
+        assert num_parameters(model) == 134_515_008
         update = updates.build({"name": "lora", "r": r})
         update.attach(model)
         assert update.count() == 305_280 * r
-        assert update.describe()["total"] == 134_515_008
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     full = updates.build({"name": "full"})

@@ -28,6 +28,7 @@ from myosotis.tracking import mlflow_client
 from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
 from myosotis.tracking.run_tracker import now
 from myosotis.utils.console import console, progress
+from myosotis.utils.duration import duration
 from myosotis.utils.errors import ConfigError, MyosotisError
 
 LOOK_EVERY_SECONDS = 1.0
@@ -235,7 +236,7 @@ class Sweep:
         if self.total is None or not ended:
             return ""
         seconds = (time.monotonic() - self._began) / ended * max(self.total - len(self._told), 0)
-        return f", {phrases.duration(seconds)} left"
+        return f", {duration(seconds)} left"
 
     def _end(self, status: Status | None) -> None:
         """What is shown of the trials, here and in MLflow."""

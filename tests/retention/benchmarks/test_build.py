@@ -12,7 +12,14 @@ from myosotis.retention.benchmarks.build import build
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from myosotis.utils.errors import ConfigError, DataError
-from tests.retention.small import arc_rows, benchmark_folder, byte_tokenizer, hellaswag_rows, write
+from tests.retention.small import (
+    arc_rows,
+    benchmark_folder,
+    byte_tokenizer,
+    first,
+    hellaswag_rows,
+    write,
+)
 
 
 def suite(folder: Path, *names: str, **settings: object) -> Suite:
@@ -112,8 +119,8 @@ def test_a_larger_draw_takes_the_same_items_and_more(tmp_path: Path) -> None:
     benchmark_folder(tmp_path, 30)
     large = suite(tmp_path, "arc_easy", items=20, num_fewshot=2)
     small = suite(tmp_path, "arc_easy", items=8, num_fewshot=2)
-    assert small["arc_easy"].items_hash == large.first(8)["arc_easy"].items_hash
-    assert small.hash == large.first(8).hash
+    assert small["arc_easy"].items_hash == first(large, 8)["arc_easy"].items_hash
+    assert small.hash == first(large, 8).hash
     assert [i.half for i in small.items] == ["select", "report"] * 4
     assert small["arc_easy"].population == 30
     assert len(large.half("select").items) == len(large.half("report").items) == 10

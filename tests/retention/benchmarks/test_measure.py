@@ -14,7 +14,7 @@ from myosotis.retention.benchmarks.requests import Answer
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from myosotis.utils.errors import RunError
-from tests.retention.small import benchmark_folder, byte_tokenizer, tiny_scorer, write
+from tests.retention.small import benchmark_folder, byte_tokenizer, first, tiny_scorer, write
 
 
 def suite(folder: Path, *names: str, **settings: object) -> Suite:
@@ -59,7 +59,7 @@ def test_acc_and_acc_norm_can_differ(tmp_path: Path) -> None:
 
 def test_lambada_perplexity_and_accuracy(tmp_path: Path) -> None:
     """exp of the mean of 1 and 3 nats; greedy answers count. " bone" has five bytes."""
-    task = suite(benchmark_folder(tmp_path), "lambada_openai").first(2)["lambada_openai"]
+    task = first(suite(benchmark_folder(tmp_path), "lambada_openai"), 2)["lambada_openai"]
     found = task_scores(task, [[Answer(-1.0, True)], [Answer(-3.0, False)]])
     assert found.aggregates == {"perplexity": pytest.approx(math.exp(2)), "acc": 0.5}
     assert found.scores["acc"].tolist() == [1, 0] and found.mean == 0.5
@@ -80,7 +80,7 @@ def test_bits_per_byte_of_texts_is_a_mean_over_bytes(tmp_path: Path) -> None:
 def test_several_right_choices_count_as_one(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    one = suite(benchmark_folder(tmp_path), "arc_easy").first(1)["arc_easy"]
+    one = first(suite(benchmark_folder(tmp_path), "arc_easy"), 1)["arc_easy"]
     item = replace(one.items[0], gold=(0, 2), lengths=(1, 1, 1))
     found = task_scores(replace(one, items=(item,)), [answers(-1, -1, -1)])
     assert found.scores["p_gold"][0] == pytest.approx(2 / 3)
@@ -95,7 +95,7 @@ def test_a_slice_is_scored_as_in_the_whole(tmp_path: Path) -> None:
     done: list[int] = []
     all_scores = measure(whole, scorer, done.append)
     assert sum(done) == len(whole.request_trees.trees)
-    part = measure(whole.half("report").first(3), scorer)
+    part = measure(first(whole.half("report"), 3), scorer)
     for name, task in part.tasks.items():
         at = [all_scores[name].items.index(item) for item in task.items]
         for metric, values in task.scores.items():
@@ -106,7 +106,7 @@ def test_scores_are_the_models_own(tmp_path: Path) -> None:
     """Against a plain forward pass over context + choice."""
     import torch
 
-    items = suite(benchmark_folder(tmp_path), "arc_easy").first(4)
+    items = first(suite(benchmark_folder(tmp_path), "arc_easy"), 4)
     scorer = tiny_scorer()
     found = measure(items, scorer)["arc_easy"]
     expected: list[float] = []
@@ -159,6 +159,6 @@ def test_an_empty_suite_asks_nothing(tmp_path: Path) -> None:
 
 
 def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    task = suite(benchmark_folder(tmp_path), "wikitext").first(1)["wikitext"]
+    task = first(suite(benchmark_folder(tmp_path), "wikitext"), 1)["wikitext"]
     with pytest.raises(RunError, match="'wikitext' are not finite"):
         task_scores(task, [[Answer(math.nan, False)]])

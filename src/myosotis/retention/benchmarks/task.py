@@ -177,11 +177,6 @@ class Suite:
         wanted = set(names)
         return replace(self, tasks=tuple(task for task in self.tasks if task.name in wanted))
 
-    def first(self, count: int) -> Suite:
-        """The first `count` items of each task: a smaller draw with the same seed."""
-        cut = tuple(replace(task, items=task.items[:count]) for task in self.tasks)
-        return replace(self, tasks=cut)
-
 
 def digest(parts: Iterable[str]) -> str:
     """sha256 of some texts in their order."""
