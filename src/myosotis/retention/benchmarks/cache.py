@@ -86,15 +86,15 @@ def cached(key: BaselineKey, compute: Callable[[], Measurement]) -> Measurement:
     Of several processes that want it at once one computes, the others wait for it.
     """
     path = folder() / f"{key.name}.scores"
-    if (found := _read(path)) is not None:
-        return found
+    if (measurement := _read(path)) is not None:
+        return measurement
     with one_process(path) as writable:
-        found = _read(path)
-        if found is None:
-            found = compute()
+        measurement = _read(path)
+        if measurement is None:
+            measurement = compute()
             if writable:
-                _write(path, found)
-        return found
+                _write(path, measurement)
+        return measurement
 
 
 @contextlib.contextmanager

@@ -42,8 +42,8 @@ class TaskFiles:
 
     def file(self, name: str) -> Path | None:
         """The file that defines a task or a group; None for a tag."""
-        found = self.groups.get(name) or self.tasks.get(name)
-        return self.root / found if found else None
+        relative = self.groups.get(name) or self.tasks.get(name)
+        return self.root / relative if relative else None
 
     def __contains__(self, name: object) -> bool:
         return name in self.tasks or name in self.groups or name in self.tags
@@ -75,32 +75,32 @@ def task_files() -> TaskFiles:
         return TaskFiles(root, **json.loads(kept.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         with progress("Reading the names of lm-eval's benchmarks (once)", None):
-            found = scan(root)
-        _keep(kept, found)
-        return found
+            files = scan(root)
+        _keep(kept, files)
+        return files
 
 
-def _keep(path: Path, found: TaskFiles) -> None:
+def _keep(path: Path, files: TaskFiles) -> None:
     """Write the cache file in one step; a folder that cannot be written costs 3 s a start."""
-    fields = {key: value for key, value in asdict(found).items() if key != "root"}
+    fields = {key: value for key, value in asdict(files).items() if key != "root"}
     with contextlib.suppress(OSError):
         write_text(path, json.dumps(fields))
 
 
 def scan(root: Path) -> TaskFiles:
     """Read every definition below `root`, in lm-eval's order: of two with one name the first."""
-    found = TaskFiles(root, {}, {}, {})
+    files = TaskFiles(root, {}, {}, {})
     read: dict[Path, Keys] = {}
     for path in sorted(root.rglob("*.yaml"), key=lambda p: p.as_posix()):
         keys = _with_includes(path, read, ())
         where = path.relative_to(root).as_posix()
         if "class" not in keys and "group" in keys:
-            found.groups.setdefault(keys["group"][0], where)
-        elif (name := next(iter(keys.get("task", [])), "")) and name not in found.tasks:
-            found.tasks[name] = where
+            files.groups.setdefault(keys["group"][0], where)
+        elif (name := next(iter(keys.get("task", [])), "")) and name not in files.tasks:
+            files.tasks[name] = where
             for tag in keys.get("tag", []):
-                found.tags.setdefault(tag, []).append(name)
-    return found
+                files.tags.setdefault(tag, []).append(name)
+    return files
 
 
 def _with_includes(path: Path, read: dict[Path, Keys], above: tuple[Path, ...]) -> Keys:

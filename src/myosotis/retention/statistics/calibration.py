@@ -53,8 +53,8 @@ def best_temperature(logp: ArrayLike, gold: ArrayLike) -> float:
         return float(-(_at(scaled, gold) - special.logsumexp(scaled, axis=1)).mean())
 
     low, high = np.log(TEMPERATURES)
-    found = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded")
-    return float(np.exp(found.x))  # pyright: ignore[reportAttributeAccessIssue]
+    best = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded")
+    return float(np.exp(best.x))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _at(values: Floats, gold: ArrayLike) -> Floats:
