@@ -7,10 +7,11 @@ SHELL := bash
 
 BIN := .venv/bin
 READY := .venv/ready
+DOCS_READY := .venv/docs-ready
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test lint format fast clean
+.PHONY: help setup demo test lint format fast docs clean
 
 help:
 	@echo 'make demo    the main job on the embedded model and data'
@@ -18,6 +19,7 @@ help:
 	@echo 'make fast    the tests that take seconds'
 	@echo 'make lint    formatting, style and types'
 	@echo 'make format  put the formatting right'
+	@echo 'make docs    the documentation site, in site/'
 	@echo 'make setup   only the virtual environment in .venv'
 
 setup: $(READY)
@@ -49,5 +51,15 @@ test: lint
 fast: $(READY)
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -x
 
+# What the site needs beside the rest is installed when it is first built.
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[docs]'
+	touch $@
+
+# A broken link, a missing page or a stale generated page is an error.
+docs: $(DOCS_READY)
+	$(BIN)/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -23,23 +23,24 @@ def work(job: common.Job) -> common.Result:
 
     import psutil
 
-    from myosotis.commands.components import Components
+    from myosotis.commands.components import attach, load_components
     from myosotis.commands.plan import make
-    from myosotis.commands.train import _guard, _train_steps
+    from myosotis.commands.train import fit
     from myosotis.config.compose import compose
     from myosotis.records.run_folder import RunFolder
+    from myosotis.training.best_checkpoint import BestCheckpoint
     from myosotis.utils.memory import forget_peak, peak_gb
 
     with tempfile.TemporaryDirectory() as folder:
         cfg = compose([*job["overrides"], f"out={folder}/run"])
         predicted = make(cfg).memory
-        bench = Components.of(cfg, lambda _: None)
-        update = bench.attach(cfg)
+        parts = attach(load_components(cfg, lambda _: None), cfg)
         before = psutil.Process().memory_info().rss / 1e9
         forget_peak()
         began = time.perf_counter()
-        guard = _guard(cfg, update, RunFolder(Path(folder, "run")))
-        _train_steps(cfg, bench, update, guard, [], [])
+        place = RunFolder(Path(folder, "run"))
+        best = BestCheckpoint(parts.update, place, on_breach="warn", patience=None)
+        fit(cfg, parts, best, [], [])
         seconds = time.perf_counter() - began
         return {
             "predicted": asdict(predicted) | {"total": predicted.total},

@@ -80,20 +80,19 @@ def _ours(cfg: Any) -> common.Result:
 def _bare(cfg: Any, folder: str) -> common.Result:
     import lightning
 
-    from myosotis.commands.components import Components
+    from myosotis.commands.components import attach, load_components
     from myosotis.commands.train import fine_tuning, loss_steps
     from myosotis.training.callbacks import PeriodicEval, ScheduledEval
 
     lightning.seed_everything(cfg.seed, verbose=False)
     cfg.retention.suite = []
-    bench = Components.of(cfg, print)
-    update = bench.attach(cfg)
-    watch = PeriodicEval([ScheduledEval("validation", bench.held_out, loss_steps(cfg, bench))])
-    bench.held_out()
+    parts = attach(load_components(cfg, print), cfg)
+    evaluation = ScheduledEval("validation", parts.held_out, loss_steps(cfg, parts))
+    parts.held_out()
     trainer = lightning.Trainer(
         accelerator="cpu",
-        callbacks=[watch],
-        max_steps=bench.total_steps,
+        callbacks=[PeriodicEval([evaluation])],
+        max_steps=parts.total_steps,
         max_epochs=-1,
         logger=False,
         enable_checkpointing=False,
@@ -104,10 +103,10 @@ def _bare(cfg: Any, folder: str) -> common.Result:
         default_root_dir=folder,
     )
     began = time.perf_counter()
-    trainer.fit(fine_tuning(cfg, bench, update), datamodule=bench.data)
-    seconds = time.perf_counter() - began - sum(one.seconds for one in watch.evaluators)
-    bench.held_out()
-    update.save(Path(folder, "update"), base_id=bench.base.id)
+    trainer.fit(fine_tuning(cfg, parts), datamodule=parts.data)
+    seconds = time.perf_counter() - began - evaluation.seconds
+    parts.held_out()
+    parts.update.save(Path(folder, "update"), base_id=parts.base.id)
     return {"train_seconds": seconds}
 
 

@@ -15,15 +15,16 @@ SRC = ROOT / "src" / "myosotis"
 # A package sees those before it, and nothing after it. docs/architecture.md says what lives where.
 ORDER = (
     *("utils", "records", "tracking", "trees", "updates", "models", "data", "objectives"),
-    *("retention", "evaluation", "config", "training", "report", "commands", "cli"),
+    *("retention", "evaluation", "training", "report", "config", "commands", "cli"),
 )
 # What sees even less: only these, and `utils`.
 NARROW = {
     "records": set[str](),
     "tracking": {"records"},
     "trees": set[str](),
-    "config": set[str](),
     "report": {"records"},
+    # It builds and checks what a run is made of; it makes nothing to be read.
+    "config": set(ORDER[: ORDER.index("report")]),
 }
 
 # The only packages that may import what takes seconds, or ties us to one library.
@@ -36,8 +37,8 @@ HOMES = {
 }
 # What reads results must not need what makes them.
 LIGHT = ("utils", "records", "report", "cli", "tracking.mlflow_store")
-# Sums over the ranks of a training are nothing of the domain, and are asked for by what has torch.
-COMPUTES = {"utils.distributed"}
+# Ranks and device memory are nothing of the domain, and are asked after by what has torch anyway.
+COMPUTES = {"utils.distributed", "utils.memory"}
 HEAVY = {"torch", "transformers", "lightning", "mlflow", "peft", "lm_eval", "datasets", "pandas"}
 
 

@@ -139,6 +139,7 @@ def _mlflow_shows(place: Path, document: dict[str, Any], after: dict[Path, RunRe
         assert tags["sweep"] == parent.data.tags["sweep"] == document["sweep"]["name"]
         assert tags["config_hash"] == record.config_hash
         assert {"method", "update", "objective", "seed"} <= set(tags)
+        assert tags["swept"] == f"update.r={record.config['update']['r']}"
         assert params["update.r"] == str(record.config["update"]["r"])
         assert not [key for key in params if "_target_" in key or "path" in key]
         (trained_on,) = child.inputs.dataset_inputs

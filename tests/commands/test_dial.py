@@ -76,9 +76,9 @@ class Exam:
 
 
 def turned(exam: Exam, **words: Any) -> Any:
-    bench: Any = SimpleNamespace(examination=exam, scorer=None)
     given: dict[str, Any] = {"metric": "loglik", "budget": Budget(0.1), "refine": False, **words}
-    return turn(bench, exam, exam.whole(0.0), exam.whole(1.0), **given)  # type: ignore[arg-type]
+    scorer: Any = None
+    return turn(exam, scorer, exam, exam.whole(0.0), exam.whole(1.0), **given)  # type: ignore[arg-type]
 
 
 def test_chosen_on_one_half_and_reported_on_the_other() -> None:

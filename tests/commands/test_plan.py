@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from myosotis import updates
 from myosotis.commands import plan
-from myosotis.config import compose
+from myosotis.config import compose, instantiate
 from myosotis.config.compose import options
 from myosotis.config.instantiate import plain
 from myosotis.models.dtype import resolve
@@ -110,7 +110,9 @@ def test_gradient_checkpointing_keeps_less(tiny_model: Path) -> None:
     ],
 )
 def test_optimizer_state_is_found_by_asking_it(overrides: list[str], moments: int) -> None:
-    assert memory_estimate.moments_per_parameter(compose(overrides)) == moments
+    assert (
+        memory_estimate.moments_per_parameter(instantiate.optimizer(compose(overrides))) == moments
+    )
 
 
 def test_activations_against_what_autograd_keeps() -> None:

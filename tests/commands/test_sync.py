@@ -20,8 +20,8 @@ import pytest
 
 from myosotis.commands.sync import sync
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
-from myosotis.records.schema import DataInfo, RunRecord
-from myosotis.tracking import mlflow_client
+from myosotis.records.schema import DataInfo, RunRecord, SuiteVerdict
+from myosotis.tracking import mlflow_client, mlflow_runs
 from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from tests.world import settings, start, steps_done
@@ -75,17 +75,19 @@ def run_folder(path: Path, **changes: Any) -> RunFolder:
 def test_a_run_the_store_never_saw_is_made_and_doing_it_twice_changes_nothing(
     store: str, tmp_path: Path
 ) -> None:
-    folder = run_folder(tmp_path / "runs" / "one")
+    judged = SuiteVerdict(delta=-0.01, verdict="slipped")
+    folder = run_folder(tmp_path / "runs" / "one", suite_verdict=judged)
     (done,) = sync([folder], None)
     assert (done["synced"], done["points"]) == (True, 8)
     assert folder.load().run_id == done["run_id"] != "f" * 32
     (again,) = sync([folder], None)
     assert (again["run_id"], again["points"]) == (done["run_id"], 0)
 
-    run = mlflow_client.find_run(store, done["run_id"])
+    run = mlflow_runs.find_run(store, done["run_id"])
     assert (run.status, run.name) == ("FINISHED", "one")
     assert run.params["update.r"] == "4" and run.params["optimizer.lr"] == "0.001"
     assert run.tags["config_hash"] == "one" and run.tags["who"] == "me"
+    assert (run.tags["model"], run.tags["data"], run.tags["verdict"]) == ("tiny", "mine", "slipped")
     assert run.metrics == {"train/loss": 0.0, "acc_0": 0.5}
     client = mlflow_client.client(run.store)
     history = client.get_metric_history(run.run_id, "train/loss")
@@ -93,7 +95,7 @@ def test_a_run_the_store_never_saw_is_made_and_doing_it_twice_changes_nothing(
     assert history[3].timestamp - history[0].timestamp == 30_000
     (inputs,) = client.get_run(run.run_id).inputs.dataset_inputs
     assert (inputs.dataset.name, inputs.dataset.digest) == ("mine", "abc")
-    assert mlflow_client.load_record(run).run_id == run.run_id
+    assert mlflow_runs.load_record(run).run_id == run.run_id
     assert {a.path for a in client.list_artifacts(run.run_id, "update")} == {"update/adapter.bin"}
 
 
@@ -107,7 +109,7 @@ def test_only_what_is_missing_is_brought(store: str, tmp_path: Path) -> None:
     )
     (done,) = sync([folder], None)
     assert done["points"] == 6 and done["run_id"] == logger.run_id
-    run = mlflow_client.find_run(store, "half")
+    run = mlflow_runs.find_run(store, "half")
     assert run.status == "FAILED" and run.tags[mlflow_client.REASON] == "x"
     history = mlflow_client.client(run.store).get_metric_history(run.run_id, "train/loss")
     assert sorted(m.step for m in history) == [0, 1, 2, 3]
@@ -117,7 +119,7 @@ def test_trials_come_back_under_their_sweep(store: str, tmp_path: Path) -> None:
     sweep = SweepFolder(tmp_path / "multirun" / "mine")
     sweep.save(SweepInfo("mine", ["myosotis"], "2026-01-01T00:00:00+00:00", run_id="e" * 32))
     trials = [
-        run_folder(sweep.path / "a"),
+        run_folder(sweep.path / "a", command=["myosotis", "train", "update.r=4"]),
         run_folder(sweep.path / "b", status="FAILED", error="no disk"),
         run_folder(sweep.path / "c", status="RUNNING"),
         run_folder(sweep.path / "d", config={**CONFIG, "tracking": {"enabled": False}}),
@@ -127,10 +129,11 @@ def test_trials_come_back_under_their_sweep(store: str, tmp_path: Path) -> None:
     assert [run["synced"] for run in done] == [True, True, False, False]
     assert done[2]["why"] == "it is running"
     sync(trials, None)
-    assert mlflow_client.find_run(store, "c").status == "KILLED"  # nobody holds its folder any more
+    assert mlflow_runs.find_run(store, "a").tags["swept"] == "update.r=4"
+    assert mlflow_runs.find_run(store, "c").status == "KILLED"  # nobody holds its folder any more
     info = sweep.load()
     assert info is not None
-    parent = mlflow_client.find_run(store, info.run_id)
+    parent = mlflow_runs.find_run(store, info.run_id)
     assert parent.metrics["sweep/trials"] == 4 and parent.metrics["sweep/failed"] == 1
     assert "b failed: no disk" in parent.tags["mlflow.note.content"]
     found = mlflow_client.client(parent.store).search_runs([parent.experiment_id])
@@ -167,7 +170,7 @@ def test_a_server_that_is_away_for_a_while_holds_nothing_up(
     logger.log_metrics({"train/loss": 60.0}, 60)
     logger.finish("FINISHED")
     assert not logger.incomplete
-    run = mlflow_client.find_run(store, "patient")
+    run = mlflow_runs.find_run(store, "patient")
     history = mlflow_client.client(run.store).get_metric_history(run.run_id, "train/loss")
     assert sorted(m.step for m in history) == list(range(61))
 
@@ -254,7 +257,7 @@ def test_a_real_server_that_goes_away_and_comes_back(
         assert len(client.get_metric_history(record.run_id, "train/loss")) < 30
         (done,) = sync([RunFolder(out)], uri)
         assert done["synced"] and done["run_id"] == record.run_id
-        run = mlflow_client.find_run(uri, record.run_id)
+        run = mlflow_runs.find_run(uri, record.run_id)
         assert run.status == "FINISHED"
         losses = client.get_metric_history(record.run_id, "train/loss")
         assert sorted(point.step for point in losses) == list(range(1, 31))

@@ -79,6 +79,8 @@ def test_mlflow_has_the_curves_the_params_and_the_artifacts(
     assert run.info.status == "FINISHED"
     assert run.data.params["update.r"] == "16" and run.data.params["optimizer.lr"] == "0.01"
     assert run.data.tags["method"] == "lora"
+    assert (run.data.tags["model"], run.data.tags["data"]) == ("model", "mine")
+    assert run.info.run_name == "lora-r16-lr1e-2-model-mine-s0"
     assert {"val/loss", "task/loglik", "forgetting/prose_bpb"} <= run.data.metrics.keys()
     history = client.get_metric_history(result["run_id"], "train/loss")
     assert [m.step for m in history] == list(range(1, 13))
@@ -201,6 +203,26 @@ def test_evaluate_generate_scorecard_of_a_run(
     (general,) = found["shift"]
     of_run = {entry["text"]: entry["kl"] for entry in result["shift"]}
     assert general["kl"] == pytest.approx(of_run["general"], rel=1e-4)
+
+
+def test_a_run_that_cannot_load_is_found_by_what_it_was_to_be(world: Path, tmp_path: Path) -> None:
+    """A folder that is no model: params, tags, configuration and reason are told all the same."""
+    from myosotis.tracking import mlflow_runs
+
+    (tmp_path / "nothing").mkdir()
+    out = tmp_path / "runs" / "unloadable"
+    _, err = call(["train", *settings(world, out, **{"model.path": "nothing"})], tmp_path, code=2)
+    record = RunRecord.load(out)
+    assert record.status == "FAILED" and record.error
+    assert " ".join(record.error.split()) in " ".join(err.split())
+    assert record.config["model"]["path"] == "nothing"
+    run = mlflow_runs.find_run(f"{tmp_path}/mlflow.db", record.run_id)
+    assert (run.status, run.tags["myosotis.reason"]) == ("FAILED", record.error)
+    assert run.params["update.r"] == "16" and run.params["optimizer.lr"] == "0.01"
+    assert run.params["model.name"] == "nothing" and run.params["data.file"] == "mine.jsonl"
+    assert run.tags["method"] == "lora" and run.tags["config_hash"] == record.config_hash
+    config = mlflow_runs.download_artifact(run, "config.yaml", tmp_path / "back")
+    assert config.read_text() == (out / "config.yaml").read_text()
 
 
 def test_a_malformed_line_is_named_and_nothing_is_trained(world: Path, tmp_path: Path) -> None:

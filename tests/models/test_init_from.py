@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers as hf
 
+from myosotis.commands.find_model import of_run
 from myosotis.models.init_from import InitialUpdate
-from myosotis.models.model_ref import of_run
 from myosotis.records.run_folder import RunFolder
 from myosotis.utils.errors import ConfigError
 from tests.world import call, settings

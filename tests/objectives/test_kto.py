@@ -65,7 +65,7 @@ def graded_trees() -> list[Tree]:
     return trees
 
 
-FIELDS = ("ids", "weights", "parent", "end", "depth", "tips")
+FIELDS = ("ids", "weights", "parent", "end", "depth", "leaves")
 
 
 def moved_lora() -> updates.Update:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from myosotis import updates
-from myosotis.data.lines import RecordError
 from myosotis.data.preference import pair, read_pairs
+from myosotis.data.readers import RecordError
 from myosotis.data.sft import Example
 from myosotis.objectives import preference as p
 from myosotis.objectives import with_reference

@@ -17,7 +17,7 @@ from myosotis.training.optim import parameter_groups
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path as Tokens
-from myosotis.trees.tree import Tree
+from myosotis.trees.tree import Target, Tree
 from myosotis.utils.errors import ConfigError
 from tests.tiny import tiny
 from tests.world import call, settings
@@ -30,7 +30,7 @@ def pairs() -> list[Tree]:
     answers = [([5, 6], [7]), ([8], [9, 10, 11]), ([12, 13], [12, 14])]
     prompts = [[3, 4, 20], [3, 4, 21], [3, 4, 22, 23]]
     return [
-        Tree.of(Tokens([*prompt, *a, -1], [0.0] * (len(prompt) + len(a)) + [1.0]) for a in both)
+        Tree.of(Tokens([*prompt, *a], [0.0] * (len(prompt) + len(a)), Target.VALUE) for a in both)
         for prompt, both in zip(prompts, answers, strict=True)
     ]
 
@@ -68,7 +68,7 @@ def test_the_reward_is_read_after_the_last_token() -> None:
         found = Scorer(update.model, backend, row_tokens=64).evaluate(pairs())
         for tree, scores in zip(pairs(), found, strict=True):
             for path, value in zip(tree.paths(), scores.logp, strict=True):
-                ids = torch.tensor([path.ids[:-1]])
+                ids = torch.tensor([path.ids])
                 hidden = update.model.model(input_ids=ids).last_hidden_state[0, -1]
                 wanted = (hidden @ update.head.weight[0]).item()  # type: ignore[attr-defined]
                 assert value == pytest.approx(wanted, abs=1e-6)

@@ -51,6 +51,12 @@ def test_a_budget_by_task() -> None:
         Budget.of({"hellaswag": 2.0}, "retained")
 
 
+@pytest.mark.parametrize("named", ["capitals", "capitals.jsonl", "of/mine/capitals.jsonl"])
+def test_a_budget_for_a_benchmark_of_ones_own(named: str) -> None:
+    """2 % of .5, whether the task is named or its file; the task is called by the file's name."""
+    assert Budget.of({named: 0.02}, "retained").epsilon(0.5, "capitals") == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize(
     ("mean", "own", "expected"),
     [

@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myosotis.records.schema import RunRecord
-from myosotis.tracking import mlflow_client
+from myosotis.tracking import mlflow_client, mlflow_runs
 from myosotis.tracking import mlflow_store as stores
-from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger, flatten, valid_name
+from myosotis.tracking.mlflow_limits import flatten, valid_name
+from myosotis.tracking.mlflow_logger import MLflowLogger
+from myosotis.tracking.null_logger import NullLogger
 from myosotis.utils.errors import ConfigError, DataError
 
 
@@ -75,6 +77,19 @@ def test_relative_sqlite_uris_become_absolute(tmp_path: Path):
 def test_what_is_no_store_is_refused(uri: str):
     with pytest.raises(ConfigError, match=r"tracking\.uri"):
         stores.resolve(uri)
+
+
+def test_a_uri_recorded_without_its_password_is_asked_for_again(monkeypatch: pytest.MonkeyPatch):
+    recorded = stores.without_credentials("http://me:hunter2@tracking.example:5000")
+    assert recorded == "http://***@tracking.example:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@elsewhere.example:5000")
+    with pytest.raises(ConfigError, match="without its password") as refused:
+        stores.resolve(recorded)
+    assert "hunter2" not in str(refused.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@tracking.example:5000")
+    store = stores.resolve(recorded)
+    assert store.uri == "http://me:hunter2@tracking.example:5000"
+    assert store.shown == recorded
 
 
 # -- whether it can be used ----------------------------------------------------------------
@@ -168,7 +183,7 @@ def test_reading_does_not_make_a_store(tmp_path: Path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="no runs yet"):
-        mlflow_client.find_run(None, "last")
+        mlflow_runs.find_run(None, "last")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -206,7 +221,7 @@ def test_eight_processes_make_one_store_at_once(tmp_path: Path, monkeypatch):
     store = mlflow_client.open_store(uri)
     assert len(mlflow_client.client(store).search_experiments()) == 2  # Default, and ours once
     for run_id in run_ids:
-        run = mlflow_client.find_run(store, run_id)
+        run = mlflow_runs.find_run(store, run_id)
         assert run.status == "FINISHED"
         assert run.metrics["train/loss"] == pytest.approx(1 / 20)
 
@@ -222,10 +237,10 @@ def test_a_run_from_start_to_finish(uri: str, tmp_path: Path):
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     logger.log_artifact(tmp_path / "config.yaml")
     logger.finalize("success")  # Lightning, when fit ends: the run goes on
-    assert mlflow_client.find_run(uri, "last").status == "RUNNING"
+    assert mlflow_runs.find_run(uri, "last").status == "RUNNING"
     logger.finish("KILLED", "SIGTERM")
 
-    run = mlflow_client.find_run(uri, "last")
+    run = mlflow_runs.find_run(uri, "last")
     assert (run.name, run.status, run.params["update.r"]) == ("first", "KILLED", "16")
     assert run.params["data.path"] == "null"
     assert run.metrics == {"train/loss": 1.0, "train/epoch": 0.0}
@@ -235,7 +250,7 @@ def test_a_run_from_start_to_finish(uri: str, tmp_path: Path):
     assert run.ended
     history = mlflow_client.client(run.store).get_metric_history(run.run_id, "train/loss")
     assert [(m.step, m.value) for m in history] == [(0, 3.0), (1, 2.0), (2, 1.0)]
-    copy = mlflow_client.download_artifact(run, "config.yaml", tmp_path / "back")
+    copy = mlflow_runs.download_artifact(run, "config.yaml", tmp_path / "back")
     assert copy.read_text() == "seed: 0\n"
     assert run.artifact_uri.startswith(f"file://{tmp_path}/mlartifacts/myosotis/")
 
@@ -255,7 +270,7 @@ def test_resume_goes_on_in_the_same_run_and_records_changed_params(uri: str):
     again.log_hyperparams({"trainer": {"max_steps": 20}, "seed": 0, "update": {"r": 4}})
     assert again.run_id == first.run_id
     assert again.changed_params == {"trainer.max_steps": ("10", "20")}
-    run = mlflow_client.find_run(uri, "last")
+    run = mlflow_runs.find_run(uri, "last")
     assert run.status == "RUNNING"
     assert run.params == {"trainer.max_steps": "10", "seed": "0", "update.r": "4"}
     assert run.tags["myosotis.changed_params"] == '{"trainer.max_steps": ["10", "20"]}'
@@ -270,7 +285,7 @@ def test_long_params_and_tags_are_cut_and_say_so(uri: str):
     logger = run_in(uri)
     logger.log_hyperparams({"prompt": "x" * 7000} | {f"p{i}": i for i in range(250)})
     logger.set_tags({"note": "y" * 9000})
-    run = mlflow_client.find_run(uri, "last")
+    run = mlflow_runs.find_run(uri, "last")
     assert len(run.params) == 251
     assert len(run.params["prompt"]) == 6000
     assert run.params["prompt"].endswith("(cut; 7000 characters in all)")
@@ -281,7 +296,7 @@ def test_names_mlflow_rejects_are_mapped_and_stay_apart(uri: str):
     logger = run_in(uri)
     logger.log_metrics({"acc[0]": 1.0, "acc(0)": 2.0, "/a//../b": 3.0, "retention/piqa": 4.0}, 1)
     logger.flush()
-    metrics = mlflow_client.find_run(uri, "last").metrics
+    metrics = mlflow_runs.find_run(uri, "last").metrics
     assert sorted(metrics.values()) == [1.0, 2.0, 3.0, 4.0]
     assert metrics["acc_0"] == 1.0
     assert metrics["a/b"] == 3.0
@@ -291,7 +306,7 @@ def test_non_finite_metrics_are_told_not_charted(uri: str):
     logger = run_in(uri)
     logger.log_metrics({"train/loss": math.nan, "val/loss": math.inf, "ok": 1.0}, 7)
     logger.flush()
-    run = mlflow_client.find_run(uri, "last")
+    run = mlflow_runs.find_run(uri, "last")
     assert run.metrics == {"ok": 1.0}
     assert run.tags["myosotis.non_finite_metrics"] == (
         "train/loss = nan at step 7; val/loss = inf at step 7"
@@ -318,10 +333,8 @@ def test_unusual_folder_names_work(tmp_path: Path, seed_store: Path, monkeypatch
     (tmp_path / "f.txt").write_text("hello")
     logger.log_artifact(tmp_path / "f.txt", "sub")
     logger.finish("FINISHED")
-    run = mlflow_client.find_run(str(folder / "mlflow.db"), "last")
-    assert (
-        mlflow_client.download_artifact(run, "sub/f.txt", tmp_path / "back").read_text() == "hello"
-    )
+    run = mlflow_runs.find_run(str(folder / "mlflow.db"), "last")
+    assert mlflow_runs.download_artifact(run, "sub/f.txt", tmp_path / "back").read_text() == "hello"
     assert list((folder / "mlartifacts").rglob("f.txt"))
 
 
@@ -384,53 +397,53 @@ def test_find_by_id_prefix_name_and_last(uri: str):
         logger.finish("FINISHED")
         ids.append(logger.run_id)
         time.sleep(0.01)
-    assert mlflow_client.find_run(uri, "last").name == "green"
-    assert mlflow_client.find_run(uri, "red").run_id == ids[0]
-    assert mlflow_client.find_run(uri, ids[0]).name == "red"
-    assert mlflow_client.find_run(uri, ids[0][:8]).name == "red"
-    with pytest.raises(ConfigError, match="Did you mean") as missed:
-        mlflow_client.find_run(uri, "gren")
+    assert mlflow_runs.find_run(uri, "last").name == "green"
+    assert mlflow_runs.find_run(uri, "red").run_id == ids[0]
+    assert mlflow_runs.find_run(uri, ids[0]).name == "red"
+    assert mlflow_runs.find_run(uri, ids[0][:8]).name == "red"
+    with pytest.raises(DataError, match="Did you mean") as missed:
+        mlflow_runs.find_run(uri, "gren")
     assert "green" in str(missed.value)
 
 
 def test_an_ambiguous_name_lists_the_candidates(uri: str):
     ids = {run_in(uri, run_name="same").run_id for _ in range(2)}
-    with pytest.raises(ConfigError, match="any of 2 runs") as error:
-        mlflow_client.find_run(uri, "same")
+    with pytest.raises(DataError, match="any of 2 runs") as error:
+        mlflow_runs.find_run(uri, "same")
     assert all(run_id[:12] in str(error.value) for run_id in ids)
 
 
 def test_runs_of_others_are_not_ours(uri: str):
     mlflow = mlflow_client.client(mlflow_client.open_store(uri))
     mlflow.create_run("0", run_name="theirs")
-    with pytest.raises(ConfigError, match="no runs"):
-        mlflow_client.find_run(uri, "last")
+    with pytest.raises(DataError, match="no runs in"):
+        mlflow_runs.find_run(uri, "last")
 
 
 def test_a_killed_run_is_seen_to_be_dead(uri: str):
     logger = run_in(uri)
-    assert mlflow_client.find_run(uri, "last").alive
+    assert mlflow_runs.find_run(uri, "last").alive
     logger.set_tags({mlflow_client.PID: "999999999"})
-    assert not mlflow_client.find_run(uri, "last").alive
+    assert not mlflow_runs.find_run(uri, "last").alive
     logger.set_tags({mlflow_client.HOST: "elsewhere"})  # where only the heartbeat can tell
-    assert mlflow_client.find_run(uri, "last").alive
+    assert mlflow_runs.find_run(uri, "last").alive
     logger.set_tags({mlflow_client.HEARTBEAT: "2020-01-01T00:00:00+00:00"})
-    assert not mlflow_client.find_run(uri, "last").alive
+    assert not mlflow_runs.find_run(uri, "last").alive
     assert platform.node() != "elsewhere"
 
 
 def test_the_record_comes_from_the_artifacts_or_the_run_folder(uri: str, tmp_path: Path):
     logger = run_in(uri)
     with pytest.raises(DataError, match=r"no artifact record\.json"):
-        mlflow_client.load_record(mlflow_client.find_run(uri, "last"))
+        mlflow_runs.load_record(mlflow_runs.find_run(uri, "last"))
     record = RunRecord(run_id=logger.run_id or "", run_name="kept")
     record.save(tmp_path / "run" / "record.json")
     logger.set_tags({mlflow_client.FOLDER: tmp_path / "run"})
-    assert mlflow_client.load_record(mlflow_client.find_run(uri, "last")) == record
+    assert mlflow_runs.load_record(mlflow_runs.find_run(uri, "last")) == record
     record.status = "FINISHED"
     record.save(tmp_path / "run" / "record.json")
     logger.log_artifact(tmp_path / "run" / "record.json")
-    assert mlflow_client.load_record(mlflow_client.find_run(uri, "last")).status == "FINISHED"
+    assert mlflow_runs.load_record(mlflow_runs.find_run(uri, "last")).status == "FINISHED"
 
 
 # -- names ---------------------------------------------------------------------------------

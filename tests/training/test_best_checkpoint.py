@@ -20,8 +20,7 @@ from safetensors.torch import load_file
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
 from myosotis.retention.budget import Budget
-from myosotis.training.best_checkpoint import BestCheckpoint
-from myosotis.training.selection_state import OnBreach
+from myosotis.training.best_checkpoint import BestCheckpoint, OnBreach
 from myosotis.utils.errors import RunError
 from tests.commands.test_train import stop_at
 from tests.retention.small import right_by_definition

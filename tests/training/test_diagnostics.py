@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from myosotis.data.datamodule import length_bias
-from myosotis.evaluation import preference_metrics, results
+from myosotis.data.kinds import Pairs
+from myosotis.evaluation import results
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import CurvePoint, TaskQuality
@@ -65,17 +65,17 @@ def pairs(*sizes: tuple[int, int]) -> list[Tree]:
 
 def test_a_rule_that_picks_by_length() -> None:
     """Longer in one of four, equal in one: the shorter is right in (2 + ½) of 4."""
-    name, found = preference_metrics.by_length(pairs((3, 5), (3, 5), (4, 2), (3, 3)))
+    ((name, scores),) = Pairs().rules(pairs((3, 5), (3, 5), (4, 2), (3, 3))).items()
     assert name == "a rule that picks the shorter answer"
-    assert found.mean == pytest.approx(2.5 / 4)
+    assert scores.mean() == pytest.approx(2.5 / 4)
 
 
 def test_length_bias_of_the_data() -> None:
     """27 of 36 chosen answers are longer: said; half of them: not."""
-    said = length_bias(pairs(*[(6, 3)] * 27, *[(2, 4)] * 9))
+    (said,) = Pairs().warnings(pairs(*[(6, 3)] * 27, *[(2, 4)] * 9))
     assert said.startswith("in 75% of the pairs the chosen answer is the longer one (5 tokens")
-    assert not length_bias(pairs(*[(6, 3)] * 18, *[(2, 4)] * 18))
-    assert not length_bias(pairs(*[(6, 3)] * 10))
+    assert not Pairs().warnings(pairs(*[(6, 3)] * 18, *[(2, 4)] * 18))
+    assert not Pairs().warnings(pairs(*[(6, 3)] * 10))
 
 
 def sitting(margins: list[float], accuracy: list[float], **more: TaskScore) -> EvalResult:

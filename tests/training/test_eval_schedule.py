@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from myosotis.commands import components
 from myosotis.config import instantiate
-from myosotis.training.eval_schedule import ACTING, MOST, SHARE, EvalSchedule, pace
+from myosotis.training.eval_schedule import ACTING, MOST, SHARE, EvalSchedule
 from tests.commands.test_plan import config
 
 ITEMS, TEXTS, FLOOR = 40, 4, 10
@@ -20,11 +20,11 @@ STEP = 8 * 5  # examples a step, tokens of each: see test_plan
 def paced(cfg: DictConfig, trained: float = 1.0) -> EvalSchedule:
     data = components.data_of(cfg)
     context = components.context_of(instantiate.model_source(cfg))
-    return pace(
+    return components.eval_schedule_of(
         cfg,
         data,
         components.benchmarks(cfg, data.template.tokenizer, context),
-        components.shift_texts(cfg, data, context),
+        components.kl_texts(cfg, data, context),
         total_steps=components.total_steps(cfg, data.steps_per_epoch),
         trained=trained,
         packs=True,
@@ -46,7 +46,7 @@ def tokens(cfg: DictConfig) -> tuple[int, int]:
     data = components.data_of(cfg)
     context = components.context_of(instantiate.model_source(cfg))
     suite = components.benchmarks(cfg, data.template.tokenizer, context)
-    texts = components.shift_texts(cfg, data, context).trees
+    texts = components.kl_texts(cfg, data, context).trees
     read = [int(tree.read.sum()) for tree in suite.request_trees.trees]
     return sum(read), sum(int(tree.read.sum()) for trees in texts.values() for tree in trees)
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from myosotis.training.selection_state import EvalPoint, OnBreach, SelectionState
+from myosotis.training.best_checkpoint import EvalPoint, OnBreach, SelectionState
 
 
 def course(

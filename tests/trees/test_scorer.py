@@ -49,9 +49,7 @@ def shapes() -> dict[str, list[Tree]]:
 def behind_one_prompt() -> list[Tree]:
     """All shapes of tree behind the same ten tokens: a row reads those once."""
     return [
-        Tree.of(
-            Path([*range(1, 11), *ids], [*[0.0] * 10, *weights]) for ids, weights in tree.paths()
-        )
+        Tree.of(Path([*range(1, 11), *p.ids], [*[0.0] * 10, *p.weights]) for p in tree.paths())
         for group in shapes().values()
         for tree in group
     ]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from myosotis.trees.attention import visible
 from myosotis.trees.batch import Batch, stack
-from myosotis.trees.forest import SHORTEST_STEM, pack
-from myosotis.trees.tree import Path, Tree
+from myosotis.trees.forest import SHORTEST_PREFIX, pack
+from myosotis.trees.tree import Path, Target, Tree
 
 token = st.integers(1, 4)  # few tokens: many shared prefixes
 weight = st.sampled_from([0.0, 1.0, 0.5])
@@ -27,9 +27,11 @@ def path(draw: st.DrawFn) -> Path:
 def forests(draw: st.DrawFn) -> list[Tree]:
     """Trees of some paths each; sometimes all begin with the same tokens, enough to be shared."""
     several = draw(st.lists(st.lists(path(), min_size=1, max_size=5), min_size=1, max_size=8))
-    stem = draw(st.sampled_from([[], [9] * SHORTEST_STEM]))
-    zeros = [0.0] * len(stem)
-    return [Tree.of(Path([*stem, *ids], [*zeros, *w]) for ids, w in paths) for paths in several]
+    prefix = draw(st.sampled_from([[], [9] * SHORTEST_PREFIX]))
+    zeros = [0.0] * len(prefix)
+    return [
+        Tree.of(Path([*prefix, *p.ids], [*zeros, *p.weights]) for p in paths) for paths in several
+    ]
 
 
 trees = forests()
@@ -54,13 +56,95 @@ def test_what_is_no_tree(paths: list[Path]) -> None:
         Tree.of(paths)
 
 
+def test_a_tree_of_labels_by_hand() -> None:
+    """Two texts 1 2 and 1 3, of label 4 and 0: a place after each that is scored and never read."""
+    tree = Tree.of([Path([1, 2], [0, 0], Target.LABEL, 4), Path([1, 3], [0, 0], Target.LABEL, 0)])
+    assert tree.ids.tolist() == [1, 2, 0, 3, 0]
+    assert tree.targets.tolist() == [0, 0, 4, 0, 0]
+    assert tree.weights.tolist() == [0, 0, 1, 0, 1]
+    assert tree.end.tolist() == [5, 3, 3, 5, 5]
+    assert tree.leaves.tolist() == [2, 4]
+    assert tree.read.tolist() == [True, True, False, True, False]
+    assert tree.sizes.tolist() == [1, 1]
+
+
+def test_a_value_is_asked_for_after_the_last_token_only() -> None:
+    """1 2 is a beginning of 1 2 3: both have a place of their own, behind 2 and behind 3."""
+    tree = Tree.of([Path([1, 2, 3], [0] * 3, Target.VALUE), Path([1, 2], [0] * 2, Target.VALUE)])
+    assert (tree.ids.tolist(), tree.leaves.tolist()) == ([1, 2, 3, 0, 0], [3, 4])
+    assert tree.parent.tolist() == [-1, 0, 1, 2, 1]
+    assert tree.targets.tolist() == [1, 2, 3, 0, 0]
+    (batch,) = [stack(rows) for rows in pack([tree], 16)]
+    assert (batch.ids_RL.tolist(), batch.target) == ([[1, 2, 3]], Target.VALUE)
+    assert (batch.source_N.tolist(), batch.target_S.tolist()) == ([1, 2], [0, 0])
+    assert batch.path_B[batch.branch_M].tolist() == [1, 0]  # in the order of what predicts them
+
+
+def test_length_and_cut_count_what_is_asked_for() -> None:
+    text, label = Path([1, 2, 3], [0, 1, 1]), Path([1, 2, 3], [0, 0, 0], Target.LABEL, 7)
+    assert [(p.length, p.scored) for p in (text, label)] == [(3, 2), (4, 1)]
+    assert text.cut(2) == Path([1, 2], [0, 1])
+    assert label.cut(4) == label
+    assert label.cut(3).scored == 0  # the label of a text is not that of its beginning
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ([Path([1, -1], [0, 1])], "0 or more"),
+        ([Path([1], [0], Target.LABEL, -1)], "0 or more"),
+        ([Path([1, 2], [0, 1], Target.VALUE)], "no token can be scored"),
+        ([Path([1, 2], [0, 1]), Path([1], [0], Target.VALUE)], "one target, not tokens, value"),
+    ],
+)
+def test_no_id_is_negative_and_a_tree_asks_for_one_thing(wrong: list[Path], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Tree.of(wrong)
+
+
+def test_what_is_scored_together_has_one_target() -> None:
+    trees = [Tree.fork([1], [[2]]), Tree.of([Path([1], [0], Target.VALUE)])]
+    with pytest.raises(ValueError, match="one target"):
+        stack([row for group in pack(trees, 8) for row in group])
+
+
+@given(trees, st.sampled_from([Target.LABEL, Target.VALUE]), st.integers(1, 30))
+@settings(max_examples=60)
+def test_labels_and_values_are_packed_without_a_negative_number(
+    forest: list[Tree], target: Target, row_tokens: int
+) -> None:
+    """Of every path the text read only, and a label or a value asked for after it."""
+    asked = [
+        Tree.of(
+            Path(p.ids, [0.0] * len(p.ids), target, k if target is Target.LABEL else 0)
+            for k, p in enumerate(tree.paths())
+        )
+        for tree in forest
+    ]
+    batch = stack([row for group in pack(asked, row_tokens) for row in group])
+    assert batch.target is target
+    assert min(int(batch.ids_RL.min()), int(batch.target_S.min())) >= 0
+    assert len(batch.branch_M) == sum(len(tree.leaves) for tree in asked)  # one a path
+    wanted = {
+        (i, p): k if target is Target.LABEL else 0
+        for i, tree in enumerate(asked)
+        for p, k in enumerate(path.label for path in tree.paths())
+    }
+    branch_M = batch.branch_M.tolist()
+    at = [(int(batch.tree_B[b]), int(batch.path_B[b])) for b in branch_M]
+    assert dict(zip(at, batch.target_S[batch.scored_M].tolist(), strict=True)) == wanted
+    for tree, plain in zip(asked, forest, strict=True):
+        assert [list(p.ids) for p in tree.paths()] == [list(p.ids) for p in plain.paths()]
+
+
 @given(st.lists(path(), min_size=1, max_size=6))
 def test_paths_come_back(paths: list[Path]) -> None:
     tree = Tree.of(paths)
     assert [(list(p.ids), list(p.weights)) for p in tree.paths()] == [
         (list(p.ids), list(p.weights)) for p in paths
     ]
-    prefixes = {tuple(zip(*p, strict=True))[:k] for p in paths for k in range(1, len(p.ids) + 1)}
+    tokens = [tuple(zip(p.ids, p.weights, strict=True)) for p in paths]
+    prefixes = {t[:k] for t in tokens for k in range(1, len(t) + 1)}
     assert len(tree) == len(prefixes)  # each distinct prefix is one token: nothing stored twice
 
 

@@ -20,7 +20,8 @@ from myosotis.config.compose import options
 from myosotis.config.instantiate import plain
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
-from myosotis.trees.tree import Tree
+from myosotis.trees.tree import Path as Tokens
+from myosotis.trees.tree import Target, Tree
 from myosotis.updates.base import Update
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils.errors import AssetError, ConfigError, RunError
@@ -427,11 +428,13 @@ def _folder_with_tokenizer(folder: Path) -> None:
 
 
 def test_a_probe_learns_labels_and_leaves_the_language_model_alone(tmp_path: Path) -> None:
-    """Label k is the token -1 - k: never read, predicted by the probe from the prompt's last token.
+    """A label is never read, and predicted by the probe from the prompt's last token.
 
     Untrained, each of 3 labels has probability 1/3, and so it is with the update off.
     """
-    labelled = [Tree.fork([5 + n, 20, 40 + n], [[-1 - n % 3]]) for n in range(9)]
+    labelled = [
+        Tree.of([Tokens([5 + n, 20, 40 + n], [0.0] * 3, Target.LABEL, n % 3)]) for n in range(9)
+    ]
     update = updates.build({"name": "probe", "labels": ["a", "b", "c"]})
     update.attach(tiny("llama"))
     assert update.count() == 32 * 3 + 3

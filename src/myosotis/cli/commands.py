@@ -273,8 +273,8 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        from myosotis.records.load import gather
         from myosotis.report.scorecard import scorecard
+        from myosotis.tracking.find import gather
 
         found = gather(parsed.runs or ["last"], cfg.tracking.uri)
         at = (
@@ -297,15 +297,20 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
         "MLflow brought up to the run folders on disk, after its server was away or its database "
         "was lost. Doing it twice changes nothing."
     )
-    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or all")
+    parser.add_argument("run", metavar="RUN|SWEEP", help=f"{RUN_HELP}; or all")
     _with_overrides(parser, config=False)
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
         from myosotis.commands.sync import sync
-        from myosotis.records.run_folder import every, find
+        from myosotis.records.find import all_runs, find
+        from myosotis.records.run_folder import RunFolder
 
-        folders = every() if parsed.run == "all" else [find(parsed.run)]
+        if parsed.run == "all":
+            folders = all_runs()
+        else:
+            place = find(parsed.run)
+            folders = [place] if isinstance(place, RunFolder) else place.trials()
         done = sync(folders, cfg.tracking.uri)
         for run in done:
             what = f"{run['points']} points" if run["synced"] else f"left: {run['why']}"

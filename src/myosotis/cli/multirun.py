@@ -174,26 +174,27 @@ def _run(cfg: DictConfig, words: list[str], sweep: SweepFolder) -> Any:
 def _record_failure(
     cfg: DictConfig, folder: RunFolder, words: list[str], error: BaseException, before: Any
 ) -> None:
-    """A trial that failed before its journal was open has a record too, and a run in MLflow."""
+    """A trial that failed before it was tracked has a record too, and a run in MLflow."""
     if not isinstance(error, MyosotisError):
         import traceback
 
         traceback.print_exception(error)
     if folder.record.exists() and folder.load() != before:
-        return  # its journal has told
+        return  # it was tracked, and has told
     from myosotis.commands.opening import mlflow_of
-    from myosotis.tracking.run_tracker import journal
+    from myosotis.commands.run_labels import shown
+    from myosotis.tracking.run_tracker import track
 
     name = before.run_name if before else " ".join(w for w in words if "=" in w)
     sweep = SweepFolder(folder.path.parent).load()
     mlflow = mlflow_of(cfg, folder, name, before.run_id if before else None, sweep)
     with (
         suppress(type(error)),
-        journal(
+        track(
             folder.path,
             mlflow,
             run_name=name,
-            command=command(words),
+            command=shown(command(words)),
             config={},
             config_hash=config_hash(cfg),
         ),

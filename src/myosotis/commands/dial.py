@@ -15,21 +15,27 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis import updates
-from myosotis.commands.components import Components
+from myosotis.commands.components import (
+    Components,
+    attach,
+    base_retention,
+    load_components,
+    merge_initial,
+)
 from myosotis.commands.export import refuse_full, write_dialled
+from myosotis.commands.find_model import config_of
+from myosotis.commands.resume import replace_values
 from myosotis.config import check, instantiate
-from myosotis.evaluation.dial_choice import GRID
 from myosotis.evaluation.evaluator import EvalResult
-from myosotis.evaluation.interpolation import turn
-from myosotis.models.model_ref import config_of
-from myosotis.records.run_folder import RunFolder, find
+from myosotis.evaluation.interpolation import GRID, turn
+from myosotis.records.find import find_run
+from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import DialChoice, DialPoint, RunRecord
 from myosotis.report import dial_curve, terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.retention.statistics.paired import Verdict
 from myosotis.tracking.mlflow_logger import MLflowLogger
-from myosotis.training.resume import replace_values
 from myosotis.utils.console import console
 from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
 
@@ -47,26 +53,27 @@ def dial(
     not confirmed. Raises `ConfigError` when the update does not scale or there is no benchmark to
     judge by, and when base or data are not those of the run any more.
     """
-    place = find(run)
+    place = find_run(run)
     record = place.load()
     cfg = _configuration(place, record, given, overrides)
     if out is not None:
         refuse_full(out)
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
-    bench = Components.of(cfg, lambda _: None)
-    _refuse_others(record, bench)
+    parts = load_components(cfg, lambda _: None)
+    _refuse_others(record, parts)
     budget = instantiate.budget(cfg)
-    retention = bench.base_retention()
-    bench.go_on()
-    base = EvalResult(retention, bench.examination.quality(bench.scorer, "base", texts=False))
+    retention = base_retention(parts.suite, parts.scorer, parts.base, parts.precision.name)
+    parts = merge_initial(parts)
+    base = EvalResult(retention, parts.evaluator.quality(parts.scorer, "base", texts=False))
     terminal.reach(reachable_verdicts(base.retention.half("report").tasks, budget))
-    update = bench.attach(cfg)
-    update.load(place.update)
-    tuned = bench.examination.sit(bench.scorer, "tuned", texts=False)
+    parts = attach(parts, cfg)
+    parts.update.load(place.update)
+    tuned = parts.evaluator.sit(parts.scorer, "tuned", texts=False)
     points, choice = turn(
-        bench,
-        update,
+        parts.evaluator,
+        parts.scorer,
+        parts.update,
         base,
         tuned,
         metric=cfg.task.metric,
@@ -81,7 +88,7 @@ def dial(
     form = None
     if out is not None and choice.alpha is not None and choice.confirmed:
         whole = cfg.model.start is not None  # an adapter would leave out what it stands on
-        form = write_dialled(update, bench.base, choice.alpha, out, whole=whole)
+        form = write_dialled(parts.update, parts.base, choice.alpha, out, whole=whole)
         console.print(f"written to {out} ({form})", highlight=False, soft_wrap=True)
     elif out is not None:
         console.print("[yellow]nothing was written[/]")
@@ -138,19 +145,19 @@ def _configuration(
     return cfg
 
 
-def _refuse_others(record: RunRecord, bench: Components) -> None:
+def _refuse_others(record: RunRecord, parts: Components) -> None:
     """Base and data must be those of the run: held-out examples of other data may be trained on."""
-    if bench.base.content_hash != record.model.content_hash:
+    if parts.base.content_hash != record.model.content_hash:
         raise ConfigError(
             f"{record.model.id} is not the model any more that the run was trained on",
             "its files have changed since; dial needs the base as it was",
         )
-    if str(bench.data.dataset.manifest.get("hash", "")) != record.data.hash:
+    if str(parts.data.dataset.manifest.get("hash", "")) != record.data.hash:
         raise ConfigError(
             f"data={record.data.name} is not what the run was trained on any more",
             "its files (or, for docstrings, installed packages) have changed since",
         )
-    if not any(task.accuracy_like for task in bench.suite):
+    if not any(task.accuracy_like for task in parts.suite):
         raise ConfigError(
             "the run has no benchmark that a verdict rests on",
             "name some, as in 'retention.suite=[hellaswag,arc_easy]'",

@@ -8,22 +8,30 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from myosotis.commands.components import backend_of, benchmarks, context_of, general_texts
+from myosotis.commands.components import (
+    base_retention,
+    benchmarks,
+    context_of,
+    general_texts,
+    scorer_of,
+    tuned_scorer,
+)
+from myosotis.commands.find_model import dtype_of, find_model, source_named
+from myosotis.commands.run_labels import resolved, shown
 from myosotis.config import config_hash, instantiate
-from myosotis.config.instantiate import plain
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.models.load import BaseModel, load_tokenizer
-from myosotis.models.model_ref import ModelRef, dtype_of, source_named, subject
+from myosotis.models.model_ref import ModelRef
 from myosotis.records.schema import AttentionInfo, ModelInfo, RunRecord
 from myosotis.report import terminal
-from myosotis.retention.benchmarks import cache
+from myosotis.report.scorecard import scorecard
 from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
-from myosotis.tracking.run_tracker import RunTracker, journal
-from myosotis.trees.packing_check import probe
+from myosotis.tracking.mlflow_logger import MLflowLogger
+from myosotis.tracking.null_logger import NullLogger
+from myosotis.tracking.run_tracker import RunTracker, track
 from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
 from myosotis.updates.tensors import num_parameters
@@ -39,7 +47,7 @@ def evaluate(
     Raises `ConfigError` when the two models do not share a tokenizer: their items could not be
     paired.
     """
-    tuned = subject(model, base)
+    tuned = find_model(model, base)
     reference = _reference(tuned, base)
     mlflow = NullLogger()
     name = f"evaluate-{tuned.name}"
@@ -47,12 +55,12 @@ def evaluate(
         mlflow = MLflowLogger(
             cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
         )
-    with journal(
+    with track(
         Path(cfg.out),
         mlflow,
         run_name=name,
-        command=["myosotis", "evaluate", *command],
-        config=plain(cfg),
+        command=shown(["myosotis", "evaluate", *command]),
+        config=resolved(cfg),
         config_hash=config_hash(cfg),
     ) as kept:
         began = time.perf_counter()
@@ -60,7 +68,7 @@ def evaluate(
         before, after = _measure_both(cfg, kept, suite, tuned, reference)
         _conclude(cfg, kept, suite, before, after)
         kept.record.cost = {"total_seconds": time.perf_counter() - began}
-        kept.publish()
+        kept.publish(scorecard)
     said = results.in_words(kept.record)
     if before is None:
         said = [
@@ -99,23 +107,24 @@ def _measure_both(
     """The base (from the cache if it can be), then the tuned model."""
     dtype = dtype_of(cfg)
     loaded, update = tuned.load(dtype)
-    scorer = _scorer(loaded, update, cfg.data.row_tokens)
+    scorer = scorer_of(loaded, cfg)
+    if update is not None:
+        scorer = tuned_scorer(scorer, update)
     _describe(kept, suite, loaded, update, scorer)
-    before = None
+    before, name = None, kept.record.model.dtype
     if reference is not None:
         if update is not None:
             with update.disabled():
-                before = _measure_base(suite, loaded, scorer, kept)
+                before = base_retention(suite, scorer, loaded, name)
         else:
             base, _ = reference.load(dtype)
-            of_base = _scorer(base, None, cfg.data.row_tokens)
-            before = _measure_base(suite, base, of_base, kept)
-        _shift(cfg, kept, loaded, update, scorer)
+            before = base_retention(suite, scorer_of(base, cfg), base, name)
+        _kl(cfg, kept, loaded, update, scorer)
     with progress(f"benchmarks, {tuned.name}", total=suite.size) as advance:
         return before, measure(suite, EvalModel(scorer, loaded.tokenizer), advance)
 
 
-def _shift(
+def _kl(
     cfg: DictConfig, kept: RunTracker, loaded: BaseModel, update: Update | None, scorer: Scorer
 ) -> None:
     """KL from the base on general prose, where base and tuned model are one model with a switch."""
@@ -124,26 +133,6 @@ def _shift(
     texts = general_texts(cfg, loaded.tokenizer, loaded.context_length)
     kept.record.shift = kl.measured(scorer, update, kl.Texts({"general": texts}))
     kept.log(kl.metrics(kept.record.shift), step=0)
-
-
-def _scorer(loaded: BaseModel, update: Update | None, row_tokens: int) -> Scorer:
-    """What scores the model as it was loaded, or with its update."""
-    backend = probe(loaded.model)
-    if update is None:
-        return Scorer(loaded.model, backend, row_tokens=row_tokens)
-    return Scorer(update.model, backend_of(update, backend), row_tokens=row_tokens)
-
-
-def _measure_base(suite: Suite, base: BaseModel, scorer: Scorer, kept: RunTracker) -> Measurement:
-    with progress(f"benchmarks, {base.id}", total=suite.size) as advance:
-        return cache.measured(
-            suite,
-            EvalModel(scorer, base.tokenizer),
-            model=base.content_hash,
-            dtype=kept.record.model.dtype,
-            backend=scorer.backend.name,
-            advance=advance,
-        )
 
 
 def _describe(
@@ -165,7 +154,11 @@ def _describe(
 
 
 def _conclude(
-    cfg: DictConfig, kept: RunTracker, suite: Suite, before: Measurement | None, after: Measurement
+    cfg: DictConfig,
+    kept: RunTracker,
+    suite: Suite,
+    before: Measurement | None,
+    after: Measurement,
 ) -> None:
     record = kept.record
     if before is None:

@@ -16,9 +16,9 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from myosotis.commands.evaluate import evaluate
+from myosotis.commands.find_model import config_of, dtype_of, of_run
 from myosotis.models.load import BaseModel, load_base_model
-from myosotis.models.model_ref import config_of, dtype_of, of_run
-from myosotis.records.run_folder import find
+from myosotis.records.find import find_run
 from myosotis.updates.base import Update
 from myosotis.updates.full import FullUpdate
 from myosotis.updates.lora import LoraUpdate
@@ -35,7 +35,7 @@ def export(
     `alpha` dials the update (adapter and merged). Raises `ConfigError` for a form that the update
     does not have, or a folder that is not empty.
     """
-    folder = find(run)
+    folder = find_run(run)
     cfg, source = config_of(folder)
     out = out or folder.path / f"export-{to}"
     refuse_full(out)

@@ -11,11 +11,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from myosotis.commands.find_model import config_of, dtype_of, find_model, of_run, template_of
 from myosotis.data.sft import Message
 from myosotis.models.generate import generate
 from myosotis.models.load import ModelSource
-from myosotis.models.model_ref import config_of, dtype_of, of_run, subject, template_of
-from myosotis.records.run_folder import find
+from myosotis.records.find import find_run
 from myosotis.updates.base import Update
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import ConfigError
@@ -43,7 +43,7 @@ def answer(
     `others` are more updates of the same base (runs or adapter folders): they answer, too, one
     active at a time. The prompts go through the chat template the run was trained with.
     """
-    folder = find(run)
+    folder = find_run(run)
     cfg, source = config_of(folder)
     base, update = of_run(folder).load(dtype_of(cfg))
     assert update is not None
@@ -87,7 +87,7 @@ def _beside(update: Update, name: str, source: ModelSource) -> str:
     also = getattr(update, "also", None)
     adapter = Path(name)
     if not (adapter / CONFIG).is_file():
-        other = subject(name)
+        other = find_model(name)
         if other.source != source:
             raise ConfigError(f"{name} belongs on {other.source.name}, not on {source.name}")
         adapter = other.adapter or adapter

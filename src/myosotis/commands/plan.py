@@ -21,8 +21,13 @@ from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
 from myosotis.models.load import ModelSource, meta_model
 from myosotis.retention.budget import DetectableEffect, reach
-from myosotis.training.eval_schedule import EvalSchedule, pace
-from myosotis.training.memory_estimate import Memory, flops_a_second, memory
+from myosotis.training.eval_schedule import EvalSchedule
+from myosotis.training.memory_estimate import (
+    Memory,
+    flops_per_second,
+    memory,
+    moments_per_parameter,
+)
 from myosotis.updates.base import Update
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import console
@@ -99,6 +104,7 @@ def make(cfg: DictConfig) -> Plan:
         cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
     )
     work = teraflops(parameters, update.count(), steps)
+    speed = flops_per_second(cfg.trainer.accelerator, cfg.trainer.num_threads)
     return Plan(
         config_hash=config_hash(cfg),
         model=str(source.id or source.path),
@@ -108,9 +114,20 @@ def make(cfg: DictConfig) -> Plan:
         steps=steps,
         learning_rate=learning_rate(cfg),
         precision=f"{precision.trainer}, base weights in {precision.name}",
-        memory=memory(cfg, model, parameters, update.count(), precision),
+        memory=memory(
+            model,
+            parameters,
+            update.count(),
+            precision,
+            quantization=components.quantization_of(cfg),
+            moments=moments_per_parameter(instantiate.optimizer(cfg)),
+            rows=cfg.trainer.rows_at_once or components.rows_at_once(cfg.trainer.accelerator),
+            row_tokens=cfg.data.row_tokens,
+            checkpointing=cfg.trainer.gradient_checkpointing,
+            accelerator=cfg.trainer.accelerator,
+        ),
         teraflops=work,
-        seconds=work * 1e12 / (EFFICIENCY * flops_a_second(cfg)),
+        seconds=work * 1e12 / (EFFICIENCY * speed),
         suite=list(cfg.retention.suite),
         reach=reachable(cfg),
         looks=looks(cfg, source, data, steps.total, update, parameters),
@@ -173,11 +190,11 @@ def looks(
 ) -> EvalSchedule:
     """When the run would look at its benchmarks while training, and what that would take."""
     context = components.context_of(source)
-    return pace(
+    return components.eval_schedule_of(
         cfg,
         data,
         components.benchmarks(cfg, data.template.tokenizer, context),
-        components.shift_texts(cfg, data, context),
+        components.kl_texts(cfg, data, context),
         total_steps=total_steps,
         trained=update.count() / parameters,
         packs=update.capabilities.packs,

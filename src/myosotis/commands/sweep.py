@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.text import Text
 
+from myosotis.commands.run_labels import place_tags, shown
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import RunRecord, Status
 from myosotis.report import decision, phrases, terminal
@@ -25,8 +26,9 @@ from myosotis.report.numbers import Numbers
 from myosotis.report.scorecard import scorecard
 from myosotis.report.selection import choose
 from myosotis.tracking import mlflow_client
-from myosotis.tracking.mlflow_logger import MLflowLogger, NullLogger
-from myosotis.tracking.run_tracker import now
+from myosotis.tracking.environment import now
+from myosotis.tracking.mlflow_logger import MLflowLogger
+from myosotis.tracking.null_logger import NullLogger
 from myosotis.utils.console import console, progress
 from myosotis.utils.duration import duration
 from myosotis.utils.errors import ConfigError, MyosotisError
@@ -74,14 +76,14 @@ def trials_of(folder: SweepFolder, known: Sequence[Trial] = ()) -> list[Trial]:
     """The trials of a sweep in the order in which they began; records that cannot be read are not
     trials. Those in `known` that have ended are not read again.
     """
-    kept = {t.path: t for t in known if t.record.status in ENDED}
-    found = []
+    ended = {t.path: t for t in known if t.record.status in ENDED}
+    trials = []
     for run in folder.trials():
         try:
-            found.append(kept.get(run.path) or Trial(run.path, run.load()))
+            trials.append(ended.get(run.path) or Trial(run.path, run.load()))
         except MyosotisError:
             continue
-    return sorted(found, key=lambda trial: (trial.record.started, trial.path))
+    return sorted(trials, key=lambda trial: (trial.record.started, trial.path))
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
@@ -98,11 +100,11 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 def in_words(trials: Sequence[Trial]) -> str:
     """The result of a sweep, in a few sentences: the scorecard's own."""
     done = sum(t.record.status == "FINISHED" for t in trials)
-    found = study([t.record for t in trials])
-    choice = choose(found)
-    said = [f"{done} of {len(trials)} trials finished.", decision.headline(found, choice)]
+    compared = study([t.record for t in trials])
+    choice = choose(compared)
+    said = [f"{done} of {len(trials)} trials finished.", decision.headline(compared, choice)]
     if choice.setting is not None:
-        said += filter(None, decision.ledes(found, choice, Numbers.of(found)))
+        said += filter(None, decision.ledes(compared, choice, Numbers.of(compared)))
     elif choice.how == "unmeasured" and (best := best_of(trials)) is not None:
         said.append(f"{best.record.run_name} learned most.")
     said += [f"{t.record.run_name} failed: {t.record.error}" for t in trials if _failed(t)]
@@ -136,10 +138,10 @@ class Sweep:
         known = folder.load()
         self.info = SweepInfo(
             name,
-            command,
+            shown(command),
             known.started if known else now(),
             self._mlflow.run_id or "",
-            self._mlflow.store.uri if isinstance(self._mlflow, MLflowLogger) else "",
+            self._mlflow.store.shown if isinstance(self._mlflow, MLflowLogger) else "",
         )
         folder.save(self.info)
         self._over = threading.Event()
@@ -150,8 +152,8 @@ class Sweep:
         """The sweep's run in MLflow: the one its folder names if the store has it, or a new one."""
         if settings is None:
             return NullLogger()
-        tags = {"sweep": self.name, mlflow_client.FOLDER: str(self.folder.path.resolve())}
-        settings = {**settings, "run_name": self.name, "tags": {**settings["tags"], **tags}}
+        tags = {**settings["tags"], **place_tags(self.folder, self.name)}
+        settings = {**settings, "run_name": self.name, "tags": tags}
         known = self.folder.load()
         if known is not None and known.run_id:
             again = MLflowLogger(**settings, run_id=known.run_id)
@@ -261,14 +263,14 @@ def conclude(
 
 def summary_metrics(trials: Sequence[Trial]) -> dict[str, float]:
     """What the parent run of a sweep shows in the run list."""
-    found: dict[str, float | None] = {
+    metrics: dict[str, float | None] = {
         "sweep/trials": len(trials),
         "sweep/finished": sum(t.record.status == "FINISHED" for t in trials),
         "sweep/failed": sum(map(_failed, trials)),
     }
     if (best := best_of(trials)) is not None:
-        found |= {f"best/{name}": value for name, value in best.measures.items()}
-    return {name: float(value) for name, value in found.items() if value is not None}
+        metrics |= {f"best/{name}": value for name, value in best.measures.items()}
+    return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def _failed(trial: Trial) -> bool:

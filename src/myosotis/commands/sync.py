@@ -14,16 +14,19 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from myosotis.commands.opening import tell
+from myosotis.commands.opening import label
+from myosotis.commands.run_labels import place_tags
 from myosotis.commands.sweep import conclude, trials_of
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
 from myosotis.records.schema import RunRecord
-from myosotis.tracking import mlflow_client
+from myosotis.tracking import mlflow_client, mlflow_runs
 from myosotis.tracking.jsonl_logger import JsonlLogger
-from myosotis.tracking.mlflow_logger import METRICS_AT_ONCE, MLflowLogger, valid_name
+from myosotis.tracking.mlflow_limits import METRICS_AT_ONCE, valid_name
+from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.mlflow_store import Store
+from myosotis.tracking.run_tracker import verdict_tag
 from myosotis.utils.console import progress
-from myosotis.utils.errors import ConfigError, RunError
+from myosotis.utils.errors import ConfigError, DataError, RunError
 
 
 def sync(folders: Sequence[RunFolder], uri: str | None) -> list[dict[str, Any]]:
@@ -51,9 +54,7 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
         return {**told, "synced": False, "why": "tracking=none"}
     if record.status == "RUNNING" and not _left(folder, record, uri):
         return {**told, "synced": False, "why": "it is running"}
-    tags = {mlflow_client.FOLDER: str(folder.path.resolve())}
-    if sweep is not None:
-        tags["sweep"] = sweep.name
+    tags = {**place_tags(folder, sweep and sweep.name), **verdict_tag(record)}
     parent = sweep.run_id if sweep else None
     mlflow, store = _logger(record.config, uri, record.run_name, tags, record.run_id, parent)
     assert mlflow.run_id is not None
@@ -61,7 +62,9 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
         record = replace(record, run_id=mlflow.run_id)
         record.save(folder.record)
     if record.config:
-        tell(mlflow, OmegaConf.create(record.config), record)
+        label(mlflow, OmegaConf.create(record.config), record, sweep)
+    if record.data.name:
+        mlflow.log_dataset(record.data)
     points = _curves(mlflow, store, folder, record)
     artifacts = {
         "": (folder.config, folder.scorecard, folder.items, folder.record),
@@ -87,8 +90,8 @@ def _left(folder: RunFolder, record: RunRecord, uri: str | None) -> bool:
         if not free:
             return False
     try:
-        return not mlflow_client.find_run(_store(record.config, uri), record.run_id).alive
-    except ConfigError:
+        return not mlflow_runs.find_run(_store(record.config, uri), record.run_id).alive
+    except (ConfigError, DataError):
         return True
 
 
@@ -124,9 +127,9 @@ def _parent(folder: SweepFolder, info: SweepInfo, trial: RunRecord, uri: str | N
     """The sweep's own run, from its folder and the records of its trials."""
     if not _tracked(trial, uri):
         return info
-    tags = {"sweep": info.name, mlflow_client.FOLDER: str(folder.path.resolve())}
+    tags = place_tags(folder, info.name)
     mlflow, store = _logger(trial.config, uri, info.name, tags, info.run_id)
-    info = replace(info, run_id=mlflow.run_id or "", store=store.uri)
+    info = replace(info, run_id=mlflow.run_id or "", store=store.shown)
     folder.save(info)
     conclude(mlflow, folder, trials_of(folder))
     _whole(mlflow)

@@ -3,6 +3,9 @@
 the base is measured, before anything is attached
 the update is trained, watched while it trains
 the tuned model is measured, and both are compared
+
+Every rank of a distributed run tells the same story; measuring, keeping and telling are the first
+rank's (the tracker of the others keeps nothing).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -18,39 +22,61 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
-from myosotis.commands.components import Components
+from myosotis.commands.components import (
+    Components,
+    TunedComponents,
+    asks_everything,
+    attach,
+    check_base,
+    eval_schedule_of,
+    load_components,
+    measure_base,
+    merge_initial,
+    with_references,
+)
 from myosotis.commands.opening import describe, opened
+from myosotis.commands.resume import continued
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.records.run_folder import RunFolder, SweepInfo
-from myosotis.records.schema import RunRecord, UpdateInfo
+from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
+from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.tracking.run_tracker import RunTracker
 from myosotis.training import cost, diagnostics
 from myosotis.training.best_checkpoint import BestCheckpoint
 from myosotis.training.callbacks import (
     AtomicCheckpointIO,
-    Interrupted,
     PeriodicEval,
     SaveLast,
     ScheduledEval,
     StepSeed,
     StopOnSignal,
     Throughput,
-    cadence,
 )
-from myosotis.training.eval_schedule import EvalSchedule, looks_ask_everything, pace
+from myosotis.training.eval_schedule import EvalSchedule, cadence
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
-from myosotis.training.resume import continued
-from myosotis.updates.base import Update
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils import memory
 from myosotis.utils.console import console
+from myosotis.utils.errors import Interrupted
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps of one run share once its update is attached."""
+
+    cfg: DictConfig
+    tracker: RunTracker
+    parts: TunedComponents
+    base: EvalResult | None  # on the first rank
+    best: BestCheckpoint
+    schedule: EvalSchedule
 
 
 def train(
@@ -73,33 +99,20 @@ def train(
     lightning.seed_everything(cfg.seed, verbose=False)
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
-    if getattr(rank_zero_only, "rank", 0) != 0:
-        return _follow(cfg, folder)
     command = command or ["myosotis", "train", *overrides]
-    with opened(cfg, folder, command, sweep) as kept:
+    with opened(cfg, folder, command, sweep, silent=not _first_rank()) as tracker:
         for warning in warnings:
-            kept.warn(warning)
-        bench = Components.of(cfg, kept.warn)
-        describe(kept, cfg, bench)
-        base = _measure_base(kept, cfg, bench)
-        update = bench.attach(cfg)
-        guard = _guard(cfg, update, folder)
-        looks = _pace(cfg, bench, update)
-        trained = _fit(kept, cfg, bench, update, base, guard, looks)
-        kept.record.checkpoint = guard.finish(trained.steps, kept.warn)
-        kept.record.update.off_difference = bench.check_base(update, base)
-        update.save(kept.folder.update, base_id=bench.base.id)
-        tuned = bench.examination.sit(bench.scorer, "tuned")
-        _conclude(kept, cfg, bench, base, tuned, trained.steps)
-        _dial(kept, cfg, bench, update, base, tuned)
-        spent = cost.of(trained, kept, base, tuned, bench, looks, began)
-        spent |= intermediate.items_asked(kept.history.points())
-        kept.record.cost = spent
-        kept.log({f"cost/{k}": v for k, v in spent.items() if v is not None}, step=trained.steps)
-        kept.publish(kept.folder.update)
-    if sweep is None:
-        terminal.show(kept.record, results.in_words(kept.record), kept.folder.scorecard)
-    return kept.record
+            tracker.warn(warning)
+        parts = load_components(cfg, tracker.warn)
+        describe(tracker, cfg, parts)
+        parts, base = _measure_base(tracker, cfg, parts)
+        run = _attach(tracker, cfg, parts, base)
+        trained = _fit(run)
+        if base is not None:
+            _conclude(run, base, trained, began)
+    if base is not None and sweep is None:
+        terminal.show(tracker.record, results.in_words(tracker.record), folder.scorecard)
+    return tracker.record
 
 
 def quiet_lightning() -> None:
@@ -108,94 +121,108 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _measure_base(kept: RunTracker, cfg: DictConfig, bench: Components) -> EvalResult:
-    """The base, before anything is attached; benchmarks from the cache where they are there."""
-    base = bench.measure_base(cfg.task.metric)
+def _first_rank() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _measure_base(
+    tracker: RunTracker, cfg: DictConfig, parts: Components
+) -> tuple[Components, EvalResult | None]:
+    """The base, before anything is attached; on other ranks only what training needs of it."""
+    if not _first_rank():
+        return with_references(merge_initial(parts)), None
+    parts, base = measure_base(parts, cfg.task.metric)
     terminal.reach(reachable_verdicts(base.retention.tasks, instantiate.budget(cfg)))
-    kept.log(results.metrics(base), step=0)
-    return base
+    tracker.log(results.metrics(base), step=0)
+    return parts, base
 
 
-def _guard(cfg: DictConfig, update: Update, folder: RunFolder) -> BestCheckpoint:
-    return BestCheckpoint(
-        update, folder, on_breach=cfg.retention.on_breach, patience=cfg.retention.patience
+def _attach(
+    tracker: RunTracker, cfg: DictConfig, parts: Components, base: EvalResult | None
+) -> Run:
+    """The update on its base, the checkpoint to end with, and when to evaluate."""
+    tuned = attach(parts, cfg)
+    update = tuned.update
+    best = BestCheckpoint(
+        update,
+        RunFolder(tracker.folder.path),
+        on_breach=cfg.retention.on_breach,
+        patience=cfg.retention.patience,
     )
-
-
-def _pace(cfg: DictConfig, bench: Components, update: Update) -> EvalSchedule:
-    """When the benchmarks are looked at while training; the same on every rank."""
-    return pace(
+    schedule = eval_schedule_of(
         cfg,
-        bench.data,
-        bench.suite,
-        bench.texts,
-        total_steps=bench.total_steps,
-        trained=update.count() / num_parameters(bench.base.model),
-        packs=bench.scorer.backend.name != "padded",
+        tuned.data,
+        tuned.suite,
+        tuned.texts,
+        total_steps=tuned.total_steps,
+        trained=update.count() / num_parameters(tuned.base.model),
+        packs=tuned.scorer.backend.name != "padded",
     )
+    return Run(cfg, tracker, tuned, base, best, schedule)
 
 
-def _fit(
-    kept: RunTracker,
-    cfg: DictConfig,
-    bench: Components,
-    update: Update,
-    base: EvalResult,
-    guard: BestCheckpoint,
-    looks: EvalSchedule,
-) -> cost.Training:
-    """Train, watched; the update holds the result."""
-    kept.record.update = UpdateInfo(
-        name=update.name,
-        trainable=update.count(),
-        total=kept.record.model.parameters,
+def _fit(run: Run) -> cost.Training:
+    """Train, watched; the update holds the result. The first rank measures around it."""
+    if run.base is None:
+        return fit(run.cfg, run.parts, run.best, _evaluations(run), [])
+    cfg, tracker, parts = run.cfg, run.tracker, run.parts
+    tracker.record.update = UpdateInfo(
+        name=parts.update.name,
+        trainable=parts.update.count(),
+        total=tracker.record.model.parameters,
         settings=plain(cfg["update"]),
-        identity_at_init=update.capabilities.identity_at_init,
+        identity_at_init=parts.update.capabilities.identity_at_init,
     )
-    kept.record.at_start = intermediate.at_start(
-        bench, update, base.retention, instantiate.budget(cfg)
-    )
-    kept.log(bench.held_out(), step=0)
+    tracker.record.at_start = _at_start(run, run.base)
+    tracker.log(parts.held_out(), step=0)
     if cfg.retention.suite and cfg.retention.every is not None:
-        console.print(looks.text, highlight=False)
-    evaluators = _evaluators(kept, cfg, bench, base, guard, looks)
-    trained = _train_steps(cfg, bench, update, guard, evaluators, [kept.history, kept.mlflow])
-    kept.log(bench.held_out(), step=trained.steps)
-    for sentence in diagnostics.of_curves(kept.history.points()):
-        kept.warn(sentence)
+        console.print(run.schedule.text, highlight=False)
+    loggers = [tracker.jsonl, tracker.mlflow]
+    trained = fit(cfg, parts, run.best, _evaluations(run), loggers)
+    tracker.log(parts.held_out(), step=trained.steps)
+    for sentence in diagnostics.of_curves(tracker.jsonl.points()):
+        tracker.warn(sentence)
     return trained
 
 
-def _train_steps(
+def _at_start(run: Run, base: EvalResult) -> AtStart | None:
+    """What attaching an update did that does not begin as the base; None for all others."""
+    parts = run.parts
+    if parts.update.capabilities.identity_at_init:
+        return None
+    before = parts.evaluator.retention(parts.scorer, "before training")
+    budget = instantiate.budget(run.cfg)
+    return AtStart(results.retention_rows(base.retention, before, budget)[1], parts.kl())
+
+
+def fit(
     cfg: DictConfig,
-    bench: Components,
-    update: Update,
-    guard: BestCheckpoint,
-    evaluators: list[ScheduledEval],
+    parts: TunedComponents,
+    best: BestCheckpoint,
+    evaluations: list[ScheduledEval],
     loggers: list[Any],
 ) -> cost.Training:
     """Lightning's part. The same on every rank; raises `Interrupted` when told to stop."""
-    module = fine_tuning(cfg, bench, update)
-    steps = cadence(cfg.trainer.checkpoint_every, bench.total_steps, key="trainer.checkpoint_every")
-    stop, meter = StopOnSignal(), Throughput(bench.total_steps)
-    folder = guard.folder
-    checkpoints = SaveLast(folder.checkpoint, steps)
+    every = cfg.trainer.checkpoint_every
+    steps = cadence(every, parts.total_steps, key="trainer.checkpoint_every")
+    stop, throughput = StopOnSignal(), Throughput(parts.total_steps)
+    folder = best.folder
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
         strategy=cfg.trainer.strategy,
-        precision=bench.precision.trainer,
-        max_steps=bench.total_steps,
+        precision=parts.precision.trainer,
+        max_steps=parts.total_steps,
         max_epochs=-1,
         logger=loggers,
         callbacks=[
             StepSeed(cfg.seed),
-            meter,
-            PeriodicEval(evaluators),
-            guard,
+            throughput,
+            PeriodicEval(evaluations),
+            best,
             *instantiate.callbacks(cfg),
             stop,
-            checkpoints,
+            SaveLast(folder.checkpoint, steps),
         ],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
@@ -208,86 +235,115 @@ def _train_steps(
     )
     resuming = cfg.resume is not None and folder.checkpoint.exists()
     path = str(folder.checkpoint) if resuming else None
-    trainer.fit(module, datamodule=bench.data, ckpt_path=path, weights_only=True)
+    module = fine_tuning(cfg, parts)
+    trainer.fit(module, datamodule=parts.data, ckpt_path=path, weights_only=True)
     if stop.received is not None:
         raise Interrupted(stop.received, trainer.global_step)
-    watched = {evaluator.name: evaluator.seconds for evaluator in evaluators}
-    return cost.Training(trainer.global_step, meter.seconds, watched, meter.examples, meter.tokens)
+    return cost.Training(
+        steps=trainer.global_step,
+        train_seconds=throughput.seconds,
+        eval_seconds={one.name: one.seconds for one in evaluations},
+        examples=throughput.examples,
+        tokens=throughput.tokens,
+    )
 
 
-def fine_tuning(cfg: DictConfig, bench: Components, update: Update) -> FineTuning:
+def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
     """The LightningModule of a run."""
     return FineTuning(
-        update,
-        bench.objective,
-        bench.scorer,
+        parts.update,
+        parts.objective,
+        parts.scorer,
         optimizer=instantiate.optimizer(cfg),
-        schedule=Schedule(cfg.schedule.name, cfg.schedule.warmup, bench.total_steps),
+        schedule=Schedule(cfg.schedule.name, cfg.schedule.warmup, parts.total_steps),
         weight_decay=cfg.optimizer.get("weight_decay", 0.0),
         gradient_clip_val=cfg.trainer.gradient_clip_val,
     )
 
 
-def _evaluators(
-    kept: RunTracker,
-    cfg: DictConfig,
-    bench: Components,
-    base: EvalResult,
-    guard: BestCheckpoint,
-    looks: EvalSchedule,
-) -> list[ScheduledEval]:
-    """What is measured while training, and when.
-
-    Where a checkpoint is chosen by it, only the half of the items that chooses is asked.
-    """
-    suite, before = bench.suite, base.retention
-    if guard.chooses:
-        suite, before = bench.examination.halves["select"], before.half("select")
-    budget = instantiate.budget(cfg)
-
-    def retention() -> dict[str, float]:
-        _, mean, metrics, signs = intermediate.look(
-            suite,
-            bench.eval_model,
-            before,
-            budget,
-            floor=None if looks_ask_everything(cfg) else cfg.retention.sequential_floor,
-            ceiling=cfg.retention.sequential_ceiling,
-            cheap=looks.cheap,
-        )
-        metrics |= kl.metrics(bench.shift())
-        verdict = mean.verdict if mean else ""
-        if said := results.alarm_in_words(mean, signs):
-            kept.warn(said)
-        loss = bench.held_out() if guard.needs_loss else {}
-        inside = bool(verdict) and budget.accepts(verdict)
-        guard.offer(loss.get("val/loss", math.nan), verdict, inside)
-        return metrics | loss
-
+def _evaluations(run: Run) -> list[ScheduledEval]:
+    """What is measured while training, and when; the other ranks wait meanwhile."""
+    validation = loss_steps(run.cfg, run.parts)
+    if run.base is None:
+        measures = (dict[str, float], dict[str, float])
+    else:
+        measures = (run.parts.held_out, _retention_of(run, run.base))
     return [
-        ScheduledEval("validation", bench.held_out, loss_steps(cfg, bench)),
-        ScheduledEval("retention", retention, looks.steps),
+        ScheduledEval("validation", measures[0], validation),
+        ScheduledEval("retention", measures[1], run.schedule.steps),
     ]
 
 
-def loss_steps(cfg: DictConfig, bench: Components) -> frozenset[int]:
+def _retention_of(run: Run, base: EvalResult) -> Any:
+    """The benchmarks while training, as a function that measures the weights as they are.
+
+    Where a checkpoint is chosen by it, only the half of the items that chooses is asked.
+    """
+    cfg, parts, best = run.cfg, run.parts, run.best
+    suite, before = parts.suite, base.retention
+    if best.chooses:
+        suite, before = parts.evaluator.halves["select"], before.half("select")
+    budget = instantiate.budget(cfg)
+
+    def measure() -> dict[str, float]:
+        _, mean, metrics, signs = intermediate.look(
+            suite,
+            parts.eval_model,
+            before,
+            budget,
+            floor=None if asks_everything(cfg) else cfg.retention.sequential_floor,
+            ceiling=cfg.retention.sequential_ceiling,
+            cheap=run.schedule.cheap,
+        )
+        metrics |= kl.metrics(parts.kl())
+        verdict = mean.verdict if mean else ""
+        if said := results.alarm_in_words(mean, signs):
+            run.tracker.warn(said)
+        loss = parts.held_out() if best.needs_loss else {}
+        inside = bool(verdict) and budget.accepts(verdict)
+        best.offer(loss.get("val/loss", math.nan), verdict, inside)
+        return metrics | loss
+
+    return measure
+
+
+def loss_steps(cfg: DictConfig, parts: Components) -> frozenset[int]:
     """When the held-out loss is measured while training."""
-    return cadence(cfg.trainer.val_every, bench.total_steps, key="trainer.val_every")
+    return cadence(cfg.trainer.val_every, parts.total_steps, key="trainer.val_every")
 
 
-def _conclude(
-    kept: RunTracker,
-    cfg: DictConfig,
-    bench: Components,
-    base: EvalResult,
-    tuned: EvalResult,
-    step: int,
-) -> None:
-    """Compare the two sittings; `step` is the last one of the training.
+def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) -> None:
+    """Save the update, measure the tuned model, compare, dial, and publish all of it."""
+    tracker, parts = run.tracker, run.parts
+    tracker.record.checkpoint = run.best.finish(trained.steps, tracker.warn)
+    parts.update.save(tracker.folder.update, base_id=parts.base.id)
+    tracker.record.update.off_difference = check_base(parts, base)
+    tuned = parts.evaluator.sit(parts.scorer, "tuned")
+    _compare(run, base, tuned, trained.steps)
+    _dial(run, base, tuned)
+    spent = cost.of(
+        trained,
+        base,
+        tuned,
+        run.schedule,
+        total_seconds=time.perf_counter() - began,
+        trainable=parts.update.count(),
+        update_folder=tracker.folder.update,
+        rows_at_once=parts.scorer.rows_at_once,
+    )
+    spent |= intermediate.items_asked(tracker.jsonl.points())
+    tracker.record.cost = spent
+    tracker.log({f"cost/{k}": v for k, v in spent.items() if v is not None}, step=trained.steps)
+    tracker.publish(scorecard, tracker.folder.update)
+
+
+def _compare(run: Run, base: EvalResult, tuned: EvalResult, step: int) -> None:
+    """Compare tuned model and base; `step` is the last one of the training.
 
     Where the weights are those of a step that one half of the items chose, the other half judges.
     """
-    record = kept.record
+    cfg, tracker, record = run.cfg, run.tracker, run.tracker.record
+    budget = instantiate.budget(cfg)
     before, after = base.retention, tuned.retention
     if record.checkpoint is not None:
         step = record.checkpoint.step
@@ -296,36 +352,29 @@ def _conclude(
     record.task = results.task_summary(base, tuned, cfg.task.metric)
     record.baselines = results.baselines(base, tuned)
     for sentence in diagnostics.of_task(record.task):
-        kept.warn(sentence)
-    record.retention, record.suite_verdict = results.retention_rows(
-        before, after, instantiate.budget(cfg)
-    )
-    record.halves = results.halves(base, tuned, cfg.task.metric, instantiate.budget(cfg))
-    record.flips = samples.flips(bench.suite, base.retention, tuned.retention)
-    record.samples = samples.samples(bench.examination.examples, base, tuned)
+        tracker.warn(sentence)
+    record.retention, record.suite_verdict = results.retention_rows(before, after, budget)
+    record.halves = results.halves(base, tuned, cfg.task.metric, budget)
+    record.flips = samples.flips(run.parts.suite, base.retention, tuned.retention)
+    record.samples = samples.samples(run.parts.evaluator.examples, base, tuned)
     record.wording = samples.wording(record.samples)
-    results.write_items(kept.folder.items, base.retention, tuned.retention)
-    record.shift = bench.shift()
+    results.write_items(tracker.folder.items, base.retention, tuned.retention)
+    record.shift = run.parts.kl()
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
-    kept.log({**results.metrics(tuned), **forgetting}, step=step)
-    kept.save()
+    tracker.log({**results.metrics(tuned), **forgetting}, step=step)
+    tracker.save()
 
 
-def _dial(
-    kept: RunTracker,
-    cfg: DictConfig,
-    bench: Components,
-    update: Update,
-    base: EvalResult,
-    tuned: EvalResult,
-) -> None:
+def _dial(run: Run, base: EvalResult, tuned: EvalResult) -> None:
     """The update at the strengths that `retention.dial` names."""
+    cfg, parts, record = run.cfg, run.parts, run.tracker.record
     if not cfg.retention.dial:
         return
-    kept.record.dial, kept.record.dial_choice = turn(
-        bench,
-        update,
+    record.dial, record.dial_choice = turn(
+        parts.evaluator,
+        parts.scorer,
+        parts.update,
         base,
         tuned,
         metric=cfg.task.metric,
@@ -333,20 +382,4 @@ def _dial(
         strengths=list(cfg.retention.dial),
         refine=False,
     )
-    kept.save()
-
-
-def _follow(cfg: DictConfig, folder: RunFolder) -> RunRecord:
-    """What the other ranks of a distributed run do: train, and nothing else."""
-    bench = Components.of(cfg, lambda _: None)
-    bench.go_on()
-    bench.remember_base()
-    update = bench.attach(cfg)
-    guard = _guard(cfg, update, folder)
-    looks = _pace(cfg, bench, update)
-    idle = [
-        ScheduledEval("validation", dict, loss_steps(cfg, bench)),
-        ScheduledEval("retention", dict, looks.steps),
-    ]
-    _train_steps(cfg, bench, update, guard, idle, [])
-    return RunRecord(run_id="")
+    run.tracker.save()

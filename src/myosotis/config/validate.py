@@ -147,11 +147,12 @@ def _ranges(cfg: DictConfig) -> None:
 
 def _budget(retention: Any) -> None:
     """One share, or a share for some of the tasks."""
-    from myosotis.retention.budget import OTHERS
+    from myosotis.retention.budget import OTHERS, task_name
 
     given = retention["budget"]
     by_task = given if isinstance(given, dict) else {}
-    known = (*retention["suite"], OTHERS)
+    suite = [str(entry) for entry in retention["suite"]]
+    known = list(dict.fromkeys([*suite, *map(task_name, suite), OTHERS]))
     for name in by_task:
         _one_of("retention.budget", name, known)
     shares = {f".{name}": share for name, share in by_task.items()} or {"": given}
@@ -255,6 +256,7 @@ def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
 
 def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
+    from myosotis.data.kinds import expected_kind
     from myosotis.objectives import Objective
 
     objective, words = bound(values["objective"], Objective, "objective")
@@ -299,15 +301,10 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         raise ConfigError(
             f"update={name} learns labels, and objective={cfg.objective.name} {data_kind}."
         )
-    if objective.needs_value_head and cfg.task.metric not in ("accuracy", "margin"):
-        raise ConfigError(
-            f"task.metric={cfg.task.metric} is of likelihoods; a reward model has none.",
-            "task.metric=accuracy or margin.",
-        )
-    if cfg.task.metric == "accuracy" and not labels and data_kind == "answers":
-        raise ConfigError("task.metric=accuracy is for labels (method=probe) and pairs (dpo).")
-    if cfg.task.metric in ("margin", "separation") and data_kind == "answers":
-        raise ConfigError(f"task.metric={cfg.task.metric} is for preferences: method=dpo or kto.")
+    kind = expected_kind(
+        data_kind, reads_labels=labels, needs_value_head=objective.needs_value_head
+    )
+    kind.require_metric(cfg.task.metric)
     if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
         raise ConfigError(
             f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0."

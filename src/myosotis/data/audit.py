@@ -22,7 +22,7 @@ from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import canonical, pair_key
 from myosotis.data.sft import Example, Message
 from myosotis.data.tokenize import Encoded
-from myosotis.trees.tree import Path, Tree
+from myosotis.trees.tree import Path, Target, Tree
 
 READ, SCORED, CONTROL = "dim", ("black on green", "black on bright_green"), "magenta"
 MOST_TOKENS_SHOWN = 400  # of one example
@@ -35,7 +35,7 @@ def inspect(module: ExampleModule, *, samples: int = 3) -> dict[str, Any]:
     dataset, template = module.dataset, module.template
     module.setup()
     counts = module.counts()
-    train = counts["train"]
+    train, kind = counts["train"], module.kind_of("train")
     report: dict[str, Any] = {
         "name": dataset.name,
         "manifest": dataset.manifest,
@@ -59,9 +59,9 @@ def inspect(module: ExampleModule, *, samples: int = 3) -> dict[str, Any]:
             "tokens_per_step": train["tokens"] / max(1, module.steps_per_epoch),
         },
         "samples": [
-            {"where": where, "tokens": list(map(list, tokens(path, template)))}
+            {"where": example.where + name, "tokens": list(map(list, tokens(path, template)))}
             for example, tree in _spread(module.encoded["train"], samples)
-            for where, path in zip(_sides(example, tree), tree.paths(), strict=True)
+            for name, path in zip(kind.path_names(tree), tree.paths(), strict=True)
         ],
     }
     report["warnings"] = module.warnings() + _warnings(report)
@@ -121,7 +121,7 @@ def leakage(train: list[Example], held_out: list[Example]) -> dict[str, Any]:
 
 
 def tokens(path: Path, template: ChatRenderer) -> Iterator[tuple[str, bool, bool]]:
-    """Text, scored, control token: for each token that the model sees.
+    """Text, scored, control token: for each token that the model sees, and what is asked for.
 
     Tokens that are parts of one character come together, as one piece.
     """
@@ -133,6 +133,8 @@ def tokens(path: Path, template: ChatRenderer) -> Iterator[tuple[str, bool, bool
         if not text.endswith("\ufffd") or last or len(held) >= 8:
             yield text, bool(weight), template.is_control(token)
             held = []
+    if path.target is not Target.TOKENS:
+        yield template.asked(path), True, False
 
 
 def visible(text: str) -> str:
@@ -155,10 +157,10 @@ def _prompt_key(example: Example) -> str:
 
 
 def _places(examples: Iterable[Example], key: Any) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+    places: dict[str, list[str]] = defaultdict(list)
     for example in examples:
-        found[key(example)].append(example.where)
-    return found
+        places[key(example)].append(example.where)
+    return places
 
 
 def _spread(encoded: Encoded, count: int) -> list[tuple[Example, Tree]]:
@@ -166,14 +168,6 @@ def _spread(encoded: Encoded, count: int) -> list[tuple[Example, Tree]]:
     total = len(encoded.trees)
     chosen = range(total) if total <= count else [i * total // count for i in range(count)]
     return [(encoded.examples[i], encoded.trees[i]) for i in chosen]
-
-
-def _sides(example: Example, tree: Tree) -> list[str]:
-    """What each path of an example's tree is, for the title of its sample."""
-    if len(tree.leaves) == 2:
-        return [f"{example.where}, chosen", f"{example.where}, rejected"]
-    grade = {1: ", to give", -1: ", not to give"}.get(tree.grade, "")
-    return [example.where + grade]
 
 
 def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:
@@ -204,30 +198,30 @@ def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:
 
 
 def _warnings(report: dict[str, Any]) -> list[str]:
-    found = []
+    sentences = []
     double = report["duplicates"]
     if double["surplus"]:
         first = ", ".join(double["where"][0][:3])
-        found.append(
+        sentences.append(
             f"{double['surplus']} training examples repeat another to the letter, such as {first}"
         )
     for part, leak in report["leakage"].items():
         if leak["prompts"]:
             held, trained = leak["where"][0]
-            found.append(
+            sentences.append(
                 f"{leak['prompts']} {part} prompts are also trained on, {leak['pairs']} of them "
                 f"with the same answer, such as {held} = {trained}: that measures memory"
             )
     manifest = report["manifest"]
     if empty := manifest.get("empty_answers"):
-        found.append(f"{len(empty)} answers have no text, such as {empty[0]}")
+        sentences.append(f"{len(empty)} answers have no text, such as {empty[0]}")
     if same := manifest.get("identical"):
-        found.append(f"{len(same)} pairs left out, both sides the same, such as {same[0]}")
+        sentences.append(f"{len(same)} pairs left out, both sides the same, such as {same[0]}")
     for file in manifest.get("files", []):
         if file["unused"]:
             names = ", ".join(f"{name} ({count})" for name, count in file["unused"].items())
-            found.append(f"{file['name']}: fields nothing is made of: {names}")
-    return found
+            sentences.append(f"{file['name']}: fields nothing is made of: {names}")
+    return sentences
 
 
 # What is drawn.

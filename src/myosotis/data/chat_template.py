@@ -36,7 +36,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from myosotis.data.sft import Example, Message
-from myosotis.data.tokens import Tokens
+from myosotis.data.span_tokenizer import SpanTokenizer
 from myosotis.trees.tree import Path
 from myosotis.utils.errors import DataError
 
@@ -72,7 +72,7 @@ class ChatRenderer:
         self._eos = str(tokenizer.eos_token) if tokenizer.eos_token_id is not None else ""
         if self.kind == "none" and not self._eos:
             raise DataError("the tokenizer has no chat template and no end-of-sequence token")
-        self._tokens = Tokens(tokenizer)
+        self._tokens = SpanTokenizer(tokenizer)
         self._control = self._tokens.control
         self._frames: dict[tuple[str, ...], tuple[str, str]] = {}
 
@@ -107,6 +107,14 @@ class ChatRenderer:
             list(ids), skip_special_tokens=not control, clean_up_tokenization_spaces=False
         )
         return str(text)
+
+    def asked(self, path: Path) -> str:
+        """What stands for that which is asked for after a path's last token; empty for none."""
+        return ""
+
+    def of_text(self) -> ChatRenderer:
+        """The renderer of the same conversations that scores their answers token by token."""
+        return self
 
     def is_control(self, token: int) -> bool:
         """Whether an id is a control token's."""
@@ -180,11 +188,11 @@ class ChatRenderer:
         # Some message names a control token. What the template writes must be told from what it
         # was given, so it is asked again with placeholders for the messages.
         places = [_PLACE.format(i) for i in range(len(messages) - read)]
-        twin = [
+        standing_in = [
             replace(message, content=place)
             for message, place in zip(messages[read:], places, strict=True)
         ]
-        outline = self._rendering([*messages[:read], *twin], where, generation=True)
+        outline = self._rendering([*messages[:read], *standing_in], where, generation=True)
         contents = [message.content for message in messages[read:]]
         spans = _align(outline[len(done) :], places, contents, text)
         if spans is None or not outline.startswith(done):
@@ -220,8 +228,8 @@ class ChatRenderer:
             history = [Message(role, "-") for role in roles[:-1]]
             before = self._rendering(history, where, generation=True)
             through = self._rendering([*history, Message(roles[-1], place)], where)
-            lead, found, tail = through.removeprefix(before).partition(place)
-            if not found:
+            lead, marker, tail = through.removeprefix(before).partition(place)
+            if not marker:
                 raise _unstable(where)
             self._frames[roles] = lead, tail
         return self._frames[roles]
@@ -253,8 +261,8 @@ def _align(outline: str, places: list[str], contents: list[str], text: str) -> l
     """Cut `text` like `outline`, with contents (trimmed, where the template trims) for places."""
     spans: list[Span] = []
     for place, content in zip(places, contents, strict=True):
-        literal, found, outline = outline.partition(place)
-        if not found or not text.startswith(literal):
+        literal, marker, outline = outline.partition(place)
+        if not marker or not text.startswith(literal):
             return None
         spans.append(Span(literal, False, False))
         text = text.removeprefix(literal)

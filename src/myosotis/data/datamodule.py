@@ -8,6 +8,7 @@ a run that was killed goes on exactly where its checkpoint stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
+from myosotis.data.kinds import TaskKind, text_kind
 from myosotis.data.sft import Example
 from myosotis.data.tokenize import Encoded, Overlong, encode
 from myosotis.trees.tree import Tree
@@ -79,29 +81,12 @@ class StepLoader:
         pass
 
 
-def length_bias(trees: list[Tree]) -> str:
-    """A sentence when picking by length alone would be right in two of three pairs or more."""
-    pairs = [tree for tree in trees if len(tree.leaves) == 2]
-    if len(pairs) < 30:
-        return ""
-    sizes = np.array([tree.sizes for tree in pairs])
-    share = float((sizes[:, 0] > sizes[:, 1]).mean())
-    shorter = float((sizes[:, 0] < sizes[:, 1]).mean())
-    if max(share, shorter) < 2 / 3:
-        return ""
-    way, share = ("longer", share) if share >= shorter else ("shorter", shorter)
-    chosen, rejected = sizes.mean(0)
-    return (
-        f"in {share:.0%} of the pairs the chosen answer is the {way} one ({chosen:.0f} tokens "
-        f"against {rejected:.0f} on average): a model can learn that alone"
-    )
-
-
 class ExampleModule(lightning.LightningDataModule):
     """Trees of a data set, tokenised once (in `setup`), and the loader of its training steps.
 
-    `batch_size` is examples an optimiser step, over all ranks. Raises `DataError` when no example
-    of a part fits into `max_length` tokens.
+    `batch_size` is examples an optimiser step, over all ranks; `kind` is what the test part is,
+    where that is no text. Raises `DataError` when no example of a part fits into `max_length`
+    tokens.
     """
 
     def __init__(
@@ -113,6 +98,7 @@ class ExampleModule(lightning.LightningDataModule):
         max_length: int,
         overlong: Overlong = "drop",
         seed: int = 0,
+        kind: TaskKind | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -127,6 +113,7 @@ class ExampleModule(lightning.LightningDataModule):
         self.max_length = max_length
         self.overlong: Overlong = overlong
         self.seed = seed
+        self.kind = kind or text_kind(dataset.test)
         self.encoded: dict[str, Encoded] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -169,15 +156,25 @@ class ExampleModule(lightning.LightningDataModule):
         # Trees are numpy; the scorer makes the tensors, where they are needed.
         return batch
 
-    def rewrite(self, encoded: Mapping[str, Encoded]) -> None:
-        """Put other encodings of the same examples in place, and these into the data set."""
+    def with_examples(self, encoded: Mapping[str, Encoded]) -> ExampleModule:
+        """The same data with its examples rewritten, one for one, and encoded anew."""
         parts = self.dataset.parts()
-        for part, found in encoded.items():
+        for part, rewritten in encoded.items():
             before = self._part(part).examples
-            now = {id(old): new for old, new in zip(before, found.examples, strict=True)}
+            now = {id(old): new for old, new in zip(before, rewritten.examples, strict=True)}
             parts[part] = [now.get(id(example), example) for example in parts[part]]
-        self.encoded = dict(encoded)
-        self.dataset = replace(self.dataset, **parts).sealed()
+        module = copy(self)
+        module.encoded = dict(encoded)
+        module.dataset = replace(self.dataset, **parts).sealed()
+        return module
+
+    def with_trees(self, trees: Mapping[str, list[Tree]]) -> ExampleModule:
+        """The same data with other trees of the same examples (a part left out keeps its own)."""
+        module = copy(self)
+        module.encoded = self.encoded | {
+            part: replace(self._part(part), trees=others) for part, others in trees.items()
+        }
+        return module
 
     @property
     def steps_per_epoch(self) -> int:
@@ -201,12 +198,16 @@ class ExampleModule(lightning.LightningDataModule):
     def test_examples(self) -> list[Example]:
         return self._part("test").examples
 
+    def kind_of(self, part: str) -> TaskKind:
+        """What the examples of a part are: held-out pairs stay pairs where grades are learned."""
+        return self.kind.of_part(self.dataset.parts()[part])
+
     def warnings(self) -> list[str]:
-        """What a person should know about what did not fit, a sentence each."""
+        """What a person should know about the data, and what of them did not fit."""
         note = [self.template.note] if self.template.note else []
         parts = self.dataset.parts()
-        short = [longer] if (longer := length_bias(self.train_trees)) else []
-        return note + short + [line for part in parts for line in self._part(part).warnings(part)]
+        learned = self.kind_of("train").warnings(self.train_trees)
+        return note + learned + [line for part in parts for line in self._part(part).warnings(part)]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By part, for the run record."""

@@ -123,8 +123,8 @@ def _harvest(packages: Sequence[str], max_source_chars: int) -> list[Pair]:
 
 def _version(package: str) -> str | None:
     """The version of an installed package, None when there is none."""
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         return None
     try:
         return importlib.metadata.version(DISTRIBUTIONS.get(package, package))

@@ -77,7 +77,6 @@ def _fit(
 ) -> tuple[Path, int]:
     for count in range(len(shots), 0, -1):
         path = template.render(few_shot_prompt(example, shots[:count], template))
-        if len(path.ids) <= max_length:
+        if path.length <= max_length:
             return path, count
-    path = template.render(answer_only(example))
-    return Path(path.ids[:max_length], path.weights[:max_length]), 0
+    return template.render(answer_only(example)).cut(max_length), 0

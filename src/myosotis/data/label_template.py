@@ -1,9 +1,8 @@
-"""Labelled data: the answer is one of a few names, and is read as a number instead of text.
+"""Labelled data: the answer is one of a few names, and is asked for as a number instead of text.
 
-An example keeps its prompt as any other; its answer becomes a single token below 0, which no
-vocabulary has: -1 - k for label k. The model never reads it, and a classifier predicts it
-(updates/linear_probe.py). A reward model is asked for a single number in the same way
-(updates/value_head.py).
+An example keeps its prompt as any other. Its answer is no text that the model reads: after the
+prompt a classifier is asked for its label (updates/linear_probe.py). A reward model is asked for a
+single number in the same way, after the answer (updates/value_head.py).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example
-from myosotis.trees.tree import Path
+from myosotis.trees.tree import Path, Target
 from myosotis.utils.errors import DataError
 
 FEWEST_EACH = 3
@@ -24,7 +23,7 @@ FEWEST_EACH = 3
 
 
 class LabelRenderer(ChatRenderer):
-    """Renders prompts as `Template` does, and answers as label numbers."""
+    """Renders prompts as `ChatRenderer` does, and answers as label numbers."""
 
     def __init__(
         self,
@@ -38,24 +37,25 @@ class LabelRenderer(ChatRenderer):
 
     def render(self, example: Example) -> Path:
         ids = self.prompt(example.prompt)
-        label = -1 - self._numbers[example.completion.strip()]
-        return Path([*ids, label], [0.0] * len(ids) + [1.0])
+        label = self._numbers[example.completion.strip()]
+        return Path(ids, [0.0] * len(ids), Target.LABEL, label)
 
-    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
-        text = super().decode([i for i in ids if i >= 0], control=control)
-        return text + "".join(f"[{self.labels[-1 - i]}]" for i in ids if i < 0)
+    def asked(self, path: Path) -> str:
+        return f"[{self.labels[path.label]}]" * (path.target is Target.LABEL)
 
 
 class RewardRenderer(ChatRenderer):
-    """Renders text as `Template` does; after its last token a number is asked for: label 0."""
+    """Renders text as `ChatRenderer` does; after its last token a number is asked for."""
 
     def render(self, example: Example) -> Path:
-        path = super().render(example)
-        return Path([*path.ids, -1], [0.0] * len(path.ids) + [1.0])
+        ids = super().render(example).ids
+        return Path(ids, [0.0] * len(ids), Target.VALUE)
 
-    def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
-        text = super().decode([i for i in ids if i >= 0], control=control)
-        return text + "[reward]" * any(i < 0 for i in ids)
+    def asked(self, path: Path) -> str:
+        return "[reward]" * (path.target is Target.VALUE)
+
+    def of_text(self) -> ChatRenderer:
+        return ChatRenderer(self.tokenizer, self.kind)
 
 
 def labels_of(dataset: Dataset) -> list[str]:

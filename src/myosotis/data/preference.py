@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import RecordError
+from myosotis.data.readers import RecordError
 from myosotis.data.sft import (
     CHATS,
     PROMPTS,
@@ -36,25 +36,25 @@ ALIASES = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
 
 def read_pairs(path: str | Path) -> Records:
     """Read and check a whole file. Raises `DataError` for lines that are no pairs."""
-    found = Records([])
+    records = Records([])
 
     def add(record: dict[str, Any], where: str) -> None:
         example = pair(record, where)
         if not example.completion.strip() or not (example.rejected or "").strip():
-            found.empty_answers.append(where)
+            records.empty_answers.append(where)
         elif example.completion == example.rejected:
-            found.identical.append(where)
+            records.identical.append(where)
         else:
-            found.examples.append(example)
+            records.examples.append(example)
 
     each_record(path, add)
-    if not found.examples:
+    if not records.examples:
         raise DataError(f"{path} holds no pairs", "a prompt, chosen and rejected on each line")
-    return found
+    return records
 
 
 def pair(record: dict[str, Any], where: str) -> Example:
-    """One record as an example. Raises `Fault` when it is no pair."""
+    """One record as an example. Raises `RecordError` when it is no pair."""
     record = {ALIASES.get(key, key): value for key, value in record.items()}
     for side in ("chosen", "rejected"):
         if side not in record:

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import RecordError, kind
-from myosotis.data.readers import rows
+from myosotis.data.readers import RecordError, kind, rows
 from myosotis.utils.did_you_mean import close, did_you_mean
 from myosotis.utils.errors import ConfigError, DataError
 
@@ -98,7 +97,7 @@ def read_answers(
 
 
 def each_record(path: str | Path, add: Callable[[dict[str, Any], str], None]) -> None:
-    """Call `add(record, where)` for each record of a file; it raises `Fault` for a wrong one.
+    """Call `add(record, where)` for each record of a file; it raises `RecordError` for a wrong one.
 
     Raises `DataError` with the first of all faults, when there are any.
     """
@@ -155,9 +154,9 @@ class AnswerReader:
             prompt, completion = self.keys
             return _pair(record, prompt, completion), {prompt, completion}
         if (name := one_of(CHATS, record)) is not None:
-            if found := [key for key in ANSWERS if key in record]:
+            if answers := [key for key in ANSWERS if key in record]:
                 raise RecordError(
-                    f"both {name!r} and {found[0]!r}: which one is meant?", _NAME_KEYS
+                    f"both {name!r} and {answers[0]!r}: which one is meant?", _NAME_KEYS
                 )
             return tuple(chat(record[name], name)), {name}
         return self._named(record)
@@ -190,11 +189,11 @@ def alpaca(record: Mapping[str, Any]) -> Message:
 
 
 def one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:
-    """The one of `names` that is a field. Raises `Fault` when two are."""
-    found = [name for name in names if name in record]
-    if len(found) > 1:
-        raise RecordError(f"both {found[0]!r} and {found[1]!r}: which one is meant?", _NAME_KEYS)
-    return found[0] if found else None
+    """The one of `names` that is a field. Raises `RecordError` when two are."""
+    given = [name for name in names if name in record]
+    if len(given) > 1:
+        raise RecordError(f"both {given[0]!r} and {given[1]!r}: which one is meant?", _NAME_KEYS)
+    return given[0] if given else None
 
 
 def _missing(what: str, names: tuple[str, ...], record: Mapping[str, Any]) -> RecordError:
@@ -227,7 +226,7 @@ def _pair(record: Mapping[str, Any], prompt: str, completion: str) -> tuple[Mess
 
 
 def text(record: Mapping[str, Any], key: str, *, absent: str | None = None) -> str:
-    """A field that must be text; null is `absent` where that is given. Raises `Fault`."""
+    """A field that must be text; null is `absent` where that is given. Raises `RecordError`."""
     value = record[key]
     if value is None and absent is not None:
         return absent
@@ -248,7 +247,7 @@ def _checked(value: Any, name: str) -> str:
 
 
 def chat(value: Any, name: str) -> list[Message]:
-    """A list of messages, in OpenAI's or ShareGPT's form. Raises `Fault`."""
+    """A list of messages, in OpenAI's or ShareGPT's form. Raises `RecordError`."""
     if not isinstance(value, list):
         raise RecordError(f"{name!r} is {kind(value)}; expected a list of messages")
     if not value:

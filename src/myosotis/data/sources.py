@@ -153,16 +153,16 @@ def docstring_pairs(*, hard_by: str = "likelihood", **words: Any) -> Dataset:
 
     It is hard and real: a true sentence about similar code (TF-IDF of the words of the source,
     cosine). With `hard_by` text it is that of the most similar function; with likelihood those of
-    the first `NEIGHBOURS` are rivals, of which the base chooses (`myosotis.hardening`). Takes the
-    keywords of `docstrings`.
+    the first `NEIGHBOURS` are rivals, of which the base chooses (objectives/hard_negatives.py).
+    Takes the keywords of `docstrings`.
     """
     if hard_by not in ("likelihood", "text"):
         raise ConfigError(f"data.hard_by={hard_by}", "it is likelihood or text")
-    found = docstrings(**words)
+    plain = docstrings(**words)
     rivals = hard_by == "likelihood"
-    parts = {part: _with_neighbours(given, rivals) for part, given in found.parts().items()}
+    parts = {part: _with_neighbours(given, rivals) for part, given in plain.parts().items()}
     about = {"source": "docstring_pairs", "hard_by": hard_by}
-    return replace(found, **parts, manifest={**found.manifest, **about}).sealed()
+    return replace(plain, **parts, manifest={**plain.manifest, **about}).sealed()
 
 
 NEIGHBOURS = 5

@@ -64,9 +64,9 @@ def halves(examples: list[Example], seed: int) -> tuple[list[Example], list[Exam
 
 
 def require(examples: list[Example], different: int, file: str | Path, instead: str) -> None:
-    if (found := len({pair_key(example) for example in examples})) < different:
+    if (distinct := len({pair_key(example) for example in examples})) < different:
         raise DataError(
-            f"{file} holds {found} different records; at least {different} are needed to hold "
+            f"{file} holds {distinct} different records; at least {different} are needed to hold "
             "some out, which task quality is measured on",
             f"or give a file for that: {instead}",
         )

@@ -61,18 +61,19 @@ class Encoded:
         """A sentence for each way in which examples of this part did not fit."""
         given = f"of {len(self.lengths)} {part} examples"
         limit = f"{self.max_length} tokens"
-        found = []
+        sentences = []
         if self.dropped:
             why = f"longer than {limit}"
             if self.prompt_too_long:
                 why += f", {self.prompt_too_long} of them in the prompt alone"
-            found.append(f"{len(self.dropped)} {given} dropped ({why}): {_places(self.dropped)}")
+            places = _places(self.dropped)
+            sentences.append(f"{len(self.dropped)} {given} dropped ({why}): {places}")
         if self.truncated:
-            found.append(
+            sentences.append(
                 f"{len(self.truncated)} {given} truncated to {limit}, the end of the answer cut: "
                 f"{_places(self.truncated)}"
             )
-        return found
+        return sentences
 
 
 def encode(
@@ -87,8 +88,8 @@ def encode(
     encoded = Encoded(max_length=max_length)
     for number, example in enumerate(examples, 1):
         paths = [template.render(one) for one in sides(example)]
-        scored = int(sum(sum(path.weights) for path in paths))
-        prompt = len(paths[0].ids) - int(sum(paths[0].weights))
+        scored = int(sum(path.scored for path in paths))
+        prompt = paths[0].length - int(paths[0].scored)
         encoded.lengths.append((prompt, scored))
         if (fitted := _fit(encoded, paths, example, overlong)) is not None:
             encoded.trees.append(_tree(fitted, example))
@@ -117,10 +118,10 @@ def _fit(
     encoded: Encoded, paths: list[Path], example: Example, overlong: Overlong
 ) -> list[Path] | None:
     limit = encoded.max_length
-    if all(len(path.ids) <= limit for path in paths):
+    if all(path.length <= limit for path in paths):
         return paths
-    cut = [Path(path.ids[:limit], path.weights[:limit]) for path in paths]
-    hopeless = not all(any(path.weights) for path in cut)
+    cut = [path.cut(limit) for path in paths]
+    hopeless = not all(path.scored for path in cut)
     if overlong == "drop" or hopeless:
         encoded.dropped.append(example.where)
         encoded.prompt_too_long += hopeless

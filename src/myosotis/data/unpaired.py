@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from myosotis.data.lines import RecordError, kind
+from myosotis.data.readers import RecordError, kind
 from myosotis.data.sft import AnswerReader, Records, each_record, meant, one_of
 from myosotis.utils.errors import DataError
 
@@ -21,7 +21,7 @@ LABELS = ("label", "kto_tag", "desirable")
 
 def read_grades(path: str | Path) -> Records:
     """Read and check a whole file. Raises `DataError` for lines without an answer or a grade."""
-    reader, found = AnswerReader(None, None), Records([])
+    reader, records = AnswerReader(None, None), Records([])
 
     def add(record: dict[str, Any], where: str) -> None:
         name = one_of(LABELS, record)
@@ -33,12 +33,12 @@ def read_grades(path: str | Path) -> Records:
         reader.add({key: value for key, value in record.items() if key != name}, where)
         example = replace(reader.records.examples[-1], desirable=bool(grade))
         if not example.completion.strip():
-            found.empty_answers.append(where)
+            records.empty_answers.append(where)
         else:
-            found.examples.append(example)
+            records.examples.append(example)
 
     each_record(path, add)
-    if not found.examples:
+    if not records.examples:
         raise DataError(f"{path} holds no graded answers", "prompt, completion and label a line")
-    found.unused.update(reader.records.unused)
-    return found
+    records.unused.update(reader.records.unused)
+    return records

@@ -6,14 +6,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from myosotis.commands.components import Components
 from myosotis.evaluation import results
-from myosotis.records.schema import AtStart, CurvePoint, RetentionRow, SuiteVerdict
+from myosotis.records.schema import CurvePoint, RetentionRow, SuiteVerdict
 from myosotis.retention.benchmarks.measure import Measurement, TreeScorer
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
 from myosotis.retention.sequential_eval import SequentialResult, until_settled
-from myosotis.updates.base import Update
 from myosotis.utils.console import progress
 
 ALARM = "forgetting/alarm"
@@ -69,16 +67,6 @@ def look(
         ALARM: float(bool(found.signs)),
     }
     return IntermediateEval(rows, verdict, metrics, found.signs)
-
-
-def at_start(
-    bench: Components, update: Update, base: Measurement, budget: Budget
-) -> AtStart | None:
-    """What attaching an update did that does not begin as the base; None for all others."""
-    if update.capabilities.identity_at_init:
-        return None
-    before = bench.examination.retention(bench.scorer, "before training")
-    return AtStart(results.retention_rows(base, before, budget)[1], bench.shift())
 
 
 def _at_every_look(plain: SuiteVerdict, found: SequentialResult) -> SuiteVerdict:

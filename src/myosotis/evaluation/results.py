@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from myosotis.data.kinds import right
 from myosotis.evaluation.evaluator import EvalResult
-from myosotis.evaluation.preference_metrics import right
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import (
     Baseline,

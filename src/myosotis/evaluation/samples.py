@@ -25,7 +25,7 @@ def flips(suite: Suite, base: Measurement, tuned: Measurement) -> list[Flip]:
         flipped = _written_flips if before.texts else _chosen_flips
         by_task.append(flipped(task, before, after))
     longest = max(map(len, by_task), default=0)
-    mixed = [found[k] for k in range(longest) for found in by_task if k < len(found)]
+    mixed = [of_task[k] for k in range(longest) for of_task in by_task if k < len(of_task)]
     return mixed[:MOST_FLIPS]
 
 

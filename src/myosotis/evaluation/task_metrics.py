@@ -7,23 +7,21 @@ reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from myosotis.data import kinds
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.few_shot import answer_only
+from myosotis.data.kinds import Advance, Scores
 from myosotis.data.sft import Example
 from myosotis.models.generate import generate
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
-
-Scores = NDArray[np.float64]
-Advance = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -115,20 +113,14 @@ def measure(
 
 
 def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None) -> TaskScore:
-    """Mean log-probability of a scored token, in nats, for each path of each tree.
-
-    An example counts once however long its answer, so the mean over examples is not the (negative)
-    training loss, in which every token counts once.
-    """
-    found = scorer.evaluate(trees, advance)
-    scores = np.array([s for tree in found for s in tree.logp / tree.weight], dtype=np.float64)
-    return scored("loglik", scores)
+    """The log-likelihood of a token of each path of each tree (`data.kinds.loglik`)."""
+    return scored("loglik", kinds.loglik(scorer, trees, advance))
 
 
 def scored(name: str, scores: Scores) -> TaskScore:
     """Scores by the metric of that name, one an example."""
-    kind = METRICS[name]
-    return TaskScore(kind.name, kind.higher_is_better, kind.unit, scores)
+    about = METRICS[name]
+    return TaskScore(about.name, about.higher_is_better, about.unit, scores)
 
 
 def answers(
@@ -161,12 +153,12 @@ def longest_answer(template: ChatRenderer, examples: Sequence[Example]) -> int:
 
 def compare(name: str, texts: Sequence[str], references: Sequence[str]) -> TaskScore:
     """Texts against references by a metric of generated text, an example at a time."""
-    kind = metric(name)
+    about = metric(name)
     scorers = {"rougeL": rouge_l, "chrf": chrf}
     if name not in scorers:
         raise ConfigError(f"task.metric={name} does not compare texts")
     scores = scorers[name](texts, references)
-    return TaskScore(name, kind.higher_is_better, kind.unit, scores, [*texts], [*references])
+    return TaskScore(name, about.higher_is_better, about.unit, scores, [*texts], [*references])
 
 
 def rouge_l(texts: Sequence[str], references: Sequence[str]) -> Scores:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from myosotis import updates
 from myosotis.models.load import BaseModel
-from myosotis.records.run_folder import RunFolder, find
+from myosotis.records.find import find_run
+from myosotis.records.run_folder import RunFolder
 from myosotis.utils.atomic_write import new_folder
 from myosotis.utils.errors import ConfigError, MyosotisError
 
@@ -30,7 +31,7 @@ class InitialUpdate:
 
     @classmethod
     def named(cls, name: str) -> InitialUpdate:
-        """A run (as `runs.find` finds it) or the folder of an update.
+        """A run (as `find_run` finds it) or the folder of an update.
 
         Raises `ConfigError` where nothing is finished, or the update cannot be merged.
         """
@@ -38,7 +39,7 @@ class InitialUpdate:
         if (folder / "update.json").is_file() or (folder / "adapter_config.json").is_file():
             return cls(folder.resolve().name, folder)._mergeable()
         try:
-            run = find(name)
+            run = find_run(name)
         except MyosotisError as error:
             raise ConfigError(f"model.start={name}: {error.message}", error.hint) from None
         found = cls.at(run.path, run.load().run_name)

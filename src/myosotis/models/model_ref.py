@@ -1,27 +1,20 @@
-"""Models that were tuned somewhere: found by what a person calls them, and loaded.
+"""A model that was tuned somewhere: a base and, maybe, an update on top of it.
 
-A *subject* is a base model and, maybe, an update on top of it: a run of ours, a PEFT adapter, or a
-whole model (folder, hub id, preset) that was tuned in any tool.
+It is a run of ours, a PEFT adapter, or a whole model (folder, hub id, preset) that was tuned in any
+tool. Which one a name means is found in `commands/find_model.py`.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from myosotis import updates
-from myosotis.config import instantiate, model_named
-from myosotis.data.chat_template import ChatRenderer
-from myosotis.models.dtype import resolve
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import BaseModel, ModelSource, load_base_model, zero_dropouts
-from myosotis.records.run_folder import RunFolder, find
 from myosotis.updates.base import Update
-from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
 
 
 @dataclass
@@ -46,72 +39,3 @@ class ModelRef:
         update.attach(base.model)
         update.load(self.adapter)
         return base, update
-
-
-def subject(name: str, base: str | None = None) -> ModelRef:
-    """The subject that `name` means: a run, a PEFT adapter folder, or a whole model.
-
-    `base` names the model an adapter belongs on, where the adapter does not say so itself. Raises
-    `ConfigError` or `DataError` when it cannot be found.
-    """
-    folder = Path(name)
-    if (folder / "adapter_config.json").is_file() or (folder / "update.json").is_file():
-        return ModelRef(folder.name, _base_of(folder, base), folder)
-    if folder.is_dir() and not (folder / "record.json").is_file():
-        return ModelRef(folder.name, source_named(name))
-    try:
-        return of_run(find(name))
-    except MyosotisError:
-        if (folder / "record.json").is_file() or name == "last":
-            raise
-    return ModelRef(name, source_named(name))
-
-
-def of_run(folder: RunFolder) -> ModelRef:
-    """The tuned model of a run. Raises `AssetError` when the run did not come that far."""
-    if not folder.update.is_dir():
-        status = folder.load().status
-        raise AssetError(
-            f"the run {folder.path} has no finished update (its status is {status})",
-            "myosotis train resume=… finishes a run that stopped",
-        )
-    cfg, source = config_of(folder)
-    quantization = cfg["update"].get("quantization")
-    start = InitialUpdate.at(folder.start)
-    return ModelRef(folder.load().run_name, source, folder.update, quantization, start)
-
-
-def config_of(folder: RunFolder) -> tuple[DictConfig, ModelSource]:
-    """The configuration of a run, and the base model it names."""
-    cfg = OmegaConf.load(folder.config)
-    assert isinstance(cfg, DictConfig)
-    return cfg, instantiate.model_source(cfg)
-
-
-def template_of(cfg: DictConfig, base: BaseModel) -> ChatRenderer:
-    """The chat template a run was trained with."""
-    return ChatRenderer(base.tokenizer, cfg.data.template)
-
-
-def dtype_of(cfg: DictConfig) -> torch.dtype:
-    """The dtype a run of this configuration loads frozen weights in."""
-    update, accelerator = cfg["update"].name, cfg.trainer.accelerator
-    return resolve(cfg.trainer.precision, update=update, accelerator=accelerator).weights
-
-
-def source_named(name: str) -> ModelSource:
-    """A preset, a folder or a hub id as a model source."""
-    return instantiate.source(model_named(name))
-
-
-def _base_of(folder: Path, base: str | None) -> ModelSource:
-    if base is not None:
-        return source_named(base)
-    config = folder / "adapter_config.json"
-    said = (
-        json.loads(config.read_text()).get("base_model_name_or_path") if config.exists() else None
-    )
-    if not said:
-        raise ConfigError(f"{folder} does not say which model it belongs on", "add --base MODEL")
-    preset = source_named("smollm2-135m")
-    return preset if said == preset.id else source_named(said)

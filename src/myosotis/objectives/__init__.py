@@ -1,8 +1,8 @@
 """What loss is optimised: pure functions of per-branch log-probs.
 
 Objectives never see token ids, masks or models. A step's loss is the sum of `loss(...)` over all
-its rows, divided by the sum of `size(...)` over all its trees on all ranks; so it does not depend
-on how the examples were packed.
+its rows, divided by the sum of `normalizer(...)` over all its trees on all ranks (total.py); so it
+does not depend on how the examples were packed.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Objective(Protocol):
     data_kind: DataKind
 
     uniform: bool
-    """Whether `Branches.uniform_B` is needed."""
+    """Whether `BranchLogProbs.uniform_B` is needed."""
 
     needs_reference: bool
-    """Whether `Branches.reference_B` is needed: log-probs of the model before the update."""
+    """Whether `BranchLogProbs.reference_B` is needed: log-probs of the model before the update."""
 
     needs_value_head: bool
-    """Whether `Branches.logp_B` are numbers of a value head, instead of log-probs."""
+    """Whether `BranchLogProbs.logp_B` are numbers of a value head, instead of log-probs."""
 
     def normalizer(self, tree: Tree) -> float:
         """What a tree adds to the number the loss of a step is divided by."""
@@ -56,10 +56,10 @@ def with_reference(
         return branches
     places = list(zip(branches.tree_B.tolist(), branches.path_B.tolist(), strict=True))
     values = [trees[t].reference[p] for t, p in places]  # type: ignore[index]
-    found = branches._replace(reference_B=_like(values, branches), kl_estimate=kl_estimate)
+    branches = branches._replace(reference_B=_like(values, branches), kl_estimate=kl_estimate)
     if objective.data_kind != "grades":
-        return found
-    return found._replace(grade_B=_like([trees[t].grade for t, _ in places], branches))
+        return branches
+    return branches._replace(grade_B=_like([trees[t].grade for t, _ in places], branches))
 
 
 def _like(values: Sequence[float], branches: BranchLogProbs) -> Tensor:

@@ -25,10 +25,11 @@ def hardened(
     """The same examples in the same order, each against its hardest rival.
 
     `scorer` scores with the base, of which `model` is the content hash. Rivals that do not fit are
-    no candidates, and an example without any stays as it is.
+    no candidates, and an example without any stays as it is. Where no text is scored (a reward
+    model's), the answers' text is scored for this choice alone.
     """
-    plain = type(template) is ChatRenderer
-    text = template if plain else ChatRenderer(template.tokenizer, template.kind)
+    text = template.of_text()
+    plain = text is template
     fitting = [_fitting(example, template, encoded.max_length) for example in encoded.examples]
     which = [i for i, sides in enumerate(fitting) if sides]
     asked = [
@@ -51,8 +52,8 @@ def hardened(
 def _fitting(example: Example, template: ChatRenderer, most: int) -> list[tuple[Example, Path]]:
     """The right answer and its rivals that fit into `most` tokens, with their paths; nothing where
     there is no such rival, or the right answer does not fit."""
-    if not example.rivals or len((right := template.render(example)).ids) > most:
+    if not example.rivals or (right := template.render(example)).length > most:
         return []
     rivals = [(other, template.render(other)) for other in map(example.answered, example.rivals)]
-    found = [(other, path) for other, path in rivals if len(path.ids) <= most]
-    return [(example, right), *found] if found else []
+    fitting = [(other, path) for other, path in rivals if path.length <= most]
+    return [(example, right), *fitting] if fitting else []

@@ -174,21 +174,21 @@ class Preference(Pairwise):
         """Sums over the pairs of a batch of what tells how it goes."""
         pairs = Pairs(*(t.detach() for t in Pairs.of(branches)))
         scale = float(getattr(self, "beta", 1.0))
-        found = {
+        metrics = {
             "chosen_logp": pairs.chosen_P.sum(),
             "rejected_logp": pairs.rejected_P.sum(),
             "chosen_tokens": pairs.chosen_size_P.sum(),
             "rejected_tokens": pairs.rejected_size_P.sum(),
         }
         if self.needs_reference:
-            found |= {
+            metrics |= {
                 "reward_margin": (scale * pairs.gain_P).sum(),
                 "reward_accuracy": (pairs.gain_P > 0).float().sum(),
                 "chosen_reward": (scale * (pairs.chosen_P - pairs.chosen_ref_P)).sum(),
                 "rejected_reward": (scale * (pairs.rejected_P - pairs.rejected_ref_P)).sum(),
                 "chosen_kl": ((pairs.chosen_ref_P - pairs.chosen_P) / pairs.chosen_size_P).sum(),
             }
-        return found
+        return metrics
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ import numpy as np
 
 from myosotis.models import wheels
 from myosotis.objectives import others
-from myosotis.retention.benchmarks.cache import one_process, scorer_version
-from myosotis.trees.scorer import Scorer
-from myosotis.trees.tree import Tree
+from myosotis.trees.scorer import Scorer, scorer_version
+from myosotis.trees.tree import Target, Tree
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import progress
+from myosotis.utils.one_process import one_process
 
 
 def live(trees: Sequence[Tree], scorer: Scorer) -> list[Tree]:
@@ -40,7 +40,8 @@ def referenced(
     trees = [*given, *others(given)]
     digest = hashlib.sha256(f"{model}\n{dtype}\n{scorer.backend.name}\n{scorer_version()}".encode())
     for tree in trees:
-        for array in (tree.ids, tree.weights, tree.parent, tree.leaves):
+        asked = () if tree.target is Target.TOKENS else (tree.targets,)
+        for array in (tree.ids, tree.weights, tree.parent, tree.leaves, *asked):
             digest.update(len(array).to_bytes(8, "little") + array.tobytes())
     path = wheels.cache_dir() / "references" / f"{digest.hexdigest()[:40]}.npy"
     sizes = [len(tree.leaves) for tree in trees]
@@ -50,8 +51,8 @@ def referenced(
             values = _read(path, sum(sizes))  # another trial of a sweep may have been first
             if values is None:
                 with progress(f"reference, {what}", total=len(trees)) as advance:
-                    found = scorer.evaluate(trees, advance)
-                values = np.concatenate([np.zeros(0), *(score.logp for score in found)])
+                    scores = scorer.evaluate(trees, advance)
+                values = np.concatenate([np.zeros(0), *(score.logp for score in scores)])
                 _write(path, values)
     return _carrying(given, np.split(values, np.cumsum(sizes)[:-1]) if sizes else [])
 
@@ -59,11 +60,11 @@ def referenced(
 def _carrying(trees: Sequence[Tree], logp: Sequence[np.ndarray]) -> list[Tree]:
     """The trees with their references: those of the trees first, then those of the others."""
     of_others = iter(logp[len(trees) :])
-    found = []
+    carrying = []
     for tree, reference in zip(trees, logp, strict=False):
         other = tree.other and replace(tree.other, reference=next(of_others))
-        found.append(replace(tree, reference=reference, other=other))
-    return found
+        carrying.append(replace(tree, reference=reference, other=other))
+    return carrying
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:

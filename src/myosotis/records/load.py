@@ -1,77 +1,23 @@
-"""Run records by what a person calls them: runs, sweeps, folders and files of other tools.
-
-What belongs here: from words on a command line to the records that a scorecard is made of. No
-models, and MLflow only where nothing on disk has the name.
-"""
+"""Run records read from a file, which may be another tool's, or from all that a folder holds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from myosotis.records.run_folder import find
-from myosotis.records.schema import Half, RetentionRow, RunRecord, Status, SuiteVerdict, TaskQuality
-from myosotis.report.phrases import EXPLAINED
+from myosotis.records.schema import Half, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.utils.errors import DataError, MyosotisError
-
-if TYPE_CHECKING:
-    from myosotis.tracking.mlflow_client import RunInfo
 
 RECORD = "record.json"
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """Records, each run once; `folder` / `stem` and an ending is where their scorecard belongs."""
-
-    records: list[RunRecord]
-    folder: Path
-    stem: str = "scorecard"
-
-
-def gather(queries: Sequence[str], uri: str | None = None) -> Gathered:
-    """The records of `queries`: folders, files, runs and sweeps by id, prefix or name, `last`.
-
-    Raises `DataError` or `ConfigError` when one of them is nowhere.
-    """
-    found = [_one(query, uri) for query in queries]
-    records = {id_of(record): record for part in found for record in part.records}
-    first = found[0]
-    if len(found) > 1:
-        first = Gathered([], Path())
-    return Gathered(list(records.values()), first.folder, first.stem)
-
-
-def id_of(record: RunRecord) -> str:
-    """What tells two runs apart, also those of tools that number them from one."""
-    return f"{record.run_id}\n{record.run_name}\n{record.started}"
-
-
-def _one(query: str, uri: str | None) -> Gathered:
-    path = Path(query)
-    if path.is_file():
-        return Gathered(read_file(path), path.parent, _stem(path))
-    if path.is_dir():
-        return Gathered(read_folder(path), path)
-    try:
-        folder = find(query)
-    except DataError as not_here:
-        try:
-            return _from_mlflow(query, uri)
-        except MyosotisError as nor_there:
-            raise not_here from nor_there
-    return Gathered([folder.load()], folder.path)
-
-
-def _stem(path: Path) -> str:
-    return "scorecard" if path.name == RECORD else path.stem + "-scorecard"
+VERDICTS = ("retained", "forgotten", "slipped", "inconclusive")
+"""What a verdict can be; of records by others, anything may stand there."""
 
 
 def read_file(path: Path) -> list[RunRecord]:
-    """The records in a file: one run record, or a list of them; see docs/record.md.
+    """The records in a file: one run record, or a list of them; see docs/reference/record.md.
 
     A change that is not given is tuned − base. Raises `DataError`, naming the place, for what is no
     record and for numbers that contradict each other.
@@ -84,7 +30,7 @@ def read_file(path: Path) -> list[RunRecord]:
         return [_whole(RunRecord.from_json(json.dumps(document), str(path)), str(path))]
     if not isinstance(document, list) or not document:
         raise DataError(
-            f"{path} holds no run record.", "Expected an object, or a list of them: docs/record.md."
+            f"{path} holds no run record.", "Expected an object, or a list of them: docs/reference/record.md."
         )
     where = [f"{path}[{number}]" for number in range(len(document))]
     return [
@@ -121,9 +67,9 @@ def _fill(part: Change, where: str) -> None:
     if part.lo is not None and part.hi is not None and part.lo > part.hi:
         raise DataError(f"{where}: lo {part.lo:g} is above hi {part.hi:g}.")
     verdict = "" if isinstance(part, TaskQuality) else part.verdict
-    if verdict and verdict not in EXPLAINED:
+    if verdict and verdict not in VERDICTS:
         raise DataError(
-            f"{where}: verdict {verdict!r} is none of {', '.join(EXPLAINED)}.",
+            f"{where}: verdict {verdict!r} is none of {', '.join(VERDICTS)}.",
             "Leave it out where there is none.",
         )
 
@@ -146,34 +92,3 @@ def read_folder(folder: Path) -> list[RunRecord]:
     if not records:
         raise DataError(f"There is no run record ({RECORD}) in {folder} or below it.")
     return records
-
-
-def _from_mlflow(query: str, uri: str | None) -> Gathered:
-    from myosotis.tracking import mlflow_client
-
-    run = mlflow_client.find_run(uri, query)
-    trials = mlflow_client.children(run)
-    if not trials:
-        return Gathered([mlflow_client.load_record(run)], Path("reports"), run.name)
-    return Gathered([_trial(trial) for trial in trials], Path("reports"), run.name)
-
-
-def _trial(run: RunInfo) -> RunRecord:
-    """The record of a trial; where it left none, what MLflow knows of it."""
-    from myosotis.tracking import mlflow_client
-
-    try:
-        return mlflow_client.load_record(run)
-    except MyosotisError as error:
-        known: dict[str, Status] = {"FAILED": "FAILED", "KILLED": "KILLED", "FINISHED": "FAILED"}
-        status = known.get(run.status, "RUNNING" if run.alive else "KILLED")
-        reason = run.tags.get(mlflow_client.REASON) or error.message
-        return RunRecord(
-            run.run_id,
-            run.name,
-            status=status,
-            error=reason,
-            started=run.started,
-            ended=run.ended,
-            config_hash=run.tags.get("config_hash", ""),
-        )

@@ -1,4 +1,4 @@
-"""Run folders: what lies where in one, and how a run is found again by what a person calls it."""
+"""Run folders and the folders of sweeps: what lies where in one. How one is found: `find.py`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ from filelock import FileLock, Timeout
 
 from myosotis.records.schema import RunRecord
 from myosotis.utils.atomic_write import write_text
-from myosotis.utils.did_you_mean import did_you_mean
-from myosotis.utils.errors import DataError, MyosotisError
-
-ROOTS = ("runs", "multirun", "reports/demo")
-"""Where runs lie, from the current folder: Hydra's run and sweep folders, and the demo."""
 
 
 @dataclass(frozen=True)
@@ -126,42 +121,3 @@ class SweepFolder:
     def trials(self) -> list[RunFolder]:
         """The trials that have begun, by name."""
         return [RunFolder(record.parent) for record in sorted(self.path.glob("*/record.json"))]
-
-
-def every(root: Path | None = None) -> list[RunFolder]:
-    """All run folders below here."""
-    base = root or Path.cwd()
-    paths = {p.parent for name in ROOTS for p in (base / name).rglob("record.json")}
-    return [RunFolder(path) for path in sorted(paths)]
-
-
-def find(query: str, root: Path | None = None) -> RunFolder:
-    """The run folder that `query` names: `last`, a run id, a unique prefix of one, a run name, or
-    a path. Raises `DataError` when there is none or more than one.
-    """
-    if (Path(query) / "record.json").is_file():
-        return RunFolder(Path(query))
-    base = root or Path.cwd()
-    known: list[tuple[RunFolder, RunRecord]] = []
-    for folder in every(base):
-        try:
-            known.append((folder, folder.load()))
-        except MyosotisError:  # a damaged record hides one run, not all of them
-            continue
-    known.sort(key=lambda pair: pair[1].started)
-    if not known:
-        raise DataError(f"there are no runs below {base}", "myosotis train makes one")
-    if query == "last":
-        return known[-1][0]
-    exact = [f for f, r in known if query in (r.run_id, r.run_name)]
-    found = exact[-1:] or [f for f, r in known if r.run_id.startswith(query)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise DataError(f"{len(found)} runs begin with {query!r}", "give more of the run id")
-    names = [name for _, r in known for name in (r.run_name, r.run_id)]
-    newest = [r.run_name for _, r in known[-3:]]
-    raise DataError(
-        f"no run is called {query!r}",
-        did_you_mean(query, names, f"The newest are {', '.join(newest)}."),
-    )

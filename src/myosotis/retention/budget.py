@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
+from pathlib import Path
 from typing import Literal
 
 from scipy import stats
@@ -26,12 +27,20 @@ MIN_ITEMS = 30
 OTHERS = "others"
 """In a mapping from task to budget: the tasks that are not named."""
 
+OWN = (".jsonl", ".json", ".parquet")
+"""Endings of benchmark files of one's own."""
+
 SEVERITY: list[str] = [
     Verdict.RETAINED,
     Verdict.INCONCLUSIVE,
     Verdict.SLIPPED,
     Verdict.FORGOTTEN,
 ]
+
+
+def task_name(entry: str) -> str:
+    """What the task of an entry of `retention.suite` is called: that of a file by its file name."""
+    return Path(entry).stem if entry.endswith(OWN) else entry
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,11 @@ class Budget:
         cls, given: float | Mapping[str, float], accept: Literal["retained", "not_forgotten"]
     ) -> Budget:
         """As `retention.budget` gives it: one fraction, or a mapping from task to fraction, in
-        which `others` stands for the tasks that are not named."""
+        which `others` stands for the tasks that are not named. A benchmark of one's own goes by
+        its name or by its file, as `retention.suite` names it."""
         if not isinstance(given, Mapping):
             return cls(float(given), accept)
-        tasks = {str(name): float(fraction) for name, fraction in given.items()}
+        tasks = {task_name(str(name)): float(fraction) for name, fraction in given.items()}
         return cls(tasks.pop(OTHERS, cls.fraction), accept, tasks)
 
     def epsilon(self, base: float, task: str = "") -> float:

@@ -28,7 +28,7 @@ class JsonlLogger(Logger):
 
     @property
     def name(self) -> str:
-        return "history"
+        return "jsonl"
 
     @property
     def version(self) -> str:
@@ -47,18 +47,18 @@ class JsonlLogger(Logger):
     @rank_zero_only
     def rewind(self, step: int) -> None:
         """Drop what was measured after `step`: a resumed run measures it again."""
-        kept = [line for line in self._lines() if line["step"] <= step]
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        earlier = [line for line in self._lines() if line["step"] <= step]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in earlier))
 
     def points(self) -> list[CurvePoint]:
         """All measurements in the order they were taken; the last of a (name, step) counts."""
-        found = {
+        latest = {
             (name, line["step"]): value
             for line in self._lines()
             for name, value in line.items()
             if name != "step"
         }
-        return [CurvePoint(step, name, value) for (name, step), value in found.items()]
+        return [CurvePoint(step, name, value) for (name, step), value in latest.items()]
 
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():

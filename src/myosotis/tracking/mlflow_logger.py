@@ -1,9 +1,8 @@
-"""The Lightning loggers of a run: one that writes to MLflow, one that writes nowhere.
+"""The Lightning logger that writes a run to MLflow.
 
-What belongs here: turning what Lightning and a run hand over into what MLflow accepts (names,
-lengths, finite numbers, batches), and a run's life: started, resumed, finished. MLflow itself
-is reached through `mlflow_client.py` only. Both loggers offer the same methods, so a run needs no
-branch. Everything that writes does so on rank 0 only.
+What belongs here: a run's life in MLflow (started, resumed, finished), and handing on what
+Lightning and a run log, in batches and within the limits of `mlflow_limits.py`. MLflow itself is
+reached through `mlflow_client.py` only. Everything that writes does so on rank 0 only.
 
 MLflow is a window on the run, not its memory: once started, a store that cannot be written
 costs a warning, never the training. `record.json` is the truth.
@@ -11,77 +10,42 @@ costs a warning, never the training. `record.json` is the truth.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
 import os
 import platform
-import re
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from myosotis.records.schema import DataInfo, Status
 from myosotis.tracking import mlflow_client
+from myosotis.tracking.environment import now, versions
+from myosotis.tracking.mlflow_limits import (
+    METRICS_AT_ONCE,
+    NAME_CHARACTERS,
+    PARAM_CHARACTERS,
+    PARAMS_AT_ONCE,
+    TAG_CHARACTERS,
+    cut,
+    digest,
+    flatten,
+    text_of,
+    valid_name,
+)
+from myosotis.tracking.mlflow_store import without_credentials
+from myosotis.tracking.null_logger import NullLogger
 from myosotis.utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-PARAM_CHARACTERS, TAG_CHARACTERS, NAME_CHARACTERS = 6000, 8000, 250
-PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 500
 FLUSH_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 600.0  # seconds
 CHANGED, NON_FINITE = "myosotis.changed_params", "myosotis.non_finite_metrics"
-
-
-class NullLogger(Logger):
-    """`tracking=none`: every method of `MLflowLogger`, without effect."""
-
-    run_id: str | None = None
-    experiment_id: str | None = None
-
-    @property
-    def name(self) -> str | None:
-        return None
-
-    @property
-    def version(self) -> str | None:
-        return self.run_id
-
-    def start(self) -> None:
-        """Open the store and create or resume the run; raises ConfigError when that fails."""
-
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log `metrics` (name: number or one-element tensor) at the optimiser step `step`."""
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Log `params`, a nested mapping, as dotted keys. Log the searchable ones only."""
-
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Set or replace tags."""
-
-    def log_dataset(self, data: DataInfo) -> None:
-        """What the run trains on, as an MLflow dataset input."""
-
-    def log_artifact(self, path: str | os.PathLike[str], folder: str | None = None) -> None:
-        """Copy a file, or what is in a folder, to the run's artifacts, under `folder`."""
-
-    def flush(self) -> None:
-        """Write what is buffered."""
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether MLflow lacks something of this run, for `myosotis sync` to bring."""
-        return False
-
-    def finish(self, status: Status, reason: str = "") -> None:
-        """End the run. A later `start` with its run id takes it up again."""
 
 
 class MLflowLogger(NullLogger):
@@ -166,7 +130,7 @@ class MLflowLogger(NullLogger):
         except mlflow_client.FAILURES as error:
             raise ConfigError(
                 f"MLflow cannot {'resume' if self.run_id else 'start'} the run in "
-                f"{self.store.uri}: {error}",
+                f"{self.store.shown}: {without_credentials(str(error))}",
                 "Check tracking.uri, or use tracking=none.",
             ) from error
         self._client = client
@@ -174,12 +138,12 @@ class MLflowLogger(NullLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         self.start()
-        now, step = int(time.time() * 1000), int(step or 0)
+        milliseconds, step = int(time.time() * 1000), int(step or 0)
         for name, value in metrics.items():
             number = float(value)
             name = "train/epoch" if name == "epoch" else name  # Lightning adds it unasked
             if math.isfinite(number):
-                self._metrics.append((self._mapped(name), number, now, step))
+                self._metrics.append((self._mapped(name), number, milliseconds, step))
             else:
                 # MLflow stores infinity as 1.8e308, which flattens the whole chart.
                 self._non_finite.append(f"{name} = {number} at step {step}")
@@ -191,7 +155,7 @@ class MLflowLogger(NullLogger):
         """A name MLflow accepts, and that no other name of this run was mapped to."""
         mapped = valid_name(name)
         if self._names.setdefault(mapped, name) != name:
-            mapped = f"{mapped[: NAME_CHARACTERS - 7]}-{_digest(name)}"
+            mapped = f"{mapped[: NAME_CHARACTERS - 7]}-{digest(name)}"
         return mapped
 
     @rank_zero_only
@@ -202,9 +166,9 @@ class MLflowLogger(NullLogger):
         tags = {}
         if self._flushed_at - self._beat_at > mlflow_client.HEARTBEAT_SECONDS:
             self._beat_at = self._flushed_at
-            tags[mlflow_client.HEARTBEAT] = _now()
+            tags[mlflow_client.HEARTBEAT] = now()
         if self._non_finite:
-            tags[NON_FINITE] = _cut("; ".join(self._non_finite), TAG_CHARACTERS)
+            tags[NON_FINITE] = cut("; ".join(self._non_finite), TAG_CHARACTERS)
         while self._metrics or tags:
             batch = self._metrics[:METRICS_AT_ONCE]
             if not self._write(
@@ -224,7 +188,8 @@ class MLflowLogger(NullLogger):
             call(*args, **kwargs)
         except mlflow_client.FAILURES as error:
             if not self._pause_seconds:
-                log.warning("MLflow cannot be written; the run goes on without it: %s", error)
+                why = without_credentials(str(error))
+                log.warning("MLflow cannot be written; the run goes on without it: %s", why)
             self._pause_seconds = min(max(2 * self._pause_seconds, FIRST_PAUSE), LONGEST_PAUSE)
             self._try_at = time.monotonic() + self._pause_seconds
             return False
@@ -242,7 +207,7 @@ class MLflowLogger(NullLogger):
         if self._client is None:
             return
         params = flatten(vars(params) if not isinstance(params, Mapping) else params)
-        wanted = {valid_name(key): _cut(text, PARAM_CHARACTERS) for key, text in params.items()}
+        wanted = {valid_name(key): cut(text, PARAM_CHARACTERS) for key, text in params.items()}
         try:
             known = self._client.get_run(self.run_id).data.params
         except mlflow_client.FAILURES:
@@ -261,7 +226,7 @@ class MLflowLogger(NullLogger):
     @rank_zero_only
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         self.start()
-        texts = {valid_name(key): _cut(_text(tag), TAG_CHARACTERS) for key, tag in tags.items()}
+        texts = {valid_name(key): cut(text_of(tag), TAG_CHARACTERS) for key, tag in tags.items()}
         items = list(texts.items())
         for i in range(0, len(items), PARAMS_AT_ONCE):
             batch = dict(items[i : i + PARAMS_AT_ONCE])
@@ -292,69 +257,17 @@ class MLflowLogger(NullLogger):
         self.flush()
         if self._client is None:
             return
-        self.set_tags({mlflow_client.REASON: reason, mlflow_client.HEARTBEAT: _now()})
+        self.set_tags({mlflow_client.REASON: reason, mlflow_client.HEARTBEAT: now()})
         self._write_now(self._client.set_terminated, self.run_id, status)
-
-
-def valid_name(name: str) -> str:
-    """`name` as MLflow accepts it: letters, digits, `_ - . : /` and space, at most 250.
-
-    `acc[0]` becomes `acc_0`; a name that is cut keeps a digest of the whole.
-    """
-    marked = re.sub(r"[^/\w.\- :]+", "\0", str(name))
-    parts = (part.strip("\0 ").replace("\0", "_") for part in marked.split("/"))
-    clean = "/".join(part for part in parts if part.strip(".")) or "_"
-    if len(clean) > NAME_CHARACTERS:
-        clean = f"{clean[: NAME_CHARACTERS - 7]}-{_digest(name)}"
-    return clean
-
-
-def flatten(params: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys and texts out of nested mappings; None is "null", as in the config."""
-    flat: dict[str, str] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _text(value)
-    return flat
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return str(value)
-
-
-def _cut(text: str, limit: int) -> str:
-    """`text` within `limit` characters, saying so where it was cut."""
-    if len(text) <= limit:
-        return text
-    note = f" … (cut; {len(text)} characters in all)"
-    return text[: limit - len(note)] + note
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha1(str(text).encode("utf-8", "replace"), usedforsecurity=False).hexdigest()[:6]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _identity() -> dict[str, str]:
     """The tags every run carries; with pid, host and heartbeat a killed run can be told."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        ours = version("myosotis")
-    except PackageNotFoundError:
-        ours = "unknown"
     return {
-        mlflow_client.VERSION: ours,
+        mlflow_client.VERSION: versions().get("myosotis", "unknown"),
         mlflow_client.PID: str(os.getpid()),
         mlflow_client.HOST: platform.node(),
-        mlflow_client.HEARTBEAT: _now(),
+        mlflow_client.HEARTBEAT: now(),
         "mlflow.source.name": "myosotis",
         "mlflow.source.type": "LOCAL",
     }

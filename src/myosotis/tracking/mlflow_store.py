@@ -37,6 +37,22 @@ class Store:
         """The sqlite file, or None for a server."""
         return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:") else None
 
+    @property
+    def shown(self) -> str:
+        """The uri as it may be seen: without a password."""
+        return without_credentials(self.uri)
+
+
+HIDDEN = "***"
+# user:password@ of a server (a path, as sqlite has, begins with a slash); password=… of options.
+_BEFORE_AT = re.compile(r"(?<=://)(?!/)[^\s'\"]*(?=@)")
+_OPTION = re.compile(r"(?<=[?&])((?:\w*password|passwd|pwd|\w*token|\w*secret)=)[^&\s'\"]+", re.I)
+
+
+def without_credentials(text: str) -> str:
+    """`text` with `***` for what stands before the @ of a uri in it, and for its passwords."""
+    return _OPTION.sub(rf"\1{HIDDEN}", _BEFORE_AT.sub(HIDDEN, text))
+
 
 def resolve(uri: str | None = None, folder: Path | None = None) -> Store:
     """The store `uri` names, else MLFLOW_TRACKING_URI (read now), else `folder`/mlflow.db.
@@ -44,10 +60,18 @@ def resolve(uri: str | None = None, folder: Path | None = None) -> Store:
     The default is the file plain `mlflow ui` looks for in that folder (the current one), so
     both show the same runs. Artifacts lie beside the database, in `mlartifacts`.
 
-    Raises ConfigError for the file store and for a uri that is no MLflow store.
+    Raises ConfigError for the file store, for a uri that is no MLflow store, and for one that was
+    recorded without its password, unless it is that of MLFLOW_TRACKING_URI.
     """
     folder = Path.cwd() if folder is None else folder
-    given = (uri or "").strip() or os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    given, known = (uri or "").strip(), os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not given or (HIDDEN in given and without_credentials(known) == given):
+        given = known
+    if HIDDEN in given:
+        raise ConfigError(
+            f"tracking.uri={given} was recorded without its password.",
+            "Give tracking.uri=… again, or put it into MLFLOW_TRACKING_URI.",
+        )
     if not given:
         return _sqlite(folder / DATABASE)
     scheme, _, rest = given.partition("://")
@@ -67,7 +91,7 @@ def resolve(uri: str | None = None, folder: Path | None = None) -> Store:
     if "://" not in given and given.endswith((".db", ".sqlite", ".sqlite3")):
         return _sqlite(folder / Path(given).expanduser())
     raise ConfigError(
-        f"tracking.uri={given} is not an MLflow store myosotis can use.",
+        f"tracking.uri={without_credentials(given)} is not an MLflow store myosotis can use.",
         "Give a path ending in .db, sqlite:////absolute/path/mlflow.db or http://server:port; "
         "MLflow's file store is not supported. tracking=none does without MLflow.",
     )

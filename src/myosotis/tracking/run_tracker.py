@@ -6,33 +6,23 @@ context writes FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED with what went wrong
 
 from __future__ import annotations
 
-import platform
 import signal
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any
 from uuid import uuid4
 
-import psutil
-import torch
-
 from myosotis.records.run_folder import RunFolder
-from myosotis.records.schema import GitState, RunRecord, Status
+from myosotis.records.schema import RunRecord, Status
+from myosotis.tracking.environment import git_state, host, now, versions
 from myosotis.tracking.jsonl_logger import JsonlLogger
-from myosotis.tracking.mlflow_logger import NullLogger
-from myosotis.training.callbacks import Interrupted
+from myosotis.tracking.mlflow_store import without_credentials
+from myosotis.tracking.null_logger import NullLogger
 from myosotis.utils.console import console
-from myosotis.utils.errors import MyosotisError, RunError
-
-PACKAGES = (
-    "myosotis", "torch", "transformers", "peft", "lightning", "lm_eval", "mlflow", "hydra-core"
-)  # fmt: skip
+from myosotis.utils.errors import Interrupted, MyosotisError, RunError
 
 
 class RunTracker:
@@ -42,7 +32,7 @@ class RunTracker:
         self.folder = folder
         self.record = record
         self.mlflow = mlflow
-        self.history = JsonlLogger(folder.metrics)
+        self.jsonl = JsonlLogger(folder.metrics)
 
     def warn(self, text: str) -> None:
         """Tell the person now, and the record for ever."""
@@ -51,38 +41,38 @@ class RunTracker:
             console.print(f"[yellow]![/] {text}", highlight=False)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        self.history.log_metrics(metrics, step)
+        self.jsonl.log_metrics(metrics, step)
         self.mlflow.log_metrics(metrics, step)
 
     def save(self) -> None:
-        self.record.curves = self.history.points()
+        self.record.curves = self.jsonl.points()
         self.record.save(self.folder.record)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         if path.exists():
             self.mlflow.log_artifact(path, folder)
 
-    def publish(self, update: Path | None = None) -> None:
-        """The scorecard and what else a finished run leaves, as artifacts too.
+    def publish(self, render: Callable[[RunRecord, Path], Any], update: Path | None = None) -> None:
+        """The page that `render` makes, and what else a finished run leaves, as artifacts too.
 
         The record says FINISHED from here on, so that what is made of it does too.
         """
-        from myosotis.report.scorecard import scorecard
-
         self.record.status, self.record.ended = "FINISHED", now()
         self.save()
-        scorecard([self.record], self.folder.scorecard)
+        render(self.record, self.folder.scorecard)
         for path in (self.folder.scorecard, self.folder.items):
             self.artifact(path)
         if update is not None:
             self.artifact(update, "update")
 
     def _end(self, status: Status, error: str = "") -> None:
+        error = without_credentials(error)
         self.record.status, self.record.error = status, error
         self.record.ended = self.record.ended or now()
         with suppress(RunError):  # a full disk: the reason still reaches MLflow and the screen
             self.save()
         self.artifact(self.folder.record)
+        self.mlflow.set_tags(verdict_tag(self.record))
         self.mlflow.finish(status, error)
         if self.mlflow.incomplete:
             console.print(
@@ -91,8 +81,33 @@ class RunTracker:
             )
 
 
+class SilentTracker(RunTracker):
+    """Of a rank that only trains: it keeps nothing and tells nobody."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder, RunRecord(run_id=""), NullLogger())
+
+    def warn(self, text: str) -> None: ...
+
+    def log(self, metrics: dict[str, float], step: int) -> None: ...
+
+    def save(self) -> None: ...
+
+    def artifact(self, path: Path, folder: str | None = None) -> None: ...
+
+    def publish(
+        self, render: Callable[[RunRecord, Path], Any], update: Path | None = None
+    ) -> None: ...
+
+
+def verdict_tag(record: RunRecord) -> dict[str, str]:
+    """What the run came to, as a tag to filter by; none where nothing was judged."""
+    suite = record.suite_verdict
+    return {"verdict": suite.verdict} if suite is not None and suite.verdict else {}
+
+
 @contextmanager
-def journal(
+def track(
     folder: Path,
     mlflow: NullLogger,
     *,
@@ -101,7 +116,7 @@ def journal(
     config: dict[str, Any],
     config_hash: str,
 ) -> Iterator[RunTracker]:
-    """Keep the journal of one run in `folder`; a record found there is taken up again.
+    """Follow one run in `folder` to its end; a record found there is taken up again.
 
     Raises `RunError` when the folder cannot be written.
     """
@@ -127,24 +142,24 @@ def journal(
     )
     if before:
         record = replace(record, warnings=before.warnings)
-    kept = RunTracker(paths, record, mlflow)
+    tracker = RunTracker(paths, record, mlflow)
     try:
-        kept.save()
+        tracker.save()
         with _sigterm_as_exception():
-            yield kept
+            yield tracker
     except Interrupted as stop:
-        kept._end("KILLED", stop.message)
+        tracker._end("KILLED", stop.message)
         raise
     except KeyboardInterrupt:
-        kept._end("KILLED", "stopped by SIGINT")
+        tracker._end("KILLED", "stopped by SIGINT")
         raise Interrupted(signal.SIGINT, 0) from None
     except MyosotisError as error:
-        kept._end("FAILED", error.message)
+        tracker._end("FAILED", error.message)
         raise
     except BaseException as error:
-        kept._end("FAILED", f"{type(error).__name__}: {error}")
+        tracker._end("FAILED", f"{type(error).__name__}: {error}")
         raise
-    kept._end("FINISHED")
+    tracker._end("FINISHED")
 
 
 @contextmanager
@@ -157,43 +172,3 @@ def _sigterm_as_exception() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages a result depends on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def git_state() -> GitState:
-    """Commit of the folder the command runs in, if it is a git checkout."""
-
-    def git(*args: str) -> str:
-        with suppress(OSError, subprocess.SubprocessError):
-            command = ["git", *args]
-            return subprocess.run(
-                command, capture_output=True, text=True, timeout=5, check=True
-            ).stdout.strip()
-        return ""
-
-    commit = git("rev-parse", "HEAD")
-    return GitState(commit, bool(commit and git("status", "--porcelain", "-uno")))
-
-
-def host() -> dict[str, Any]:
-    """What the figures were measured on; no names of people or machines."""
-    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu_count": psutil.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "accelerator": accelerator or "none",
-    }

@@ -1,23 +1,77 @@
-"""The guard of a training: keeps the best checkpoint inside the budget, and ends where it should.
+"""The best checkpoint of a training, and when a training should end.
 
-What is best and when it is enough is decided in `training/selection_state.py`; here it is carried
-out.
+The best one has the lowest held-out loss among those whose benchmarks are inside the budget
+(`Budget.accepts`). `SelectionState` is the rule, on numbers; `BestCheckpoint` keeps the weights and
+puts them back.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import Checkpoint
+from myosotis.retention.statistics.paired import Verdict
 from myosotis.training.callbacks import AtomicCheckpointIO, telling_of_a_full_disk
-from myosotis.training.selection_state import EvalPoint, OnBreach, SelectionState
 from myosotis.updates.base import Update
 from myosotis.utils.errors import RunError
+
+OnBreach = Literal["warn", "stop", "rollback"]
+
+
+@dataclass(frozen=True)
+class EvalPoint:
+    """One measurement while training."""
+
+    step: int
+    loss: float  # of held-out examples; lower is better
+    verdict: str  # of the benchmarks; empty where there is none
+    inside: bool  # the budget accepts that verdict
+
+
+@dataclass
+class SelectionState:
+    """What the measurements of a run came to; kept in its checkpoint, for a resumed run.
+
+    `ended` says why the training should end: `breach` (the benchmarks have forgotten more than the
+    budget allows), `patience` (too many measurements without a better checkpoint), or nothing.
+    """
+
+    best: EvalPoint | None = None
+    seen: int = 0
+    since: int = 0  # measurements since the best one, or since the beginning
+    ended: str = ""
+
+    def see(self, now: EvalPoint, *, on_breach: OnBreach, patience: int | None) -> bool:
+        """Take a measurement in; returns whether it is the best so far."""
+        self.seen += 1
+        better = now.inside and math.isfinite(now.loss)
+        better = better and (self.best is None or now.loss < self.best.loss)
+        if better:
+            self.best = now
+        self.since = 0 if better else self.since + 1
+        if now.verdict == Verdict.FORGOTTEN and on_breach != "warn":
+            self.ended = "breach"
+        elif patience is not None and self.since >= patience:
+            self.ended = "patience"
+        return better
+
+    def state(self) -> dict[str, Any]:
+        """As plain values, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> SelectionState:
+        """Read `state` back."""
+        found = cls(**{name: value for name, value in state.items() if name != "best"})
+        found.best = EvalPoint(**state["best"]) if state["best"] else None
+        return found
 
 
 class BestCheckpoint(Callback):

@@ -22,32 +22,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import console, progress
-from myosotis.utils.errors import ConfigError, MyosotisError, RunError
+from myosotis.utils.errors import RunError
 
 
 def log(trainer: Trainer, metrics: dict[str, float]) -> None:
     """Write metrics to every logger, at the current optimiser step."""
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=trainer.global_step)
-
-
-def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozenset[int]:
-    """The optimiser steps at which something with cadence `every` happens.
-
-    Steps (`50`) or a share of the run (`10%`); None is never. The last step is not among
-    them: what happens at the end happens after training. Raises `ConfigError` naming `key`.
-    """
-    if every is None:
-        return frozenset()
-    text = str(every).strip()
-    try:
-        gap = float(text[:-1]) / 100 * total_steps if text.endswith("%") else float(text)
-    except ValueError:
-        raise ConfigError(f"{key}={every} is no cadence", "steps, or a share such as 10%") from None
-    if not gap > 0:
-        raise ConfigError(f"{key}={every} is not above 0", "null means never")
-    gap = max(gap, 1.0)
-    return frozenset(round(k * gap) for k in range(1, int(total_steps / gap) + 1)) - {total_steps}
 
 
 class StepSeed(Callback):
@@ -193,14 +174,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
         except RuntimeError as error:  # torch wraps the operating system's error
             raise OSError(str(error)) from error
-
-
-class Interrupted(MyosotisError):
-    """The run was asked to stop and stopped in good order."""
-
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
-        self.exit_code = 128 + signum
 
 
 class StopOnSignal(Callback):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-from myosotis.commands.components import Components
 from myosotis.evaluation.evaluator import EvalResult
-from myosotis.tracking.run_tracker import RunTracker
 from myosotis.training.eval_schedule import EvalSchedule
 from myosotis.utils import memory
 
@@ -18,37 +15,39 @@ class Training(NamedTuple):
 
     steps: int
     train_seconds: float
-    watch_seconds: dict[str, float]  # by what was measured between the steps
+    eval_seconds: dict[str, float]  # by what was measured between the steps
     examples: int
     tokens: int
 
 
 def of(
     trained: Training,
-    kept: RunTracker,
     base: EvalResult,
     tuned: EvalResult,
-    bench: Components,
-    looks: EvalSchedule,
-    began: float,
+    schedule: EvalSchedule,
+    *,
+    total_seconds: float,
+    trainable: int,
+    update_folder: Path,
+    rows_at_once: int,
 ) -> dict[str, float | None]:
-    """The costs of a run that began at `began` (`time.perf_counter`), by name."""
+    """The costs of a run, by name."""
     seconds = max(trained.train_seconds, 1e-9)
     return {
         "train_seconds": trained.train_seconds,
-        "total_seconds": time.perf_counter() - began,
+        "total_seconds": total_seconds,
         "tokens_per_second": trained.tokens / seconds,
         "examples_per_second": trained.examples / seconds,
-        "retention_seconds": trained.watch_seconds["retention"],
-        "validation_seconds": trained.watch_seconds["validation"],
-        "look_share": trained.watch_seconds["retention"] / seconds,
-        "look_share_predicted": looks.expected,
+        "retention_seconds": trained.eval_seconds["retention"],
+        "validation_seconds": trained.eval_seconds["validation"],
+        "look_share": trained.eval_seconds["retention"] / seconds,
+        "look_share_predicted": schedule.expected,
         "base_seconds": base.seconds,
         "final_seconds": tuned.seconds,
         "peak_memory_gb": memory.peak_gb(),
-        "trainable_params": float(kept.record.update.trainable or 0),
-        "update_bytes": _size(kept.folder.update),
-        "rows_at_once": float(bench.scorer.rows_at_once),
+        "trainable_params": float(trainable),
+        "update_bytes": _size(update_folder),
+        "rows_at_once": float(rows_at_once),
     }
 
 

@@ -11,16 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omegaconf import DictConfig
-
-from myosotis.config import instantiate
-from myosotis.config.schema import AUTO
 from myosotis.data.datamodule import ExampleModule
 from myosotis.evaluation.kl import Texts
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.training.callbacks import cadence
 from myosotis.trees.forest import pack
 from myosotis.trees.scorer import STRETCH
+from myosotis.utils.errors import ConfigError
 
 SHARE = 0.07
 """Of the training's work, what measuring may take: the end, and looks with no sign of a loss. In
@@ -31,6 +27,25 @@ MOST = 9
 
 ACTING = 3
 """Looks at least where a run acts on them (`retention.on_breach`, `retention.patience`)."""
+
+
+def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozenset[int]:
+    """The optimiser steps at which something with cadence `every` happens.
+
+    Steps (`50`) or a share of the run (`10%`); None is never. The last step is not among
+    them: what happens at the end happens after training. Raises `ConfigError` naming `key`.
+    """
+    if every is None:
+        return frozenset()
+    text = str(every).strip()
+    try:
+        gap = float(text[:-1]) / 100 * total_steps if text.endswith("%") else float(text)
+    except ValueError:
+        raise ConfigError(f"{key}={every} is no cadence", "steps, or a share such as 10%") from None
+    if not gap > 0:
+        raise ConfigError(f"{key}={every} is not above 0", "null means never")
+    gap = max(gap, 1.0)
+    return frozenset(round(k * gap) for k in range(1, int(total_steps / gap) + 1)) - {total_steps}
 
 
 @dataclass(frozen=True)
@@ -71,52 +86,51 @@ class EvalSchedule:
         )
 
 
-def pace(
-    cfg: DictConfig,
+def schedule_evals(
     data: ExampleModule,
     suite: Suite,
     texts: Texts,
     *,
     total_steps: int,
     trained: float,
-    packs: bool,
+    one_path_a_row: bool,
+    row_tokens: int,
+    floor: int | None,
+    chooses: bool,
+    acts: bool,
+    steps: frozenset[int] | None = None,
 ) -> EvalSchedule:
-    """The pace of a run of `total_steps` steps that trains a share `trained` of the parameters.
+    """The evaluations of a run of `total_steps` steps: at `steps`, or as many as it can afford.
 
-    Of `suite` a look asks all at most; where a checkpoint is chosen, the half that chooses. `texts`
-    is what the shift is measured on, `packs` whether trees share rows. Raises `ConfigError` for a
-    `retention.every` that is no cadence.
+    Args:
+        suite: what an evaluation asks at most; where a checkpoint is `chosen` by it, the half that
+            chooses.
+        texts: on which KL to the base is measured.
+        trained: share of the parameters that trains.
+        floor: items of each task that an evaluation begins with; None: it asks everything.
+        acts: whether the run acts on what it sees, and so has to look at least `ACTING` times.
     """
-    chooses = cfg.retention.on_breach == "rollback"
     if chooses:
         suite = suite.half("select")
     training = _training_tokens(data, total_steps, trained)
-    questions = _read(suite, cfg, packs)
-    shift = sum(int(tree.read.sum()) for trees in texts.trees.values() for tree in trees)
-    full = (questions + shift) / training
-    floor = None if looks_ask_everything(cfg) else cfg.retention.sequential_floor
+    questions = _read(suite, row_tokens, one_path_a_row)
+    kl = sum(int(tree.read.sum()) for trees in texts.trees.values() for tree in trees)
+    full = (questions + kl) / training
     first = full
     if floor is not None:
         # Rounds hold as large a share of every task; those that settle nothing follow.
         fewest = min((len(task.items) for task in suite if task.accuracy_like), default=0)
         share = min(1.0, floor / fewest) if fewest else 1.0
-        first = (share * questions + shift) / training
+        first = (share * questions + kl) / training
     last = frozenset([total_steps] if chooses else [])  # a choice like the others
-    if cfg.retention.every != AUTO:
-        steps = cadence(cfg.retention.every, total_steps, key="retention.every")
+    if steps is not None:
         return EvalSchedule(steps | last, False, first, full)
     looks = min(MOST, max(0, int((SHARE - full) / first))) if first > 0 else 0
-    if cfg.retention.on_breach != "warn" or cfg.retention.patience is not None:
+    if acts:
         looks = max(looks, ACTING)
     looks = min(looks, total_steps - 1) if suite.tasks else 0
     steps = frozenset(round(k * total_steps / (looks + 1)) for k in range(1, looks + 1))
     return EvalSchedule(steps | last, floor is not None, first, full)
-
-
-def looks_ask_everything(cfg: DictConfig) -> bool:
-    """Whether a look may not end early: what does judges the mean alone, and by an interval that
-    is wider, since it holds at every look."""
-    return cfg.retention.on_breach == "rollback" or bool(instantiate.budget(cfg).tasks)
 
 
 def _training_tokens(data: ExampleModule, total_steps: int, trained: float) -> float:
@@ -127,11 +141,11 @@ def _training_tokens(data: ExampleModule, total_steps: int, trained: float) -> f
     return tokens * (3 if trained >= 1 else 2 + 3 * trained)
 
 
-def _read(suite: Suite, cfg: DictConfig, packs: bool) -> int:
+def _read(suite: Suite, row_tokens: int, one_path_a_row: bool) -> int:
     """Tokens that a model reads to answer a suite; a written answer counts with its longest."""
-    bundles = pack(
-        suite.request_trees.trees, cfg.data.row_tokens, stretch=STRETCH, one_path_a_row=not packs
+    groups = pack(
+        suite.request_trees.trees, row_tokens, stretch=STRETCH, one_path_a_row=one_path_a_row
     )
-    rows = (row for bundle in bundles for row in bundle)
+    rows = (row for group in groups for row in group)
     written = sum(len(prompt.ids) + prompt.most for prompt in suite.prompts)
     return sum(len(piece) for row in rows for piece in row) + written

@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
-from omegaconf import DictConfig
 
-from myosotis.commands import components
-from myosotis.commands.components import quantization_of
-from myosotis.config import instantiate
 from myosotis.models.dtype import Precision
+from myosotis.training.optim import OptimizerFactory
 from myosotis.trees.scorer import CHUNK
 
 if TYPE_CHECKING:
@@ -43,26 +40,38 @@ class Memory:
 
 
 def memory(
-    cfg: DictConfig, model: PreTrainedModel, parameters: int, trainable: int, precision: Precision
+    model: PreTrainedModel,
+    parameters: int,
+    trainable: int,
+    precision: Precision,
+    *,
+    quantization: str | None,
+    moments: float,
+    rows: int,
+    row_tokens: int,
+    checkpointing: bool,
+    accelerator: str,
 ) -> Memory:
-    """Estimated peak of a step in gigabytes. Fp32 full tuning with Adam: 16 bytes a parameter."""
+    """Estimated peak of a step in gigabytes. Fp32 full tuning with Adam: 16 bytes per parameter.
+
+    `moments` are the numbers that the optimiser keeps for each trained one, `rows` of `row_tokens`
+    tokens go through the model at a time.
+    """
     base = precision.weights.itemsize
     compute = 4 if precision.trainer == "32-true" else 2
     # Full tuning trains in fp32 and keeps the base beside what it becomes.
     full = trainable >= parameters
-    shared = cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
-    frozen = _frozen_bytes(model, parameters, base, quantization_of(cfg), on_cpu=shared)
+    shared = accelerator == "cpu" or not torch.cuda.is_available()
+    frozen = _frozen_bytes(model, parameters, base, quantization, on_cpu=shared)
     weights = 8 * parameters if full else frozen + 4 * trainable
-    moments = moments_per_parameter(cfg)
-    rows = int(cfg.trainer.rows_at_once or components.rows_at_once(cfg.trainer.accelerator))
-    tokens = rows * int(cfg.data.row_tokens)
+    tokens = rows * row_tokens
     text = model.config.get_text_config()
     return Memory(
         program=psutil.Process().memory_info().rss / 1e9 if shared else 0.0,
         weights=weights / 1e9,
         gradients=4 * trainable / 1e9,
         optimizer=4 * moments * trainable / 1e9,
-        activations=activations(text, tokens, rows, compute, cfg.trainer.gradient_checkpointing),
+        activations=activations(text, tokens, rows, compute, checkpointing),
         # Of a head that trains: a chunk's logits, their log-softmax and the gradient, in fp32. A
         # frozen one never makes them (trees/lm_head.py).
         logits=3 * 4 * CHUNK * int(text.vocab_size) / 1e9 if full else 0.0,
@@ -108,10 +117,10 @@ def activations(
     return (kept + mask) * itemsize / 1e9
 
 
-def moments_per_parameter(cfg: DictConfig) -> float:
+def moments_per_parameter(make: OptimizerFactory) -> float:
     """Numbers the optimiser keeps for each trained one (Adam: 2), found by one step of it."""
     parameter = torch.nn.Parameter(torch.zeros(64, 64))
-    optimizer = instantiate.optimizer(cfg)([parameter])
+    optimizer = make([parameter])
     parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     state = optimizer.state[parameter].values()
@@ -119,13 +128,13 @@ def moments_per_parameter(cfg: DictConfig) -> float:
     return held / parameter.numel()
 
 
-def flops_a_second(cfg: DictConfig) -> float:
+def flops_per_second(accelerator: str, num_threads: int | None) -> float:
     """What this machine does now, in matrix products of a layer's shape; takes a quarter second."""
-    on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     device, size = ("cuda", 4096) if on_gpu else ("cpu", 512)
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    if cfg.trainer.num_threads:
-        torch.set_num_threads(cfg.trainer.num_threads)
+    if num_threads:
+        torch.set_num_threads(num_threads)
     a = torch.ones(size, size, device=device, dtype=dtype)
     products, began = 0, time.perf_counter()
     while time.perf_counter() - began < 0.25:

@@ -1,8 +1,8 @@
 """The LightningModule: one training step is one optimiser step over `data.batch_size` examples.
 
 The step is defined by its examples. How they are packed into rows, how many rows run at a time and
-how many ranks share them changes nothing but rounding: the loss of every row is divided by the size
-of the whole step (scored tokens, or pairs) on all ranks, and gradients are summed once at the end.
+how many ranks share them changes nothing but rounding: the loss of every row is divided by the
+scored tokens, or pairs, of the whole step on all ranks, and gradients are summed once at the end.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import lightning
 import torch
 from torch import Tensor
 
-from myosotis.objectives import Objective, gained, others, with_reference
+from myosotis.objectives import Objective
 from myosotis.objectives.reference_logprobs import live
+from myosotis.objectives.total import kl_estimate, total
 from myosotis.training.optim import OptimizerFactory, Schedule, parameter_groups
 from myosotis.trees.batch import Batch
 from myosotis.trees.scorer import Scorer
@@ -51,7 +52,7 @@ class FineTuning(lightning.LightningModule):
         self.schedule = schedule
         self.weight_decay = weight_decay
         self.gradient_clip_val = gradient_clip_val
-        self.watched: dict[str, Tensor] = {}  # this rank's share of what the objective watches
+        self.metrics: dict[str, Tensor] = {}  # this rank's share of the objective's own
         self.kl_estimate = 0.0  # of the step, over all ranks (`BranchLogProbs.kl_estimate`)
         self.tokens_seen = 0  # read by the model on this rank, prompts included
 
@@ -77,9 +78,9 @@ class FineTuning(lightning.LightningModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         step = self.global_step
-        size = distributed.total(sum(self.objective.normalizer(tree) for tree in batch))
+        normalizer = distributed.total(sum(self.objective.normalizer(tree) for tree in batch))
         trees = self._with_reference(batch)
-        loss = distributed.total(self._accumulate(trees, size))
+        loss = distributed.total(self._accumulate(trees, normalizer))
         distributed.sum_gradients([p for _, p in self.update.parameters()])
         gradients = [p.grad for _, p in self.update.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).item()
@@ -97,26 +98,21 @@ class FineTuning(lightning.LightningModule):
             group["lr"] = peak * self.schedule.factor(step)
         optimizer.step()
         lr = optimizer.param_groups[0]["lr"]
-        watched = {f"train/{n}": v for n, v in distributed.summed(self.watched).items()}
-        return {"train/loss": loss, "train/grad_norm": norm, "train/lr": lr, **watched}
+        metrics = {f"train/{n}": v for n, v in distributed.summed(self.metrics).items()}
+        return {"train/loss": loss, "train/grad_norm": norm, "train/lr": lr, **metrics}
 
     def _with_reference(self, trees: Sequence[Tree]) -> Sequence[Tree]:
         """The trees with the reference's log-probs: where they carry none, the base is asked now.
 
         Before the forward pass that will be differentiated: an update may swap weights for it.
         """
-        self.kl_estimate = 0.0
         if self.objective.needs_reference and any(tree.reference is None for tree in trees):
             with self.update.disabled():
                 trees = live(trees, self.scorer)
-        if self.objective.data_kind == "grades":
-            elsewhere = others(trees)
-            change = gained(elsewhere, self.scorer.evaluate(elsewhere)) if elsewhere else 0.0
-            count = distributed.total(len(elsewhere))
-            self.kl_estimate = distributed.total(change) / max(1, count)
+        self.kl_estimate = kl_estimate(self.scorer, self.objective, trees, distributed.total)
         return trees
 
-    def _accumulate(self, trees: Sequence[Tree], size: float) -> float:
+    def _accumulate(self, trees: Sequence[Tree], normalizer: float) -> float:
         """Backward over all rows; returns this rank's share of the step's loss.
 
         Out of memory: the rows at a time are halved and the step begins anew, which changes
@@ -124,7 +120,7 @@ class FineTuning(lightning.LightningModule):
         """
         while True:
             try:
-                return self._accumulate_once(trees, size)
+                return self._accumulate_once(trees, normalizer)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -136,24 +132,26 @@ class FineTuning(lightning.LightningModule):
             self.scorer.rows_at_once //= 2
             torch.cuda.empty_cache()
 
-    def _accumulate_once(self, trees: Sequence[Tree], size: float) -> float:
+    def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> float:
         self.optimizers().zero_grad()  # type: ignore[union-attr]
-        self.watched = {}
         batches = self.scorer.batches(trees) if trees else []
         passes = int(distributed.total(len(batches), largest=True))
-        total = 0.0
         # Ranks must agree on the number of passes, or collective strategies wait for ever.
-        for batch in batches + [Batch.empty()] * (passes - len(batches)):
-            branches = self.scorer.score(batch, uniform=self.objective.uniform)
-            branches = with_reference(branches, trees, self.objective, self.kl_estimate)
-            loss = self.objective.loss(branches) / max(size, 1e-12)
-            for name, amount in self.objective.metrics(branches).items():
-                self.watched[name] = self.watched.get(name, 0.0) + amount / max(size, 1e-12)
-            with self._no_sync():
-                self.manual_backward(loss)
-            total += loss.item()
-            self.tokens_seen += batch.tokens
-        return total
+        loss, self.metrics = total(
+            self.scorer,
+            self.objective,
+            trees,
+            batches + [Batch.empty()] * (passes - len(batches)),
+            normalizer=normalizer,
+            kl_estimate=self.kl_estimate,
+            each=self._backward,
+        )
+        return loss
+
+    def _backward(self, batch: Batch, loss: Tensor) -> None:
+        with self._no_sync():
+            self.manual_backward(loss)
+        self.tokens_seen += batch.tokens
 
     def _no_sync(self) -> Any:
         wrapped = self.trainer.strategy.model

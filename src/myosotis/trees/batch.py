@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from myosotis.trees.forest import PackedTree, Row
-from myosotis.trees.tree import Floats, Ints
+from myosotis.trees.tree import Floats, Ints, Target, one_target
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +32,17 @@ class Batch:
     length_R: Tensor  # tokens of each row before the padding
     source_N: Tensor  # flat index into (R, L) of every position that predicts a scored token
     predictor_S: Tensor  # index into N; ascending
-    target_S: Tensor  # the token id to be predicted
+    target_S: Tensor  # what is to be predicted there: a token id, or a label's number (`target`)
     weight_S: Tensor  # its target weight
     scored_M: Tensor  # index into S
     branch_M: Tensor  # index into B
     tree_B: Tensor  # which of the given trees a branch belongs to
     path_B: Tensor  # which path of that tree it is
+    target: Target  # which head predicts what is scored
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "target"}
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
         return replace(self, **moved)
 
     @property
@@ -55,7 +57,10 @@ class Batch:
 
 
 def stack(rows: Sequence[Row]) -> Batch:
-    """Stack rows into one `Batch`, padded on the right to the longest."""
+    """Stack rows into one `Batch`, padded on the right to the longest.
+
+    Raises `ValueError` for trees that differ in what is to be predicted.
+    """
     lengths = [sum(map(len, row)) for row in rows]
     width = max(1, *lengths)
     ids = np.zeros((len(rows), width), np.int64)
@@ -64,24 +69,25 @@ def stack(rows: Sequence[Row]) -> Batch:
     parts: list[_Scored] = []
     for r, row in enumerate(rows):
         start = 0
-        for piece in row:
-            tree, read, stop = piece.tree, piece.read, start + len(piece)
+        for packed in row:
+            tree, read, stop = packed.tree, packed.read, start + len(packed)
             ids[r, start:stop] = tree.ids[read]
             depth[r, start:stop] = tree.depth[read]
-            end[r, start:stop] = piece.place[tree.end[read]] + start
-            parts.append(_Scored.of(piece, offset=r * width + start))
+            end[r, start:stop] = packed.place[tree.end[read]] + start
+            parts.append(_Scored.of(packed, offset=r * width + start))
             start = stop
     return Batch(
         ids_RL=torch.from_numpy(ids),
         depth_RL=torch.from_numpy(depth),
         end_RL=torch.from_numpy(end),
         length_R=torch.tensor(lengths),
+        target=one_target(packed.tree for row in rows for packed in row),
         **_index(parts),
     )
 
 
 class _Scored(NamedTuple):
-    """The scored tokens of one piece: flat positions in (R, L), targets, weights, branches."""
+    """The scored tokens of a packed tree: flat positions in (R, L), targets, weights, branches."""
 
     source: Ints
     target: Ints
@@ -92,21 +98,21 @@ class _Scored(NamedTuple):
     path: Ints
 
     @classmethod
-    def of(cls, piece: PackedTree, offset: int) -> _Scored:
-        tree = piece.tree
+    def of(cls, packed: PackedTree, offset: int) -> _Scored:
+        tree = packed.tree
         token = np.flatnonzero(tree.weights)
         # Siblings are predicted from the same position: bring them together.
         token = token[np.argsort(tree.parent[token], kind="stable")]
         on_path = (token[:, None] <= tree.leaves) & (tree.leaves < tree.end[token][:, None])
         scored, branch = np.nonzero(on_path)
         return cls(
-            source=piece.place[tree.parent[token]] + offset,
-            target=tree.ids[token],
+            source=packed.place[tree.parent[token]] + offset,
+            target=tree.targets[token],
             weight=tree.weights[token],
             scored=scored,
             branch=branch,
-            tree=np.asarray(piece.trees),
-            path=np.asarray(piece.paths),
+            tree=np.asarray(packed.trees),
+            path=np.asarray(packed.paths),
         )
 
 
@@ -114,8 +120,7 @@ def _index(parts: list[_Scored]) -> dict[str, Tensor]:
     """Number predictors, scored tokens and branches through the whole batch."""
 
     def joined(arrays: Iterable[NDArray[Any]], dtype: type) -> NDArray[Any]:
-        found = [np.zeros(0, dtype), *arrays]
-        return np.concatenate(found).astype(dtype)
+        return np.concatenate([np.zeros(0, dtype), *arrays]).astype(dtype)
 
     scored_before = np.cumsum([0, *(len(p.target) for p in parts)])
     branches_before = np.cumsum([0, *(len(p.tree) for p in parts)])

@@ -83,15 +83,15 @@ def _forest(end: Ints, start: int, stop: int, above: tuple[Span, ...]) -> tuple[
     """The cheapest cut of neighbouring subtrees, and what it costs."""
     cost, blocks = 0, []
     while start < stop:
-        here, found = _subtree(end, start, above)
+        here, cut_here = _subtree(end, start, above)
         start = int(end[start])
-        before = blocks[-1] if blocks and blocks[-1].above == above and len(found) == 1 else None
+        before = blocks[-1] if blocks and blocks[-1].above == above and len(cut_here) == 1 else None
         closed = 2 * (before.stop - before.start) * (start - before.stop) if before else CALL
         cost += here
         if before and closed < CALL:  # small neighbours in one call
-            found = [blocks.pop()._replace(stop=start)]
+            cut_here = [blocks.pop()._replace(stop=start)]
             cost += closed - CALL
-        blocks += found
+        blocks += cut_here
     return cost, blocks
 
 
@@ -106,7 +106,7 @@ def _subtree(end: Ints, start: int, above: tuple[Span, ...]) -> tuple[int, list[
     trunk = fork - start
     below, blocks = _forest(end, fork, stop, (*above, (start, fork)))
     cost = trunk * (seen + trunk) + CALL + below
-    return min(whole, (cost, [Block(start, fork, above), *blocks]), key=lambda found: found[0])
+    return min(whole, (cost, [Block(start, fork, above), *blocks]), key=lambda costed: costed[0])
 
 
 def attention(
@@ -152,8 +152,10 @@ def _row(
         read = [*(at[span] for span in block.above), i]
         asked = qs[i].reshape(1, heads, -1, size)
         keys, values = torch.cat([ks[j] for j in read], 2), torch.cat([vs[j] for j in read], 2)
-        found = scaled_dot_product_attention(asked, keys, values, attn_mask=masks[i], scale=scale)
-        out.append(found.view(1, q.shape[1], -1, found.shape[3]))
+        attended = scaled_dot_product_attention(
+            asked, keys, values, attn_mask=masks[i], scale=scale
+        )
+        out.append(attended.view(1, q.shape[1], -1, attended.shape[3]))
     out.append(q.new_zeros(1, q.shape[1], sizes[-1], v.shape[3]))  # padding: nobody reads it
     return torch.cat(out, 2)
 

@@ -1,7 +1,7 @@
 """Forests: trees packed into rows.
 
 What belongs here is bookkeeping on token counts; the tensors a model reads are in `batch.py`. A
-*bundle* is the smallest group of rows that must be scored together: nearly always one row of
+*row group* is the smallest set of rows that must be scored together: nearly always one row of
 several trees; several rows where one tree did not fit into a row (it is split at its branches,
 never cut) or where every path has a row of its own (`padded`). Rows hold the tokens a model must
 read (`Tree.read`): what is only predicted takes no room. What trees begin with together (a system
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from myosotis.trees.tree import Ints, Tree
+from myosotis.trees.tree import Ints, Target, Tree, one_target
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class PackedTree:
 Row = list[PackedTree]
 RowGroup = list[Row]
 
-SHORTEST_STEM = 8
+SHORTEST_PREFIX = 8
 """A shorter common beginning is not worth a branch in the attention of every row."""
 
 ROW_COST = 64
@@ -78,41 +78,39 @@ def pack(
             [[PackedTree([i], [p], Tree.of([path]))] for p, path in enumerate(tree.paths())]
             for i, tree in enumerate(trees)
         ]
-    bundles: list[RowGroup] = []
+    groups: list[RowGroup] = []
     whole: list[PackedTree] = []
     for index, tree in enumerate(trees):
         most = max(row_tokens, tree.longest + row_tokens // 2)
-        piece = PackedTree.of(index, tree)
-        if len(piece) <= most:
-            whole.append(piece)
+        packed = PackedTree.of(index, tree)
+        if len(packed) <= most:
+            whole.append(packed)
         else:
-            bundles.append([[piece] for piece in _split(index, tree, most)])
+            groups.append([[part] for part in _split(index, tree, most)])
     for family in _families(whole, row_tokens, stretch):
-        shared_prefix, rows = (
-            family.shared_prefix,
-            _best_fit(family.pieces, family.room, family.shared_prefix),
-        )
-        bundles += [[[_graft(row, shared_prefix)] if shared_prefix else row] for row in rows]
-    return bundles
+        shared = family.shared_prefix
+        rows = _best_fit(family.packed, family.room, shared)
+        groups += [[[_graft(row, shared)] if shared else row] for row in rows]
+    return groups
 
 
 class _Family(NamedTuple):
-    """Pieces that share their first `shared_prefix` tokens (0: too few to matter), in rows of
+    """Packed trees that share their first `shared_prefix` tokens (0: too few to matter), in rows of
     `room`."""
 
-    pieces: list[PackedTree]
+    packed: list[PackedTree]
     shared_prefix: int
     room: int
 
     @classmethod
     def of(
-        cls, pieces: list[PackedTree], shared_prefix: int, row_tokens: int, stretch: int
+        cls, packed: list[PackedTree], shared_prefix: int, row_tokens: int, stretch: int
     ) -> _Family:
-        pieces = sorted(pieces, key=lambda piece: piece.trees[0])
-        if shared_prefix < SHORTEST_STEM or len(pieces) < 2:
-            return cls(pieces, 0, row_tokens)
+        packed = sorted(packed, key=lambda one: one.trees[0])
+        if shared_prefix < SHORTEST_PREFIX or len(packed) < 2:
+            return cls(packed, 0, row_tokens)
         return cls(
-            pieces,
+            packed,
             shared_prefix,
             max(row_tokens, shared_prefix + row_tokens // 2, stretch * shared_prefix),
         )
@@ -120,55 +118,55 @@ class _Family(NamedTuple):
     @property
     def cost(self) -> float:
         """About how many tokens are read, a row counted as `ROW_COST` more."""
-        own = sum(max(len(piece) - self.shared_prefix, 0) for piece in self.pieces)
+        own = sum(max(len(one) - self.shared_prefix, 0) for one in self.packed)
         rows = ceil(own / max(self.room - self.shared_prefix, 1))
         return own + rows * (self.shared_prefix + ROW_COST)
 
 
-def _families(pieces: list[PackedTree], row_tokens: int, stretch: int) -> list[_Family]:
-    """All pieces as one family, or those that begin alike for longer as families of their own (the
+def _families(packed: list[PackedTree], row_tokens: int, stretch: int) -> list[_Family]:
+    """All trees as one family, or those that begin alike for longer as families of their own (the
     items of a subject, which share its solved examples): what reads fewest tokens."""
-    ordered = sorted(pieces, key=lambda piece: piece.tree.ids.astype(">u4").tobytes())
+    ordered = sorted(packed, key=lambda one: one.tree.ids.astype(">u4").tobytes())
     alike = [_common_prefix([a.tree, b.tree]) for a, b in pairwise(ordered)]
 
     def parted(least: int) -> list[_Family]:
         """Neighbours that share `least` tokens together, the others as one family."""
         alone: list[PackedTree] = []
-        found: list[_Family] = []
+        families: list[_Family] = []
         start = 0
         for end in range(1, len(ordered) + 1):
             if end < len(ordered) and alike[end - 1] >= least:
                 continue
             part, shared = ordered[start:end], alike[start : end - 1]
             if shared:
-                found.append(_Family.of(part, min(shared), row_tokens, stretch))
+                families.append(_Family.of(part, min(shared), row_tokens, stretch))
             else:
                 alone += part
             start = end
         if alone:
-            shared_prefix = _common_prefix([piece.tree for piece in alone])
-            found.append(_Family.of(alone, shared_prefix, row_tokens, stretch))
-        return found
+            shared_prefix = _common_prefix([one.tree for one in alone])
+            families.append(_Family.of(alone, shared_prefix, row_tokens, stretch))
+        return families
 
     levels = [0]
-    while (further := max(2 * levels[-1], 2 * SHORTEST_STEM)) <= max(alike, default=0):
+    while (further := max(2 * levels[-1], 2 * SHORTEST_PREFIX)) <= max(alike, default=0):
         levels.append(further)
-    return min(map(parted, levels), key=lambda found: sum(one.cost for one in found))
+    return min(map(parted, levels), key=lambda families: sum(one.cost for one in families))
 
 
-def _best_fit(pieces: list[PackedTree], row_tokens: int, shared: int) -> list[Row]:
-    """Rows of at most `row_tokens` tokens, of which `shared` are in every piece and count once."""
+def _best_fit(packed: list[PackedTree], row_tokens: int, shared: int) -> list[Row]:
+    """Rows of at most `row_tokens` tokens, of which `shared` are in every tree and count once."""
     rows: list[Row] = []
     room: list[tuple[int, int]] = []  # (tokens left, row), ascending
-    for piece in sorted(pieces, key=lambda p: (-len(p), p.trees[0])):
-        size = max(len(piece) - shared, 0)
+    for one in sorted(packed, key=lambda p: (-len(p), p.trees[0])):
+        size = max(len(one) - shared, 0)
         at = bisect_left(room, (size, -1))
         if at == len(room):
-            rows.append([piece])
+            rows.append([one])
             insort(room, (max(row_tokens - shared - size, 0), len(rows) - 1))
         else:
             left, row = room.pop(at)
-            rows[row].append(piece)
+            rows[row].append(one)
             insort(room, (left - size, row))
     return rows
 
@@ -186,19 +184,20 @@ def _common_prefix(trees: Sequence[Tree]) -> int:
 
 
 def _graft(row: Row, shared_prefix: int) -> PackedTree:
-    """The pieces of a row as one tree: they share their first `shared_prefix` tokens."""
+    """The trees of a row as one: they share their first `shared_prefix` tokens."""
     if len(row) == 1:
         return row[0]
-    ids, weights, parent, end, depth, tips = ([] for _ in range(6))
+    ids, weights, parent, end, depth, leaves, labels = ([] for _ in range(7))
     shift = 0
-    for tree in (piece.tree for piece in row):
+    for tree in (packed.tree for packed in row):
         own = slice(shared_prefix if ids else 0, None)
         ids.append(tree.ids[own])
         weights.append(tree.weights[own])
         parent.append(np.where(tree.parent < shared_prefix, tree.parent, tree.parent + shift)[own])
         end.append(tree.end[own] + shift)
         depth.append(tree.depth[own])
-        tips.append(tree.leaves + shift)
+        leaves.append(tree.leaves + shift)
+        labels.append(tree.targets[own])
         shift += len(tree) - shared_prefix
     joined = Tree(
         np.concatenate(ids),
@@ -206,12 +205,14 @@ def _graft(row: Row, shared_prefix: int) -> PackedTree:
         np.concatenate(parent),
         np.concatenate(end),
         np.concatenate(depth),
-        np.concatenate(tips),
+        np.concatenate(leaves),
+        target := one_target(packed.tree for packed in row),
+        np.concatenate(labels) if target is Target.LABEL else None,
     )
     joined.end[:shared_prefix] = len(joined)
     return PackedTree(
-        [index for piece in row for index in piece.trees],
-        [path for piece in row for path in piece.paths],
+        [index for packed in row for index in packed.trees],
+        [path for packed in row for path in packed.paths],
         joined,
     )
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from myosotis.trees.attention import text_config
+from myosotis.trees.tree import Target
 
 CACHED_BYTES, GPU_BYTES = 2**22, 2**28
 """Logits of one block: small enough for a CPU's cache, large enough to keep a GPU busy."""
@@ -87,6 +88,9 @@ class Head:
 VALUE_HEAD, LABEL_HEAD = "value_head", "label_head"
 """The names under which a model carries the head that is trained beside its own."""
 
+ADDED = {Target.LABEL: LABEL_HEAD, Target.VALUE: VALUE_HEAD}
+"""Which of them predicts what, where that is not tokens."""
+
 
 class AddedHead(nn.Linear):
     """A trained head beside the language model's own, on the same hidden states: numbers that are
@@ -106,8 +110,8 @@ class AddedHead(nn.Linear):
         return head
 
     def forward(self, input: Tensor) -> Tensor:
-        found = super().forward(input.to(self.weight.dtype))
-        return found * 0.0 if self.off else found
+        outputs = super().forward(input.to(self.weight.dtype))
+        return outputs * 0.0 if self.off else outputs
 
     @contextmanager
     def at(self, alpha: float) -> Iterator[None]:

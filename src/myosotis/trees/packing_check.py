@@ -46,8 +46,8 @@ def _trees(vocabulary: int) -> list[Tree]:
     def draw(n: int) -> list[int]:
         return rng.integers(1, min(vocabulary, 30_000), n).tolist()
 
-    long, stem = draw(2 * WINDOW + 5), draw(4)
-    middle = [stem + draw(3), stem + draw(2)]
+    long, prefix = draw(2 * WINDOW + 5), draw(4)
+    middle = [prefix + draw(3), prefix + draw(2)]
     two_levels = [m + draw(n) for m in middle for n in (3, 2)]
     return [
         Tree.fork(draw(2 * WINDOW), [draw(5), draw(3), draw(WINDOW + 2)]),
@@ -59,8 +59,8 @@ def _trees(vocabulary: int) -> list[Tree]:
 
 def _scores(model: nn.Module, trees: Sequence[Tree], backend: PackingMode) -> list[np.ndarray]:
     """Log-prob a scored token of every path, computed in a single row where the backend packs."""
-    found = Scorer(model, backend, row_tokens=4096).evaluate(trees)
-    return [score.logp / score.weight for score in found]
+    scores = Scorer(model, backend, row_tokens=4096).evaluate(trees)
+    return [score.logp / score.weight for score in scores]
 
 
 def _same(
@@ -69,10 +69,10 @@ def _same(
     """Empty when the backend's scores equal the reference; else what is wrong, in plain words."""
     exact = mask_dtype(model) in (torch.float32, torch.float64)
     try:
-        found = _scores(model, trees, backend)
+        scores = _scores(model, trees, backend)
     except Exception as error:  # noqa: BLE001 - whatever an architecture raises on a mask it does not take
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-    worst = max(np.abs(a - b).max() for a, b in zip(found, reference, strict=True))
+    worst = max(np.abs(a - b).max() for a, b in zip(scores, reference, strict=True))
     if not worst <= (2e-4 if exact else 0.1):  # NaN fails too
         return f"scores differ by up to {worst:.2g} nats a token"
     return ""

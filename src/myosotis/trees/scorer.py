@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +29,12 @@ from myosotis.trees.attention import (
     tree_inputs,
 )
 from myosotis.trees.batch import Batch, stack
-from myosotis.trees.forest import RowGroup, pack
-from myosotis.trees.lm_head import LABEL_HEAD, VALUE_HEAD, Head, ValueHead
-from myosotis.trees.tree import Tree
+from myosotis.trees.forest import Row, RowGroup, pack
+from myosotis.trees.lm_head import ADDED, Head
+from myosotis.trees.tree import Target, Tree
+
+SCORER_VERSION = 4
+"""Raised whenever the same model and trees would give other scores."""
 
 CHUNK = 256
 """Predicting positions a chunk; with 50,000 words one chunk of fp32 logits is 50 MB."""
@@ -56,7 +60,7 @@ class BranchLogProbs(NamedTuple):
     uniform_B: Tensor | None
     tree_B: Tensor
     path_B: Tensor
-    # What `objectives.informed` adds, where an objective asks:
+    # What `objectives.with_reference` adds, where an objective asks:
     reference_B: Tensor | None = None  # the reference model's `logp_B`
     grade_B: Tensor | None = None  # of the tree: 1 or -1
     kl_estimate: float = 0.0  # what answers to other prompts have gained on the reference, in nats
@@ -92,35 +96,35 @@ class Scorer:
         self.rows_at_once = rows_at_once
         self.forwards = 0
 
+    def with_model(self, model: nn.Module, backend: PackingMode) -> Scorer:
+        """The same for another model."""
+        return Scorer(model, backend, row_tokens=self.row_tokens, rows_at_once=self.rows_at_once)
+
     def batches(self, trees: Sequence[Tree]) -> list[Batch]:
-        """Pack trees into batches of about `rows_at_once` rows; a bundle is never torn apart."""
-        bundles = pack(
+        """Pack trees into batches of about `rows_at_once` rows; a row group is never torn apart.
+
+        Raises `ValueError` for trees that differ in what is to be predicted.
+        """
+        groups = pack(
             trees,
             self.row_tokens,
             stretch=1 if torch.is_grad_enabled() else STRETCH,
             one_path_a_row=self.backend.name == "padded",
         )
         if self.backend.name == "padded":  # rows of like length waste the least padding
-            bundles.sort(key=lambda b: max(len(p) for row in b for p in row), reverse=True)
-        return [
-            stack([row for bundle in group for row in bundle])
-            for group in _groups(bundles, self.rows_at_once)
-        ]
+            groups.sort(key=lambda g: max(len(p) for row in g for p in row), reverse=True)
+        return [stack(rows) for rows in _at_once(groups, self.rows_at_once)]
 
     def score(self, batch: Batch, *, uniform: bool = False) -> BranchLogProbs:
         """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
         batch = batch.to(device_of(self.model))
         self.forwards += 1
-        outside = len(batch.target_S) > 0 and int(batch.target_S.min()) < 0
-        if outside:  # see data/label_template.py
-            batch = replace(batch, target_S=-1 - batch.target_S)
-        predict = self.predictor(batch, outside)
-        logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
+        logp_S, greedy_S, uniform_S = _in_chunks(self.predictor(batch), batch, uniform)
         weighted = batch.weight_S[batch.scored_M]
-        size = len(batch.tree_B)
+        num_branches = len(batch.tree_B)
 
         def per_branch(values_M: Tensor) -> Tensor:
-            return values_M.new_zeros(size).index_add(0, batch.branch_M, values_M)
+            return values_M.new_zeros(num_branches).index_add(0, batch.branch_M, values_M)
 
         misses = per_branch((~greedy_S[batch.scored_M]).float())
         return BranchLogProbs(
@@ -149,8 +153,8 @@ class Scorer:
         ]
         with evaluating(self.model):
             for batch in self.batches(trees):
-                found = self.score(batch)
-                columns = found.logp_B, found.weight_B, found.greedy_B, found.tree_B, found.path_B
+                of = self.score(batch)
+                columns = of.logp_B, of.weight_B, of.greedy_B, of.tree_B, of.path_B
                 for logp, weight, greedy, tree, path in zip(
                     *(column.tolist() for column in columns), strict=True
                 ):
@@ -161,20 +165,21 @@ class Scorer:
                     advance(len(set(batch.tree_B.tolist())))
         return scores
 
-    def predictor(self, batch: Batch, outside: bool = False) -> Predict:
-        """Run the body of the model; what stands at the predicting positions, and its head.
+    def predictor(self, batch: Batch) -> Predict:
+        """Run the body of the model; what stands at the predicting positions, and the head that
+        predicts the batch's target.
 
-        For scorers of other things than log-probs (`kl.py`); `batch` is on the device.
-        `outside`: the head is not the language model's, but a classifier or a value head.
+        For scorers of other things than log-probs (`kl.py`), too; `batch` is on the device.
         """
         if self.backend.name == "padded" or only_chains(batch):
             inputs = padded_inputs(batch)
         else:
             inputs = tree_inputs(batch, text_config(self.model), mask_dtype(self.model))
         inputs |= {"input_ids": batch.ids_RL, "use_cache": False}
-        if outside or self.backend.fast_head:
+        added = ADDED.get(batch.target)
+        if added or self.backend.fast_head:
             hidden_RLD = body(self.model)(**inputs).last_hidden_state
-            head = _outside(self.model) if outside else Head(self.model)
+            head = self.model.get_submodule(added) if added else Head(self.model)
             return hidden_RLD.flatten(0, 1)[batch.source_N], head
         keep = torch.zeros_like(batch.ids_RL, dtype=torch.bool)
         keep.view(-1)[batch.source_N] = True
@@ -194,7 +199,7 @@ def _in_chunks(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Log-probs, greedy hits and (asked for) vocabulary means of the S scored tokens."""
     values_ND, head = predict
-    if isinstance(head, ValueHead):
+    if batch.target is Target.VALUE:
         value_S = head(values_ND)[batch.predictor_S, 0].float()
         return value_S, torch.zeros_like(value_S, dtype=torch.bool), None
     if isinstance(head, Head) and head.frozen(values_ND):
@@ -269,23 +274,23 @@ class _LogProb(torch.autograd.Function):
         return grad_CV, None, None
 
 
-def _outside(model: nn.Module) -> nn.Module:
-    """The head that is trained beside the language model's: a value head or a classifier."""
-    name = VALUE_HEAD if hasattr(model, VALUE_HEAD) else LABEL_HEAD
-    return model.get_submodule(name)
+def _at_once(groups: Sequence[RowGroup], rows_at_once: int) -> Iterator[list[Row]]:
+    """The rows of as many groups as there is room for, and of one at least."""
+    rows: list[Row] = []
+    for group in groups:
+        if rows and len(rows) + len(group) > rows_at_once:
+            yield rows
+            rows = []
+        rows += group
+    if rows:
+        yield rows
 
 
-def _groups(bundles: Sequence[RowGroup], rows_at_once: int) -> Iterator[list[RowGroup]]:
-    group: list[RowGroup] = []
-    rows = 0
-    for bundle in bundles:
-        if group and rows + len(bundle) > rows_at_once:
-            yield group
-            group, rows = [], 0
-        group.append(bundle)
-        rows += len(bundle)
-    if group:
-        yield group
+def scorer_version() -> str:
+    """What else than model, trees, dtype and packing mode a score depends on: this scorer, and the
+    libraries that a forward pass runs through."""
+    libraries = (f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
+    return ", ".join([f"scorer {SCORER_VERSION}", *libraries])
 
 
 def body(model: nn.Module) -> nn.Module:

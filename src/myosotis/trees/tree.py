@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -25,20 +26,50 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
+class Target(StrEnum):
+    """What is to be predicted on a path."""
+
+    TOKENS = "tokens"  # those with a weight above 0, by the language model's own head
+    LABEL = "label"  # one of a few labels, after the last token, by a classifier
+    VALUE = "value"  # a number, after the last token, by a value head
+
+
 class Path(NamedTuple):
-    """One root-to-leaf token sequence.
+    """One root-to-leaf token sequence, and what is to be predicted on it.
 
     `ids` and `weights` have the same length; weight 0 means "read only", above 0 "scored". The
-    first token is never scored: nothing predicts it.
+    first token is never scored: nothing predicts it. With another target than tokens all weights
+    are 0, and one thing is asked for, with weight 1, after the last token.
     """
 
     ids: Sequence[int]
     weights: Sequence[float]
+    target: Target = Target.TOKENS
+    label: int = 0  # with `Target.LABEL`: the number of the right one, from 0
+
+    @property
+    def length(self) -> int:
+        """Tokens, and one more where something is asked for after the last."""
+        return len(self.ids) + (self.target is not Target.TOKENS)
+
+    @property
+    def scored(self) -> float:
+        """Target weight summed over the path."""
+        return sum(self.weights) + (self.target is not Target.TOKENS)
+
+    def cut(self, length: int) -> Path:
+        """The first `length` tokens. A path that was longer no longer asks for a label or a value:
+        they are those of its whole text."""
+        return self if self.length <= length else Path(self.ids[:length], self.weights[:length])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tree:
-    """A token tree of T tokens and P paths, in depth-first order."""
+    """A token tree of T tokens and P paths, in depth-first order.
+
+    All paths have the same `target`. Where that is a label or a value, the place of each leaf
+    stands for what is asked for: it is scored and never read, and its entry in `ids` is 0.
+    """
 
     ids: Ints  # (T,) token ids
     weights: Floats  # (T,) target weights
@@ -46,6 +77,8 @@ class Tree:
     end: Ints  # (T,) one past the last token of the subtree
     depth: Ints  # (T,) position along the path, from 0
     leaves: Ints  # (P,) last token of each path, in the order the paths were given
+    target: Target = Target.TOKENS
+    labels: Ints | None = None  # with `Target.LABEL`: (T,) number of the label at a scored place
     # What objectives read of it beside log-probs:
     reference: Floats | None = None  # (P,) log-prob of each path under the reference model, in nats
     grade: int = 0  # 1: an answer to give, -1: one not to give, 0: not graded
@@ -58,6 +91,12 @@ class Tree:
     def longest(self) -> int:
         """Tokens on the longest path."""
         return int(self.depth.max()) + 1
+
+    @property
+    def targets(self) -> Ints:
+        """(T,) what is to be predicted at each scored place: a token id, a label's number, or 0
+        for a value."""
+        return self.ids if self.labels is None else self.labels
 
     @property
     def read(self) -> NDArray[np.bool_]:
@@ -90,14 +129,15 @@ class Tree:
     def of(cls, paths: Iterable[Path]) -> Tree:
         """Build a tree; tokens with equal id and weight are shared from the start on.
 
-        Raises `ValueError` when there is no path, a path is empty, `ids` and `weights` differ in
-        length, or a first token is scored.
+        Raises `ValueError` when there is no path, a path is empty, an id is negative, `ids` and
+        `weights` differ in length, a first token is scored, a token is scored beside a label or a
+        value, or the paths differ in their targets.
         """
-        trie = _Trie()
-        tips = [trie.insert(path) for path in paths]
-        if not tips:
+        paths = list(paths)
+        if not paths:
             raise ValueError("a tree needs at least one path")
-        return trie.tree(tips)
+        trie = _Trie(one_target(paths))
+        return trie.tree([trie.insert(path) for path in paths])
 
     @classmethod
     def fork(cls, prefix: Sequence[int], branches: Iterable[Sequence[int]]) -> Tree:
@@ -109,42 +149,65 @@ class Tree:
 
     def path_tokens(self, path: int) -> Ints:
         """Indices of the tokens on one path, from the root on."""
-        tip = self.leaves[path]
-        return np.flatnonzero(self.end[: tip + 1] > tip)
+        leaf = self.leaves[path]
+        return np.flatnonzero(self.end[: leaf + 1] > leaf)
 
     def paths(self) -> list[Path]:
         """The paths the tree was built from, in their order."""
-        found = (self.path_tokens(p) for p in range(len(self.leaves)))
-        return [Path(self.ids[t].tolist(), self.weights[t].tolist()) for t in found]
+        return [self._path(self.path_tokens(p)) for p in range(len(self.leaves))]
+
+    def _path(self, tokens: Ints) -> Path:
+        if self.target is Target.TOKENS:
+            return Path(self.ids[tokens].tolist(), self.weights[tokens].tolist())
+        *before, leaf = tokens.tolist()
+        ids, weights = self.ids[before].tolist(), self.weights[before].tolist()
+        return Path(ids, weights, self.target, int(self.targets[leaf]))
+
+
+def one_target(several: Iterable[Path | Tree]) -> Target:
+    """What all of them ask for; tokens where there is none. Raises `ValueError` where they differ:
+    what is scored together has one head."""
+    targets = {one.target for one in several} or {Target.TOKENS}
+    if len(targets) > 1:
+        raise ValueError(f"scored together have one target, not {', '.join(sorted(targets))}")
+    return targets.pop()
 
 
 class _Trie:
-    """Paths being merged; a node is a token, numbered in order of arrival."""
+    """Paths being merged; a node is a token, or what is asked for after the last one, numbered in
+    order of arrival."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target) -> None:
+        self.target = target
         self.children: list[dict[tuple[int, float], int]] = [{}]  # node 0 stands before the roots
-        self.tokens: list[tuple[int, float]] = [(-1, 0.0)]
+        self.tokens: list[tuple[int, float]] = [(-1, 0.0)]  # its id or label, and its weight
 
     def insert(self, path: Path) -> int:
-        ids, weights = path
+        ids, weights, target, label = path
         if len(ids) == 0 or len(ids) != len(weights):
             raise ValueError(
                 f"a path needs as many weights as ids, and some (got {len(weights)}, {len(ids)})"
             )
         if weights[0] != 0:
             raise ValueError("the first token of a path cannot be scored: nothing predicts it")
+        if min(ids) < 0 or label < 0:
+            raise ValueError("token ids and labels are 0 or more")
+        if target is not Target.TOKENS and any(weights):
+            raise ValueError(f"beside a {target} no token can be scored")
         node = 0
         for key in zip(ids, weights, strict=True):
-            found = self.children[node].get(key)
-            if found is None:
-                found = len(self.tokens)
-                self.children[node][key] = found
-                self.children.append({})
-                self.tokens.append(key)
-            node = found
-        return node
+            node = self._below(node, key)
+        return node if target is Target.TOKENS else self._below(node, (label, 1.0))
 
-    def tree(self, tips: list[int]) -> Tree:
+    def _below(self, node: int, key: tuple[int, float]) -> int:
+        child = self.children[node].get(key)
+        if child is None:
+            child = self.children[node][key] = len(self.tokens)
+            self.children.append({})
+            self.tokens.append(key)
+        return child
+
+    def tree(self, leaves: list[int]) -> Tree:
         total = len(self.tokens) - 1
         ids, parent = np.zeros(total, np.int64), np.full(total, -1, np.int64)
         depth, end = np.zeros(total, np.int64), np.zeros(total, np.int64)
@@ -167,6 +230,10 @@ class _Trie:
             above.append(here)
             stack.append(-node)
             stack.extend(reversed(self.children[node].values()))
-        return Tree(
-            ids, weights, parent, end, depth, np.asarray([place[t] for t in tips], np.int64)
-        )
+        labels = None
+        if self.target is not Target.TOKENS:  # no token has a weight then
+            asked = weights != 0
+            labels = np.where(asked, ids, 0) if self.target is Target.LABEL else None
+            ids = np.where(asked, 0, ids)
+        at = np.asarray([place[leaf] for leaf in leaves], np.int64)
+        return Tree(ids, weights, parent, end, depth, at, self.target, labels)

@@ -213,9 +213,9 @@ class Update(ABC):
         for module, training in modes:
             module.training = training
         with torch.no_grad():
-            found = model(input_ids=ids).logits.float()
+            logits = model(input_ids=ids).logits.float()
         allowed = MERGE_TOLERANCE[next(model.parameters()).dtype]
-        apart = ((found - wanted).abs().max() / wanted.abs().max()).item()
+        apart = ((logits - wanted).abs().max() / wanted.abs().max()).item()
         if not apart <= allowed:  # NaN fails too
             raise RunError(
                 f"merged, the model's logits differ by {apart:.2g} of the largest from the "
@@ -282,9 +282,9 @@ class Update(ABC):
                     names.get(i, "a tensor foreign to the model") for i in set(held) - ours.keys()
                 ],
             }
-        found = [f"{what}: {', '.join(sorted(which))}" for what, which in faults.items() if which]
-        if found:
-            raise RunError(f"update {self.name} does not train what it should", "\n".join(found))
+        wrong = [f"{what}: {', '.join(sorted(which))}" for what, which in faults.items() if which]
+        if wrong:
+            raise RunError(f"update {self.name} does not train what it should", "\n".join(wrong))
 
     def fingerprint_base(self) -> str:
         """A short hash of θ0's tensors, after checking that none moved since `attach`.

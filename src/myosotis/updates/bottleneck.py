@@ -132,7 +132,7 @@ def sublayers(model: PreTrainedModel, kinds: tuple[str, ...]) -> list[nn.Module]
 
     Raises `ConfigError` where a layer has no module that is named like one.
     """
-    found = []
+    modules = []
     for layer in model.get_submodule(layer_stack(model)[0]).children():
         for kind in kinds:
             named = [m for n, m in layer.named_children() if SUBLAYERS[kind].fullmatch(n)]
@@ -144,5 +144,5 @@ def sublayers(model: PreTrainedModel, kinds: tuple[str, ...]) -> list[nn.Module]
                     if kind == "attention"
                     else "this architecture is not supported by update=adapter",
                 )
-            found.append(named[0])
-    return found
+            modules.append(named[0])
+    return modules

@@ -15,21 +15,10 @@ from transformers import PreTrainedModel
 from myosotis.updates.base import Capabilities
 from myosotis.updates.lora_kernel import LowRankLinear
 from myosotis.updates.peft import PeftUpdate
-from myosotis.updates.settings import check_names
+from myosotis.updates.settings import LORA_OF_OURS, LORA_OF_PEFT, check_names
 from myosotis.utils.errors import ConfigError, RunError
 
-DEFAULTS: dict[str, Any] = {
-    "r": 16,
-    "lora_alpha": 32,
-    "lora_dropout": 0.0,
-    "target_modules": "all-linear",
-    "use_rslora": False,
-    "use_dora": False,
-    "init_lora_weights": True,
-    "lr_ratio": 1.0,
-    "quantization": None,
-}
-OURS = ("lr_ratio", "quantization")  # not PEFT's
+DEFAULTS = LORA_OF_PEFT | LORA_OF_OURS
 STARTS = (True, "gaussian", "orthogonal")
 NOT_LINEAR = "DoRA also moves the norms of the weights, so θ0 + αΔθ has no adapter of its shape"
 
@@ -58,7 +47,7 @@ class LoraUpdate(PeftUpdate):
             self.capabilities = Capabilities(scalable=False, reasons={"scalable": NOT_LINEAR})
 
     def _given(self) -> dict[str, Any]:
-        return {k: v for k, v in super()._given().items() if k not in OURS}
+        return {k: v for k, v in super()._given().items() if k not in LORA_OF_OURS}
 
     def _prepare(self, config: PeftConfig) -> None:
         if not self.settings["quantization"]:
@@ -125,8 +114,3 @@ def _check(got: Mapping[str, Any]) -> None:
             "that switching the update off would not give the base any more",
             "true, gaussian and orthogonal leave the base as it is",
         )
-
-
-def kept_of_lora() -> list[str]:
-    """The settings that an adapter file of PEFT holds."""
-    return [key for key in DEFAULTS if key not in OURS]

@@ -32,7 +32,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from myosotis.updates.base import Capabilities, Update
-from myosotis.updates.settings import check_names
+from myosotis.updates.settings import LORA_OF_PEFT, check_names
 from myosotis.updates.target_modules import resolve, shortest_suffixes
 from myosotis.updates.tensors import copy_exactly, fingerprint
 from myosotis.utils.did_you_mean import did_you_mean
@@ -294,16 +294,16 @@ def settable(config: type[PeftConfig]) -> list[str]:
 
 def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Keywords with the modules as PEFT wants them, and the names of the targets in this model."""
-    found, targets = dict(words), list[str]()
+    keywords, targets = dict(words), list[str]()
     names = [n for n, _ in model.named_modules()]
     for field in MODULES:
-        if found.get(field) is not None:
-            modules = resolve(model, found[field])
-            found[field] = shortest_suffixes(modules, names)
+        if keywords.get(field) is not None:
+            modules = resolve(model, keywords[field])
+            keywords[field] = shortest_suffixes(modules, names)
             targets = modules if field == "target_modules" else targets
     if _wants_fan_in(model, targets):
-        found["fan_in_fan_out"] = True
-    return found, targets
+        keywords["fan_in_fan_out"] = True
+    return keywords, targets
 
 
 def _wants_fan_in(model: PreTrainedModel, targets: list[str]) -> bool:
@@ -322,9 +322,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
         config = config_class(kind)
     except ConfigError as error:
         raise AssetError(f"{folder} holds a {kind} adapter, which is not supported") from error
-    from myosotis.updates.lora import kept_of_lora
-
-    known = kept_of_lora() if kind == "LORA" else settable(config)
+    known = list(LORA_OF_PEFT) if kind == "LORA" else settable(config)
     usual = config(task_type="CAUSAL_LM").to_dict()
     differs = {
         k: v

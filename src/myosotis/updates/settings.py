@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
+
+LORA_OF_PEFT: dict[str, Any] = {
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.0,
+    "target_modules": "all-linear",
+    "use_rslora": False,
+    "use_dora": False,
+    "init_lora_weights": True,
+}
+"""LoRA's settings that an adapter file of PEFT holds, and their defaults."""
+
+LORA_OF_OURS: dict[str, Any] = {"lr_ratio": 1.0, "quantization": None}
+"""Those that PEFT does not know."""
 
 
 def check_names(update: str, given: Iterable[str], known: Iterable[str]) -> None:

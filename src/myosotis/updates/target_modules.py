@@ -52,7 +52,7 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
     linear = linear_names(model)
     if isinstance(spec, str):
         return _by_pattern(model, spec, linear)
-    found: set[str] = set()
+    modules: set[str] = set()
     for ending in spec:
         matches = {n for n, _ in model.named_modules() if n == ending or n.endswith(f".{ending}")}
         if not matches:
@@ -61,44 +61,44 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
                 f"update.target_modules: no module is named {ending}",
                 did_you_mean(ending, leaves, f"There is {', '.join(sorted(leaves))}."),
             )
-        found |= matches
-    if not found:
+        modules |= matches
+    if not modules:
         raise ConfigError("update.target_modules is empty", "name at least one layer")
-    return _only_linear(model, found, linear)
+    return _only_linear(model, modules, linear)
 
 
 def _by_pattern(model: PreTrainedModel, spec: str, linear: list[str]) -> list[str]:
     if spec in GROUPS:
-        found = [n for n in linear if GROUPS[spec].fullmatch(n)]
-        if not found:
+        modules = [n for n in linear if GROUPS[spec].fullmatch(n)]
+        if not modules:
             raise ConfigError(
                 f"update.target_modules={spec}: no layer of this model looks like one",
                 f"list their names instead; it has {', '.join(linear[:12])} …",
             )
-        return found
+        return modules
     try:
         pattern = re.compile(spec)
     except re.error as error:
         raise ConfigError(f"update.target_modules={spec} is not a regex: {error}") from None
-    found = [n for n, _ in model.named_modules() if n and pattern.fullmatch(n)]
-    if not found:
+    modules = [n for n, _ in model.named_modules() if n and pattern.fullmatch(n)]
+    if not modules:
         raise ConfigError(
             f"update.target_modules={spec} matches no whole module name",
             did_you_mean(spec, GROUPS, f"To mean a name ending write [{spec}]."),
         )
-    return _only_linear(model, found, linear)
+    return _only_linear(model, modules, linear)
 
 
-def _only_linear(model: PreTrainedModel, found: Iterable[str], linear: list[str]) -> list[str]:
+def _only_linear(model: PreTrainedModel, modules: Iterable[str], linear: list[str]) -> list[str]:
     head = model.get_output_embeddings()
-    for name in sorted(set(found) - set(linear)):
+    for name in sorted(set(modules) - set(linear)):
         if model.get_submodule(name) is head:
             raise ConfigError(
                 f"update.target_modules: {name} is the output head, which is never a target",
                 "it may share its weights with the embeddings, and they would drift apart",
             )
         raise ConfigError(f"update.target_modules: {name} is not a linear layer")
-    return [n for n in linear if n in set(found)]
+    return [n for n in linear if n in set(modules)]
 
 
 def shortest_suffixes(wanted: Sequence[str], names: Iterable[str]) -> list[str]:

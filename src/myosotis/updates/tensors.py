@@ -53,9 +53,9 @@ def copy_exactly(
             if source[n].shape != target[n].shape
         ),
     }
-    found = [f"{what}: {', '.join(which)}" for what, which in faults.items() if which]
-    if found:
-        raise RunError(f"{source_name} does not fit this model", "\n".join(found))
+    problems = [f"{what}: {', '.join(which)}" for what, which in faults.items() if which]
+    if problems:
+        raise RunError(f"{source_name} does not fit this model", "\n".join(problems))
     with torch.no_grad():
         for name, tensor in target.items():
             tensor.copy_(source[name])

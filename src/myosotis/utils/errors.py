@@ -6,6 +6,8 @@ traceback and leaves with its `exit_code`. Anything else is a bug and shows its 
 
 from __future__ import annotations
 
+import signal
+
 
 class MyosotisError(Exception):
     """What was wrong, where, and (as `hint`) what would be right."""
@@ -37,6 +39,14 @@ class RunError(MyosotisError):
     """A run that had to stop: non-finite loss, full disk, weights that moved unasked."""
 
     exit_code = 1
+
+
+class Interrupted(MyosotisError):
+    """The run was asked to stop and stopped in good order; exit code 128 + the signal."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
+        self.exit_code = 128 + signum
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -7,21 +7,19 @@ is not there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.metadata
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from myosotis.models import wheels
-from myosotis.retention.benchmarks.measure import SCORER_VERSION, Measurement, TreeScorer, measure
+from myosotis.retention.benchmarks.measure import Measurement, TreeScorer, measure
 from myosotis.retention.benchmarks.task import Suite, Task
+from myosotis.trees.scorer import scorer_version
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.console import console
+from myosotis.utils.one_process import one_process
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -69,12 +67,6 @@ class BaselineKey:
         return f"{readable}-{hashlib.sha256(content).hexdigest()[:40]}"
 
 
-def scorer_version() -> str:
-    """Our scorer's version, with those of the libraries a forward pass runs through."""
-    libraries = (f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers"))
-    return ", ".join([f"scorer {SCORER_VERSION}", *libraries])
-
-
 def folder() -> Path:
     """Where baselines are kept; deleting it costs time, nothing else."""
     return wheels.cache_dir() / "baselines"
@@ -95,26 +87,6 @@ def cached(key: BaselineKey, compute: Callable[[], Measurement]) -> Measurement:
             if writable:
                 _write(path, measurement)
         return measurement
-
-
-@contextlib.contextmanager
-def one_process(path: Path) -> Iterator[bool]:
-    """Hold the lock beside `path`; yields False, without it, where nothing can be written.
-
-    Of several processes that want the same file, the first makes it and the others wait.
-    """
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        console.print(f"The base scores cannot be kept in {path.parent}: {error}")
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def measured(

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from myosotis.data.lines import RecordError, kind
+from myosotis.data.readers import RecordError, kind
 from myosotis.data.sft import each_record, meant, one_of, text
 from myosotis.retention.benchmarks.requests import LOGLIKELIHOOD, Answer, Encoder
 from myosotis.retention.benchmarks.task import Half, Item, Task, fingerprint
+from myosotis.retention.budget import OWN, task_name
 from myosotis.utils.errors import DataError
 
 VERSION = "own 1"
@@ -42,7 +43,7 @@ class Row:
 
 def is_own(name: str) -> bool:
     """Whether a name of `retention.suite` is a file of items rather than lm-eval's."""
-    return name.endswith((".jsonl", ".json", ".parquet"))
+    return name.endswith(OWN)
 
 
 def read(path: Path) -> list[Row]:
@@ -70,7 +71,7 @@ def task(
 
     Without examples in the prompt, whatever `retention.num_fewshot` says.
     """
-    rows, name = read(path), path.stem
+    rows, name = read(path), task_name(path.name)
     several = len(rows[0].choices) > 1
     return Task(
         name=name,

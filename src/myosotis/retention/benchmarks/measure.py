@@ -32,8 +32,10 @@ from myosotis.trees.scorer import TreeScore
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import DataError, RunError
 
-SCORER_VERSION = 4
-"""Raised whenever the same model and requests would give other scores."""
+FORMAT_VERSION = 4
+"""Of the files that keep a `Measurement`; raised when old ones could not be read, or not compared:
+what an item's scores are has changed. What a log-prob depends on is `trees.scorer.SCORER_VERSION`.
+"""
 
 Floats = NDArray[np.float64]
 
@@ -156,7 +158,7 @@ class Measurement:
             for metric, values in head["scores"].items():
                 arrays[f"{number}.scores.{metric}"] = values
             heads.append(head | {"scores": list(task.scores)})
-        text = json.dumps({"version": SCORER_VERSION, "tasks": heads}).encode()
+        text = json.dumps({"version": FORMAT_VERSION, "tasks": heads}).encode()
         file = io.BytesIO()
         np.savez_compressed(file, head=np.frombuffer(text, np.uint8), **arrays)  # pyright: ignore
         return file.getvalue()
@@ -167,8 +169,8 @@ class Measurement:
         with np.load(io.BytesIO(content), allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
         head = json.loads(arrays["head"].tobytes())
-        if head["version"] != SCORER_VERSION:
-            raise ValueError(f"measured by scorer version {head['version']}")
+        if head["version"] != FORMAT_VERSION:
+            raise ValueError(f"measured by version {head['version']}")
         tasks: dict[str, TaskScores] = {}
         for number, fixed in enumerate(head["tasks"]):
             metrics = fixed.pop("scores")

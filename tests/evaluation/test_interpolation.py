@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from myosotis.evaluation.dial_choice import (
+from myosotis.evaluation.interpolation import (
     BASE,
     GRID,
     RESOLUTION,

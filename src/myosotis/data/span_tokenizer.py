@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from myosotis.utils.errors import DataError
 
 
-class Tokens:
+class SpanTokenizer:
     """Token ids of the pieces a template renders. `control` matches the names of control tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -79,10 +79,10 @@ class Tokens:
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Names and ids. Those of one or two characters are text that was given a second duty: some
     set `pad_token="!"`."""
-    found = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    ids = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     added = tokenizer.added_tokens_decoder.items()
-    found |= {str(token): number for number, token in added if token.special}
-    return {name: number for name, number in found.items() if len(name) > 2}
+    ids |= {str(token): number for number, token in added if token.special}
+    return {name: number for name, number in ids.items() if len(name) > 2}
 
 
 def _seam(ids: Callable[[str], list[int]]) -> str:

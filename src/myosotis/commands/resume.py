@@ -12,7 +12,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from myosotis.records.run_folder import RunFolder, find
+from myosotis.records.find import find_run
+from myosotis.records.run_folder import RunFolder
 from myosotis.utils.errors import ConfigError, DataError
 
 
@@ -24,7 +25,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, Ru
     """
     if cfg.resume is None or cfg.resume == cfg.out:
         return cfg, RunFolder(Path(cfg.out))
-    folder = find(str(cfg.resume))
+    folder = find_run(str(cfg.resume))
     if not folder.checkpoint.exists():
         raise DataError(
             f"the run {folder.path} has no checkpoint to resume from",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from myosotis.commands.find_model import find_model, source_named
 from myosotis.config import compose
 from myosotis.config.instantiate import model_source
-from myosotis.models.model_ref import source_named, subject
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m"])
@@ -29,5 +29,5 @@ def test_an_adapter_stands_on_its_base(base: str | None, tmp_path: Path) -> None
     preset = source_named("smollm2-135m")
     about = {"peft_type": "LORA", "base_model_name_or_path": preset.id}
     (tmp_path / "adapter_config.json").write_text(json.dumps(about))
-    found = subject(str(tmp_path), base)
+    found = find_model(str(tmp_path), base)
     assert (found.source, found.adapter) == (preset, tmp_path)

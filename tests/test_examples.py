@@ -1,0 +1,38 @@
+"""The notebooks of `examples/` run from the first cell to the last; outputs are not kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+
+
+def test_there_are_two() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["compare_methods", "first_run"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_kept_without_outputs(path: Path) -> None:
+    """A diff then shows what a person changed, and no machine's paths."""
+    cells = nbformat.read(path, as_version=4).cells
+    assert not [cell.outputs for cell in cells if cell.cell_type == "code" and cell.outputs]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the embedded model, in a folder of its own; a cell that fails is an error here."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook,
+        timeout=1500,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
+    assert list(tmp_path.glob("runs/*/record.json"))
