@@ -5,7 +5,7 @@
 Reads the items of finished runs (`retention_items.parquet`) and asks the models nothing. Of every
 task with choices a first block is drawn without replacement; a sign is what `retention.alarm.signs`
 calls one: p_gold or the bits per byte of the right answer, mean over the tasks, worse at a joint
-80 %. A look that saw one goes on to 200 items of each: it raises the alarm where the twins are
+80 %. A look that saw one goes on to 200 items of each: it raises the alarm where one of the two is
 worse at a joint 95 % there, and its verdict is that of the interval that holds at every look,
 against 0 and against the budget (5 %). A dose is the loss of mean accuracy on all items, in
 budgets; "none" is the same items with base and tuned model swapped at random.
@@ -21,9 +21,10 @@ import common
 import numpy as np
 from evidence import Floats, tasks_of
 
+from myosotis.records.verdict import Verdict, verdict_of
 from myosotis.retention.budget import Budget
-from myosotis.retention.sequential_eval import SIGN, TWINS, worse
-from myosotis.retention.statistics.paired import LEVEL, Verdict, verdict
+from myosotis.retention.sequential_eval import CONTINUOUS_METRICS, SIGN, worse
+from myosotis.retention.statistics.paired import LEVEL
 from myosotis.retention.statistics.sequential import ConfidenceSequence
 
 FLOORS = (15, 30, 60)
@@ -39,8 +40,8 @@ class Suite:
         base = []
         for task, items in tasks_of(run):
             columns = [(items["tuned"] - items["base"]).to_numpy(float)]
-            for twin, more_is_better in TWINS.items():
-                change = (items[f"{twin}_tuned"] - items[f"{twin}_base"]).to_numpy(float)
+            for metric, more_is_better in CONTINUOUS_METRICS.items():
+                change = (items[f"{metric}_tuned"] - items[f"{metric}_base"]).to_numpy(float)
                 columns.append(change if more_is_better else -change)
             self.gains[task] = np.stack(columns, axis=1)
             base.append(items["base"].mean())
@@ -73,14 +74,14 @@ class Suite:
         for k in range(min(map(len, drawn.values()))):
             for task, rows in drawn.items():
                 evidence.add(task, [int(rows[k])], self.gains[task][rows[k], :1])
-        return verdict(*evidence.interval(), self.epsilon)
+        return verdict_of(*evidence.interval(), self.epsilon)
 
 
 def _worse(drawn: list[Floats], level: float) -> bool:
-    """Whether one of the twins is worse beyond chance."""
+    """Whether one of the continuous metrics is worse beyond chance."""
     gains = np.stack([part.mean(0) for part in drawn])
     errors = np.stack([part.std(0, ddof=1) / np.sqrt(len(part)) for part in drawn])
-    return any(worse(gains[:, k], errors[:, k], level) for k in range(len(TWINS)))
+    return any(worse(gains[:, k], errors[:, k], level) for k in range(len(CONTINUOUS_METRICS)))
 
 
 def main() -> None:

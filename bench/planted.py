@@ -23,8 +23,9 @@ import common
 import numpy as np
 from evidence import Floats, shown, tasks_of
 
+from myosotis.records.verdict import Verdict
 from myosotis.retention.statistics.multiple_testing import judge
-from myosotis.retention.statistics.paired import Verdict, paired
+from myosotis.retention.statistics.paired import paired
 
 LOST = (Verdict.FORGOTTEN, Verdict.SLIPPED)
 WRONG = {

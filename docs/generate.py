@@ -208,7 +208,10 @@ CODES = (
     ("1", "Something failed: a trial of a sweep, or a bug, which shows its traceback."),
     ("2", "The configuration or an input is wrong. A message says what would be right."),
     ("3", "With `retention.gate=true`: the verdict is *forgotten*."),
-    ("4", "With `retention.gate=true`: the verdict is not settled (*slipped* or *inconclusive*)."),
+    (
+        "4",
+        "With `retention.gate=true`: not shown to be within budget (*slipped*, *inconclusive*).",
+    ),
     ("130, 143", "Stopped by Ctrl-C or SIGTERM, after the step, with a checkpoint written."),
 )
 

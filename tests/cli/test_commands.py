@@ -82,7 +82,7 @@ def test_train_help_shows_choices_made(capfd: pytest.CaptureFixture[str]) -> Non
     assert "seed=5" in shown
     assert "lora_alpha" not in shown
     assert "update        adapter, full, ia3, lora" in shown
-    assert "how much of its base score" in shown
+    assert "share of the base's score" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
 

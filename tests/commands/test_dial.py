@@ -49,7 +49,7 @@ class Exam:
         self.asked: list[tuple[Half, float]] = []
         self.alpha = 1.0
         half = SimpleNamespace(items=[None] * (ITEMS // 2))
-        self.halves = {"select": [half], "report": [half]}
+        self.halves = {"selection": [half], "report": [half]}
 
     @contextmanager
     def scaled(self, alpha: float) -> Iterator[None]:
@@ -59,7 +59,7 @@ class Exam:
     def whole(self, alpha: float) -> EvalResult:
         """Of each half's 200 items, all right but the lost ones."""
         right = np.ones((ITEMS // 2, 2), int)  # columns: select, report
-        right[: self.lost.get(("select", alpha), 0), 0] = 0
+        right[: self.lost.get(("selection", alpha), 0), 0] = 0
         right[: self.lost.get(("report", alpha), 0), 1] = 0
         measured = scores(right.ravel().tolist(), [2] * ITEMS)
         tasks = {"quiz": measured} if self.suite else {}
@@ -71,7 +71,7 @@ class Exam:
         return EvalResult(kept, {"loglik": self._task(half, self.alpha)})
 
     def _task(self, half: Half, alpha: float) -> TaskScore:
-        gain = self.learned.get(alpha, 0.0) * (1.0 if half == "select" else 0.9)
+        gain = self.learned.get(alpha, 0.0) * (1.0 if half == "selection" else 0.9)
         return loglik(*[-3.0 + gain, -2.9 + gain] * 20)
 
 
@@ -84,7 +84,7 @@ def turned(exam: Exam, **words: Any) -> Any:
 def test_chosen_on_one_half_and_reported_on_the_other() -> None:
     """Budget 20 of 200. α=1 loses 40 on both halves; 0.5 loses 4, and gains 0.8 (0.72 reported)."""
     lost: dict[tuple[Half, float], int] = {
-        ("select", 1.0): 40, ("report", 1.0): 40, ("select", 0.5): 4, ("report", 0.5): 6
+        ("selection", 1.0): 40, ("report", 1.0): 40, ("selection", 0.5): 4, ("report", 0.5): 6
     }  # fmt: skip
     exam = Exam(lost, {0.5: 0.8, 1.0: 1.0})
     points, choice = turned(exam, strengths=[0.5])
@@ -102,14 +102,16 @@ def test_chosen_on_one_half_and_reported_on_the_other() -> None:
 
 def test_a_choice_that_flattered_itself_is_not_confirmed() -> None:
     """0.5 loses nothing on the half that chooses and 60 of 200 on the other."""
-    exam = Exam({("select", 1.0): 60, ("report", 1.0): 60, ("report", 0.5): 60}, {0.5: 0.8, 1.0: 1})
+    exam = Exam(
+        {("selection", 1.0): 60, ("report", 1.0): 60, ("report", 0.5): 60}, {0.5: 0.8, 1.0: 1}
+    )
     _, choice = turned(exam, strengths=[0.5])
     assert (choice.alpha, choice.confirmed) == (0.5, False)
     assert choice.reported.verdict == "forgotten"
 
 
 def test_no_strength_inside_means_no_choice_and_the_other_half_stays_unasked() -> None:
-    exam = Exam({("select", a): 60 for a in (0.25, 0.5, 1.0)}, {0.25: 0.3, 0.5: 0.8, 1.0: 1.0})
+    exam = Exam({("selection", a): 60 for a in (0.25, 0.5, 1.0)}, {0.25: 0.3, 0.5: 0.8, 1.0: 1.0})
     points, choice = turned(exam, strengths=[0.25, 0.5])
     assert choice.alpha is None and choice.reported is None
     assert not choice.confirmed
@@ -119,7 +121,7 @@ def test_no_strength_inside_means_no_choice_and_the_other_half_stays_unasked() -
 
 def test_what_counts_as_inside_is_the_budget_s_own_rule() -> None:
     """20 lost of 200 at a budget of 20: a real loss of unsettled size."""
-    halves: tuple[Half, Half] = ("select", "report")
+    halves: tuple[Half, Half] = ("selection", "report")
     exam = Exam({(half, a): 20 for half in halves for a in (0.5, 1.0)}, {0.5: 0.8, 1.0: 1.0})
     _, strict = turned(exam, strengths=[0.5])
     _, loose = turned(exam, strengths=[0.5], budget=Budget(0.1, "not_forgotten"))
@@ -209,7 +211,7 @@ def test_without_a_strength_inside_nothing_is_written(
     printed = capfd.readouterr()
     found = json.loads(printed.out)
     assert found["alpha"] is None and found["folder"] is None
-    assert "No strength" in found["said"] and "nothing was written" in printed.err
+    assert "No strength" in found["said"] and "Nothing was written" in printed.err
     assert not out.exists()
 
 
@@ -219,7 +221,7 @@ def test_without_a_strength_inside_nothing_is_written(
         (["optimizer.lr=1"], "dial cannot change optimizer.lr=1"),
         (["retention.budget=2"], "retention.budget=2"),
         (["--out", "."], "not empty"),
-        (["retention.suite=[prose]"], "no benchmark that a verdict rests on"),
+        (["retention.suite=[prose]"], "no benchmark that a verdict can rest on"),
     ],
 )
 @pytest.mark.slow
@@ -234,9 +236,9 @@ def test_what_the_command_refuses(
     ("change", "says"),
     [
         ({"status": "KILLED"}, "no finished update"),
-        ({"update": "prefix"}, "update=prefix cannot be dialled"),
-        ({"model": "another"}, "not the model any more"),
-        ({"data": "others"}, "not what the run was trained on"),
+        ({"update": "prefix"}, "update=prefix cannot be scaled"),
+        ({"model": "another"}, "is no longer the model"),
+        ({"data": "others"}, "is no longer what the run was trained on"),
     ],
 )
 @pytest.mark.slow

@@ -72,8 +72,8 @@ def test_duplicates_and_leakage() -> None:
     }
     assert found["leakage"]["validation"]["prompts"] == 0
     text = " ".join(drawn(found).split())
-    assert "1 training examples repeat another to the letter, such as f:1, f:3" in text
-    assert "2 test prompts are also trained on, 1 of them with the same answer" in text
+    assert "training examples that repeat another exactly: 1, such as f:1, f:3" in text
+    assert "test prompts that are also trained on: 2 (1 with the same answer)" in text
 
 
 def test_what_does_not_fit_is_shown() -> None:
@@ -138,4 +138,6 @@ def test_both_sides_of_a_pair_are_shown() -> None:
     assert [side["where"] for side in found["samples"]] == ["f:0, chosen", "f:0, rejected"]
     scored = ["".join(t for t, s, c in side["tokens"] if s and not c) for side in found["samples"]]
     assert scored == ["aa", "b"]
-    assert any("both sides the same, such as f:9" in line for line in found["warnings"])
+    assert any(
+        "because both answers are the same: 1, such as f:9" in line for line in found["warnings"]
+    )

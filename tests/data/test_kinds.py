@@ -97,7 +97,7 @@ def test_graded_answers_by_hand() -> None:
     told = Told([([-2.0], [2.0]), ([-6.0], [3.0])])
     assert scores(Grades(), told, graded) == {"separation": [-1.0, 2.0], "loglik": [-1.0]}
     names = [Grades().path_names(tree) for tree in graded]
-    assert names == [[", to give"], [", not to give"]]
+    assert names == [[", desirable"], [", undesirable"]]
 
 
 def test_without_its_head_a_model_is_at_chance() -> None:
@@ -161,7 +161,7 @@ def test_where_grades_are_learned_held_out_pairs_stay_pairs() -> None:
     assert [module.kind_of(part) for part in parts] == [Grades(), Grades(), Pairs()]
     assert {tree.grade for tree in module.train_trees} == {1, -1}
     shown = [sample["where"] for sample in audit.inspect(module, samples=2)["samples"]]
-    assert shown == ["line 0, to give", "line 4, to give"]
+    assert shown == ["line 0, desirable", "line 4, desirable"]
 
 
 @pytest.mark.parametrize("kind", [Labels(("no", "yes")), Rewards()], ids=["labels", "rewards"])

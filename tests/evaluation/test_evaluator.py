@@ -56,7 +56,7 @@ def test_each_half_is_scored_as_what_it_is() -> None:
     """By hand from the log-probs: graded answers with their sign, pairs by what lies between."""
     _, scorer = moved()
     asked = evaluator()
-    select = asked.sit_half(scorer, "select", "tuned").quality
+    select = asked.sit_half(scorer, "selection", "tuned").quality
     both = zip(VALIDATION, scorer.evaluate(VALIDATION), strict=True)
     signed = [tree.grade * s.logp[0] / 2 for tree, s in both]
     assert select["separation"].scores == pytest.approx(signed)
@@ -65,7 +65,7 @@ def test_each_half_is_scored_as_what_it_is() -> None:
     margins = [s.logp[0] - s.logp[1] for s in scorer.evaluate(TEST)]
     assert report["margin"].scores == pytest.approx(margins)
     asked.validation = []
-    assert asked.half_of_task("select") == (Pairs(), TEST)
+    assert asked.half_of_task("selection") == (Pairs(), TEST)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from myosotis.evaluation import results
 from myosotis.evaluation.evaluator import EvalResult, FewShotBaseline
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import RunRecord
+from myosotis.report import narrator
 from myosotis.retention.benchmarks.measure import Measurement, TaskScores
 from myosotis.retention.budget import Budget
 
@@ -34,12 +35,12 @@ def test_the_tuned_model_against_the_base_with_examples_in_its_prompt() -> None:
     assert baseline.note.startswith("1 where")
     record = RunRecord("r", task=results.task_summary(base, tuned, "loglik"))
     record.baselines = [baseline]
-    said = results.in_words(record)
-    assert said[0].startswith("Task: better")
-    assert said[1].startswith("Better than the base with 3 solved examples")
+    said = narrator.sentences(record)
+    assert said[0].startswith("The model learned its task")
+    assert "It is better than the base with 3 solved examples" in said[1]
     (worse,) = results.baselines(base, sitting(loglik(*[-2.6, -2.4] * 20)))
     record.baselines = [worse]
-    assert results.in_words(record)[1].startswith("Worse than")
+    assert "It is worse than the base with 3" in narrator.sentences(record)[1]
 
 
 def test_no_examples_no_baseline() -> None:
@@ -52,7 +53,7 @@ def scores(right: list[int], choices: list[int]) -> TaskScores:
     values = np.array(right, dtype=float)
     return TaskScores(
         "quiz", "acc", True, True, 0.5, n, "", {}, [f"i{k}" for k in range(n)], [None] * n,
-        ["select" if k % 2 == 0 else "report" for k in range(n)], {"acc": 0.0},
+        ["selection" if k % 2 == 0 else "report" for k in range(n)], {"acc": 0.0},
         {"acc": values, "p_gold": values / 2 + 0.25}, np.ones(n),
         np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64),
         np.arange(offsets[-1], dtype=float) - 50, np.ones(offsets[-1]), offsets,
@@ -81,7 +82,7 @@ def test_halves_share_no_item_and_each_has_its_own_verdict() -> None:
     )
     base.quality["loglik"] = loglik(-3.0, -1.0, -3.0, -1.0)
     found = results.halves(base, tuned, "loglik", Budget(0.05))
-    select, report = found["select"], found["report"]
+    select, report = found["selection"], found["report"]
     assert select.task is not None and report.task is not None
     assert (select.task.delta, report.task.delta) == (2.0, 0.0)
     assert select.suite is not None and report.suite is not None
@@ -94,6 +95,6 @@ def test_halves_share_no_item_and_each_has_its_own_verdict() -> None:
 def test_halves_too_small_to_say_anything() -> None:
     base = EvalResult(Measurement({"quiz": scores([1, 0], [2, 2])}), {"loglik": loglik(-1.0, -2.0)})
     found = results.halves(base, base, "loglik", Budget(0.05))
-    assert found["select"].task is None
-    assert found["select"].suite is not None
-    assert found["select"].suite.verdict == "inconclusive"
+    assert found["selection"].task is None
+    assert found["selection"].suite is not None
+    assert found["selection"].suite.verdict == "inconclusive"

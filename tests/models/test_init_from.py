@@ -49,7 +49,7 @@ def test_tuned_twice(world: Path, tmp_path: Path) -> None:
         side = "base" if against == "pretrained" else "tuned"
         expected = began["retention"][0][side]
         assert found["retention"][0]["base"] == pytest.approx(expected, abs=1e-5)
-        assert "goes on from" in found["model"]["note"]
+        assert "continues from" in found["model"]["note"]
     shutil.rmtree(first)
     second = tmp_path / "runs" / "start"
     call(["export", str(second), "--to", "merged", "--out", str(tmp_path / "both")], tmp_path)
@@ -61,7 +61,7 @@ def test_tuned_twice(world: Path, tmp_path: Path) -> None:
         apart = plain(ids).logits - update.model(input_ids=ids).logits
     assert apart.abs().max() <= 1e-4
     _, said = call(["export", str(second), "--to", "adapter"], tmp_path, code=2)
-    assert "--to merged holds both" in said
+    assert "--to merged: it holds both" in said
     changes = {"model.start": second, "update": "qlora", **hardly}
     words = settings(world, tmp_path / "x", **changes)
     _, said = call(["train", *words, "tracking=none"], tmp_path, code=2)

@@ -80,7 +80,7 @@ def test_the_data_set_holds_what_was_chosen() -> None:
     module = ExampleModule(dataset, TEMPLATE, batch_size=2, max_length=64)
     module.setup()
     scorer = tiny_scorer()
-    module.rewrite(
+    module = module.with_examples(
         {
             part: hardened(encoded, TEMPLATE, scorer, **{**ABOUT, "what": part})
             for part, encoded in module.encoded.items()

@@ -151,7 +151,7 @@ def test_a_reward_model_through_the_command_line(world: Path, tmp_path: Path) ->
     _, err = call(["train", "method=reward", "update=prefix", *words], tmp_path, 2)
     assert "cannot carry a value head" in err
     _, err = call(["train", "method=reward", "retention.dial=[0.5]", *words], tmp_path, 2)
-    assert "cannot be dialled: a value head is no part of" in err
+    assert "cannot be scaled to a strength: a value head is no part of" in err
     _, err = call(["dial", str(out)], tmp_path, 2)
     assert "a value head is no part of" in err
     _, err = call(["export", str(out), "--to", "merged"], tmp_path, 2)

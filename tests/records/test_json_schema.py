@@ -52,7 +52,7 @@ def test_the_example_in_the_documentation_is_valid_and_read():
         {"task": {"metric": "acc", "delta": "much"}},
         {"retention": {"piqa": 0.5}},
         {"cost": {"train_seconds": "long"}},
-        {"halves": {"select": 3}},
+        {"halves": {"selection": 3}},
     ],
 )
 def test_schema_and_reader_refuse_the_same(change: dict[str, Any]):

@@ -130,3 +130,24 @@ def test_writing_twice_gives_the_same_text(config: dict, warnings: list[str]):
 def test_any_json_is_read_or_refused(document: object):
     with contextlib.suppress(DataError):
         RunRecord.from_json(json.dumps({"schema": 1, "run_id": "x", "task": document}))
+
+
+def test_a_record_whose_selection_half_was_called_select_is_read():
+    """As versions before the rename wrote it; written again, it bears today's name."""
+    text = json.dumps(
+        {
+            "schema": 1, "run_id": "x",
+            "halves": {
+                "select": {"task": {"metric": "loglik", "delta": 0.5}, "suite": None},
+                "report": {"task": None, "suite": {"delta": -0.01, "verdict": "retained"}},
+            },
+        }
+    )  # fmt: skip
+    record = RunRecord.from_json(text)
+    assert list(record.halves) == ["selection", "report"]
+    chosen, reported = record.halves.values()
+    assert chosen.task is not None and chosen.task.delta == 0.5
+    assert reported.suite is not None and reported.suite.verdict == "retained"
+    assert "select" not in json.loads(record.to_json())["halves"]
+    with pytest.raises(DataError, match=r"halves\.selection: expected HalfResult"):
+        RunRecord.from_json('{"schema": 1, "run_id": "x", "halves": {"select": 3}}')

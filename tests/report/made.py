@@ -16,7 +16,7 @@ from myosotis.records.schema import (
     DialPoint,
     Flip,
     GitState,
-    Half,
+    HalfResult,
     ModelInfo,
     RetentionRow,
     RunRecord,
@@ -138,9 +138,9 @@ def trial(method: str, r: int, lr: float, seed: int) -> RunRecord:
         retention=[*rows, _prose(0.012 + 0.9 * loss)],
         suite_verdict=_suite(delta, 0.0085),
         halves={
-            name: Half(_task(gain + rng.gauss(0, 0.02), 100, 0.07),
+            name: HalfResult(_task(gain + rng.gauss(0, 0.02), 100, 0.07),
                        _suite(delta + rng.gauss(0, 0.002), 0.012))
-            for name in ("select", "report")
+            for name in ("selection", "report")
         },
         curves=[CurvePoint(step, "train/loss", value) for step, value in curve],
         flips=[_flip(k) for k in range(12) if rng.random() < 6 * loss + 0.25 * (k < 3)],

@@ -70,11 +70,11 @@ def test_same_records_same_bytes(tmp_path: Path, record: RunRecord):
 def test_it_answers_in_order(record: RunRecord):
     text = Page(render_html([record])).text
     asked = [
-        "The model learned its task, but lost something",
+        "The model learned its task, but slipped on the benchmarks",
         "+0.803; 95 % interval +0.722 to +0.884",
         "dequantised from Q4_1",
         "3 of 4000 training examples were longer",
-        "Forgetting against quality",
+        "Forgetting against learning",
         "What it learned",
         "What it kept",
         "arc_easy",
@@ -153,7 +153,7 @@ def test_non_finite_numbers_in_memory_are_missing(tmp_path: Path, record: RunRec
 
 def test_formats_follow_the_ending(tmp_path: Path, record: RunRecord):
     said = scorecard(record, tmp_path / "card.md").read_text()
-    assert said.startswith("# The model learned its task, but lost something")
+    assert said.startswith("# The model learned its task, but slipped on the benchmarks")
     assert "| arc\\_easy | 50.5 % | 47.0 % | −3.5 | −6.5 to −0.5 | 2.5 | slipped | 200 |" in said
     document = json.loads(scorecard(record, tmp_path / "card.json").read_text())
     assert document["headline"].startswith("The model learned its task")

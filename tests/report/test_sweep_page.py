@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 import pytest
 from scipy import stats
 
-from myosotis.records.schema import Half, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.records.schema import HalfResult, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.report import decision, forgotten, preference, trials
 from myosotis.report.factors import along_axis
 from myosotis.report.grouping import study
@@ -20,9 +20,9 @@ from myosotis.report.heat_map import LEVELS, _level, heat_maps
 from myosotis.report.numbers import Numbers
 from myosotis.report.scorecard import render_html
 from myosotis.report.seeds import Estimate, over_seeds, separable, t_quantile
-from myosotis.report.selection import choose, front, shown
+from myosotis.report.selection import choose, front, group_stats
 from myosotis.report.svg.charts import Chart, Reference, Series, line_chart
-from myosotis.report.sweep_page import settings_rows, told_in_full
+from myosotis.report.sweep_page import group_rows, told_in_full
 
 from . import made
 from .test_scorecard import Page
@@ -79,16 +79,16 @@ def test_runs_that_differ_in_their_seed_are_one_setting():
     found = study(made.rank_lr())
     assert found.axis == "optimizer.lr"
     assert found.rows == ["lora r=4", "lora r=16", "lora r=64"]
-    assert [s.label for s in found.settings[:2]] == ["lora r=4 lr=1e-4", "lora r=4 lr=3e-4"]
-    assert [len(s.runs) for s in found.settings] == [2, *[3] * 13, 0]
-    assert [s.number for s in found.settings] == list(range(1, 16))
+    assert [s.label for s in found.groups[:2]] == ["lora r=4 lr=1e-4", "lora r=4 lr=3e-4"]
+    assert [len(s.runs) for s in found.groups] == [2, *[3] * 13, 0]
+    assert [s.number for s in found.groups] == list(range(1, 16))
     backwards = study(made.rank_lr()[::-1])
-    assert {s.label for s in backwards.settings} == {s.label for s in found.settings}
+    assert {s.label for s in backwards.groups} == {s.label for s in found.groups}
 
 
 def test_what_follows_from_another_key_is_not_told():
     """`lora_alpha` is twice `r` in every run, and names no setting."""
-    keys = {key for s in study(made.rank_lr()).settings for key in s.values}
+    keys = {key for s in study(made.rank_lr()).groups for key in s.values}
     assert keys == {"update.r", "optimizer.lr"}
 
 
@@ -102,7 +102,7 @@ def test_a_failed_trial_that_was_run_again_counts_once():
     record = made.trial("lora", 4, 1e-3, 0)
     other = made.trial("lora", 16, 1e-3, 0)
     found = study([made.failed(record), record, other])
-    assert [len(s.runs) for s in found.settings] == [1, 1]
+    assert [len(s.runs) for s in found.groups] == [1, 1]
     assert trials.alarm(found) == "Of 3 trials, 1 failed."
     assert trials.not_finished(found)["rows"][0]["state"] == "failed"
 
@@ -110,7 +110,7 @@ def test_a_failed_trial_that_was_run_again_counts_once():
 def test_records_without_configuration_are_settings_of_their_own():
     foreign = [replace(made.trial("lora", 4, 1e-3, s), config={}, config_hash="") for s in (0, 1)]
     found = study(foreign)
-    assert [s.label for s in found.settings] == ["lora-r4-lr1e-3-s0", "lora-r4-lr1e-3-s1"]
+    assert [s.label for s in found.groups] == ["lora-r4-lr1e-3-s0", "lora-r4-lr1e-3-s1"]
 
 
 # -- the choice -------------------------------------------------------------------------------
@@ -122,18 +122,18 @@ def setting(
 ) -> RunRecord:  # fmt: skip
     """A run with budget .03; on the report half it may do otherwise."""
 
-    def part(g: float, k: float) -> Half:
+    def part(g: float, k: float) -> HalfResult:
         lo, hi = k - half, k + half
         verdict = made._verdict(lo, hi, 0.03)
         task = TaskQuality("loglik", True, 0, g, 100, g, g - 0.05, g + 0.05)
-        return Half(task, SuiteVerdict(k, lo, hi, 0.03, verdict, accept="retained"))
+        return HalfResult(task, SuiteVerdict(k, lo, hi, 0.03, verdict, accept="retained"))
 
     whole = part(gain, kept)
     return RunRecord(
         f"{name}{seed}", f"{name}-s{seed}", status="FINISHED",
         config={"update": {"name": "lora", "kind": name}, "seed": seed},
         task=whole.task, suite_verdict=whole.suite,
-        halves={"select": whole, "report": part(*(report or (gain, kept)))},
+        halves={"selection": whole, "report": part(*(report or (gain, kept)))},
     )  # fmt: skip
 
 
@@ -141,12 +141,12 @@ def test_chosen_on_one_half_and_claimed_on_the_other():
     """`lucky` leads on the half that chooses, and says on the other what it is worth."""
     found = study([setting("lucky", 1.0, -0.01, report=(0.5, -0.05)), setting("b", 0.8, 0.0)])
     choice = choose(found)
-    assert choice.setting is not None
-    assert choice.setting.runs[0].run_name == "lucky-s0"
-    seen = shown(choice.setting, choice.claimed_on)
+    assert choice.group is not None
+    assert choice.group.runs[0].run_name == "lucky-s0"
+    seen = group_stats(choice.group, choice.claimed_on)
     assert seen.gain is not None
     assert (seen.gain.value, seen.verdict) == (0.5, "forgotten")
-    assert "over the budget on fresh items" in decision.headline(found, choice)
+    assert "on the fresh items it is forgotten: over budget" in decision.headline(found, choice)
 
 
 def test_the_claim_does_not_flatter_the_winner():
@@ -160,9 +160,9 @@ def test_the_claim_does_not_flatter_the_winner():
             for k in range(30)
         ]
         choice = choose(study(records))
-        assert choice.setting is not None
+        assert choice.group is not None
         for part, into in ((choice.chosen_on, chosen), (choice.claimed_on, claimed)):
-            gain = shown(choice.setting, part).gain
+            gain = group_stats(choice.group, part).gain
             assert gain is not None
             into.append(gain.value)
     assert fmean(chosen) == pytest.approx(0.602, abs=0.02)
@@ -172,21 +172,23 @@ def test_the_claim_does_not_flatter_the_winner():
 def test_more_gain_over_the_budget_is_named_and_not_chosen():
     found = study([setting("greedy", 2.0, -0.06), setting("good", 1.0, -0.01)])
     choice = choose(found)
-    assert choice.setting is not None
-    assert (choice.how, choice.setting.runs[0].run_name) == ("retained", "good-s0")
+    assert choice.group is not None
+    assert (choice.how, choice.group.runs[0].run_name) == ("retained", "good-s0")
     said = " ".join(decision.ledes(found, choice, Numbers.of(found)))
-    assert "kind=greedy learned more, and is not shown to be inside the budget" in said
+    assert "kind=greedy learned more, but could not be confirmed within budget" in said
 
 
 def test_where_nothing_is_shown_to_be_inside_the_best_guess_is_called_one():
     found = study([setting("a", 1.0, -0.01, half=0.04), setting("b", 2.0, -0.06)])
     choice = choose(found)
-    assert (choice.how, choice.setting and choice.setting.runs[0].run_name) == ("unsettled", "a-s0")
-    assert "No setting is shown to keep within the budget" in decision.headline(found, choice)
+    assert (choice.how, choice.group and choice.group.runs[0].run_name) == ("unsettled", "a-s0")
+    assert decision.headline(found, choice) == (
+        "Best candidate: lora kind=a. No setting could be confirmed within budget."
+    )
     none = study([setting("b", 2.0, -0.06), setting("c", 1.0, -0.09)])
-    assert choose(none).setting is None
+    assert choose(none).group is None
     assert decision.headline(none, choose(none)) == (
-        "None of 2 settings kept within the retention budget."
+        "None of 2 settings stayed within the retention budget."
     )
 
 
@@ -209,15 +211,15 @@ def test_lower_is_better_is_turned():
     records = []
     for name, gain in (("a", -0.4), ("b", -0.1)):
         record = setting(name, 0, 0.0)
-        for half in (Half(record.task, None), *record.halves.values()):
+        for half in (HalfResult(record.task, None), *record.halves.values()):
             assert half.task is not None
             half.task.higher_is_better, half.task.delta = False, gain
             half.task.lo, half.task.hi = gain - 0.05, gain + 0.05
         records.append(record)
     found = study(records)
     choice = choose(found)
-    assert choice.setting is not None
-    gain = shown(choice.setting).gain
+    assert choice.group is not None
+    gain = group_stats(choice.group).gain
     assert gain is not None
     assert (gain.value, gain.lo, gain.hi) == pytest.approx((0.4, 0.35, 0.45))
     assert Numbers.of(found).gain(gain).startswith("−0.4")
@@ -241,7 +243,7 @@ def test_the_front_by_hand():
             setting("far", 0.3, -0.02),
         ]
     )  # fmt: skip
-    marks = {s.runs[0].run_name: mark for s in found.settings for mark in [front(found)[s.number]]}
+    marks = {s.runs[0].run_name: mark for s in found.groups for mark in [front(found)[s.number]]}
     assert marks == {"best-s0": "front", "kept-s0": "front", "near-s0": "tied", "far-s0": "behind"}
 
 
@@ -253,7 +255,7 @@ def test_the_grid_shows_holes_as_holes():
     maps = heat_maps(found, choose(found), Numbers.of(found))
     assert [m["title"] for m in maps] == [
         "Learned",
-        "Kept",
+        "General ability",
         "prose",
         "Training time",
         "Peak memory",
@@ -274,7 +276,7 @@ def test_what_a_sampler_drew_is_no_grid():
     names = {f"lora-r{r}-lr{lr}-s0" for r, lr in ((4, "1e-4"), (16, "3e-4"), (64, "1e-3"))}
     drawn = [record for record in made.rank_lr() if record.run_name in names]
     found = study(drawn)
-    assert len(found.rows) == 3 and len(found.settings) == 3
+    assert len(found.rows) == 3 and len(found.groups) == 3
     assert heat_maps(found, choose(found), Numbers.of(found)) == []
     assert trials.missing(found) == []
     assert "Over the grid" not in render_html(drawn)
@@ -314,10 +316,8 @@ def test_a_lost_benchmark_outside_the_mean_stands_beside_the_verdict():
         if row.task != "prose":
             row.verdict = "retained"
     found = study([record, *(r for r in records if r is not record)])
-    rows = settings_rows(found, choose(found), {}, Numbers.of(found))
-    number = next(
-        s.number for s in found.settings if record.run_name in {r.run_name for r in s.all}
-    )
+    rows = group_rows(found, choose(found), {}, Numbers.of(found))
+    number = next(s.number for s in found.groups if record.run_name in {r.run_name for r in s.all})
     (mine,) = [row for row in rows if row["number"] == number]
     assert mine["lost"] == ["prose"]
     assert "forgotten: prose" in Page(render_html(records)).text
@@ -326,9 +326,9 @@ def test_a_lost_benchmark_outside_the_mean_stands_beside_the_verdict():
 def test_the_dials_show_what_is_in_no_mean():
     """The mean of the seeds' changes, and each verdict that a seed has."""
     records = made.rank_lr()
-    assert "in no mean" not in render_html(records)
+    assert "outside the mean" not in render_html(records)
     found = study(records)
-    setting = next(s for s in found.settings if len(s.runs) > 1 and s.runs[0].dial)
+    setting = next(s for s in found.groups if len(s.runs) > 1 and s.runs[0].dial)
     for run, delta, verdict in zip(
         setting.runs, (0.02, 0.06), ("retained", "forgotten"), strict=False
     ):
@@ -340,7 +340,7 @@ def test_the_dials_show_what_is_in_no_mean():
     for run in setting.runs[2:]:
         run.dial = []
     text = Page(render_html(records)).text
-    assert "in no mean" in text and "prose +0.040, retained or forgotten" in text
+    assert "outside the mean" in text and "prose +0.040, retained or forgotten" in text
 
 
 def test_an_optimum_that_does_not_move_is_said_not_to():
@@ -348,7 +348,9 @@ def test_an_optimum_that_does_not_move_is_said_not_to():
     rates = along_axis(found, Numbers.of(found))
     assert rates is not None
     assert [o["best"] for o in rates["optima"]] == ["1e-3"] * 3
-    assert rates["said"].startswith("At learning rate 1e-3 every row is at its best")
+    assert rates["said"].startswith(
+        "All 3 ranks peak at lr=1e-3; no evidence that the best learning rate depends on the rank."
+    )
 
 
 def test_an_optimum_that_moves_and_one_at_the_edge_are_said():
@@ -429,7 +431,7 @@ def test_the_page_answers_in_order():
         "Ship lora r=64 lr=1e‑3",
         "Of 44 trials, 3 failed",
         "Which to ship, and why",
-        "Forgetting against quality",
+        "Forgetting against learning",
         "Over the grid",
         "Where is the best learning rate?",
         "Turning them down",
@@ -491,14 +493,14 @@ def test_held_out_pairs_count_where_there_are_any():
 
 def test_a_supervised_run_has_no_such_section():
     assert preference.of_run(made.methods()[0]) is None
-    assert preference.of_settings(study(made.methods())) is None
+    assert preference.of_groups(study(made.methods())) is None
     assert "Preferences" not in Page(render_html([made.methods()[0]])).text
 
 
 def test_preferences_beside_each_other():
     found = study(made.preferences())
     assert found.axis == "objective.beta"
-    section = preference.of_settings(found)
+    section = preference.of_groups(found)
     assert section is not None
     assert [row["fell"] for row in section["rows"]] == [True, False, False]
 

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myosotis.retention.budget import MIN_ITEMS, Budget, chance_corrected, reach
+from myosotis.records.verdict import MIN_ITEMS
+from myosotis.report import narrator
+from myosotis.retention.budget import Budget, chance_corrected, detectable_effect
 from myosotis.utils.errors import ConfigError
 
 
@@ -28,7 +30,7 @@ def test_chance_corrected() -> None:
     [("retained", 0, 0), ("forgotten", 3, 3), ("slipped", 4, 0), ("inconclusive", 4, 0)],
 )
 def test_the_gate(verdict: str, strict: int, loose: int) -> None:
-    """3 for forgotten, 4 for not settled, 0 for inside, as docs/reference/cli.md has it."""
+    """3 for forgotten, 4 where that is open, 0 for inside, as docs/reference/cli.md has it."""
     assert Budget().exit_code(verdict) == strict
     assert Budget(accept="not_forgotten").exit_code(verdict) == loose
     assert Budget().accepts(verdict) == (strict == 0)
@@ -94,31 +96,32 @@ def test_an_unknown_acceptance_is_refused() -> None:
 def test_reach_reference_points() -> None:
     """7.848879 * .1 / .02^2 = 1962 items for "retained" at 2 pp, / .03^2 = 872; with 500 items the
     smallest loss noticed is 2.801585 * sqrt(.1 / 500) = .03962."""
-    found = reach("hellaswag", 500, 0.02)
+    found = detectable_effect("hellaswag", 500, 0.02)
     assert found.retained_items == 1962
-    assert reach("hellaswag", 500, 0.03).retained_items == 872
+    assert detectable_effect("hellaswag", 500, 0.03).retained_items == 872
     assert found.slipped_from == pytest.approx(0.03962, abs=1e-5)
     assert found.forgotten_from == pytest.approx(0.05962, abs=1e-5)
     assert "retained" not in found.verdicts
-    assert "about 1,962 items" in found.text
-    assert "retained" in reach("hellaswag", 1962, 0.02).verdicts
+    assert "about 1,962 items" in narrator.detectable(found)
+    assert "retained" in detectable_effect("hellaswag", 1962, 0.02).verdicts
 
 
 def test_tasks_judged_together_reach_less() -> None:
     """Holm's first step over 3 tasks: z(1 - .05/6) = 2.39398; its square with .841621: 10.46911."""
-    assert reach("piqa", 500, 0.02, tasks=3).retained_items == round(10.46911 * 0.1 / 0.0004)
+    found = detectable_effect("piqa", 500, 0.02, tasks=3)
+    assert found.retained_items == round(10.46911 * 0.1 / 0.0004)
 
 
 def test_a_tiny_sample_reaches_no_verdict() -> None:
-    found = reach("copa", MIN_ITEMS - 1, 0.5)
+    found = detectable_effect("copa", MIN_ITEMS - 1, 0.5)
     assert found.verdicts == ("inconclusive",)
-    assert "Too few" in found.text
+    assert "Too few" in narrator.detectable(found)
 
 
 @given(st.integers(1, 100_000), st.floats(0.0, 0.2), st.floats(0.01, 0.5), st.integers(1, 20))
 def test_more_items_reach_no_less(items, epsilon, discordant, tasks) -> None:
-    few = reach("t", items, epsilon, discordant=discordant, tasks=tasks)
-    many = reach("t", 2 * items, epsilon, discordant=discordant, tasks=tasks)
+    few = detectable_effect("t", items, epsilon, discordant=discordant, tasks=tasks)
+    many = detectable_effect("t", 2 * items, epsilon, discordant=discordant, tasks=tasks)
     assert set(few.verdicts) <= set(many.verdicts)
     assert many.slipped_from < few.slipped_from
-    assert few.text
+    assert narrator.detectable(few)

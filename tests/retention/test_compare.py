@@ -1,8 +1,8 @@
 """Verdicts of several tasks and of their mean, and the refusal to compare what differs."""
 
 import dataclasses
-from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,52 +10,51 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from myosotis.records.schema import RetentionRow, SuiteVerdict
+from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict
+from myosotis.records.verdict import Verdict
+from myosotis.retention.benchmarks.measure import TaskScores
 from myosotis.retention.budget import Budget
-from myosotis.retention.compare import Row, Suite, compare, reachable_verdicts
+from myosotis.retention.compare import compare, reachable_verdicts
 from myosotis.retention.statistics.multiple_testing import items_to_settle, judge
-from myosotis.retention.statistics.paired import Verdict, holm, paired
+from myosotis.retention.statistics.paired import holm, paired
 from myosotis.utils.errors import DataError
 
 
-@dataclass
-class Scores:
-    """One task of one measurement, with the fields of `scorer.TaskScores` that are read."""
-
-    scores: dict[str, np.ndarray]
-    metric: str = "acc"
-    higher_is_better: bool = True
-    accuracy_like: bool = True
-    chance: float | None = None
-    items_of: int = 10_000
-    note: str = ""
-    items: list[str] = field(default_factory=list)
-    clusters: list[str | None] = field(default_factory=list)
-    weights: np.ndarray = field(default_factory=lambda: np.ones(0))
-    gold: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    logp: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    offsets: np.ndarray = field(default_factory=lambda: np.zeros(1, int))
-
-    def __post_init__(self) -> None:
-        n = len(self.scores[self.metric])
-        self.items = self.items or [f"item {i}" for i in range(n)]
-        self.clusters = self.clusters or [None] * n
-        self.weights = self.weights if len(self.weights) else np.ones(n)
-        self.gold = self.gold if len(self.gold) else np.full(n, -1)
-        self.offsets = self.offsets if len(self.offsets) > 1 else np.zeros(n + 1, int)
+def measured(
+    scores: dict[str, np.ndarray],
+    metric: str = "acc",
+    *,
+    higher_is_better: bool = True,
+    accuracy_like: bool = True,
+    **given: Any,
+) -> TaskScores:
+    """One task of one measurement; without `gold`, `logp` and `offsets` it has no choices."""
+    n = len(scores[metric])
+    return TaskScores(
+        task="task", metric=metric, higher_is_better=higher_is_better, accuracy_like=accuracy_like,
+        scores=scores, choice=np.full(n, -1),
+        **{
+            "chance": None, "items_of": 10_000, "note": "", "identity": {}, "aggregates": {},
+            "items": [f"item {i}" for i in range(n)], "clusters": [None] * n,
+            "halves": ["selection", "report"] * (n // 2) + ["selection"] * (n % 2),
+            "weights": np.ones(n), "gold": np.full(n, -1), "logp": np.zeros(0),
+            "lengths": np.zeros(0), "offsets": np.zeros(n + 1, int), **given,
+        },
+    )  # fmt: skip
 
 
-def accuracy(n: int, right: int, lost: int = 0, gained: int = 0) -> tuple[Scores, Scores]:
+def accuracy(n: int, right: int, lost: int = 0, gained: int = 0) -> tuple[TaskScores, TaskScores]:
     """Base right on the first `right` of `n` items; the tuned model loses and gains some."""
     base = (np.arange(n) < right).astype(float)
     tuned = base.copy()
     tuned[:lost] = 0
     tuned[n - gained :] = 1
-    return Scores({"acc": base}), Scores({"acc": tuned})
+    return measured({"acc": base}), measured({"acc": tuned})
 
 
-def both(**tasks: tuple[Scores, Scores]) -> tuple[dict[str, Scores], dict[str, Scores]]:
+def both(
+    **tasks: tuple[TaskScores, TaskScores],
+) -> tuple[dict[str, TaskScores], dict[str, TaskScores]]:
     return {k: v[0] for k, v in tasks.items()}, {k: v[1] for k, v in tasks.items()}
 
 
@@ -133,14 +132,12 @@ def test_a_task_with_a_budget_of_its_own_is_judged_beside_the_mean() -> None:
 
 
 def test_rows_are_the_run_records_rows() -> None:
-    for ours, theirs in ((Row, RetentionRow), (Suite, SuiteVerdict)):
-        assert {f.name for f in dataclasses.fields(ours)} == {
-            f.name for f in dataclasses.fields(theirs)
-        }
+    """A comparison is made of the record's own rows: what is compared is what is kept."""
     (row,), suite = compare(*both(task=accuracy(50, 25)))
-    assert suite is not None
-    assert RetentionRow(**dataclasses.asdict(row)).verdict == row.verdict
-    assert SuiteVerdict(**dataclasses.asdict(suite)).tasks == ["task"]
+    assert isinstance(row, RetentionRow) and isinstance(suite, SuiteVerdict)
+    assert suite.tasks == ["task"]
+    kept = RunRecord("r", retention=[row], suite_verdict=suite)
+    assert RunRecord.from_json(kept.to_json()) == kept
 
 
 def test_the_suite_is_the_mean_of_the_accuracy_like_tasks() -> None:
@@ -149,7 +146,7 @@ def test_the_suite_is_the_mean_of_the_accuracy_like_tasks() -> None:
     rng = np.random.default_rng(0)
     bits = rng.uniform(0.8, 1.2, 100)
     prose = [
-        Scores({"bpb": b}, metric="bpb", higher_is_better=False, accuracy_like=False)
+        measured({"bpb": b}, metric="bpb", higher_is_better=False, accuracy_like=False)
         for b in (bits, bits + 0.5 + 0.1 * rng.standard_normal(100))
     ]
     rows, suite = compare(
@@ -173,7 +170,7 @@ def test_the_suite_is_the_mean_of_the_accuracy_like_tasks() -> None:
 
 
 def test_without_an_accuracy_like_task_there_is_no_suite() -> None:
-    text = Scores({"bpb": np.linspace(1, 2, 40)}, metric="bpb", accuracy_like=False)
+    text = measured({"bpb": np.linspace(1, 2, 40)}, metric="bpb", accuracy_like=False)
     assert compare({"prose": text}, {"prose": text}).suite is None
 
 
@@ -193,7 +190,7 @@ def test_the_suites_interval_covers() -> None:
         for name, (gain, loss) in zip("abc", changes, strict=True):
             u = rng.random(200)
             base, tuned = np.where(u < gain, 0.0, 1.0), np.where(u > 1 - loss, 0.0, 1.0)
-            pairs[name] = Scores({"acc": base}), Scores({"acc": tuned})
+            pairs[name] = measured({"acc": base}), measured({"acc": tuned})
         _, suite = compare(*both(**pairs))
         assert suite is not None
         missed += not suite.lo <= -0.01 <= suite.hi
@@ -203,7 +200,7 @@ def test_the_suites_interval_covers() -> None:
 def test_items_are_paired_by_their_ids() -> None:
     base, tuned = accuracy(100, 50, lost=10)
     order = np.random.default_rng(0).permutation(100)
-    shuffled = Scores({"acc": tuned.scores["acc"][order]}, items=[tuned.items[i] for i in order])
+    shuffled = measured({"acc": tuned.scores["acc"][order]}, items=[tuned.items[i] for i in order])
     assert compare({"t": base}, {"t": shuffled}) == compare({"t": base}, {"t": tuned})
 
 
@@ -308,7 +305,7 @@ def test_what_the_items_can_show_beforehand() -> None:
     """A base of 50 % on 200 items of three tasks: budget 2.5 pp; the mean of three has the standard
     error of 600 items and is judged alone."""
     base = {name: accuracy(200, 100)[0] for name in "abc"}
-    base["prose"] = Scores({"bpb": np.ones(50)}, metric="bpb", accuracy_like=False)
+    base["prose"] = measured({"bpb": np.ones(50)}, metric="bpb", accuracy_like=False)
     found = reachable_verdicts(base)
     assert [r.task for r in found] == ["a", "b", "c", "suite mean"]
     assert found[-1].items == 600
@@ -327,12 +324,12 @@ def test_calibration_and_budget_above_chance_by_hand() -> None:
     about = dict(
         chance=0.25, gold=np.array([0, 1]), lengths=np.ones(4), offsets=np.array([0, 2, 4])
     )
-    base = Scores(
+    base = measured(
         {"acc": np.array([1.0, 0.0]), "p_gold": np.array([0.75, 0.25])},
         logp=np.array([z, 0, z, 0]),
         **about,
     )
-    tuned = Scores(
+    tuned = measured(
         {"acc": np.array([1.0, 1.0]), "p_gold": np.array([0.75, 0.75])},
         logp=np.array([z, 0, 0, z]),
         **about,

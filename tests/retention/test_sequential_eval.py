@@ -16,8 +16,8 @@ from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
 from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.sequential_eval import (
+    CONTINUOUS_METRICS,
     SIGN,
-    TWINS,
     SequentialResult,
     looks,
     signs,
@@ -178,8 +178,8 @@ def test_a_cheap_look_goes_on_where_p_gold_fell(suite: Suite, now: Measurement) 
 
 
 def test_a_sign_is_false_as_often_as_its_level_says(now: Measurement) -> None:
-    """No change on average in either twin, two tasks of 40 items: one side of 80 %, 10 % of the
-    looks (9.75 % where the twins have nothing to do with each other)."""
+    """No change on average in either metric, two tasks of 40 items: one side of 80 %, 10 % of the
+    looks (9.75 % where the two have nothing to do with each other)."""
     dice = np.random.default_rng(0)
     few = {name: now[name].taking(now[name].items[:40]) for name in ("hellaswag", "arc_easy")}
     draws, seen = 400, 0
@@ -188,7 +188,8 @@ def test_a_sign_is_false_as_often_as_its_level_says(now: Measurement) -> None:
             name: replace(
                 task,
                 scores={
-                    metric: scores + dice.normal(0, 0.1, len(scores)) * (metric in TWINS)
+                    metric: scores
+                    + dice.normal(0, 0.1, len(scores)) * (metric in CONTINUOUS_METRICS)
                     for metric, scores in task.scores.items()
                 },
             )
@@ -217,7 +218,7 @@ def test_outside_the_mean_a_sign_is_what_is_not_shown_to_be_kept(
         prose,
         items=[str(k) for k in range(30)],
         clusters=[None] * 30,
-        halves=["select"] * 30,
+        halves=["selection"] * 30,
         weights=np.ones(30),
         scores={prose.metric: np.linspace(0.9, 1.1, 30)},
     )

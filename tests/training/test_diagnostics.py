@@ -53,7 +53,7 @@ def row(metric: str, delta: float, half: float) -> TaskQuality:
 def test_the_chosen_answer_falls_while_the_margin_grows() -> None:
     """Only when both are sure."""
     task = TaskQuality("accuracy", extra=[row("margin", 5.0, 1.0), row("loglik", -0.3, 0.1)])
-    assert "less likely (-0.300 nats a token, -0.400 to -0.200)" in diagnostics.chosen_falls(task)
+    assert "less likely (-0.300 nats per token, -0.400 to -0.200)" in diagnostics.chosen_falls(task)
     unsure = TaskQuality("accuracy", extra=[row("margin", 5.0, 1.0), row("loglik", -0.3, 0.4)])
     assert not diagnostics.chosen_falls(unsure)
     assert not diagnostics.chosen_falls(TaskQuality("loglik"))

@@ -53,18 +53,18 @@ def _command(name: str) -> Callable[[list[str]], Any]:
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command("the whole road on the embedded model: start here", _command("demo")),
-    "plan": Command("what would run: parameters, memory, steps", _command("plan")),
-    "audit": Command("what the model will see, token by token", _command("audit")),
-    "train": Command("one run; -m for a Hydra sweep", _train),
-    "sweep": Command("a study of many runs: sweeps/NAME.yaml", _sweep),
-    "evaluate": Command("the benchmarks on any model, against a base", _command("evaluate")),
-    "generate": Command("answers of a run, base and tuned side by side", _command("generate")),
-    "dial": Command("a run turned down until it is inside its budget", _command("dial")),
-    "export": Command("a run written out for others, scored again", _command("export")),
-    "scorecard": Command("a run as one HTML page", _command("scorecard")),
-    "sync": Command("MLflow brought up to the runs on disk", _command("sync")),
-    "ui": Command("the MLflow pages of your runs", _command("ui")),
+    "demo": Command("run end to end on the embedded model: start here", _command("demo")),
+    "plan": Command("show what a run would do: parameters, memory, steps", _command("plan")),
+    "audit": Command("show what the model will read, token by token", _command("audit")),
+    "train": Command("fine-tune, and measure what is forgotten; -m: a sweep", _train),
+    "sweep": Command("run a study of many runs: sweeps/NAME.yaml", _sweep),
+    "evaluate": Command("run the benchmarks on any model, against its base", _command("evaluate")),
+    "generate": Command("print the answers of a run, and of its base", _command("generate")),
+    "dial": Command("scale an update down until it is within budget", _command("dial")),
+    "export": Command("write a run out for other tools, and score that", _command("export")),
+    "scorecard": Command("write one HTML page about a run or a sweep", _command("scorecard")),
+    "sync": Command("bring MLflow up to date with the runs on disk", _command("sync")),
+    "ui": Command("serve the MLflow pages of your runs", _command("ui")),
 }
 
 

@@ -11,7 +11,9 @@ def positive(kind: type[Any], *, zero: bool = False) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         value = kind(text)
         if not (value > 0 or (zero and value == 0)):
-            raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+            raise argparse.ArgumentTypeError(
+                f"must be {'at least' if zero else 'above'} 0, not {text}"
+            )
         return value
 
     read.__name__ = kind.__name__

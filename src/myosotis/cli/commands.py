@@ -20,7 +20,7 @@ from myosotis.utils.console import console
 from myosotis.utils.errors import ConfigError
 
 Arguments = argparse.Namespace
-RUN_HELP = "a run: its id, a unique prefix of it, its name, its folder, or last"
+RUN_HELP = "a run: its id or a unique prefix of it, its name, its folder, or last"
 
 
 def main(name: str, args: list[str]) -> Any:
@@ -31,24 +31,29 @@ def main(name: str, args: list[str]) -> Any:
         if "=" not in word and not word.startswith("~"):
             raise ConfigError(
                 f"{name} does not know what {word!r} is.",
-                f"Overrides are key=value; `myosotis {name} --help` lists the rest.",
+                f"Settings are key=value; `myosotis {name} --help` lists the options.",
             )
     return start(parsed)
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"myosotis {name}", allow_abbrev=False)
-    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
 def _with_overrides(parser: argparse.ArgumentParser, config: bool = True) -> None:
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="as for `myosotis train --help`"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="a setting to change; `myosotis train --help` lists them",
     )
     if config:
-        parser.add_argument("-cn", "--config-name", default="train", help="the primary config")
-        parser.add_argument("-cd", "--config-dir", help="a config folder of your own")
+        parser.add_argument(
+            "-cn", "--config-name", default="train", help="name of the primary config (train)"
+        )
+        parser.add_argument("-cd", "--config-dir", help="folder with configs of your own")
     else:
         parser.set_defaults(config_name="train", config_dir=None)
 
@@ -71,8 +76,8 @@ Built = tuple[argparse.ArgumentParser, Start]
 
 def _plan(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "What would run: which parameters move, how much memory, how many steps, and which "
-        "verdicts the benchmarks can reach. Loads no weights."
+        "Show what a run would do: which parameters train, how much memory and how many steps it "
+        "takes, and which verdicts the benchmarks can reach. Loads no weights."
     )
     _with_overrides(parser)
 
@@ -87,8 +92,8 @@ def _plan(parser: argparse.ArgumentParser) -> Built:
 
 def _audit(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "What the model will see: examples with their scored tokens coloured, lengths, what is "
-        "cut or dropped, duplicates, leakage between training and held-out data."
+        "Show what the model will read: examples with their scored tokens coloured, lengths, what "
+        "is cut or dropped, duplicates, and leakage between training and held-out data."
     )
     _with_overrides(parser)
 
@@ -107,8 +112,8 @@ def _audit(parser: argparse.ArgumentParser) -> Built:
 
 def _demo(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "The whole road on the embedded model and data: measured, tuned, measured again, dialled, "
-        "and written up as a scorecard in reports/demo/."
+        "Run end to end on the embedded model and data: measure the base, fine-tune it, measure it "
+        "again, scale the update to other strengths, and write a scorecard to reports/demo/."
     )
     _with_overrides(parser)
 
@@ -123,11 +128,13 @@ def _demo(parser: argparse.ArgumentParser) -> Built:
 
 def _evaluate(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "The benchmarks of retention.suite on any model, tuned in any tool; with --base also what "
-        "changed, item by item, with a verdict and a scorecard."
+        "Run the benchmarks of retention.suite on any model, tuned with any tool. With --base, "
+        "compare it with the model it was tuned from, item by item, and reach a verdict."
     )
-    parser.add_argument("model", metavar="MODEL", help="a preset, a folder, a hub id, or a run")
-    parser.add_argument("--base", help="the model it was tuned from: a preset, folder or hub id")
+    parser.add_argument("model", metavar="MODEL", help="a preset, a folder, a hub id or a run")
+    parser.add_argument(
+        "--base", help="the model it was tuned from: a preset, a folder or a hub id"
+    )
     _with_overrides(parser)
 
     def start(parsed: Arguments) -> Any:
@@ -145,30 +152,51 @@ def _evaluate(parser: argparse.ArgumentParser) -> Built:
 
 
 def _generate(parser: argparse.ArgumentParser) -> Built:
-    parser.description = "Answers of a tuned model; with --compare beside those of its base."
+    parser.description = (
+        "Print what a tuned model answers; with --compare, also what its base does."
+    )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument(
-        "--prompt", action="append", metavar="TEXT", help="may be given more than once; - is stdin"
+        "--prompt", action="append", metavar="TEXT", help="may be repeated; - reads from stdin"
     )
-    parser.add_argument("--compare", action="store_true", help="base and tuned side by side")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="show the answers of base and tuned model side by side",
+    )
     parser.add_argument(
         "--update",
         action="append",
         default=[],
         metavar="RUN",
-        help="another run or adapter folder on the same base, to answer too; may be repeated",
-    )
-    parser.add_argument("--max-new-tokens", type=positive(int), default=128, metavar="N")
-    parser.add_argument(
-        "--temperature", type=positive(float, zero=True), default=0.0, help="0 is greedy (default)"
+        help="another run or adapter folder on the same base that answers, too; may be repeated",
     )
     parser.add_argument(
-        "--top-k", type=positive(int, zero=True), default=0, help="of the K likeliest; 0: of all"
+        "--max-new-tokens",
+        type=positive(int),
+        default=128,
+        metavar="N",
+        help="longest answer, in tokens (default: 128)",
     )
     parser.add_argument(
-        "--top-p", type=share, default=1.0, help="of the likeliest that make up a share of P"
+        "--temperature",
+        type=positive(float, zero=True),
+        default=0.0,
+        help="of sampling; 0 takes the likeliest token each time (default)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of sampling")
+    parser.add_argument(
+        "--top-k",
+        type=positive(int, zero=True),
+        default=0,
+        help="sample only from this many of the likeliest tokens; 0: from all (default)",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=share,
+        default=1.0,
+        help="sample only from the likeliest tokens that have this probability together",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
     parser.set_defaults(overrides=[])
 
     def start(parsed: Arguments) -> Any:
@@ -196,21 +224,25 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
 
 def _dial(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "How strong the update of a run may be: θ0 + αΔθ is measured from the base to the tuned "
-        "model, the strength that gains most inside the retention budget is chosen on one half of "
-        "the questions, and confirmed on the other. With --out, the model at a confirmed strength "
-        "is written; exit code 3 or 4 (forgotten, not settled) says that nothing was."
+        "Scale the update of a run down until the model is within its retention budget. θ0 + αΔθ "
+        "is measured at several strengths, from the base (α=0) to the tuned model (α=1). One half "
+        "of the items chooses the strength that gains most within the budget, the other half "
+        "confirms it. With --out, the model is written at that strength if it is confirmed; exit "
+        "code 3 (forgotten) or 4 (not confirmed) says that nothing was written."
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument(
-        "--budget", type=share, metavar="SHARE", help="of the base score (default: the run's own)"
+        "--budget",
+        type=share,
+        metavar="SHARE",
+        help="share of the base's score that may be lost (default: the run's budget)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the model at that strength")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the model to this folder")
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="retention.… and task.items, where they are to differ from the run's",
+        help="retention.… or task.items, where it should differ from the run's",
     )
     parser.set_defaults(config_name="train", config_dir=None)
 
@@ -233,15 +265,22 @@ def _dial(parser: argparse.ArgumentParser) -> Built:
 
 def _export(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "A run written out: its adapter for PEFT, whole merged weights, or a LoRA made of a full "
-        "run. The folder is loaded again and scored on the run's benchmarks before it is called "
-        "good."
+        "Write a run out for other tools: its adapter in PEFT's format, a whole model with merged "
+        "weights, or a LoRA made from a full run. What was written is then loaded again and scored "
+        "on the run's benchmarks."
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
-    parser.add_argument("--to", required=True, choices=("adapter", "merged", "lora"))
-    parser.add_argument("--rank", type=positive(int), metavar="R", help="with --to lora")
     parser.add_argument(
-        "--alpha", type=float, default=1.0, help="strength of the update (not with --to lora)"
+        "--to",
+        required=True,
+        choices=("adapter", "merged", "lora"),
+        help="adapter: in PEFT's format; merged: a whole model; lora: made from a full run",
+    )
+    parser.add_argument(
+        "--rank", type=positive(int), metavar="R", help="rank of the LoRA (only with --to lora)"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=1.0, help="strength of the update (default: 1)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: in the run's folder")
     parser.set_defaults(overrides=[])
@@ -256,14 +295,14 @@ def _export(parser: argparse.ArgumentParser) -> Built:
 
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "One run, or the decision among many, as one self-contained page that opens without "
-        "network. A sweep stands for its trials; so does any folder with run records in it, and a "
-        "record file of another tool (docs/record.md) for its run."
+        "Write one run, or the comparison of many, as one self-contained page that opens without "
+        "network. A sweep or a folder stands for all runs in it; a record file that another tool "
+        "wrote (docs/reference/record.md) stands for one run."
     )
     parser.add_argument(
         "runs", metavar="RUN|SWEEP|FOLDER|FILE", nargs="*", help=f"{RUN_HELP} (default: last)"
     )
-    parser.add_argument("--out", metavar="FILE", help="where to write it (default: with the run)")
+    parser.add_argument("--out", metavar="FILE", help="file to write (default: beside the run)")
     parser.add_argument(
         "--format",
         choices=("html", "md", "json", "csv"),
@@ -294,10 +333,10 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
 
 def _sync(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
-        "MLflow brought up to the run folders on disk, after its server was away or its database "
-        "was lost. Doing it twice changes nothing."
+        "Bring MLflow up to date with the run folders on disk, after its server was away or its "
+        "database was lost. Doing it twice changes nothing."
     )
-    parser.add_argument("run", metavar="RUN|SWEEP", help=f"{RUN_HELP}; or all")
+    parser.add_argument("run", metavar="RUN|SWEEP", help=f"{RUN_HELP}; all: every run")
     _with_overrides(parser, config=False)
 
     def start(parsed: Arguments) -> Any:
@@ -313,7 +352,7 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
             folders = [place] if isinstance(place, RunFolder) else place.trials()
         done = sync(folders, cfg.tracking.uri)
         for run in done:
-            what = f"{run['points']} points" if run["synced"] else f"left: {run['why']}"
+            what = f"{run['points']} points" if run["synced"] else f"skipped: {run['why']}"
             console.print(f"{run['run_name']}  {run['run_id'][:8]}  {what}", soft_wrap=True)
         return {"runs": done}
 
@@ -321,7 +360,9 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
 
 
 def _ui(parser: argparse.ArgumentParser) -> Built:
-    parser.description = "MLflow's own pages on the store of your runs, on this machine only."
+    parser.description = (
+        "Serve MLflow's own pages about your runs, reachable from this machine only."
+    )
     parser.add_argument("--port", type=port, default=5000, help="default: 5000")
     _with_overrides(parser, config=False)
 

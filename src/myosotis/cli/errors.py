@@ -25,9 +25,9 @@ from myosotis.utils.errors import ConfigError, MyosotisError
 # Names other tools give to our keys, and keys that have no place here.
 ELSEWHERE = {
     "accumulate_grad_batches": "An optimiser step is defined by its examples: set data.batch_size. "
-    "Memory is the business of trainer.rows_at_once.",
+    "To save memory, lower trainer.rows_at_once.",
     "gradient_accumulation_steps": "An optimiser step is defined by its examples: set "
-    "data.batch_size. Memory is the business of trainer.rows_at_once.",
+    "data.batch_size. To save memory, lower trainer.rows_at_once.",
     "learning_rate": "Did you mean optimizer.lr?",
     "rank": "Did you mean update.r?",
     "lora_r": "Did you mean update.r?",
@@ -97,7 +97,7 @@ def _no_such_option(error: MissingConfigException, args: Sequence[str]) -> Confi
     if not group:
         return ConfigError(
             f"There is no config named {wanted!r}.",
-            "-cn names a YAML file in the folder given with -cd; without it: train.",
+            "-cn names a YAML file in the folder that -cd gives; without -cn it is train.",
         )
     if extra := EXTRAS.get(wanted):
         return ConfigError(

@@ -18,11 +18,17 @@ out = Console(highlight=False, soft_wrap=False)
 COMMENTED = r"^(\w+):[^#\n]*#\s*(\S.*)$"
 
 EXAMPLES = (
-    ("myosotis demo", "about ten minutes on two CPU cores"),
-    ("myosotis plan data=jsonl data.path=mine.jsonl", "what would run"),
-    ("myosotis train data=jsonl data.path=mine.jsonl", "tune, watch, record"),
-    ("myosotis train -m update.r=4,16,64", "a run for each value"),
-    ("myosotis generate last --prompt 'Hello' --compare", "base and tuned side by side"),
+    ("myosotis demo", "end to end on the embedded model; ten to fifteen minutes on two CPU cores"),
+    ("myosotis plan data=jsonl data.path=mine.jsonl", "show what a run on your data would do"),
+    (
+        "myosotis train data=jsonl data.path=mine.jsonl",
+        "fine-tune on your data, and measure what is forgotten",
+    ),
+    ("myosotis train -m update.r=4,16,64", "one run per value"),
+    (
+        "myosotis generate last --prompt 'Hello' --compare",
+        "the answers of base and tuned model side by side",
+    ),
 )
 
 
@@ -35,10 +41,14 @@ def overview(commands: Mapping[str, str]) -> None:
     for command, what in EXAMPLES:
         out.print(Padding(Text(f"# {what}", "dim"), (0, 2)))
         out.print(Padding(Text(command, "cyan"), (0, 2)))
-    out.print("\n`myosotis COMMAND --help` tells more; `myosotis train --help` lists every key.")
+    out.print(
+        "\n`myosotis COMMAND --help` explains a command; `myosotis train --help` lists every key."
+    )
     out.print('Tab completion: eval "$(myosotis -sc install=bash)" (fish: install=fish).')
-    out.print("Exit codes: 0 done, 2 bad input, 1 anything else; with retention.gate=true")
-    out.print("3 when the model forgot and 4 when that is not settled.")
+    out.print(
+        "Exit codes: 0 success, 2 bad input, 1 any other error. With retention.gate=true: 3 when"
+    )
+    out.print("the model has forgotten, 4 when it is not shown to be within its budget.")
 
 
 def _rows(rows: list[tuple[str, str]]) -> None:
@@ -64,18 +74,22 @@ def train(args: list[str]) -> None:
             raise told from None
         raise
     out.print("Usage: myosotis train \\[key=value …] \\[-m] \\[--json] \\[Hydra's flags]\n")
-    out.print("[bold]Groups[/]: choose with group=option\n")
+    out.print("[bold]Groups[/]: choose an option with group=option\n")
     _rows([(group, ", ".join(options)) for group, options in choices.items()])
-    out.print("\n[bold]Keys[/]: override with group.key=value; shown with what you would get\n")
+    out.print(
+        "\n[bold]Keys[/]: change one with group.key=value; the values shown are the present ones\n"
+    )
     for group, rows in _keys(cfg).items():
         _group(group, rows)
-    out.print("\n-m runs every combination of values given with commas. --cfg job prints the")
-    out.print("config, --info how it was found, -cd DIR adds your own config folder,")
-    out.print("--hydra-help lists the rest.")
+    out.print("\nYour own data: data=jsonl data.path=FILE (pairs: data=pairs, graded answers:")
+    out.print("data=graded); `myosotis train data=jsonl --help` lists the keys for it.")
+    out.print("-m runs every combination of values given with commas. --cfg job prints the")
+    out.print("config, --info shows how it was composed, -cd DIR adds a config folder of your own,")
+    out.print("--hydra-help lists Hydra's other flags.")
 
 
 def _group(name: str, rows: list[tuple[str, str, str]]) -> None:
-    """One group: a line a key, its sentence beside it where that fits."""
+    """One group: a line per key, its sentence beside it where that fits."""
     out.print(Text(name or "at the top level", "bold"))
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 2), expand=True)
     table.add_column(width=33, overflow="fold")
@@ -91,7 +105,7 @@ def _keys(cfg: Any) -> dict[str, list[tuple[str, str, str]]]:
 
     from myosotis.config.schema import Config, sentences
 
-    said = _commented(list(cfg)) | sentences(Config)
+    said = _commented(cfg) | sentences(Config)
     groups: dict[str, list[tuple[str, str, str]]] = {}
     for name in cfg:
         node = cfg._get_node(name)
@@ -107,18 +121,28 @@ def _keys(cfg: Any) -> dict[str, list[tuple[str, str, str]]]:
     return groups
 
 
-def _commented(groups: list[str]) -> dict[str, str]:
-    """What the comments behind the keys of our YAML files say, by dotted key."""
+def _commented(cfg: Any) -> dict[str, str]:
+    """What the comments behind the keys of our YAML files say, by dotted key.
+
+    Where options share a key, the chosen one has the word, then what is common to all.
+    """
     found: dict[str, str] = {}
     conf = resources.files("myosotis.conf")
-    for group in groups:
-        folders = [conf / group, conf / group / "common"]
-        files = [f for folder in folders if folder.is_dir() for f in folder.iterdir()]
+    for group in map(str, cfg):
+        node = cfg._get_node(group)
+        chosen = f"{node.get('name')}.yaml" if hasattr(node, "keys") else ""
+        folders = [conf / group / "common", conf / group]
+        files = [f for folder in folders if folder.is_dir() for f in _by_name(folder)]
+        files.sort(key=lambda file: file.name != chosen)
         for file in files:
             if file.name.endswith(".yaml"):
                 for key, text in re.findall(COMMENTED, file.read_text(), re.MULTILINE):
                     found.setdefault(f"{group}.{key}", text)
     return found
+
+
+def _by_name(folder: Any) -> list[Any]:
+    return sorted(folder.iterdir(), key=lambda file: file.name)
 
 
 def _shown(node: Any) -> str:

@@ -50,7 +50,7 @@ def main(args: list[str]) -> Any:
         if failed := sweep.failed():
             raise JobsFailed(
                 f"{len(failed)} of {len(sweep.trials)} trials failed.",
-                "The same command runs them again, and no other.",
+                "Run the same command again: it repeats only the failed trials.",
                 sweep.document(),
             )
         return sweep.document()
@@ -107,7 +107,7 @@ def _train(cfg: DictConfig, overrides: list[str]) -> Any:
         return train.train(cfg, overrides, command=studies.command(overrides))
     except MyosotisError as error:
         if error.exit_code > multirun.SIGNALLED and not error.hint:
-            error.hint = f"Go on with: myosotis train resume={_name_of_run(cfg)}"
+            error.hint = f"To continue: myosotis train resume={_name_of_run(cfg)}"
         raise
 
 

@@ -144,7 +144,7 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
         before = folder.load() if folder.record.exists() else None
         if before is not None and before.config_hash not in (config_hash(cfg), ""):
             raise ConfigError(
-                f"The folder {folder.path} holds another trial.",
+                f"The folder {folder.path} holds a trial with other settings.",
                 "Leave hydra.sweep.subdir as it is, or give each trial a folder of its own.",
             )
         if before is not None and before.status == "FINISHED":
@@ -158,7 +158,7 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
             return _run(cfg, words, SweepFolder(folder.path.parent))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - on record, and counted at the end
             if isinstance(error, MyosotisError) and error.exit_code > SIGNALLED:
-                error.hint = "The same command goes on from here."
+                error.hint = "Run the same command again to continue."
                 show(error)
                 raise Stopped(error.exit_code) from None
             _record_failure(cfg, folder, words, error, before)

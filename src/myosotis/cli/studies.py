@@ -26,7 +26,7 @@ def found(name: str) -> Path:
             return folder / f"{name}.yaml"
     own = [p.stem for p in Path("sweeps").glob("*.yaml")]
     known = sorted({*own, *packaged()})
-    hint = did_you_mean(name, known) or f"There is {', '.join(known)}."
+    hint = did_you_mean(name, known) or f"Known: {', '.join(known)}."
     raise ConfigError(f"There is no sweep {name!r}.", hint)
 
 

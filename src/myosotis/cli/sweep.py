@@ -9,11 +9,14 @@ from myosotis.cli.studies import found, packaged
 
 HELP = """usage: myosotis sweep NAME [key=value ...] [--json]
 
-A study: sweeps/NAME.yaml of this folder, else one that comes with myosotis ({names}), or a path to
-one. The same as `myosotis train -cd FOLDER -cn NAME`; what `myosotis train --help` lists works here
-too. After a kill or a failed trial the same command runs exactly the rest.
+Run a study: many runs whose settings a YAML file lists, compared in a table and a scorecard. NAME
+is sweeps/NAME.yaml in this folder, the path of such a file, or a study that comes with myosotis:
+  {names}
 
-  myosotis sweep rank_lr experiment=glance      minutes on two CPU cores
+Every setting that `myosotis train --help` lists can be added. After a kill or a failed trial, the
+same command runs only what is missing. `myosotis train -cd FOLDER -cn NAME` does the same.
+
+  myosotis sweep rank_lr experiment=glance      takes minutes on two CPU cores
   myosotis sweep methods method=lora,ia3 trainer.max_steps=50
 """
 

@@ -24,12 +24,12 @@ def serve(uri: str | None, port: int) -> Any:
 
     store = stores.resolve(uri)
     if store.uri.startswith(("http://", "https://")):
-        console.print(f"The store is a server of its own: {store.uri}")
+        console.print(f"These runs are on an MLflow server; open {store.uri}")
         return {"url": store.uri, "store": store.uri}
     if not stores.check(store, write=False):
         raise ConfigError(
             f"There are no runs to show yet: {store.uri} does not exist.",
-            "`myosotis train` makes it; tracking.uri=… names another store.",
+            "`myosotis train` creates it; for another store: myosotis ui tracking.uri=URI",
         )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -109,7 +109,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     zero_dropouts(base.model)
     scorer = scorer_of(base, cfg)
     if scorer.backend.name == "padded":
-        warn(f"every path is a row of its own: {scorer.backend.reason}")
+        warn(f"Rows are padded, one path per row, which is slower: {scorer.backend.reason}.")
     data = _with_hard_negatives(data, scorer, base.content_hash, precision.name)
     parts = Components(
         base=base,
@@ -236,8 +236,8 @@ def check_base(parts: TunedComponents, base: EvalResult) -> float:
     worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
     if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
         raise RunError(
-            "with the update off the model scores differently than the base did (by "
-            f"{worst:.2g} nats per token): what was measured as forgetting would be wrong"
+            "With the update disabled, the model scores differently from the base (by "
+            f"{worst:.2g} nats per token), so any measured forgetting would be wrong."
         )
     return worst
 

@@ -1,4 +1,4 @@
-"""`myosotis demo`: the whole road once, on the embedded model and data, and what to try next."""
+"""`myosotis demo`: everything end to end on the embedded model and data; then what to try next."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PLACE = Path("reports/demo")
 def demo(cfg: DictConfig) -> RunRecord:
     """Train as `experiment=demo` says; put the scorecard where the README says it is."""
     console.print(
-        "[bold]myosotis demo[/]: LoRA on docstrings of installed packages. The base is measured "
-        "first, then tuned, then measured again; ten to fifteen minutes on two CPU cores.\n"
-        f"[dim]{cfg.out} keeps everything.[/]"
+        "[bold]myosotis demo[/]: LoRA learns to write docstrings for Python functions. The base is "
+        "measured, fine-tuned and measured again, in ten to fifteen minutes on two CPU cores.\n"
+        f"[dim]Everything is kept in {cfg.out}.[/]"
     )
     record = train(cfg, ["experiment=demo"])
     PLACE.mkdir(parents=True, exist_ok=True)
@@ -36,14 +36,14 @@ def last_words(record: RunRecord, scorecard: Path) -> list[str]:
     if best := best_strength(record.dial):
         lines.append(
             f"Of the strengths tried, α={best.alpha:g} does best on the task ({best.task:+.3f} "
-            "nats a token); the table above has what each of them costs."
+            "nats per token); the table above shows what each of them costs."
         )
     lines += [
         f"[bold]Open[/] {scorecard} in a browser, or [bold]myosotis ui[/] for the curves.",
         "[bold]Next[/]",
         "  myosotis generate last --compare --prompt 'Write a docstring for: def add(a, b): …'",
-        "  myosotis train method=lora data=jsonl data.path=mine.jsonl      your own data",
-        "  myosotis train experiment=forgets      a run that does forget",
+        "  myosotis train method=lora data=jsonl data.path=mine.jsonl      # your own data",
+        "  myosotis train experiment=forgets      # a run that does forget",
     ]
     return lines
 

@@ -1,4 +1,4 @@
-"""`myosotis dial`: a finished run turned down until it is inside its retention budget.
+"""`myosotis dial`: scale the update of a finished run down until it is within its budget.
 
 The run is opened as it was trained: its base, its data, its benchmarks, its update. What the dial
 finds becomes part of the run's record and scorecard; with a folder given, the model at the strength
@@ -31,10 +31,10 @@ from myosotis.evaluation.interpolation import GRID, turn
 from myosotis.records.find import find_run
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import DialChoice, DialPoint, RunRecord
+from myosotis.records.verdict import Verdict
 from myosotis.report import dial_curve, terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
-from myosotis.retention.statistics.paired import Verdict
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.utils.console import console
 from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
@@ -66,7 +66,7 @@ def dial(
     retention = base_retention(parts.suite, parts.scorer, parts.base, parts.precision.name)
     parts = merge_initial(parts)
     base = EvalResult(retention, parts.evaluator.quality(parts.scorer, "base", texts=False))
-    terminal.reach(reachable_verdicts(base.retention.half("report").tasks, budget))
+    terminal.detectable(reachable_verdicts(base.retention.half("report").tasks, budget))
     parts = attach(parts, cfg)
     parts.update.load(place.update)
     tuned = parts.evaluator.sit(parts.scorer, "tuned", texts=False)
@@ -89,9 +89,9 @@ def dial(
     if out is not None and choice.alpha is not None and choice.confirmed:
         whole = cfg.model.start is not None  # an adapter would leave out what it stands on
         form = write_dialled(parts.update, parts.base, choice.alpha, out, whole=whole)
-        console.print(f"written to {out} ({form})", highlight=False, soft_wrap=True)
+        console.print(f"Written to {out} ({form}).", highlight=False, soft_wrap=True)
     elif out is not None:
-        console.print("[yellow]nothing was written[/]")
+        console.print("[yellow]Nothing was written.[/]")
     _publish(place, record, cfg)
     return {
         "run_id": record.run_id,
@@ -124,14 +124,14 @@ def _configuration(
     """The run's own, with what was given anew; refused here is what weights are not needed for."""
     if record.status != "FINISHED":
         raise AssetError(
-            f"the run {place.path} has no finished update (its status is {record.status})",
-            "myosotis train resume=… finishes a run that stopped",
+            f"The run {place.path} has no finished update (its status is {record.status}).",
+            f"If it was stopped, `myosotis train resume={place.path}` finishes it.",
         )
     cfg, _ = config_of(place)
     if others := [o for o in overrides if not o.lstrip("+~").startswith(CHANGEABLE)]:
         raise ConfigError(
-            f"dial cannot change {others[0]}: it is part of what was trained",
-            "retention.… and task.items may be given anew",
+            f"dial cannot change {others[0]}: it is part of what was trained.",
+            "Only retention.… and task.items can differ from the run's.",
         )
     replace_values(cfg, given, overrides)
     OmegaConf.update(cfg, "retention.dial", [])
@@ -140,7 +140,8 @@ def _configuration(
     update = updates.build(instantiate.update_settings(cfg))
     if not update.capabilities.scalable:
         raise ConfigError(
-            f"update={update.name} cannot be dialled: {update.capabilities.reasons['scalable']}"
+            f"update={update.name} cannot be scaled to a strength: "
+            f"{update.capabilities.reasons['scalable']}."
         )
     return cfg
 
@@ -149,18 +150,18 @@ def _refuse_others(record: RunRecord, parts: Components) -> None:
     """Base and data must be those of the run: held-out examples of other data may be trained on."""
     if parts.base.content_hash != record.model.content_hash:
         raise ConfigError(
-            f"{record.model.id} is not the model any more that the run was trained on",
-            "its files have changed since; dial needs the base as it was",
+            f"{record.model.id} is no longer the model that the run was trained on.",
+            "Its files have changed since; dial needs the base as it was.",
         )
     if str(parts.data.dataset.manifest.get("hash", "")) != record.data.hash:
         raise ConfigError(
-            f"data={record.data.name} is not what the run was trained on any more",
-            "its files (or, for docstrings, installed packages) have changed since",
+            f"data={record.data.name} is no longer what the run was trained on.",
+            "Its files (for docstrings: the installed packages) have changed since.",
         )
     if not any(task.accuracy_like for task in parts.suite):
         raise ConfigError(
-            "the run has no benchmark that a verdict rests on",
-            "name some, as in 'retention.suite=[hellaswag,arc_easy]'",
+            "The run has no benchmark that a verdict can rest on.",
+            "Name some, as in 'retention.suite=[hellaswag,arc_easy]'.",
         )
 
 
@@ -174,4 +175,4 @@ def _publish(place: RunFolder, record: RunRecord, cfg: DictConfig) -> None:
             mlflow.log_artifact(path)
         mlflow.finish(record.status, record.error)
     except MyosotisError as error:
-        console.print(f"[yellow]![/] not in MLflow: {error.message}", highlight=False)
+        console.print(f"[yellow]![/] MLflow was not updated: {error.message}", highlight=False)

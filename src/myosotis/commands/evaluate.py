@@ -1,4 +1,4 @@
-"""`myosotis evaluate`: the benchmarks on any model; with a base, what was lost between the two."""
+"""`myosotis evaluate`: run the benchmarks on any model; with a base, compare the two."""
 
 from __future__ import annotations
 
@@ -69,12 +69,7 @@ def evaluate(
         _conclude(cfg, kept, suite, before, after)
         kept.record.cost = {"total_seconds": time.perf_counter() - began}
         kept.publish(scorecard)
-    said = results.in_words(kept.record)
-    if before is None:
-        said = [
-            f"{n}: {t.mean:.3f} {t.metric}, {len(t.items)} items" for n, t in after.tasks.items()
-        ]
-    terminal.show(kept.record, said, kept.folder.scorecard)
+    terminal.show(kept.record, kept.folder.scorecard)
     return kept.record
 
 
@@ -95,8 +90,9 @@ def _suite(cfg: DictConfig, tuned: ModelRef, reference: ModelRef | None) -> Suit
         suites.append(benchmarks(cfg, tokenizer, context_of(one.source)))
     if len(suites) == 2 and suites[0].hash != suites[1].hash:
         raise ConfigError(
-            "the two models read the benchmarks differently: tokenizer, template or context length",
-            "compare models of one family, or add retention.chat_template=false",
+            "The two models read the benchmarks differently: their tokenizers, chat templates or "
+            "context lengths differ.",
+            "Compare models of one family, or add retention.chat_template=false.",
         )
     return suites[0]
 

@@ -40,14 +40,15 @@ def export(
     out = out or folder.path / f"export-{to}"
     refuse_full(out)
     if (to == "lora") != (rank is not None):
-        raise ConfigError("--rank belongs to --to lora, and --to lora needs it")
+        raise ConfigError("--to lora needs --rank, and no other form takes it.")
     if alpha != 1 and to == "lora":
-        raise ConfigError("--alpha belongs to --to merged and --to adapter")
+        raise ConfigError("--alpha works with --to merged and --to adapter only.")
     subject = of_run(folder)
     if subject.start is not None and to != "merged":
         raise ConfigError(
-            f"--to {to} would leave out what the run went on from ({cfg.model.start})",
-            "--to merged holds both",
+            f"--to {to} would leave out the tuned model that the run started from "
+            f"({cfg.model.start}).",
+            "Use --to merged: it holds both.",
         )
     base, update = subject.load(dtype_of(cfg))
     assert update is not None
@@ -61,12 +62,12 @@ def export(
         fresh = load_base_model(source, dtype_of(cfg))
         energy = _write_lora(update, fresh, rank, out)
         console.print(
-            f"rank {rank} keeps {energy.kept:.1%} of the update's energy", highlight=False
+            f"rank {rank} keeps {energy.kept:.1%} of the update's squared norm", highlight=False
         )
         if energy.elsewhere > 0.001:
             console.print(
                 f"[yellow]![/] {energy.elsewhere:.1%} of it lies in embeddings, norms and biases, "
-                "where LoRA does not reach",
+                "which LoRA does not change",
                 highlight=False,
             )
     with open_dict(cfg):
@@ -76,7 +77,7 @@ def export(
     named = source.path or source.id or source.name
     record = evaluate(cfg, str(out), base=str(named))
     verdict = record.suite_verdict.verdict if record.suite_verdict else ""
-    console.print(f"written to {out}: {verdict or 'not compared'}", highlight=False)
+    console.print(f"Written to {out}: {verdict or 'not compared'}", highlight=False)
     found: dict[str, Any] = {"folder": str(out), "form": to, "verdict": verdict}
     if energy is not None:
         found |= {"energy_kept": energy.kept, "energy_elsewhere": energy.elsewhere}
@@ -86,7 +87,7 @@ def export(
 def refuse_full(out: Path) -> None:
     """Raise `ConfigError` when something lies in the folder `out` already."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is not empty", "choose another with --out")
+        raise ConfigError(f"{out} is not empty.", "Choose another folder with --out DIR.")
 
 
 def write_dialled(
@@ -104,7 +105,7 @@ def write_dialled(
 def write_adapter(update: Update, base: BaseModel, alpha: float, out: Path) -> None:
     """α times the update, beside its base."""
     if isinstance(update, FullUpdate):
-        raise ConfigError("a full run has no adapter", "take --to merged, or --to lora --rank R")
+        raise ConfigError("A full run has no adapter.", "Use --to merged, or --to lora --rank R.")
     update.save(out, base_id=base.model.config.name_or_path, alpha=alpha)
 
 
@@ -127,7 +128,7 @@ class Energy:
 def _write_lora(update: Update, fresh: BaseModel, rank: int, out: Path) -> Energy:
     """Truncated singular value decomposition of Δθ, layer by layer (Eckart & Young 1936)."""
     if not isinstance(update, FullUpdate):
-        raise ConfigError(f"--to lora is for full runs, and this one is {update.name}")
+        raise ConfigError(f"--to lora is for full runs; this run has update={update.name}.")
     lora = LoraUpdate({"r": rank, "lora_alpha": rank})
     lora.attach(fresh.model)
     layers = set(linear_names(update.model))

@@ -44,8 +44,8 @@ def of_run(folder: RunFolder) -> ModelRef:
     if not folder.update.is_dir():
         status = folder.load().status
         raise AssetError(
-            f"the run {folder.path} has no finished update (its status is {status})",
-            "myosotis train resume=… finishes a run that stopped",
+            f"The run {folder.path} has no finished update (its status is {status}).",
+            f"If it was stopped, `myosotis train resume={folder.path}` finishes it.",
         )
     cfg, source = config_of(folder)
     quantization = cfg["update"].get("quantization")
@@ -84,6 +84,6 @@ def _base_of(folder: Path, base: str | None) -> ModelSource:
         json.loads(config.read_text()).get("base_model_name_or_path") if config.exists() else None
     )
     if not said:
-        raise ConfigError(f"{folder} does not say which model it belongs on", "add --base MODEL")
+        raise ConfigError(f"{folder} does not name its base model.", "Add --base MODEL.")
     preset = source_named("smollm2-135m")
     return preset if said == preset.id else source_named(said)

@@ -89,12 +89,12 @@ def _beside(update: Update, name: str, source: ModelSource) -> str:
     if not (adapter / CONFIG).is_file():
         other = find_model(name)
         if other.source != source:
-            raise ConfigError(f"{name} belongs on {other.source.name}, not on {source.name}")
+            raise ConfigError(f"{name} was tuned from {other.source.name}, not from {source.name}.")
         adapter = other.adapter or adapter
     if also is None or not (adapter / CONFIG).is_file():
         raise ConfigError(
-            f"{name} and update {update.name} cannot share one base at run time",
-            "adapters in PEFT's format can (lora, ia3, vera, …); ask the others one by one",
+            f"{name} and update={update.name} cannot share one base.",
+            "Adapters in PEFT's format can (lora, ia3, vera, …); run generate once for each other.",
         )
     called = re.sub(r"\W", "_", name)
     also(adapter, called)

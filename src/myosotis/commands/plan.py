@@ -20,7 +20,9 @@ from myosotis.config import LearningRate, check, config_hash, instantiate, learn
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
 from myosotis.models.load import ModelSource, meta_model
-from myosotis.retention.budget import DetectableEffect, reach
+from myosotis.records.verdict import DetectableEffect
+from myosotis.report import narrator
+from myosotis.retention.budget import detectable_effect
 from myosotis.training.eval_schedule import EvalSchedule
 from myosotis.training.memory_estimate import (
     Memory,
@@ -158,7 +160,7 @@ def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
 
 
 def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
-    """Work of the training: 6N a token for full tuning, 4N + 6 N_trained for what is added."""
+    """Work of the training: 6N per token for full tuning, 4N + 6 N_trained for what is added."""
     tokens = steps.total * steps.batch_size * steps.tokens_per_example
     if trainable >= parameters:
         return 6 * parameters * tokens / 1e12
@@ -174,9 +176,12 @@ def reachable(cfg: DictConfig) -> list[DetectableEffect]:
     epsilon = strictest * ASSUMED_SCORE
     suite = [name for name in cfg.retention.suite if name != "prose"]
     items = int(cfg.retention["items"])
-    found = [reach("each benchmark", items, epsilon, tasks=len(suite))] if suite else []
+    found = []
+    if suite:
+        found.append(detectable_effect("each benchmark", items, epsilon, tasks=len(suite)))
     if len(suite) > 1:
-        found.append(reach("their mean", items * len(suite), epsilon))
+        count = len(suite)
+        found.append(detectable_effect("their mean", items * count, epsilon, pooled=count))
     return found
 
 
@@ -221,18 +226,18 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("model", f"{plan.model}: {plan.parameters:,} parameters"),
         ("update", f"{plan.update}"),
-        ("trained", f"{plan.trainable:,} parameters, {share:.2%} of the model"),
+        ("trainable", f"{plan.trainable:,} parameters, {share:.2%} of the model"),
         (
             "data",
-            f"{steps.train_examples:,} examples of about {steps.tokens_per_example:.0f} tokens, "
+            f"{steps.train_examples:,} examples; on average {steps.tokens_per_example:.0f} tokens, "
             f"{steps.scored_per_example:.0f} of them scored",
         ),
         (
             "steps",
-            f"{steps.total:,} of {steps.batch_size} examples: {steps.epochs:.2g} of an epoch of "
-            f"{steps.per_epoch:,}; {steps.warmup} to warm up",
+            f"{steps.total:,}, each on {steps.batch_size} examples (epochs: {steps.epochs:.2g}, of "
+            f"{steps.per_epoch:,} steps each); the first {steps.warmup} warm up",
         ),
-        ("rate", f"{plan.learning_rate.value:g} ({plan.learning_rate.origin})"),
+        ("learning rate", f"{plan.learning_rate.value:g} ({plan.learning_rate.origin})"),
         ("precision", plan.precision),
         (
             "memory",
@@ -241,10 +246,15 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         ),
         (
             "time",
-            f"about {duration(plan.seconds)} of training on this machine as busy as it is now "
-            f"({plan.teraflops:,.3g} TFLOP); the benchmarks come on top",
+            f"about {duration(plan.seconds)} of training on this machine at its present load "
+            f"({plan.teraflops:,.3g} TFLOP), plus the benchmarks",
         ),
         ("benchmarks", ", ".join(plan.suite) or "none"),
-        *[("", r.text) for r in plan.reach],
+        *(
+            [("", f"if the base scores {ASSUMED_SCORE:g} (not measured yet):")]
+            if plan.reach
+            else []
+        ),
+        *[("", narrator.detectable(r)) for r in plan.reach],
         *([("", plan.looks.text)] if plan.suite else []),
     ]

@@ -28,8 +28,8 @@ def continued(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, Ru
     folder = find_run(str(cfg.resume))
     if not folder.checkpoint.exists():
         raise DataError(
-            f"the run {folder.path} has no checkpoint to resume from",
-            "it stopped before its first one: start it again without resume",
+            f"The run {folder.path} has no checkpoint to resume from.",
+            "It stopped before its first one: start it again without resume.",
         )
     saved = OmegaConf.load(folder.config)
     assert isinstance(saved, DictConfig)
@@ -53,7 +53,7 @@ def replace_values(saved: DictConfig, cfg: DictConfig, overrides: Sequence[str])
         chooses = "." not in key and OmegaConf.is_dict(OmegaConf.select(saved, key))
         if chooses or OmegaConf.select(cfg, key) is None:
             raise ConfigError(
-                f"{override} cannot change now: it chooses another part",
-                "a run that was started keeps its parts; single values can be given anew",
+                f"{override} cannot change for a run that was started: it chooses another option.",
+                "Only single values can change, as in trainer.max_steps=200.",
             )
         OmegaConf.update(saved, key, OmegaConf.select(cfg, key), merge=False)

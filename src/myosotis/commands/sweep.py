@@ -20,11 +20,9 @@ from rich.text import Text
 from myosotis.commands.run_labels import place_tags, shown
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import RunRecord, Status
-from myosotis.report import decision, phrases, terminal
-from myosotis.report.grouping import study
-from myosotis.report.numbers import Numbers
+from myosotis.report import decision, terminal
 from myosotis.report.scorecard import scorecard
-from myosotis.report.selection import choose
+from myosotis.report.selection import best_run
 from myosotis.tracking import mlflow_client
 from myosotis.tracking.environment import now
 from myosotis.tracking.mlflow_logger import MLflowLogger
@@ -87,28 +85,14 @@ def trials_of(folder: SweepFolder, known: Sequence[Trial] = ()) -> list[Trial]:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """The trial that the scorecard would ship (`report.choice`): who learned most among those shown
-    to be within the budget. Where no benchmarks were measured, who learned most.
-    """
-    choice = choose(study([t.record for t in trials]))
-    if choice.how == "unmeasured":
-        done = [t for t in trials if t.record.status == "FINISHED" and t.record.task is not None]
-        return max(done, key=_gain, default=None)
-    return next((t for t in trials if t.record is choice.run), None)
+    """The trial that the scorecard would ship; see `report.selection.best_run`."""
+    best = best_run([t.record for t in trials])
+    return next((t for t in trials if t.record is best), None)
 
 
 def in_words(trials: Sequence[Trial]) -> str:
     """The result of a sweep, in a few sentences: the scorecard's own."""
-    done = sum(t.record.status == "FINISHED" for t in trials)
-    compared = study([t.record for t in trials])
-    choice = choose(compared)
-    said = [f"{done} of {len(trials)} trials finished.", decision.headline(compared, choice)]
-    if choice.setting is not None:
-        said += filter(None, decision.ledes(compared, choice, Numbers.of(compared)))
-    elif choice.how == "unmeasured" and (best := best_of(trials)) is not None:
-        said.append(f"{best.record.run_name} learned most.")
-    said += [f"{t.record.run_name} failed: {t.record.error}" for t in trials if _failed(t)]
-    return "\n".join(said)
+    return "\n".join(decision.sentences([t.record for t in trials]))
 
 
 class Sweep:
@@ -275,9 +259,3 @@ def summary_metrics(trials: Sequence[Trial]) -> dict[str, float]:
 
 def _failed(trial: Trial) -> bool:
     return trial.record.status == "FAILED"
-
-
-def _gain(trial: Trial) -> float:
-    task = trial.record.task
-    assert task is not None
-    return phrases.gain(task.delta, task.higher_is_better) or 0.0

@@ -175,4 +175,6 @@ def _whole(mlflow: MLflowLogger) -> None:
 
 
 def _failed(why: str) -> RunError:
-    return RunError(f"MLflow could not be brought up to date: {why}", "The same command goes on.")
+    return RunError(
+        f"MLflow could not be brought up to date: {why}.", "Run the same command again to continue."
+    )

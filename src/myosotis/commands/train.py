@@ -43,7 +43,7 @@ from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
-from myosotis.report import terminal
+from myosotis.report import narrator, terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.tracking.run_tracker import RunTracker
@@ -111,7 +111,7 @@ def train(
         if base is not None:
             _conclude(run, base, trained, began)
     if base is not None and sweep is None:
-        terminal.show(tracker.record, results.in_words(tracker.record), folder.scorecard)
+        terminal.show(tracker.record, folder.scorecard)
     return tracker.record
 
 
@@ -132,7 +132,7 @@ def _measure_base(
     if not _first_rank():
         return with_references(merge_initial(parts)), None
     parts, base = measure_base(parts, cfg.task.metric)
-    terminal.reach(reachable_verdicts(base.retention.tasks, instantiate.budget(cfg)))
+    terminal.detectable(reachable_verdicts(base.retention.tasks, instantiate.budget(cfg)))
     tracker.log(results.metrics(base), step=0)
     return parts, base
 
@@ -282,7 +282,7 @@ def _retention_of(run: Run, base: EvalResult) -> Any:
     cfg, parts, best = run.cfg, run.parts, run.best
     suite, before = parts.suite, base.retention
     if best.chooses:
-        suite, before = parts.evaluator.halves["select"], before.half("select")
+        suite, before = parts.evaluator.halves["selection"], before.half("selection")
     budget = instantiate.budget(cfg)
 
     def measure() -> dict[str, float]:
@@ -297,7 +297,7 @@ def _retention_of(run: Run, base: EvalResult) -> Any:
         )
         metrics |= kl.metrics(parts.kl())
         verdict = mean.verdict if mean else ""
-        if said := results.alarm_in_words(mean, signs):
+        if said := narrator.alarm(mean, signs):
             run.tracker.warn(said)
         loss = parts.held_out() if best.needs_loss else {}
         inside = bool(verdict) and budget.accepts(verdict)

@@ -25,16 +25,16 @@ RATES: dict[tuple[str, str], Rate] = {
         3e-3,
         "measured on SmolLM2-135M, r=16; larger models take 1e-4 to 2e-4",
     ),
-    ("qlora", "sft"): Rate(5e-4, 5e-5, 3e-3, "as LoRA's"),
+    ("qlora", "sft"): Rate(5e-4, 5e-5, 3e-3, "the same as LoRA's"),
     ("adapter", "sft"): Rate(1e-3, 5e-5, 1e-2, "measured on SmolLM2-135M (docs/log.md)"),
-    ("ia3", "sft"): Rate(5e-3, 5e-4, 5e-2, "few numbers move far (Liu et al. 2022: 3e-3)"),
+    ("ia3", "sft"): Rate(5e-3, 5e-4, 5e-2, "few parameters, large steps (Liu et al. 2022: 3e-3)"),
     ("vera", "sft"): Rate(
         2e-2, 5e-4, 1e-1, "measured on SmolLM2-135M (docs/log.md); Kopiczko et al. 2024: 10x LoRA's"
     ),
-    ("oft", "sft"): Rate(1e-3, 5e-5, 1e-2, "angles of rotations from zero"),
-    ("probe", "sft"): Rate(1e-3, 1e-5, 1e-1, "a linear head on normed hidden states"),
+    ("oft", "sft"): Rate(1e-3, 5e-5, 1e-2, "for rotation angles that start at zero"),
+    ("probe", "sft"): Rate(1e-3, 1e-5, 1e-1, "for a linear classifier on normalised hidden states"),
     ("prefix", "sft"): Rate(1e-2, 5e-4, 1e-1, "measured on SmolLM2-135M (docs/log.md)"),
-    ("prompt", "sft"): Rate(1e-2, 1e-3, 5e-1, "embeddings in front of the prompt"),
+    ("prompt", "sft"): Rate(1e-2, 1e-3, 5e-1, "for trained embeddings in front of the prompt"),
     ("full", "sft"): Rate(
         5e-5,
         1e-6,
@@ -54,7 +54,9 @@ def _of_pairs(update: str, objective: str) -> Rate | None:
         return None
     # SimPO: Meng et al. 2024 take 3e-7 to 1e-6 for full tuning. A value head begins at zero.
     share = {"simpo": 0.02, "reward": 0.5}.get(objective, 0.1)
-    return Rate(share * sft.value, 0.001 * sft.low, sft.high / 3, f"{share:g} of the rate for sft")
+    return Rate(
+        share * sft.value, 0.001 * sft.low, sft.high / 3, f"{share:g} times the rate for sft"
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def learning_rate(cfg: Any) -> LearningRate:
                 f"There is no default learning rate for {names}.",
                 f"Give one with optimizer.lr=NUMBER. Defaults exist for {known}.",
             )
-        return LearningRate(rate.value, f"default of {names}: {rate.source}")
+        return LearningRate(rate.value, f"default for {names}: {rate.source}")
     value = float(given)
     if rate is None or rate.low <= value <= rate.high:
         return LearningRate(value, "given")
@@ -89,6 +91,6 @@ def learning_rate(cfg: Any) -> LearningRate:
     return LearningRate(
         value,
         "given",
-        f"optimizer.lr={value:g} lies far {side} the usual range of {names} "
+        f"optimizer.lr={value:g} lies far {side} the usual range for {names} "
         f"({rate.low:g} to {rate.high:g}).",
     )

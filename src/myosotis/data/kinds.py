@@ -33,7 +33,7 @@ Advance = Callable[[int], object]
 Template = Literal["chat", "none"]
 
 TEXT_METRICS = ("rougeL", "chrf")
-PREFERENCES = "is for preferences: method=dpo or kto."
+PREFERENCES = "needs preferences: method=dpo or kto."
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class TaskKind:
         why = cls.refusals.get(metric, "is no metric of {data}.").format(data=data)
         *others, last = cls.metrics
         raise ConfigError(
-            f"task.metric={metric} {why}", f"task.metric={', '.join(others)} or {last}."
+            f"task.metric={metric} {why}", f"Use task.metric={', '.join(others)} or {last}."
         )
 
 
@@ -104,7 +104,7 @@ class Answers(TaskKind):
 
     metrics = ("loglik", *TEXT_METRICS)
     refusals: ClassVar = {
-        "accuracy": "is for labels (method=probe) and pairs (dpo).",
+        "accuracy": "needs labels (method=probe) or pairs (method=dpo).",
         "margin": PREFERENCES,
         "separation": PREFERENCES,
     }
@@ -210,7 +210,7 @@ class Grades(TaskKind):
     metrics = ("separation", "loglik", *TEXT_METRICS)
     compared_by = "separation"  # the log-likelihood of every answer, with a sign
     refusals: ClassVar = dict.fromkeys(
-        ("accuracy", "margin"), "is of pairs; {data} has graded answers."
+        ("accuracy", "margin"), "needs pairs; {data} has graded answers."
     )
 
     def scores(
@@ -223,7 +223,7 @@ class Grades(TaskKind):
         return {"separation": grades * every, "loglik": every[grades > 0]}
 
     def path_names(self, tree: Tree) -> list[str]:
-        return [{1: ", to give", -1: ", not to give"}[tree.grade]]
+        return [{1: ", desirable", -1: ", undesirable"}[tree.grade]]
 
 
 class Rewards(Pairs):
@@ -233,7 +233,7 @@ class Rewards(Pairs):
     compared_by = "margin"
     is_text = False
     refusals: ClassVar = dict.fromkeys(
-        ("loglik", "separation", *TEXT_METRICS), "is of likelihoods; a reward model has none."
+        ("loglik", "separation", *TEXT_METRICS), "needs log-likelihoods; a reward model has none."
     )
 
     def renderer(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> ChatRenderer:

@@ -145,18 +145,18 @@ class Evaluator:
     @cached_property
     def halves(self) -> dict[Half, Suite]:
         """The benchmark items that choose, and those that are reported."""
-        return {"select": self.suite.half("select"), "report": self.suite.half("report")}
+        return {"selection": self.suite.half("selection"), "report": self.suite.half("report")}
 
     def half_of_task(self, half: Half) -> tuple[TaskKind, Sequence[Tree]]:
         """The held-out examples of one half, and what they are."""
-        if half == "select" and self.validation:
+        if half == "selection" and self.validation:
             return self.validation_kind or self.kind, self.validation
         return self.kind, self.trees
 
     def sit_half(
         self, scorer: Scorer, half: Half, what: str, known: Measurement | None = None
     ) -> EvalResult:
-        """One half of it: what chooses (`select`: validation examples) or what is reported (test).
+        """One half of it: `selection` (validation examples) or `report` (test examples).
 
         `known` are the benchmarks of these weights, where they were asked already. Nothing is
         generated. Data without a validation part choose by their test examples, too.

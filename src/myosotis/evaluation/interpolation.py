@@ -98,7 +98,7 @@ def turn(
     chooses has no such metric (graded answers, of pairs taken apart), in the one of its own. Raises
     `ConfigError` when the update cannot be scaled.
     """
-    kind, _ = evaluator.half_of_task("select")
+    kind, _ = evaluator.half_of_task("selection")
     if METRICS[metric].generates:
         metric = "loglik"
     elif metric not in kind.metrics:
@@ -109,11 +109,11 @@ def turn(
         with update.scaled(alpha):
             return evaluator.sit_half(scorer, half, f"α={alpha:g}", asked.get(alpha))
 
-    origin = sit(0.0, "select")
+    origin = sit(0.0, "selection")
     points: dict[float, DialPoint] = {}
 
     def look(alpha: float) -> Reading:
-        read = point(alpha, metric, origin, sit(alpha, "select"), budget)
+        read = point(alpha, metric, origin, sit(alpha, "selection"), budget)
         points[alpha] = read
         assert read.task is not None
         gain = read.task if METRICS[metric].higher_is_better else -read.task

@@ -1,15 +1,14 @@
-"""What a run found: two sittings become the rows and sentences of its record.
+"""What a run found: two evaluations become the rows of its record.
 
-Pure functions of measurements; nothing here touches a model.
+Pure functions of measurements; nothing here touches a model. What is said of them is in `report/`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,29 +17,23 @@ from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import (
     Baseline,
-    Half,
+    HalfResult,
     RetentionRow,
-    RunRecord,
     SuiteVerdict,
     TaskQuality,
 )
-from myosotis.report import phrases
 from myosotis.retention.benchmarks.measure import Measurement
+from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
-from myosotis.retention.compare import compare
-from myosotis.retention.sequential_eval import TWINS
+from myosotis.retention.compare import Comparison, compare
+from myosotis.retention.sequential_eval import CONTINUOUS_METRICS
 from myosotis.retention.statistics.paired import forgetting, paired
 from myosotis.utils.atomic_write import replacing
 
 
-def retention_rows(
-    base: Measurement, tuned: Measurement, budget: Budget
-) -> tuple[list[RetentionRow], SuiteVerdict | None]:
+def retention_rows(base: Measurement, tuned: Measurement, budget: Budget) -> Comparison:
     """The paired change of every task, and of the suite's mean."""
-    found = compare(base.tasks, tuned.tasks, budget)
-    rows = [RetentionRow(**dataclasses.asdict(row)) for row in found.rows]
-    suite = SuiteVerdict(**dataclasses.asdict(found.suite)) if found.suite else None
-    return rows, suite
+    return compare(base.tasks, tuned.tasks, budget)
 
 
 def scores_only(measured: Measurement) -> list[RetentionRow]:
@@ -106,9 +99,9 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
         columns["gold"] += before.gold.tolist()
         for side, scores in (("base", before), ("tuned", after)):
             columns[side] += scores.primary.tolist()
-            for twin in TWINS:
-                found = scores.scores.get(twin, np.full(n, np.nan))
-                columns[f"{twin}_{side}"] += found.tolist()
+            for metric in CONTINUOUS_METRICS:
+                found = scores.scores.get(metric, np.full(n, np.nan))
+                columns[f"{metric}_{side}"] += found.tolist()
             columns[f"choice_{side}"] += scores.choice.tolist()
     with replacing(path) as partial:
         pq.write_table(pa.table(columns), partial)
@@ -123,7 +116,7 @@ ITEM_COLUMNS = (
     "gold",
     "base",
     "tuned",
-    *(f"{twin}_{side}" for twin in TWINS for side in ("base", "tuned")),
+    *(f"{metric}_{side}" for metric in CONTINUOUS_METRICS for side in ("base", "tuned")),
     "choice_base",
     "choice_tuned",
 )
@@ -152,7 +145,7 @@ def task_summary(base: EvalResult, tuned: EvalResult, primary: str) -> TaskQuali
     first = rows.pop(primary)
     if (rewards := _reward_accuracy(base, tuned)) is not None:
         rows["reward_accuracy"] = rewards
-    return dataclasses.replace(first, extra=list(rows.values()))
+    return replace(first, extra=list(rows.values()))
 
 
 def _reward_accuracy(base: EvalResult, tuned: EvalResult) -> TaskQuality | None:
@@ -168,21 +161,22 @@ def _reward_accuracy(base: EvalResult, tuned: EvalResult) -> TaskQuality | None:
     )
 
 
-def halves(base: EvalResult, tuned: EvalResult, primary: str, budget: Budget) -> dict[str, Half]:
+def halves(
+    base: EvalResult, tuned: EvalResult, primary: str, budget: Budget
+) -> dict[str, HalfResult]:
     """Task quality and the suite's verdict on each half of the items, which share none.
 
     Every other held-out example belongs to one half. A half of fewer than two examples, or of no
     benchmark item, says nothing of its part.
     """
-    names: tuple[Literal["select", "report"], ...] = ("select", "report")
-    found = {}
-    for start, name in enumerate(names):
+    found: dict[str, HalfResult] = {}
+    for start, name in enumerate(get_args(Half)):
         before, after = base.quality[primary], tuned.quality[primary]
         parts = [replace(side, scores=side.scores[start::2]) for side in (before, after)]
         task = task_quality(*parts) if len(parts[0].scores) > 1 else None
         sides = base.retention.half(name), tuned.retention.half(name)
         _, suite = retention_rows(*sides, budget) if sides[0].tasks else ([], None)
-        found[name] = Half(task, suite)
+        found[name] = HalfResult(task, suite)
     return found
 
 
@@ -213,83 +207,3 @@ def _baseline(name: str, shown: TaskScore, tuned: EvalResult, note: str = "") ->
         n=len(shown.scores),
         note=note,
     )
-
-
-SIGNS = {
-    "p_gold": "the right choices became less probable",
-    "bits_per_byte": "the right answers became less likely as text",
-}
-
-
-def alarm_in_words(suite: SuiteVerdict | None, signs: Sequence[str]) -> str:
-    """What a look while training has to tell: a loss with the numbers it rests on, or what speaks
-    of one that these items do not settle. Empty when there is nothing."""
-    numbers = note = ""
-    if suite is not None:
-        note = suite.note
-        if None not in (suite.delta, suite.lo, suite.hi, suite.epsilon):
-            numbers = (
-                f" (their mean {suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to "
-                f"{suite.hi:+.3f}, budget -{suite.epsilon:.3f})"
-            )
-        if suite.verdict in ("slipped", "forgotten"):
-            lost = "more than the budget" if suite.verdict == "forgotten" else "something"
-            return f"the benchmarks have lost {lost}{numbers}. {note}".strip()
-    if not signs:
-        return ""
-    seen = "; ".join(SIGNS.get(sign, f"{sign} is not shown to be kept") for sign in signs)
-    return (
-        f"early signs of forgetting: {seen}. No loss of accuracy is shown{numbers}. {note}".strip()
-    )
-
-
-def in_words(record: RunRecord) -> list[str]:
-    """What was gained, what was lost, whether that is within budget: a sentence each."""
-    said = []
-    if (task := record.task) is not None and task.delta is not None:
-        assert task.base is not None and task.tuned is not None
-        assert task.lo is not None and task.hi is not None
-        better = task.delta > 0 if task.higher_is_better else task.delta < 0
-        sure = task.lo > 0 or task.hi < 0
-        word = ("better" if better else "worse") if sure else "not measurably different"
-        said.append(
-            f"Task: {word}. Held-out {task.metric} went from {task.base:.3f} to {task.tuned:.3f} "
-            f"({task.delta:+.3f}, 95 % interval {task.lo:+.3f} to {task.hi:+.3f}, n={task.n})."
-        )
-    for beaten in record.baselines:
-        if record.task is not None and beaten.metric == record.task.metric:
-            said.append(_against(beaten, record.task.higher_is_better))
-    if (suite := record.suite_verdict) is not None and suite.delta is not None:
-        assert suite.lo is not None and suite.hi is not None and suite.epsilon is not None
-        said.append(
-            f"Benchmarks: {SAID[suite.verdict]} Their mean changed by {suite.delta:+.3f} "
-            f"(95 % interval {suite.lo:+.3f} to {suite.hi:+.3f}; the budget allows "
-            f"-{suite.epsilon:.3f})."
-        )
-    if told := phrases.checkpoint_said(record):
-        said.append(told)
-    for row in record.retention:
-        if row.verdict in ("forgotten", "slipped"):
-            said.append(f"{row.task}: {row.verdict} ({row.delta:+.3f} {row.metric}).")
-    return said
-
-
-def _against(baseline: Baseline, higher_is_better: bool) -> str:
-    """Whether tuning beat what a prompt alone does."""
-    assert baseline.value is not None and baseline.delta is not None
-    assert baseline.lo is not None and baseline.hi is not None
-    word = "Not measurably better than"
-    if baseline.lo > 0 or baseline.hi < 0:
-        word = "Better than" if (baseline.lo > 0) == higher_is_better else "Worse than"
-    return (
-        f"{word} {baseline.name} ({baseline.value:.3f}): {baseline.delta:+.3f}, 95 % interval "
-        f"{baseline.lo:+.3f} to {baseline.hi:+.3f}."
-    )
-
-
-SAID = {
-    "retained": "retained, within the budget.",
-    "forgotten": "forgotten, beyond the budget.",
-    "slipped": "something was lost; whether more than the budget is not settled.",
-    "inconclusive": "not settled; these items cannot tell.",
-}

@@ -34,7 +34,9 @@ def resolve(name: str, *, update: str, accelerator: str) -> Precision:
     units for. Raises `ConfigError` for unknown names, and for `bf16-true` with full tuning.
     """
     if name not in PRECISIONS:
-        raise ConfigError(f"trainer.precision={name} is unknown", f"one of {', '.join(PRECISIONS)}")
+        raise ConfigError(
+            f"There is no trainer.precision={name}.", f"Known: {', '.join(PRECISIONS)}."
+        )
     if name == "auto":
         if not computes_bf16(accelerator):
             name = "32-true"
@@ -44,8 +46,8 @@ def resolve(name: str, *, update: str, accelerator: str) -> Precision:
         return Precision(torch.float32, "32-true")
     if name == "bf16-true" and update == "full":
         raise ConfigError(
-            "trainer.precision=bf16-true would lose small updates of the full weights",
-            "take trainer.precision=bf16-mixed: fp32 weights, multiplied in bf16",
+            "trainer.precision=bf16-true would lose small updates of the full weights.",
+            "Use trainer.precision=bf16-mixed: it keeps fp32 weights and multiplies in bf16.",
         )
     return Precision(torch.bfloat16 if name == "bf16-true" else torch.float32, "bf16-mixed")
 

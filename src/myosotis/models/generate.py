@@ -85,13 +85,15 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[
 
 def _check(temperature: float, top_k: int, top_p: float, max_new_tokens: int) -> None:
     if not temperature >= 0:
-        raise ConfigError(f"temperature={temperature}", "it is 0 (greedy) or more")
+        raise ConfigError(f"temperature={temperature} is out of range.", "It must be at least 0.")
     if top_k < 0:
-        raise ConfigError(f"top_k={top_k}", "it is a number of tokens, 0 for all")
+        raise ConfigError(f"top_k={top_k} is out of range.", "It must be at least 0 (all tokens).")
     if not 0 < top_p <= 1:
-        raise ConfigError(f"top_p={top_p}", "it is a probability above 0, at most 1")
+        raise ConfigError(f"top_p={top_p} is out of range.", "It must be above 0 and at most 1.")
     if max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens={max_new_tokens}", "at least one token")
+        raise ConfigError(
+            f"max_new_tokens={max_new_tokens} is out of range.", "It must be at least 1."
+        )
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]) -> int:
@@ -109,13 +111,13 @@ def _fit(
     room = context - max_new_tokens
     if room < 1:
         raise ConfigError(
-            f"max_new_tokens={max_new_tokens} leaves no room for a prompt",
-            f"the model reads {context} tokens in all",
+            f"max_new_tokens={max_new_tokens} leaves no room for a prompt.",
+            f"The model reads {context} tokens in all, prompt and answer.",
         )
     if cut := sum(len(prompt) > room for prompt in prompts):
         console.print(
             f"{cut} of {len(prompts)} prompts are longer than {room} tokens (the context of "
-            f"{context} less {max_new_tokens} new ones): their beginnings are cut",
+            f"{context} less {max_new_tokens} new ones): they lose their beginnings",
             style="yellow",
         )
     return [prompt[-room:] for prompt in prompts]

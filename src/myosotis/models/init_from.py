@@ -45,8 +45,8 @@ class InitialUpdate:
         found = cls.at(run.path, run.load().run_name)
         if found is None:
             raise ConfigError(
-                f"model.start={name}: that run has no finished update",
-                "myosotis train resume=… finishes a run that stopped",
+                f"model.start={name}: that run has no finished update.",
+                f"If it was stopped, `myosotis train resume={run.path}` finishes it.",
             )
         return found._mergeable()
 
@@ -69,14 +69,14 @@ class InitialUpdate:
         if not able.mergeable:
             raise ConfigError(
                 f"model.start={self.name}: its update cannot be merged into the base: "
-                f"{able.reasons['mergeable']}"
+                f"{able.reasons['mergeable']}."
             )
         return self
 
     @property
     def note(self) -> str:
         """For the record, beside what is noted about the base."""
-        return f"goes on from {self.name}"
+        return f"continues from {self.name}"
 
     def keep(self, place: Path) -> None:
         """Copy it to `place`, once."""

@@ -129,7 +129,8 @@ def _quantized(name: str | None, dtype: torch.dtype) -> dict[str, Any]:
         return {}
     if find_spec("bitsandbytes") is None:
         raise ConfigError(
-            "update.quantization=nf4 needs bitsandbytes", "pip install 'myosotis[qlora]'"
+            "update.quantization=nf4 needs bitsandbytes.",
+            "pip install 'myosotis[qlora]' brings it.",
         )
     settings = transformers.BitsAndBytesConfig(
         load_in_4bit=True,
@@ -300,10 +301,10 @@ def _explained(place: Path, source: ModelSource) -> Iterator[None]:
         if "trust_remote_code" in text and not source.trust_remote_code:
             raise AssetError(
                 f"{source.name} ({place}) brings its own Python code.",
-                "Read it; if you trust it, add model.trust_remote_code=true",
+                "Read it; if you trust it, add model.trust_remote_code=true.",
             ) from error
         if "Unrecognized configuration class" in text:
-            raise AssetError(f"{source.name} ({place}) is no causal language model.") from error
+            raise AssetError(f"{source.name} ({place}) is not a causal language model.") from error
         raise AssetError(
             f"{source.name} ({place}) cannot be loaded by transformers "
             f"{transformers.__version__}: {text[:300]}"

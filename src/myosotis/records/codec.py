@@ -13,6 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 from myosotis.utils.errors import DataError
@@ -71,8 +72,14 @@ def read(kind: Any, value: Any, where: str) -> Any:
     raise DataError(f"{where}: expected {wanted}, found {value!r:.80}.")
 
 
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    """A dataclass's fields with their types: evaluated from their text once."""
+    return typing.get_type_hints(kind)
+
+
 def _read_dataclass(kind: Any, value: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(kind)
+    hints = _types(kind)
     given: dict[str, Any] = {}
     for part in dataclasses.fields(kind):
         if part.name in value:

@@ -1,7 +1,7 @@
 """The run record as a JSON Schema, for other tools that write one or check one.
 
 What belongs here: the schema, made from the dataclasses of `schema.py`: the two cannot part.
-`python -m myosotis.record_schema > docs/record.schema.json` writes it anew.
+`python -m myosotis.records.json_schema > docs/record.schema.json` writes it anew.
 """
 
 from __future__ import annotations

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from myosotis.records.schema import Half, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.records.schema import (
+    HalfResult,
+    RetentionRow,
+    RunRecord,
+    SuiteVerdict,
+    TaskQuality,
+)
+from myosotis.records.verdict import VERDICTS
 from myosotis.utils.errors import DataError, MyosotisError
 
 RECORD = "record.json"
-
-
-VERDICTS = ("retained", "forgotten", "slipped", "inconclusive")
-"""What a verdict can be; of records by others, anything may stand there."""
 
 
 def read_file(path: Path) -> list[RunRecord]:
@@ -30,7 +33,8 @@ def read_file(path: Path) -> list[RunRecord]:
         return [_whole(RunRecord.from_json(json.dumps(document), str(path)), str(path))]
     if not isinstance(document, list) or not document:
         raise DataError(
-            f"{path} holds no run record.", "Expected an object, or a list of them: docs/reference/record.md."
+            f"{path} holds no run record.",
+            "Expected an object, or a list of them: docs/reference/record.md.",
         )
     where = [f"{path}[{number}]" for number in range(len(document))]
     return [
@@ -45,7 +49,7 @@ Change = TaskQuality | RetentionRow | SuiteVerdict
 def _whole(record: RunRecord, where: str) -> RunRecord:
     """The record with its changes filled in; what was not written by us may contradict itself."""
     parts: list[tuple[str, Change]] = []
-    for at, half in {"": Half(record.task, record.suite_verdict), **record.halves}.items():
+    for at, half in {"": HalfResult(record.task, record.suite_verdict), **record.halves}.items():
         prefix = f"halves.{at}." if at else ""
         if half.task is not None:
             parts.append((f"{prefix}task", half.task))

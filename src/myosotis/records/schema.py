@@ -23,6 +23,9 @@ from myosotis.utils.errors import DataError, RunError
 SCHEMA = 1
 """Raised by one whenever an older reader would misread a newer record."""
 
+FORMER_HALVES = {"select": "selection"}
+"""What halves were called in records and caches of earlier versions, and what they are called."""
+
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 WITHOUT_EFFECT = (
@@ -81,7 +84,7 @@ class UpdateInfo:
     total: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     identity_at_init: bool | None = None
-    off_difference: float | None = None  # nats a token: with the update off, against the base
+    off_difference: float | None = None  # nats per token: with the update off, against the base
 
 
 @dataclass
@@ -120,7 +123,7 @@ class RetentionRow:
     the budget `epsilon` (docs/science.md, section 3). It is adjusted for the other tasks (Holm), so
     it can be more careful than `lo` and `hi`, which are not, would be. `mde` is the minimum
     detectable effect, `needed_items` how many items would settle an open verdict, `p_gold_*`
-    the continuous twin of accuracy.
+    the probability of the right choice, which moves before accuracy does.
     """
 
     task: str
@@ -175,10 +178,10 @@ class SuiteVerdict:
 
 @dataclass
 class KL:
-    """How far the predictions moved on one kind of text: KL(base || tuned), nats a token.
+    """How far the predictions moved on one kind of text: KL(base || tuned), nats per token.
 
     Mean over `tokens` scored tokens of `n` texts, with its 95 % interval. `text` is "task" (the
-    held-out answers) or "general" (prose). An alarm, not a verdict.
+    held-out answers) or "general" (prose of no task). An alarm, not a verdict.
     """
 
     text: str
@@ -280,10 +283,10 @@ class DialPoint:
 class DialChoice:
     """Which strength to take: chosen on one half of the questions, claimed on the other.
 
-    The points of `RunRecord.dial` are read on the half that chooses: validation examples, and the
-    benchmark items marked `select`. `alpha` gains most there inside the budget; None: no strength
-    does. `reported` (at `alpha`) and `full` (at 1) are read on the other half: test examples, and
-    the items marked `report`. `confirmed`: that half, too, is inside the budget.
+    The points of `RunRecord.dial` are read on the half `selection`: validation examples, and every
+    other benchmark item. `alpha` gains most there inside the budget; None: no strength does.
+    `reported` (at `alpha`) and `full` (at 1) are read on the half `report`: test examples, and the
+    other items. `confirmed`: that half, too, is inside the budget.
     """
 
     metric: str = "loglik"
@@ -299,11 +302,11 @@ class DialChoice:
 
 
 @dataclass
-class Half:
+class HalfResult:
     """What one half of the held-out examples and of the benchmark items says of the tuned model.
 
-    Settings are chosen on the half `select`; what is claimed of the chosen one is read on `report`,
-    which had no part in the choice (docs/science.md, section 3).
+    Settings are chosen on the half `selection`; what is claimed of the chosen one is read on
+    `report`, which had no part in the choice (docs/science.md, section 3).
     """
 
     task: TaskQuality | None = None
@@ -316,8 +319,8 @@ class Checkpoint:
 
     `ended` is why the training stopped before its time: `breach`, `patience`, or nothing. With
     `chosen`, `step` is the one of `seen` measured steps with the lowest held-out `loss` inside the
-    budget, by the benchmark items marked `select`; the verdicts of the record then rest on the
-    items marked `report`. Without any inside, `chosen` is false and the last weights stay.
+    budget, by the benchmark items of the half `selection`; the verdicts of the record then rest on
+    those of the half `report`. Without any inside, `chosen` is false and the last weights stay.
     """
 
     step: int
@@ -370,7 +373,7 @@ class RunRecord:
     task: TaskQuality | None = None
     retention: list[RetentionRow] = field(default_factory=list)
     suite_verdict: SuiteVerdict | None = None
-    halves: dict[str, Half] = field(default_factory=dict)  # select, report
+    halves: dict[str, HalfResult] = field(default_factory=dict)  # selection, report
     shift: list[KL] = field(default_factory=list)
     at_start: AtStart | None = None
     curves: list[CurvePoint] = field(default_factory=list)
@@ -435,4 +438,6 @@ class RunRecord:
                 f"{where} has schema {schema}; this version of myosotis reads up to {SCHEMA}.",
                 "It was written by a newer version: upgrade myosotis to read it.",
             )
+        if isinstance(halves := document.get("halves"), dict):
+            document["halves"] = {FORMER_HALVES.get(name, name): h for name, h in halves.items()}
         return read(cls, document, where)

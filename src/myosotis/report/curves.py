@@ -51,7 +51,7 @@ def plane_of_run(record: RunRecord) -> dict[str, Any] | None:
         if dial_curve.metric(record) == task.metric
     ]
     for alpha, x, y in points:
-        said = f"dialled to α = {alpha:g}"
+        said = f"update scaled to strength α = {alpha:g}"
         places.append(Place(x, y, f"{alpha:g}", said, "dialled"))
     path = [(0.0, 0.0, 0.0), *points, (1.0, tuned.x, tuned.y)]
     path.sort(key=lambda entry: entry[0])
@@ -76,7 +76,7 @@ def plane_view(
             x_value=lambda v: s.change(sign * v),
             y_value=kept.change,
             joined=joined,
-            title="Benchmarks kept against task learned",
+            title="Change in general ability against what was learned",
         ),
         "x_unit": f"{phrases.label(task.metric)}, {s.of}" if s.of else phrases.label(task.metric),
         "epsilon": phrases.suite_scale(suite).amount(suite.epsilon),
@@ -190,8 +190,8 @@ def dial(record: RunRecord) -> dict[str, Any] | None:
         unit = f"change of {phrases.label(choice.metric)}, {direction} is better"
         panels.append(_panel("Learned", unit, "", chart))
     if lost.points:
-        chart = Chart("Kept", [lost], kept.change, "α", [zero, *budget], ticks, 190)
-        panels.append(_panel("Kept", "change of mean accuracy, points", "", chart))
+        chart = Chart("General ability", [lost], kept.change, "α", [zero, *budget], ticks, 190)
+        panels.append(_panel("General ability", "change of mean accuracy, points", "", chart))
     panels += [_beside(r.task, points, ticks) for r in last.beside if r.delta is not None]
     rows = [
         {

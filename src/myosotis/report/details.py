@@ -70,8 +70,8 @@ def flips(record: RunRecord) -> dict[str, Any]:
     items = [lost_item(flip) for flip in record.flips]
     return {
         "counted": bool(lost),
-        "lost": phrases.count(sum(lost)) if lost else MISSING,
-        "won": phrases.count(sum(won)) if won else MISSING,
+        "said": f"{phrases.plural(sum(lost), 'answer')} went from right to wrong and "
+        f"{phrases.count(sum(won)) if won else MISSING} from wrong to right.",
         "total": sum(lost) if lost else len(items),
         "first": items[:FLIPS_SHOWN],
         "rest": items[FLIPS_SHOWN:],
@@ -102,16 +102,16 @@ def _tail(prompt: str) -> str:
 _COSTS = {
     "total_seconds": ("Whole run", phrases.duration),
     "train_seconds": ("Training", phrases.duration),
-    "retention_seconds": ("Benchmarks while training", phrases.duration),
-    "look_share": ("… as a share of the training's time", phrases.percent),
-    "look_share_predicted": ("… of the training's work, predicted", phrases.percent),
+    "retention_seconds": ("Mid-training evaluation", phrases.duration),
+    "look_share": ("… as a share of training time", phrases.percent),
+    "look_share_predicted": ("… share predicted beforehand", phrases.percent),
     "validation_seconds": ("Held-out loss while training", phrases.duration),
-    "retention_items": ("Benchmark items asked while training", phrases.count),
-    "retention_items_saved": ("… that needed no asking", phrases.count),
+    "retention_items": ("Benchmark items evaluated mid-training", phrases.count),
+    "retention_items_saved": ("… skipped by early stopping", phrases.count),
     "base_seconds": ("Measuring the base", phrases.duration),
     "final_seconds": ("Measuring the tuned model", phrases.duration),
-    "tokens_per_second": ("Tokens a second", phrases.count),
-    "examples_per_second": ("Examples a second", phrases.general),
+    "tokens_per_second": ("Tokens per second", phrases.count),
+    "examples_per_second": ("Examples per second", phrases.general),
     "peak_memory_gb": ("Peak memory", lambda gb: f"{phrases.general(gb)} GB"),
     "update_bytes": ("Size of the update", phrases.size),
     "rows_at_once": ("Rows at a time", phrases.count),
@@ -132,8 +132,8 @@ def cost(record: RunRecord) -> list[tuple[str, str]]:
         share = f" ({100 * trainable / total:.3g} % of {phrases.large(total)})" if total else ""
         rows.append(("Trainable parameters", f"{phrases.count(trainable)}{share}"))
     if (off := record.update.off_difference) is not None:
-        same = "scores exactly as the base" if off == 0 else f"within {off:.1g} nats a token"
-        rows.append(("With the update off", same))
+        by = f" ({off:.1g} nats per token)" if off else ""
+        rows.append(("Update disabled", f"identical to the base{by}"))
     return rows + others
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from myosotis.records.schema import DialChoice, DialPoint, RetentionRow, RunRecord
-from myosotis.report import phrases
+from myosotis.report import narrator, phrases
 
 
 def metric(record: RunRecord) -> str:
@@ -21,15 +21,12 @@ def said(record: RunRecord) -> str:
         return ""
     if choice.alpha is None or choice.reported is None or choice.full is None:
         if all(point.verdict == "forgotten" for point in record.dial):
-            return "No strength is inside the budget: all of them forget more than it allows."
-        return "No strength with a gain is shown to be inside the budget."
+            return "No strength is within budget: all of them are forgotten."
+        return "No strength could be confirmed within budget."
     full = " (the update as trained)" if choice.alpha == 1 else ""
-    chosen = (
-        f"On the half of the questions that chooses, α = {choice.alpha:g}{full} gains most inside "
-        "the budget."
-    )
+    chosen = f"On the selection half, α = {choice.alpha:g}{full} gains most within budget."
     held = "confirms it" if choice.confirmed else "does not confirm it"
-    return f"{chosen} The other half {held}: {_reported(choice)}"
+    return f"{chosen} The reporting half {held}: {_reported(choice)}"
 
 
 def beside(points: Sequence[DialPoint]) -> list[str]:
@@ -83,7 +80,7 @@ def _reported(choice: DialChoice) -> str:
     for row, of_whole in _beside_both(choice):
         s = phrases.row_scale(row)
         told.append(
-            f" {row.task.capitalize()} {s.change(row.delta)} {s.of} "
+            f" {narrator.name_of(row.task).capitalize()} {s.change(row.delta)} {s.of} "
             f"({phrases.interval(s, row.lo, row.hi)}"
             f"{'' if whole else f'; the whole update {s.change(of_whole.delta)}'}): {row.verdict}."
         )
@@ -107,5 +104,5 @@ def _shares(choice: DialChoice) -> str:
     for row, of_whole in _beside_both(choice):
         if _lost(of_whole) and row.delta is not None and of_whole.delta:
             back = 100 * (1 - row.delta / of_whole.delta)
-            parts.append(f"recovers {back:.0f} % of what {row.task} lost")
+            parts.append(f"recovers {back:.0f} % of what {narrator.name_of(row.task)} lost")
     return f"Of the whole update it {phrases.listed(parts)}." if parts else ""

@@ -14,11 +14,11 @@ from typing import Any
 
 from myosotis.records.codec import plain
 from myosotis.records.schema import RetentionRow, RunRecord
-from myosotis.report import decision, phrases, trials
+from myosotis.report import decision, narrator, trials
 from myosotis.report.grouping import seed_of, study
 from myosotis.report.numbers import Numbers
 from myosotis.report.seeds import Estimate
-from myosotis.report.selection import choose, front, shown
+from myosotis.report.selection import choose, front, group_stats
 
 
 def render_json(records: Sequence[RunRecord]) -> str:
@@ -28,7 +28,7 @@ def render_json(records: Sequence[RunRecord]) -> str:
     Gains are turned so that better is positive.
     """
     runs = [
-        {"headline": phrases.headline(r), "said": phrases.ledes(r), "record": r} for r in records
+        {"headline": narrator.headline(r), "said": narrator.ledes(r), "record": r} for r in records
     ]
     if len(records) == 1:
         document = {"headline": runs[0]["headline"], "said": runs[0]["said"], "runs": runs}
@@ -40,18 +40,18 @@ def render_json(records: Sequence[RunRecord]) -> str:
 def _study(records: Sequence[RunRecord]) -> dict[str, Any]:
     found = study(records)
     choice, marks = choose(found), front(found)
-    seen = {s.number: shown(s) for s in found.settings}
+    seen = {s.number: group_stats(s) for s in found.groups}
     return {
         "headline": decision.headline(found, choice),
         "said": decision.ledes(found, choice, Numbers.of(found)),
-        "choice": choice.setting
+        "choice": choice.group
         and {
-            "setting": choice.setting.number,
+            "setting": choice.group.number,
             "run_id": choice.run.run_id if choice.run else None,
             "basis": choice.how,
             "chosen_on": choice.chosen_on,
             "claimed_on": choice.claimed_on,
-            "verdict": shown(choice.setting, choice.claimed_on).verdict,
+            "verdict": group_stats(choice.group, choice.claimed_on).verdict,
             "not_separable": [s.number for s in choice.rivals],
         },
         "settings": [
@@ -68,7 +68,7 @@ def _study(records: Sequence[RunRecord]) -> dict[str, Any]:
                 "run_ids": [run.run_id for run in s.runs],
                 "without_result": [run.run_id for run in s.others],
             }
-            for s in found.settings
+            for s in found.groups
         ],
         "missing": trials.missing(found),
     }
@@ -81,14 +81,14 @@ def _interval(found: Estimate | None) -> dict[str, float | None] | None:
 def render_csv(records: Sequence[RunRecord]) -> str:
     """One line a run, with the keys of the configuration that tell the settings apart."""
     found = study(records)
-    keys = list(dict.fromkeys(key for s in found.settings for key in s.values))
+    keys = list(dict.fromkeys(key for s in found.groups for key in s.values))
     tasks = list(dict.fromkeys(row.task for record in records for row in record.retention))
     costs = sorted({key for record in records for key in record.cost})
     lines = []
-    for setting in found.settings:
-        for run in setting.all:
-            values = {key: setting.values.get(key) for key in keys}
-            line = {"number": setting.number, "setting": setting.label, **_run(run), **values}
+    for group in found.groups:
+        for run in group.all:
+            values = {key: group.values.get(key) for key in keys}
+            line = {"number": group.number, "setting": group.label, **_run(run), **values}
             rows = {row.task: row for row in run.retention}
             for task in tasks:
                 line |= _benchmark(task, rows.get(task))

@@ -7,7 +7,7 @@ read off them. The same numbers as tables are in `heat_map.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from myosotis.records.schema import DialPoint
@@ -15,7 +15,7 @@ from myosotis.report import dial_curve, phrases
 from myosotis.report.grouping import RATE, ConfigGroup, Study, short, written
 from myosotis.report.numbers import Numbers
 from myosotis.report.seeds import Estimate, over_seeds, separable
-from myosotis.report.selection import Choice, Mark, shown
+from myosotis.report.selection import Choice, Mark, group_stats
 from myosotis.report.svg.charts import Chart, Reference, Series, line_chart, line_key
 from myosotis.report.svg.marks import spaced
 
@@ -25,7 +25,7 @@ Pick = Callable[[ConfigGroup], Estimate | None]
 
 def axis_values(found: Study) -> list[float]:
     """The values along the axis, by size."""
-    return sorted({s.x for s in found.settings if s.x is not None})
+    return sorted({s.x for s in found.groups if s.x is not None})
 
 
 def axis_name(found: Study) -> str:
@@ -45,7 +45,7 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
     def series(pick: Pick) -> list[Series]:
         lines = []
         for row in rows:
-            members = [s for s in found.settings if s.row == row and s.x is not None and s.runs]
+            members = [s for s in found.groups if s.row == row and s.x is not None and s.runs]
             known = [(place(s.x or 0.0), e) for s in members if (e := pick(s)) is not None]
             known.sort(key=lambda entry: entry[0])
             bands = [(x, e.lo, e.hi) for x, e in known if e.lo is not None and e.hi is not None]
@@ -58,7 +58,7 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
     def x_value(at: float) -> str:
         return written(min(xs, key=lambda x: abs(place(x) - at)), found.axis)
 
-    epsilons = [e for s in found.measured if (e := shown(s).epsilon) is not None]
+    epsilons = [e for s in found.measured if (e := group_stats(s).epsilon) is not None]
     budget = (
         [Reference(-sum(e / len(epsilons) for e in epsilons), "budget", "budget")]
         if epsilons
@@ -68,9 +68,9 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
     panels = []
     for title, unit, pick, write, references in (
         ("Learned", f"change of {phrases.label(numbers.metric)}",
-         lambda s: shown(s).gain, lambda v: numbers.task.change(numbers.sign * v), [zero]),
-        ("Kept", "change of mean accuracy, points", lambda s: shown(s).kept, numbers.kept.change,
-         [zero, *budget]),
+         lambda s: group_stats(s).gain, lambda v: numbers.task.change(numbers.sign * v), [zero]),
+        ("General ability", "change of mean accuracy, points", lambda s: group_stats(s).kept,
+         numbers.kept.change, [zero, *budget]),
     ):  # fmt: skip
         lines = series(pick)
         if lines:
@@ -93,8 +93,8 @@ def _optimum(found: Study, row: str, numbers: Numbers) -> dict[str, Any] | None:
     """Where a row learned most, and what cannot be told from it."""
     known = [
         (s.x, e)
-        for s in found.settings
-        if s.row == row and s.x is not None and s.runs and (e := shown(s).gain) is not None
+        for s in found.groups
+        if s.row == row and s.x is not None and s.runs and (e := group_stats(s).gain) is not None
     ]
     if len(known) < 2:
         return None
@@ -120,10 +120,10 @@ def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
     if len(optima) > 1:
         shared = set[float].intersection(*(o["alike_x"] for o in optima))
         if shared:
-            at = phrases.listed([written(x, found.axis) for x in sorted(shared)])
+            peak = _peak(found, optima, shared)
             said.append(
-                f"At {name} {at} every row is at its best or cannot be told from it: nothing here "
-                "says that the optimum differs between rows."
+                f"All {len(optima)} {_rows(found)} {peak}; no evidence that the best {name} "
+                f"depends on {_telling(found) or 'the row'}."
             )
         else:
             moves = phrases.listed([f"{o['best']} for {o['row']}" for o in optima])
@@ -137,6 +137,33 @@ def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(said)
 
 
+def _peak(found: Study, optima: Sequence[Mapping[str, Any]], shared: Collection[float]) -> str:
+    """`peak at lr=1e-3 (statistically tied: 3e-4)`; `shared` is at or tied with every optimum."""
+    best = {o["best"] for o in optima}
+    at = [written(x, found.axis) for x in sorted(shared)]
+    if len(best) > 1:
+        return f"peak at, or are tied at, {short(found.axis)}={phrases.listed(at)}"
+    (peak,) = best
+    tied = phrases.listed([x for x in at if x != peak])
+    return f"peak at {short(found.axis)}={peak}{f' (statistically tied: {tied})' if tied else ''}"
+
+
+def _rows(found: Study) -> str:
+    return "ranks" if _telling(found) == "the rank" else "rows"
+
+
+def _telling(found: Study) -> str:
+    """What tells the rows apart, where that is one key; else nothing."""
+    values: dict[str, set[str]] = {}
+    for group in found.groups:
+        for key in group.values.keys() - {found.axis}:
+            values.setdefault(key, set()).add(written(group.values[key], key))
+    keys = [key for key, seen in values.items() if len(seen) > 1]
+    if len(keys) != 1 or len({group.method for group in found.groups}) > 1:
+        return ""
+    return "the rank" if keys[0] == "update.r" else short(keys[0])
+
+
 def dials(
     found: Study, choice: Choice, marks: Mapping[int, Mark], numbers: Numbers
 ) -> dict[str, Any] | None:
@@ -144,7 +171,7 @@ def dials(
     order = {"front": 1, "tied": 2}
     known = [s for s in found.measured if any(run.dial for run in s.runs)]
     known.sort(
-        key=lambda s: (s is not choice.setting, order.get(marks.get(s.number, ""), 3), s.number)
+        key=lambda s: (s is not choice.group, order.get(marks.get(s.number, ""), 3), s.number)
     )
     drawn = known[: len(STYLES)]
     if not drawn:
@@ -152,26 +179,26 @@ def dials(
     gains: list[Series] = []
     losses: list[Series] = []
     rows = []
-    for style, setting in zip(STYLES, drawn, strict=False):
-        points = _dial(setting, numbers)
+    for style, group in zip(STYLES, drawn, strict=False):
+        points = _dial(group, numbers)
         gain = [(a, e.value) for a, e, _ in points if e is not None]
         loss = [(a, e.value) for a, _, e in points if e is not None]
-        gains.append(Series(setting.label, gain, (), style, dots=True))
-        losses.append(Series(setting.label, loss, (), style, dots=True))
+        gains.append(Series(group.label, gain, (), style, dots=True))
+        losses.append(Series(group.label, loss, (), style, dots=True))
         rows += [
             {
-                "label": setting.label,
+                "label": group.label,
                 "alpha": f"{a:g}",
                 "task": numbers.gain(g),
                 "task_interval": numbers.gain_interval(g),
                 "retention": numbers.loss(k),
                 "retention_interval": numbers.loss_interval(k),
-                "beside": dial_curve.beside([p for p in _dialled(setting) if p.alpha == a]),
+                "beside": dial_curve.beside([p for p in _dialled(group) if p.alpha == a]),
             }
             for a, g, k in points
         ]
     ticks = spaced({a for line in gains for a, _ in line.points})
-    epsilon = shown(drawn[0]).epsilon
+    epsilon = group_stats(drawn[0]).epsilon
     budget = [Reference(-epsilon, "budget", "budget")] if epsilon else []
     zero = Reference(0.0, "base")
 
@@ -179,7 +206,7 @@ def dials(
         return numbers.task.change(numbers.sign * value)
 
     learned = Chart("Learned", gains, task, "α", [zero], ticks, 210)
-    kept = Chart("Kept", losses, numbers.kept.change, "α", [zero, *budget], ticks, 210)
+    kept = Chart("General ability", losses, numbers.kept.change, "α", [zero, *budget], ticks, 210)
     return {
         "panels": [
             {"title": c.title, "unit": unit, "note": "", "drawn": line_chart(c)}
@@ -197,16 +224,16 @@ def dials(
     }  # fmt: skip
 
 
-def _dialled(setting: ConfigGroup) -> list[DialPoint]:
-    return [point for run in setting.runs for point in run.dial]
+def _dialled(group: ConfigGroup) -> list[DialPoint]:
+    return [point for run in group.runs for point in run.dial]
 
 
 def _dial(
-    setting: ConfigGroup, numbers: Numbers
+    group: ConfigGroup, numbers: Numbers
 ) -> list[tuple[float, Estimate | None, Estimate | None]]:
     """(α, gain, kept) over the seeds, with the base at 0 and the update as trained at 1."""
     by_alpha: dict[float, list[DialPoint]] = {}
-    for point in _dialled(setting):
+    for point in _dialled(group):
         by_alpha.setdefault(point.alpha, []).append(point)
     found = {}
     for alpha, points in by_alpha.items():
@@ -220,6 +247,6 @@ def _dial(
         losses = over_seeds([(v, lo, hi) for v, lo, hi in kept if v is not None])
         found[alpha] = (alpha, over_seeds(gains), losses)
     found.setdefault(0.0, (0.0, Estimate(0.0), Estimate(0.0)))
-    whole = shown(setting)
+    whole = group_stats(group)
     found.setdefault(1.0, (1.0, whole.gain, whole.kept))
     return sorted(found.values(), key=lambda entry: entry[0])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from myosotis.records.schema import Flip, RetentionRow
+from myosotis.records.verdict import VERDICTS
 from myosotis.report import details, phrases
 from myosotis.report.grouping import ConfigGroup, Study
 from myosotis.report.phrases import MISSING
@@ -48,7 +49,7 @@ def benchmarks(found: Study, choice: Choice) -> dict[str, Any] | None:
             {
                 "number": s.number,
                 "label": s.label,
-                "chosen": s is choice.setting,
+                "chosen": s is choice.group,
                 "cells": [_cell(s, column, scales[column]) for column in columns],
                 "flips": _flips(s),
             }
@@ -88,15 +89,13 @@ def _base(rows: Sequence[RetentionRow], column: tuple[str, str], scale: phrases.
     return scores.pop() if len(scores) == 1 else "differs between runs"
 
 
-def _cell(setting: ConfigGroup, column: tuple[str, str], scale: phrases.Scale) -> dict[str, str]:
-    rows = [
-        row for run in setting.runs for row in run.retention if (row.task, row.metric) == column
-    ]
+def _cell(group: ConfigGroup, column: tuple[str, str], scale: phrases.Scale) -> dict[str, str]:
+    rows = [row for run in group.runs for row in run.retention if (row.task, row.metric) == column]
     known = over_seeds([(r.delta, r.lo, r.hi) for r in rows if r.delta is not None])
     if known is None:
         return {"change": MISSING, "interval": "", "verdict": "", "kind": "", "p": ""}
     said = [r.verdict for r in rows if r.verdict]
-    counted = {v: said.count(v) for v in phrases.EXPLAINED if v in said}
+    counted = {v: said.count(v) for v in VERDICTS if v in said}
     agreed = len(counted) == 1
     verdict = (
         next(iter(counted), "") if agreed else ", ".join(f"{n} {v}" for v, n in counted.items())
@@ -115,14 +114,14 @@ def _cell(setting: ConfigGroup, column: tuple[str, str], scale: phrases.Scale) -
     }
 
 
-def _flips(setting: ConfigGroup) -> str:
+def _flips(group: ConfigGroup) -> str:
     """Answers that went from right to wrong and back, a run."""
-    rows = [row for run in setting.runs for row in run.retention]
+    rows = [row for run in group.runs for row in run.retention]
     lost = [r.right_to_wrong for r in rows if r.right_to_wrong is not None]
     won = [r.wrong_to_right for r in rows if r.wrong_to_right is not None]
     if not lost or not won:
         return MISSING
-    k = len(setting.runs)
+    k = len(group.runs)
     return f"{phrases.count(sum(lost) / k)} / {phrases.count(sum(won) / k)}"
 
 

@@ -46,63 +46,63 @@ class ConfigGroup:
 class Study:
     """Settings in the order of their first run. `axis` is the key that is swept, "" if none is."""
 
-    settings: list[ConfigGroup]
+    groups: list[ConfigGroup]
     axis: str
 
     @property
     def rows(self) -> list[str]:
         """The settings' labels without the axis, in order."""
-        return list(dict.fromkeys(s.row for s in self.settings))
+        return list(dict.fromkeys(s.row for s in self.groups))
 
     @property
     def measured(self) -> list[ConfigGroup]:
-        return [s for s in self.settings if s.runs]
+        return [s for s in self.groups if s.runs]
 
 
-def holes(settings: Sequence[ConfigGroup]) -> list[tuple[str, float]] | None:
+def holes(groups: Sequence[ConfigGroup]) -> list[tuple[str, float]] | None:
     """The cells of rows and axis that no setting is of; None where they are no fewer than the
     others: that is another design than a grid, such as a sampler's."""
-    have = {(s.row, s.x) for s in settings}
-    xs = sorted({s.x for s in settings if s.x is not None})
-    rows = dict.fromkeys(s.row for s in settings)
+    have = {(s.row, s.x) for s in groups}
+    xs = sorted({s.x for s in groups if s.x is not None})
+    rows = dict.fromkeys(s.row for s in groups)
     absent = [(row, x) for row in rows for x in xs if (row, x) not in have]
     return absent if len(absent) < len(have) else None
 
 
 def study(records: Sequence[RunRecord]) -> Study:
     """Group `records` by everything that can change a result, but for the seed."""
-    groups: dict[str, list[RunRecord]] = {}
+    alike: dict[str, list[RunRecord]] = {}
     for record in records:
-        groups.setdefault(_identity(record), []).append(record)
-    leaves = [leaves_of(group[0]) for group in groups.values()]
+        alike.setdefault(_identity(record), []).append(record)
+    leaves = [leaves_of(runs[0]) for runs in alike.values()]
     families = [
-        _family(group[0], values) for group, values in zip(groups.values(), leaves, strict=True)
+        _family(runs[0], values) for runs, values in zip(alike.values(), leaves, strict=True)
     ]
     told = _telling(leaves, families)
     axis = _axis(leaves, families, told)
-    settings = []
-    for number, (group, values, family) in enumerate(
-        zip(groups.values(), leaves, families, strict=True), 1
+    groups = []
+    for number, (runs, values, family) in enumerate(
+        zip(alike.values(), leaves, families, strict=True), 1
     ):
         keys = [key for key in told[family] if key in values]
         x = values.get(axis) if axis in keys else None
-        name = _name(group[0], family, families)
-        settings.append(
+        name = _name(runs[0], family, families)
+        groups.append(
             ConfigGroup(
                 number,
-                _label(name, keys, values) if told[family] else _own_name(group[0], name),
+                _label(name, keys, values) if told[family] else _own_name(runs[0], name),
                 _label(name, [key for key in keys if key != axis], values),
                 family[0],
                 float(x) if x is not None else None,
                 {key: values[key] for key in keys},
-                *_sorted(group),
+                *_sorted(runs),
             )
         )
-    _tell_apart(settings)
-    settings = sorted(settings, key=lambda s: _order(s, settings))
-    for number, setting in enumerate(settings, 1):
-        setting.number = number
-    return Study(settings, axis)
+    _tell_apart(groups)
+    groups = sorted(groups, key=lambda s: _order(s, groups))
+    for number, group in enumerate(groups, 1):
+        group.number = number
+    return Study(groups, axis)
 
 
 def measured(record: RunRecord) -> bool:
@@ -237,24 +237,24 @@ def _label(name: str, keys: Sequence[str], values: Values) -> str:
     return " ".join([name, *(f"{short(key)}={written(values[key], key)[:40]}" for key in keys)])
 
 
-def _tell_apart(settings: Sequence[ConfigGroup]) -> None:
+def _tell_apart(groups: Sequence[ConfigGroup]) -> None:
     """Labels that are the same after all get the name of a run."""
-    labels = [s.label for s in settings]
-    for setting in settings:
-        if labels.count(setting.label) > 1:
-            own = setting.all[0]
-            setting.label = own.run_name or f"{setting.label} {own.run_id[:8]}"
-            setting.row = setting.label
+    labels = [s.label for s in groups]
+    for group in groups:
+        if labels.count(group.label) > 1:
+            own = group.all[0]
+            group.label = own.run_name or f"{group.label} {own.run_id[:8]}"
+            group.row = group.label
 
 
-def _order(setting: ConfigGroup, settings: Sequence[ConfigGroup]) -> tuple[Any, ...]:
+def _order(group: ConfigGroup, groups: Sequence[ConfigGroup]) -> tuple[Any, ...]:
     """Families and rows as first met, numbers inside a family by size."""
-    first = next(i for i, s in enumerate(settings) if s.method == setting.method)
+    first = next(i for i, s in enumerate(groups) if s.method == group.method)
     size = [
         (0, float(v), "") if isinstance(v, int | float) else (1, 0.0, written(v))
-        for v in setting.values.values()
+        for v in group.values.values()
     ]
-    return (first, size, setting.number)
+    return (first, size, group.number)
 
 
 def _sorted(group: Sequence[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:

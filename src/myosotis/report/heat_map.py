@@ -15,27 +15,28 @@ from myosotis.report.grouping import ConfigGroup, Study, holes, written
 from myosotis.report.numbers import Numbers
 from myosotis.report.phrases import MISSING
 from myosotis.report.seeds import Estimate, over_seeds
-from myosotis.report.selection import Choice, shown
+from myosotis.report.selection import Choice, group_stats
 
 LEVELS = 6
 Write = Callable[[Estimate], str]
 
 
 def heat_maps(found: Study, choice: Choice, numbers: Numbers) -> list[dict[str, Any]]:
-    """Quality, forgetting and cost over rows and axis; deeper is more.
+    """What was learned and lost, and cost, over rows and axis; darker is more.
 
     Empty where that is no grid: one row, one column, or more holes than cells.
     """
-    if len(found.rows) < 2 or len(axis_values(found)) < 2 or holes(found.settings) is None:
+    if len(found.rows) < 2 or len(axis_values(found)) < 2 or holes(found.groups) is None:
         return []
     maps = [
         _heat(
             found, choice, "Learned", f"change of {phrases.label(numbers.metric)}",
-            "good", lambda s: shown(s).gain, numbers.gain, max,
+            "good", lambda s: group_stats(s).gain, numbers.gain, max,
         ),
         _heat(
-            found, choice, "Kept", "change of mean accuracy, points; deeper lost more",
-            "bad", lambda s: _turned(shown(s).kept), lambda e: numbers.loss(_turned(e)), min,
+            found, choice, "General ability",
+            "change of mean accuracy, points; darker = larger loss", "bad",
+            lambda s: _turned(group_stats(s).kept), lambda e: numbers.loss(_turned(e)), min,
         ),
     ]  # fmt: skip
     for task, metric, higher in _other_benchmarks(found):
@@ -49,18 +50,18 @@ def heat_maps(found: Study, choice: Choice, numbers: Numbers) -> list[dict[str, 
         def write(e: Estimate, scale: phrases.Scale = scale, sign: int = sign) -> str:
             return scale.change(sign * e.value)
 
-        said = f"change of {phrases.label(metric)}; deeper lost more"
+        said = f"change of {phrases.label(metric)}; darker = larger loss"
         maps.append(_heat(found, choice, task, said, "bad", pick, write, min))
     maps.append(
         _heat(
-            found, choice, "Training time", "deeper took longer", "plain",
+            found, choice, "Training time", "darker = longer", "plain",
             lambda s: _cost(s, "train_seconds"), lambda e: _duration(e.value), min,
         )
     )  # fmt: skip
     if any(_cost(s, "peak_memory_gb") for s in found.measured):
         maps.append(
             _heat(
-                found, choice, "Peak memory", "GB; deeper took more", "plain",
+                found, choice, "Peak memory", "GB; darker = more", "plain",
                 lambda s: _cost(s, "peak_memory_gb"), lambda e: phrases.general(e.value), min,
             )
         )  # fmt: skip
@@ -79,13 +80,13 @@ def _duration(seconds: float) -> str:
     return phrases.duration(seconds).replace(" s", "\u00a0s").replace(" min", "\u00a0min")
 
 
-def _cost(setting: ConfigGroup, key: str) -> Estimate | None:
-    known = [v for run in setting.runs if (v := run.cost.get(key)) is not None]
+def _cost(group: ConfigGroup, key: str) -> Estimate | None:
+    known = [v for run in group.runs if (v := run.cost.get(key)) is not None]
     return over_seeds([(v, None, None) for v in known])
 
 
-def _benchmark(setting: ConfigGroup, task: str) -> Estimate | None:
-    rows = [row for run in setting.runs for row in run.retention if row.task == task]
+def _benchmark(group: ConfigGroup, task: str) -> Estimate | None:
+    rows = [row for run in group.runs for row in run.retention if row.task == task]
     return over_seeds([(r.delta, r.lo, r.hi) for r in rows if r.delta is not None])
 
 
@@ -118,7 +119,7 @@ def _heat(
     best_is: Callable[[Sequence[float]], float],
 ) -> dict[str, Any]:
     xs = axis_values(found)
-    at = {(s.row, s.x): s for s in found.settings}
+    at = {(s.row, s.x): s for s in found.groups}
     values = {k: e for k, s in at.items() if s.runs and (e := pick(s)) is not None}
     numbers = [e.value for e in values.values()]
     lo, hi = (min(numbers), max(numbers)) if numbers else (0.0, 0.0)
@@ -129,10 +130,10 @@ def _heat(
     for row in found.rows:
         cells = []
         for x in xs:
-            setting, value = at.get((row, x)), values.get((row, x))
-            cell: dict[str, Any] = {"chosen": setting is not None and setting is choice.setting}
+            group, value = at.get((row, x)), values.get((row, x))
+            cell: dict[str, Any] = {"chosen": group is not None and group is choice.group}
             if value is None:
-                cell |= {"text": MISSING, "small": _absent(setting), "level": "none"}
+                cell |= {"text": MISSING, "small": _absent(group), "level": "none"}
             else:
                 level = _level(value.value, lo, hi)
                 cell |= {
@@ -152,13 +153,13 @@ def _heat(
     }
 
 
-def _absent(setting: ConfigGroup | None) -> str:
+def _absent(group: ConfigGroup | None) -> str:
     """Why a cell is empty."""
-    if setting is None:
+    if group is None:
         return "not run"
-    if setting.runs:
+    if group.runs:
         return "not measured"
-    return "failed" if any(r.status == "FAILED" for r in setting.others) else "not finished"
+    return "failed" if any(r.status == "FAILED" for r in group.others) else "not finished"
 
 
 def _half(value: Estimate, write: Write) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 from markupsafe import Markup
 
 from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.records.verdict import VERDICTS
 from myosotis.report import phrases
+from myosotis.report.narrator import EXPLAINED
 from myosotis.report.phrases import Scale
 from myosotis.report.svg.charts import Bar, interval_axis, interval_scale, interval_strip
 
@@ -67,7 +69,7 @@ def _task_row(task: TaskQuality) -> dict[str, Any]:
     }
 
 
-_MARKS = {*phrases.EXPLAINED, "better", "worse", "same"}
+_MARKS = {*VERDICTS, "better", "worse", "same"}
 
 
 def _bar(
@@ -146,7 +148,7 @@ def _row(row: RetentionRow, drawn: Markup) -> dict[str, Any]:
         "epsilon": s.size(row.epsilon),
         "mde": s.size(row.mde),
         "verdict": row.verdict,
-        "explained": phrases.EXPLAINED.get(row.verdict, ""),
+        "explained": EXPLAINED.get(row.verdict, ""),
         "needed": phrases.count(row.needed_items) if row.needed_items else "",
         "above_chance": phrases.percent(row.epsilon_above_chance),
         "ece": f"{phrases.percent(row.ece_base)} → {phrases.percent(row.ece_tuned)}",
@@ -185,7 +187,7 @@ def shift(record: RunRecord) -> dict[str, Any] | None:
     return {"rows": rows, "before": bool(before), "said": _start_said(suite) if suite else ""}
 
 
-_TEXTS = {"task": "answers of the task", "general": "general prose"}
+_TEXTS = {"task": "answers of the task", "general": "general text (prose)"}
 
 
 def _start_said(suite: SuiteVerdict) -> str:
@@ -211,7 +213,7 @@ def _mean(suite: SuiteVerdict, drawn: Markup) -> dict[str, Any]:
         "epsilon": s.amount(suite.epsilon),
         "mde": s.amount(suite.mde),
         "verdict": suite.verdict,
-        "explained": phrases.EXPLAINED.get(suite.verdict, ""),
+        "explained": EXPLAINED.get(suite.verdict, ""),
         "needed": phrases.count(suite.needed_items) if suite.needed_items else "",
         "budget": f"{suite.budget * 100:g} %" if suite.budget is not None else "",
         "note": suite.note,

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from myosotis.records.schema import RunRecord
-from myosotis.report import phrases, trials
+from myosotis.report import narrator, trials
 from myosotis.report.decision import headline, ledes
 from myosotis.report.factors import along_axis
 from myosotis.report.grouping import study
@@ -15,7 +15,7 @@ from myosotis.report.intervals import forest, task_rows
 from myosotis.report.numbers import Numbers
 from myosotis.report.run_page import badge
 from myosotis.report.selection import choose, front
-from myosotis.report.sweep_page import settings_rows
+from myosotis.report.sweep_page import group_rows
 
 
 def render_markdown(records: Sequence[RunRecord]) -> str:
@@ -35,11 +35,11 @@ def _study(records: Sequence[RunRecord]) -> str:
     if said := trials.alarm(found):
         lines += [f"> {_safe(said)}", ""]
     unit = f", {numbers.unit}" if numbers.unit else ""
-    head = ("#", "setting", "verdict", f"learned{unit}", "95 % interval", "kept, points",
-            "95 % interval", "against the front", "seeds")  # fmt: skip
+    head = ("#", "setting", "verdict", f"learned{unit}", "95 % interval", "general ability, points",
+            "95 % interval", "trade-off", "seeds")  # fmt: skip
     keys = ("number", "label", "badge", "gain", "gain_interval", "kept", "kept_interval",
             "mark_said", "seeds")  # fmt: skip
-    rows = settings_rows(found, choice, front(found), numbers)
+    rows = group_rows(found, choice, front(found), numbers)
     lines += _table(head, [[str(row[key]) for key in keys] for row in rows])
     if rates := along_axis(found, numbers):
         lines += ["", _safe(rates["said"])]
@@ -57,11 +57,11 @@ def _study(records: Sequence[RunRecord]) -> str:
 
 def _run(record: RunRecord) -> str:
     name = record.run_name or record.run_id[:12]
-    lines = [f"# {_safe(phrases.headline(record))}", ""]
+    lines = [f"# {_safe(narrator.headline(record))}", ""]
     lines += [f"**{badge(record)['words']}** · {_safe(name)} · {_safe(record.model.id)}", ""]
     if record.error:
         lines += [f"> {record.status}: {_safe(record.error)}", ""]
-    lines += [_safe(said) for said in phrases.ledes(record)]
+    lines += [_safe(said) for said in narrator.ledes(record)]
     lines += [f"- {_safe(warning)}" for warning in record.warnings]
     if (task := task_rows(record)) is not None:
         head = ("task metric", "base", "tuned", "change", "95 % interval", "items")

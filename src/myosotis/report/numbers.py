@@ -14,7 +14,7 @@ from myosotis.report import phrases
 from myosotis.report.grouping import ConfigGroup, Study
 from myosotis.report.phrases import MISSING, Scale
 from myosotis.report.seeds import Estimate
-from myosotis.report.selection import Part, shown
+from myosotis.report.selection import Part, group_stats
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Numbers:
     @classmethod
     def of(cls, study: Study) -> Numbers:
         """The scales of a study."""
-        seen = [shown(setting) for setting in study.measured]
+        seen = [group_stats(group) for group in study.measured]
         tasks = [run.task for s in study.measured for run in s.runs if run.task is not None]
         task = tasks[0] if tasks else TaskQuality("")
         half = _typical([s.gain for s in seen])
@@ -66,11 +66,11 @@ class Numbers:
         """What a change of the task is counted in."""
         return self.task.of
 
-    def said(self, setting: ConfigGroup, part: Part = "all") -> str:
+    def said(self, group: ConfigGroup, part: Part = "all") -> str:
         """A setting in a phrase, for tooltips and screen readers."""
-        seen = shown(setting, part)
+        seen = group_stats(group, part)
         return (
-            f"{setting.label}: task {self.gain(seen.gain)} ({self.gain_interval(seen.gain)}), "
+            f"{group.label}: task {self.gain(seen.gain)} ({self.gain_interval(seen.gain)}), "
             f"benchmarks {self.loss(seen.kept)} points ({self.loss_interval(seen.kept)})"
         )
 
@@ -82,8 +82,3 @@ def _typical(found: Sequence[Estimate | None]) -> float:
         return median(halves)
     values = [abs(f.value) for f in found if f]
     return max(values, default=0.0) / 5
-
-
-def plural(number: int, one: str, several: str = "") -> str:
-    """`1 setting`, `3 settings`."""
-    return f"{phrases.count(number)} {one if number == 1 else several or one + 's'}"

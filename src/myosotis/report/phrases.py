@@ -1,7 +1,6 @@
-"""How numbers and findings are said to a person: units, signs, digits, and the verdict sentence.
+"""How numbers are written for a person: units, signs, digits, names of metrics.
 
-What belongs here: pure functions from a run record to text. Shared by the HTML and the Markdown
-scorecard, so that both say the same.
+What belongs here: from numbers of a run record to text. Sentences are in `narrator.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.records.schema import RetentionRow, SuiteVerdict, TaskQuality
 from myosotis.utils.duration import duration as said_duration
 
 MISSING = "—"
@@ -25,12 +24,6 @@ LABELS = {
     "word_perplexity": "perplexity per word",
     "exact_match": "exact match",
     "reward_accuracy": "reward accuracy",
-}
-EXPLAINED = {
-    "retained": "any loss is smaller than the budget",
-    "forgotten": "the loss is larger than the budget",
-    "slipped": "a real loss; whether it exceeds the budget is open",
-    "inconclusive": "these items cannot tell",
 }
 
 
@@ -145,6 +138,11 @@ def count(number: float | None) -> str:
     return MISSING if number is None else fixed(number, 0)
 
 
+def plural(number: int, one: str, several: str = "") -> str:
+    """`1 setting`, `3 settings`."""
+    return f"{count(number)} {one if number == 1 else several or one + 's'}"
+
+
 def large(number: float | None) -> str:
     """Parameters and the like: `4.88 M`."""
     if number is None:
@@ -206,136 +204,3 @@ def outcome(task: TaskQuality | None) -> str:
     if all(end is not None and end > 0 for end in ends):
         return "better"
     return "worse" if all(end is not None and end < 0 for end in ends) else "same"
-
-
-def within(suite: SuiteVerdict | None) -> bool | None:
-    """Whether the run is inside its retention budget; None when that is open."""
-    if suite is None or suite.verdict not in EXPLAINED:
-        return None
-    if suite.verdict == "forgotten":
-        return False
-    if suite.accept == "not_forgotten" or suite.verdict == "retained":
-        return True
-    return None
-
-
-_LEARNED = {
-    "better": "learned its task",
-    "worse": "got worse at its task",
-    "same": "is not measurably better at its task",
-    "missing": "was not measured on its task",
-}
-_KEPT = {
-    "retained": "kept what it knew, within the budget",
-    "forgotten": "forgot more than the budget allows",
-    "slipped": "lost something; whether more than the budget allows is open",
-    "inconclusive": "whether it forgot anything is not settled",
-    "": "what it forgot was not measured",
-}
-_STATUS = {
-    "FAILED": "This run failed before it had a result.",
-    "KILLED": "This run was stopped before it had a result.",
-    "RUNNING": "This run has no result yet.",
-}
-
-
-def headline(record: RunRecord) -> str:
-    """One sentence: what was gained, what was lost, within budget or not."""
-    task, suite = outcome(record.task), record.suite_verdict
-    verdict = suite.verdict if suite is not None and suite.verdict in EXPLAINED else ""
-    if task == "missing" and not verdict:
-        return _STATUS.get(record.status, "This run measured nothing.")
-    if verdict in ("", "inconclusive"):
-        joint = ";"
-    elif (task == "better") == (verdict == "retained"):
-        joint = " and"
-    else:
-        joint = ", but"
-    kept = _KEPT[verdict]
-    if not verdict and record.retention:  # nothing with an accuracy, of which there is a mean
-        kept = f"what it forgot was measured on {', '.join(r.task for r in record.retention)} alone"
-    return f"The model {_LEARNED[task]}{joint} {kept}."
-
-
-def ledes(record: RunRecord) -> list[str]:
-    """The paragraphs under the headline, with the numbers: the task, then the benchmarks."""
-    said: list[str] = []
-    kept: list[str] = []
-    if (task := record.task) is not None and task.delta is not None:
-        s = task_scale(task)
-        said.append(
-            f"On {count(task.n)} held-out examples its {label(task.metric)} went from "
-            f"{s.value(task.base)} to {s.value(task.tuned)}{f' {s.of}' if not s.percent else ''} "
-            f"({s.change(task.delta)}; 95 % interval {interval(s, task.lo, task.hi)})."
-        )
-    if (suite := record.suite_verdict) is not None and suite.delta is not None:
-        s = suite_scale(suite)
-        over = f"over {len(suite.tasks)} benchmarks " if len(suite.tasks) > 1 else ""
-        budget = f"; the budget allows a loss of {s.amount(suite.epsilon)}" if suite.epsilon else ""
-        kept.append(
-            f"Its mean accuracy {over}changed by {s.change(suite.delta)} points "
-            f"({interval(s, suite.lo, suite.hi)}){budget}."
-        )
-        if suite.needed_items and suite.verdict in ("slipped", "inconclusive"):
-            kept.append(f"About {count(suite.needed_items)} items would settle it.")
-    kept += _beyond_the_mean(record) + _exceptions(record.retention, suite.verdict if suite else "")
-    said += [" ".join(kept)] if kept else []
-    return said + ([told] if (told := checkpoint_said(record)) else [])
-
-
-def _beyond_the_mean(record: RunRecord) -> list[str]:
-    """What made the verdict where no mean speaks for it: benchmarks in other units."""
-    suite, said = record.suite_verdict, []
-    if suite is None or suite.verdict != "forgotten":
-        return []
-    for row in record.retention:
-        if row.task in suite.tasks or row.verdict != "forgotten":
-            continue
-        s = row_scale(row)
-        said.append(
-            f"{row.task.capitalize()}, which is in no mean, is forgotten: {s.change(row.delta)} "
-            f"{s.of} ({interval(s, row.lo, row.hi)}); the budget allows {s.size(row.epsilon)}."
-        )
-    return said
-
-
-def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
-    """Benchmarks that say something worse than the suite does."""
-    worse = {
-        "forgotten": ("is beyond its own budget", "are beyond their own budget"),
-        "slipped": ("lost something", "lost something"),
-    }
-    said = []
-    for verdict, (one, several) in worse.items():
-        names = [row.task for row in rows if row.verdict == verdict]
-        if names and suite not in (verdict, "forgotten"):
-            said.append(f"{listed(names)} {several if len(names) > 1 else one}.")
-    return said
-
-
-_ENDED = {
-    "breach": "It stopped there because the benchmarks had lost more than the budget allows.",
-    "patience": "It stopped there because measurement after measurement found nothing better.",
-}
-
-
-def checkpoint_said(record: RunRecord) -> str:
-    """Which step's weights these are, and why; empty where they are the last ones planned."""
-    if (found := record.checkpoint) is None:
-        return ""
-    ended = _ENDED.get(found.ended, "")
-    if not found.chosen:
-        stay = ""
-        if record.config.get("retention", {}).get("on_breach") == "rollback":
-            stay = "No step was shown to be inside the budget, so the last weights stayed."
-        told = [f"The training went to step {found.last_step}.", ended, stay]
-        return " ".join(filter(None, told))
-    back = "" if found.step == found.last_step else f"; the training had gone to {found.last_step}"
-    told = [
-        f"These are the weights of step {found.step}: of {found.seen} measured, the one with the "
-        f"lowest held-out loss inside the budget{back}.",
-        ended,
-        "The step was chosen on one half of the benchmark items; the verdicts here are those of "
-        "the other half.",
-    ]
-    return " ".join(filter(None, told))

@@ -135,11 +135,11 @@ def _lengths(ends: Ends) -> str:
     return ""
 
 
-def of_settings(found: Study) -> dict[str, Any] | None:
+def of_groups(found: Study) -> dict[str, Any] | None:
     """A row a setting: what preference objectives watch, its first seed, held-out where known."""
     rows = []
-    for setting in found.measured:
-        curves = setting.runs[0].curves
+    for group in found.measured:
+        curves = group.runs[0].curves
         ends = _whole_of(_curves(curves, "val"))
         where = "held-out" if ends else "training"
         ends = ends or _ends_of(_curves(curves, "train"))
@@ -148,8 +148,8 @@ def of_settings(found: Study) -> dict[str, Any] | None:
         last = [_write(n, ends[n][1]) if n in ends else MISSING for n in _LAST]
         rows.append(
             {
-                "number": setting.number,
-                "label": setting.label,
+                "number": group.number,
+                "label": group.label,
                 "where": where,
                 "cells": [*last, *(_change(ends.get(name)) for name in _CHANGE)],
                 "fell": "chosen_reward" in ends and ends["chosen_reward"][1] < 0,

@@ -10,7 +10,9 @@ import shlex
 from typing import Any
 
 from myosotis.records.schema import RunRecord
-from myosotis.report import curves, details, dial_curve, intervals, phrases, preference
+from myosotis.records.verdict import VERDICTS
+from myosotis.report import curves, details, dial_curve, intervals, narrator, phrases, preference
+from myosotis.report.narrator import ABILITY
 from myosotis.report.phrases import MISSING
 
 
@@ -20,8 +22,8 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
         "number": number,
         "record": record,
         "name": record.run_name or record.run_id[:12] or "unnamed run",
-        "headline": phrases.headline(record),
-        "ledes": phrases.ledes(record),
+        "headline": narrator.headline(record),
+        "ledes": narrator.ledes(record),
         "badge": badge(record),
         "facts": _facts(record),
         "tiles": _tiles(record),
@@ -29,6 +31,7 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
         "task": intervals.task_rows(record),
         "forest": intervals.forest(record),
         "shift": intervals.shift(record),
+        "general_text": any(row.task == "prose" for row in record.retention),
         "curves": curves.curves(record),
         "more_curves": curves.more_curves(record),
         "preference": preference.of_run(record),
@@ -45,21 +48,16 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
 
 
 def badge(record: RunRecord) -> dict[str, str]:
-    """The run in two words, with the class that colours them."""
+    """The run in a word or two, with the class that colours them: its verdict, or how it ended."""
     if record.status == "FAILED":
         return {"words": "failed", "kind": "forgotten"}
     if record.status in ("KILLED", "RUNNING"):
         said = "stopped early" if record.status == "KILLED" else "not finished"
         return {"words": said, "kind": "slipped"}
-    inside = phrases.within(record.suite_verdict)
-    if inside is None and record.suite_verdict and record.suite_verdict.verdict == "slipped":
-        return {"words": "lost something", "kind": "slipped"}
-    if inside is None:
-        known = record.suite_verdict is not None
-        return {"words": "not settled" if known else "no verdict", "kind": "inconclusive"}
-    if inside:
-        return {"words": "within budget", "kind": "retained"}
-    return {"words": "over budget", "kind": "forgotten"}
+    verdict = record.suite_verdict.verdict if record.suite_verdict else ""
+    if verdict not in VERDICTS:
+        return {"words": "no verdict", "kind": "inconclusive"}
+    return {"words": verdict, "kind": verdict}
 
 
 def _facts(record: RunRecord) -> list[str]:
@@ -103,16 +101,16 @@ def _tiles(record: RunRecord) -> list[dict[str, str]]:
         s = phrases.suite_scale(suite)
         tiles.append(
             {
-                "label": "Kept",
+                "label": ABILITY,
                 "value": s.change(suite.delta),
                 "unit": "points",
                 "note": f"mean accuracy; budget −{s.amount(suite.epsilon)}",
-                "kind": suite.verdict if suite.verdict in phrases.EXPLAINED else "",
+                "kind": suite.verdict if suite.verdict in VERDICTS else "",
             }
         )
     else:
         alone = ", ".join(f"{row.task}: {row.verdict or 'measured'}" for row in record.retention)
-        tiles.append({"label": "Kept", "value": MISSING, "note": alone or "not measured"})
+        tiles.append({"label": ABILITY, "value": MISSING, "note": alone or "not measured"})
     seconds = record.cost.get("total_seconds") or record.cost.get("train_seconds")
     trainable = phrases.large(record.update.trainable)
     tiles.append(

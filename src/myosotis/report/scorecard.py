@@ -21,6 +21,7 @@ import jinja2
 from myosotis.records.schema import RunRecord
 from myosotis.report.export import render_csv, render_json
 from myosotis.report.markdown import render_markdown
+from myosotis.report.narrator import EXPLAINED
 from myosotis.report.run_page import run_view
 from myosotis.report.sweep_page import view
 from myosotis.utils.atomic_write import write_bytes
@@ -101,6 +102,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["unbroken"] = _unbroken
+    environment.globals.update(EXPLAINED=EXPLAINED)
     return environment
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from myosotis.records.schema import Half, RunRecord
+from myosotis.records.schema import HalfResult, RunRecord
+from myosotis.records.verdict import VERDICTS, Verdict, inside_budget, verdict_of
 from myosotis.report import phrases
-from myosotis.report.grouping import ConfigGroup, Study
+from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.seeds import Estimate, over_seeds, separable
 
-Part = Literal["select", "report", "all"]
+Part = Literal["selection", "report", "all"]
 Mark = Literal["front", "tied", "behind"]
 
 
@@ -29,9 +30,9 @@ class GroupStats:
     verdict: str
 
 
-def shown(setting: ConfigGroup, part: Part = "all") -> GroupStats:
+def group_stats(group: ConfigGroup, part: Part = "all") -> GroupStats:
     """Task gain and change of the suite's mean, over the setting's seeds."""
-    halves = [half_of(run, part) for run in setting.runs]
+    halves = [half_of(run, part) for run in group.runs]
     tasks = [h.task for h in halves if h.task is not None and h.task.delta is not None]
     gains = []
     for task in tasks:
@@ -49,24 +50,22 @@ def shown(setting: ConfigGroup, part: Part = "all") -> GroupStats:
     )
 
 
-def half_of(run: RunRecord, part: Part) -> Half:
+def half_of(run: RunRecord, part: Part) -> HalfResult:
     """One half of a run's items, or all of them."""
-    return Half(run.task, run.suite_verdict) if part == "all" else run.halves.get(part, Half())
+    if part == "all":
+        return HalfResult(run.task, run.suite_verdict)
+    return run.halves.get(part, HalfResult())
 
 
 def _verdict(said: Sequence[str], kept: Estimate | None, epsilon: float | None) -> str:
     """The verdict over seeds, by the same rule as for one run, from the interval over seeds."""
-    known = [s for s in said if s in phrases.EXPLAINED]
-    if len(known) < 2 or all(s == "inconclusive" for s in known):
+    known = [s for s in said if s in VERDICTS]
+    if len(known) < 2 or all(s == Verdict.INCONCLUSIVE for s in known):
         # One run has its verdict; and where none has enough items, more seeds bring none.
         return known[0] if known else ""
-    if kept is None or kept.lo is None or kept.hi is None or epsilon is None:
-        return "inconclusive"
-    if kept.lo > -epsilon:
-        return "retained"
-    if kept.hi < -epsilon:
-        return "forgotten"
-    return "slipped" if kept.hi < 0 else "inconclusive"
+    if kept is None or kept.lo is None or kept.hi is None or epsilon is None or epsilon < 0:
+        return Verdict.INCONCLUSIVE
+    return verdict_of(kept.lo, kept.hi, epsilon)
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Choice:
     """
 
     how: str
-    setting: ConfigGroup | None = None
+    group: ConfigGroup | None = None
     run: RunRecord | None = None
     chosen_on: Part = "all"
     claimed_on: Part = "all"
@@ -86,35 +85,35 @@ class Choice:
     greedier: list[ConfigGroup] = field(default_factory=list)
 
 
-def choose(study: Study) -> Choice:
+def choose(found: Study) -> Choice:
     """Most task gain among the settings shown to be inside the retention budget.
 
     Where none is shown to be, among those whose loss is not shown to be beyond it and is estimated
     to be inside.
     """
-    settings = [s for s in study.measured if (w := shown(s)).gain and w.kept]
-    if len({task_of(s) for s in study.measured} - {None}) > 1:
+    groups = [s for s in found.measured if (w := group_stats(s)).gain and w.kept]
+    if len({task_of(s) for s in found.measured} - {None}) > 1:
         return Choice("different")
-    if not settings:
+    if not groups:
         return Choice("unmeasured")
     halved = all(
-        shown(s, part).gain and shown(s, part).kept
-        for s in settings
-        for part in ("select", "report")
+        group_stats(s, part).gain and group_stats(s, part).kept
+        for s in groups
+        for part in ("selection", "report")
     )
-    on: Part = "select" if halved else "all"
-    seen = {s.number: shown(s, on) for s in settings}
+    on: Part = "selection" if halved else "all"
+    seen = {s.number: group_stats(s, on) for s in groups}
     how = "retained"
-    eligible = [s for s in settings if _inside(s, seen[s.number])]
+    eligible = [s for s in groups if _inside(s, seen[s.number])]
     if not eligible:
-        how, eligible = "unsettled", [s for s in settings if _perhaps(seen[s.number])]
+        how, eligible = "unsettled", [s for s in groups if _perhaps(seen[s.number])]
     if not eligible:
         return Choice("nothing", chosen_on=on, claimed_on=on)
 
-    def gain(setting: ConfigGroup) -> float:
-        found = seen[setting.number].gain
-        assert found is not None
-        return found.value
+    def gain(group: ConfigGroup) -> float:
+        learned = seen[group.number].gain
+        assert learned is not None
+        return learned.value
 
     best = max(eligible, key=gain)
     return Choice(
@@ -124,13 +123,23 @@ def choose(study: Study) -> Choice:
         on,
         "report" if halved else "all",
         _close([s for s in eligible if s is not best], best, seen),
-        sorted([s for s in settings if s not in eligible and gain(s) > gain(best)], key=gain)[::-1],
+        sorted([s for s in groups if s not in eligible and gain(s) > gain(best)], key=gain)[::-1],
     )
 
 
-def task_of(setting: ConfigGroup) -> tuple[str, str, bool] | None:
+def best_run(records: Sequence[RunRecord]) -> RunRecord | None:
+    """The run to ship: who learned most among those within budget. Where no benchmark was measured,
+    who learned most."""
+    choice = choose(study(records))
+    if choice.how == "unmeasured":
+        done = [r for r in records if r.status == "FINISHED" and r.task is not None]
+        return max(done, key=lambda run: gain_of(run, "all"), default=None)
+    return choice.run
+
+
+def task_of(group: ConfigGroup) -> tuple[str, str, bool] | None:
     """What a setting's task is measured in."""
-    tasks = [run.task for run in setting.runs if run.task is not None]
+    tasks = [run.task for run in group.runs if run.task is not None]
     return (tasks[0].metric, tasks[0].unit, tasks[0].higher_is_better) if tasks else None
 
 
@@ -142,18 +151,16 @@ def gain_of(run: RunRecord, part: Part) -> float:
     return phrases.gain(task.delta, task.higher_is_better) or 0.0
 
 
-def _inside(setting: ConfigGroup, seen: GroupStats) -> bool:
-    loose = any(
-        run.suite_verdict is not None and run.suite_verdict.accept == "not_forgotten"
-        for run in setting.runs
-    )
-    return seen.verdict == "retained" or (loose and seen.verdict in ("slipped", "inconclusive"))
+def _inside(group: ConfigGroup, seen: GroupStats) -> bool:
+    accepts = {run.suite_verdict.accept for run in group.runs if run.suite_verdict is not None}
+    accept = "not_forgotten" if "not_forgotten" in accepts else "retained"
+    return inside_budget(seen.verdict, accept) is True
 
 
 def _perhaps(seen: GroupStats) -> bool:
     if seen.kept is None or seen.epsilon is None:
         return False
-    return seen.verdict != "forgotten" and seen.kept.value > -seen.epsilon
+    return seen.verdict != Verdict.FORGOTTEN and seen.kept.value > -seen.epsilon
 
 
 def _close(
@@ -162,24 +169,24 @@ def _close(
     top = seen[best.number].gain
     assert top is not None
     close = []
-    for setting in others:
-        gain = seen[setting.number].gain
+    for group in others:
+        gain = seen[group.number].gain
         if gain is not None and not separable(gain, top):
-            close.append(setting)
+            close.append(group)
     return close
 
 
-def front(study: Study) -> dict[int, Mark]:
+def front(found: Study) -> dict[int, Mark]:
     """Each setting's place among the others, by number, on all items.
 
     `front`: none learned more and kept more. `tied`: behind one of the front, but not separably on
     either axis. `behind`: separably worse than a setting of the front that is no worse elsewhere.
     """
     placed: dict[int, tuple[Estimate, Estimate]] = {}
-    for setting in study.measured:
-        seen = shown(setting)
+    for group in found.measured:
+        seen = group_stats(group)
         if seen.gain is not None and seen.kept is not None:
-            placed[setting.number] = (seen.gain, seen.kept)
+            placed[group.number] = (seen.gain, seen.kept)
     best = [n for n, (g, k) in placed.items() if not _beaten(g, k, placed.values())]
     marks: dict[int, Mark] = {}
     for number, (gain, kept) in placed.items():

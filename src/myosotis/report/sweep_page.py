@@ -14,7 +14,7 @@ from myosotis.report import decision, factors, forgotten, heat_map, phrases, pre
 from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.numbers import Numbers
 from myosotis.report.phrases import MISSING
-from myosotis.report.selection import Choice, Mark, choose, front, shown
+from myosotis.report.selection import Choice, Mark, choose, front, group_stats
 from myosotis.report.svg.tradeoff import Place, place_key, plane
 
 TOLD_IN_FULL = 8
@@ -34,17 +34,17 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
         "notes": trials.differences(records),
         "decision": decision.table(choice, numbers),
         "plane": _plane(found, choice, marks, numbers) if comparable else None,
-        "settings": settings_rows(found, choice, marks, numbers),
+        "settings": group_rows(found, choice, marks, numbers),
         "unit": numbers.unit if comparable else "",
-        "replicated": any(len(s.runs) > 1 for s in found.settings),
-        "two_seeds": any(len(s.runs) == 2 for s in found.settings),
+        "replicated": any(len(s.runs) > 1 for s in found.groups),
+        "two_seeds": any(len(s.runs) == 2 for s in found.groups),
         "heat": heat_map.heat_maps(found, choice, numbers) if comparable else [],
         "rates": factors.along_axis(found, numbers) if comparable else None,
         "dial": factors.dials(found, choice, marks, numbers) if comparable else None,
         "benchmarks": forgotten.benchmarks(found, choice),
         "items": forgotten.items(found),
         "ladder": trials.ladder(found, choice, numbers) if comparable else None,
-        "preference": preference.of_settings(found),
+        "preference": preference.of_groups(found),
         "cost": trials.cost(found, choice),
         "trials": trials.not_finished(found),
         "identity": trials.identity(records),
@@ -52,13 +52,14 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
         "commands": trials.commands(found, choice),
         "told": told_in_full(found, choice, marks),
         "runs": len(records),
+        "general_text": any(row.task == "prose" for r in records for row in r.retention),
     }
 
 
 MARKS = {
-    "front": "on the front",
-    "tied": "not separable from the front",
-    "behind": "behind",
+    "front": "a best trade-off",
+    "tied": "tied with the best trade-off",
+    "behind": "beaten on both",
 }
 
 
@@ -67,21 +68,21 @@ def _plane(
 ) -> dict[str, Any] | None:
     places = [Place(0.0, 0.0, "base", "base: the origin", "base")]
     epsilons = []
-    for setting in found.measured:
-        seen = shown(setting)
+    for group in found.measured:
+        seen = group_stats(group)
         if seen.gain is None or seen.kept is None:
             continue
         if seen.epsilon is not None:
             epsilons.append(seen.epsilon)
-        mark = marks[setting.number]
-        style = "chosen" if setting is choice.setting else mark
-        name = "" if mark == "behind" and style != "chosen" else str(setting.number)
+        mark = marks[group.number]
+        style = "chosen" if group is choice.group else mark
+        name = "" if mark == "behind" and style != "chosen" else str(group.number)
         places.append(
             Place(
                 seen.gain.value,
                 seen.kept.value,
                 name,
-                f"{setting.number}, {numbers.said(setting)}; {MARKS[mark]}",
+                f"{group.number}, {numbers.said(group)}; {MARKS[mark]}",
                 style,
                 _ends(seen.gain.lo, seen.gain.hi),
                 _ends(seen.kept.lo, seen.kept.hi),
@@ -107,7 +108,7 @@ def _plane(
             x_value=lambda v: s.change(numbers.sign * v),
             y_value=numbers.kept.change,
             joined=line,
-            title="Benchmarks kept against task learned",
+            title="Change in general ability against what was learned",
             height=400,
         ),
         "x_unit": ", ".join(filter(None, (phrases.label(numbers.metric), numbers.unit))),
@@ -124,35 +125,27 @@ def _number(place: Place) -> int:
     return int(place.name) if place.name.isdigit() else 0
 
 
-_BADGES = {
-    "retained": "within budget",
-    "forgotten": "over budget",
-    "slipped": "lost something",
-    "inconclusive": "not settled",
-}
-
-
-def settings_rows(
+def group_rows(
     found: Study, choice: Choice, marks: Mapping[int, Mark], numbers: Numbers
 ) -> list[dict[str, Any]]:
     """Every setting, measured or not, in the order of their numbers."""
     rows = []
-    for setting in found.settings:
-        seen = shown(setting)
-        first = (setting.runs or setting.others)[0]
-        dead = sum(run.status == "FAILED" for run in setting.others)
-        words_of = _BADGES.get(seen.verdict, "no verdict") if setting.runs else trials.state(first)
+    for group in found.groups:
+        seen = group_stats(group)
+        first = (group.runs or group.others)[0]
+        dead = sum(run.status == "FAILED" for run in group.others)
+        badge = (seen.verdict or "no verdict") if group.runs else trials.state(first)
         rows.append(
             {
-                "number": setting.number,
-                "label": setting.label,
-                "chosen": setting is choice.setting,
-                "mark": marks.get(setting.number, ""),
-                "mark_said": MARKS.get(marks.get(setting.number, ""), MISSING),
-                "badge": words_of,
-                "kind": seen.verdict if setting.runs else "forgotten",
-                "lost": _lost(setting),
-                "seeds": phrases.count(len(setting.runs)),
+                "number": group.number,
+                "label": group.label,
+                "chosen": group is choice.group,
+                "mark": marks.get(group.number, ""),
+                "mark_said": MARKS.get(marks.get(group.number, ""), MISSING),
+                "badge": badge,
+                "kind": seen.verdict if group.runs else "forgotten",
+                "lost": _lost(group),
+                "seeds": phrases.count(len(group.runs)),
                 "failed": dead,
                 "trainable": phrases.large(first.update.trainable),
                 **decision.cells(seen, numbers),
@@ -161,9 +154,9 @@ def settings_rows(
     return rows
 
 
-def _lost(setting: ConfigGroup) -> list[str]:
+def _lost(group: ConfigGroup) -> list[str]:
     """Benchmarks called forgotten with any seed: one that is no accuracy is not in the mean."""
-    rows = [row for run in setting.runs for row in run.retention]
+    rows = [row for run in group.runs for row in run.retention]
     return list(dict.fromkeys(row.task for row in rows if row.verdict == "forgotten"))
 
 
@@ -172,11 +165,11 @@ def told_in_full(
 ) -> list[tuple[int, RunRecord]]:
     """The runs whose stories follow, with the numbers of their settings: all where there are few,
     else the choice, then one a setting from the front outwards."""
-    every = [(s.number, run) for s in found.settings for run in s.all]
+    every = [(s.number, run) for s in found.groups for run in s.all]
     if len(every) <= TOLD_IN_FULL:
         return every
     order = {"front": 1, "tied": 2, "behind": 3}
-    first = [(s.number, s.runs[0]) for s in found.measured if s is not choice.setting]
+    first = [(s.number, s.runs[0]) for s in found.measured if s is not choice.group]
     first.sort(key=lambda entry: (order.get(marks.get(entry[0], ""), 4), entry[0]))
-    chosen = [(choice.setting.number, choice.run)] if choice.setting and choice.run else []
+    chosen = [(choice.group.number, choice.run)] if choice.group and choice.run else []
     return [*chosen, *first][:TOLD_IN_FULL]

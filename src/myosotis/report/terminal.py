@@ -10,22 +10,27 @@ from rich.table import Table
 from rich.text import Text
 
 from myosotis.records.schema import RunRecord, TaskQuality
-from myosotis.report import dial_curve
-from myosotis.retention.budget import DetectableEffect
+from myosotis.records.verdict import DetectableEffect, Verdict
+from myosotis.report import dial_curve, narrator
 from myosotis.utils.console import console, wide
 
-COLOURS = {"retained": "green", "forgotten": "red", "slipped": "yellow", "inconclusive": "dim"}
+COLOURS: dict[str, str] = {
+    Verdict.RETAINED: "green",
+    Verdict.SLIPPED: "yellow",
+    Verdict.FORGOTTEN: "red",
+    Verdict.INCONCLUSIVE: "dim",
+}
 
 
-def reach(found: Sequence[DetectableEffect]) -> None:
+def detectable(found: Sequence[DetectableEffect]) -> None:
     """Which verdicts the items of this run can reach."""
     if found:
         console.print("[bold]What these items can show[/]")
     for line in found:
-        console.print(f"  {line.text}", highlight=False)
+        console.print(f"  {narrator.detectable(line)}", highlight=False)
 
 
-def show(record: RunRecord, words: Sequence[str], scorecard: Path | None = None) -> None:
+def show(record: RunRecord, scorecard: Path | None = None) -> None:
     """The summary table of a finished run, and what it means in words."""
     table = Table(title=Text(record.run_name), title_justify="left", expand=False)
     table.add_column("measure")
@@ -57,8 +62,8 @@ def show(record: RunRecord, words: Sequence[str], scorecard: Path | None = None)
         )
     console.print(table)
     show_dial(record)
-    if words:
-        console.print(Panel(Text("\n".join(words)), border_style="blue", title="in words"))
+    said = Text("\n".join(narrator.sentences(record)))
+    console.print(Panel(said, border_style="blue", title="in words"))
     if scorecard is not None:
         console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
     console.print(
@@ -76,7 +81,7 @@ def table(records: Sequence[RunRecord], scorecard: Path) -> None:
         "tokens/s",
         "task",
         "95 % interval",
-        "kept",
+        "general ability",
         "95 % interval",
     ):
         shown.add_column(column, justify="right")
@@ -109,7 +114,7 @@ def trial(record: RunRecord, number: int, total: int | None) -> None:
         line.append(f"  {record.status}: {record.error}", "red")
     else:
         line.append(f"  task {_signed(task.delta if task else None)}", "default")
-        line.append(f"  kept {_signed(suite.delta if suite else None)}", "default")
+        line.append(f"  general ability {_signed(suite.delta if suite else None)}", "default")
         if suite:
             line.append(f" {suite.verdict}", COLOURS.get(suite.verdict, ""))
         line.append(f"  {(record.cost.get('total_seconds') or 0) / 60:.1f} min", "dim")
@@ -137,7 +142,7 @@ def show_dial(record: RunRecord) -> None:
     """The strengths on the half that chooses, and what was chosen; nothing without a dial."""
     if not record.dial:
         return
-    table = Table(title="the update dialled: θ0 + αΔθ, on the half that chooses")
+    table = Table(title="update scaled to strength α (θ0 + αΔθ), on the selection half")
     table.title_justify = "left"
     for column in ("α", "task", "95 % interval", "benchmarks", "95 % interval"):
         table.add_column(column, justify="right")
@@ -167,7 +172,9 @@ def _cost(record: RunRecord) -> str:
         parts.append(f"{seconds / 60:.1f} min")
     if share := cost.get("look_share"):
         predicted = cost.get("look_share_predicted") or 0.0
-        parts.append(f"looks {share:.0%} of the training ({predicted:.0%} predicted)")
+        parts.append(
+            f"mid-training evaluation took {share:.0%} of training time ({predicted:.0%} predicted)"
+        )
     if (speed := cost.get("tokens_per_second")) is not None:
         parts.append(f"{speed:,.0f} tokens/s")
     if (memory := cost.get("peak_memory_gb")) is not None:

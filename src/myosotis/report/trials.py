@@ -22,9 +22,9 @@ from myosotis.report.grouping import (
     short,
     written,
 )
-from myosotis.report.numbers import Numbers, plural
+from myosotis.report.numbers import Numbers
 from myosotis.report.phrases import MISSING
-from myosotis.report.selection import Choice, shown
+from myosotis.report.selection import Choice, group_stats
 from myosotis.report.svg.charts import Bar, interval_axis, interval_scale, interval_strip
 
 _STATES = {
@@ -52,7 +52,7 @@ def not_finished(found: Study) -> dict[str, Any]:
             "error": run.error or ("" if measured(run) else "no reason was recorded"),
             "run": run.run_name or run.run_id[:12],
         }
-        for s in found.settings
+        for s in found.groups
         for run in s.others
     ]
     return {"rows": rows, "missing": missing(found)}
@@ -61,38 +61,36 @@ def not_finished(found: Study) -> dict[str, Any]:
 def missing(found: Study) -> list[str]:
     """What the other trials make one expect: grid cells and seeds that no record is of."""
     said = []
-    for method in dict.fromkeys(s.method for s in found.settings):
-        members = [s for s in found.settings if s.method == method]
+    for method in dict.fromkeys(s.method for s in found.groups):
+        members = [s for s in found.groups if s.method == method]
         said += [
             f"{row} {short(found.axis)}={written(x, found.axis)}: never run"
             for row, x in holes(members) or []
         ]
-    seeds = {
-        json.dumps(seed_of(r)) for s in found.settings for r in s.all if seed_of(r) is not None
-    }
-    for setting in found.settings if len(seeds) > 1 else []:
-        own = {json.dumps(seed_of(r)) for r in setting.all}
+    seeds = {json.dumps(seed_of(r)) for s in found.groups for r in s.all if seed_of(r) is not None}
+    for group in found.groups if len(seeds) > 1 else []:
+        own = {json.dumps(seed_of(r)) for r in group.all}
         gone = sorted(seeds - own)
         if gone and len(own) > 0:
-            said.append(f"{setting.label}: never run with seed {', '.join(gone)}")
+            said.append(f"{group.label}: never run with seed {', '.join(gone)}")
     return said
 
 
 def alarm(found: Study) -> str:
     """One sentence about trials without a result; empty when all have one."""
-    failed = sum(run.status == "FAILED" for s in found.settings for run in s.others)
+    failed = sum(run.status == "FAILED" for s in found.groups for run in s.others)
     other = sum(
-        run.status != "FAILED" and not measured(run) for s in found.settings for run in s.others
+        run.status != "FAILED" and not measured(run) for s in found.groups for run in s.others
     )
     gone = len(missing(found))
     parts = [f"{failed} failed"] if failed else []
     parts += [f"{other} did not finish"] if other else []
     were = "was" if gone == 1 else "were"
     if gone and not parts:
-        return f"Of the whole grid, {plural(gone, 'trial')} {were} never run."
+        return f"Of the whole grid, {phrases.plural(gone, 'trial')} {were} never run."
     parts += [f"{gone} more {were} never run"] if gone else []
-    total = sum(len(s.all) for s in found.settings)
-    return f"Of {plural(total, 'trial')}, {', '.join(parts)}." if parts else ""
+    total = sum(len(s.all) for s in found.groups)
+    return f"Of {phrases.plural(total, 'trial')}, {', '.join(parts)}." if parts else ""
 
 
 def cost(found: Study, choice: Choice) -> dict[str, Any]:
@@ -105,7 +103,7 @@ def cost(found: Study, choice: Choice) -> dict[str, Any]:
         {
             "number": s.number,
             "label": s.label,
-            "chosen": s is choice.setting,
+            "chosen": s is choice.group,
             "trainable": phrases.count(s.all[0].update.trainable),
             "cells": [_mean(s, key, write) for key, _, write in columns],
         }
@@ -115,8 +113,8 @@ def cost(found: Study, choice: Choice) -> dict[str, Any]:
     return {"columns": [name for _, name, _ in columns], "rows": rows, "absent": absent}
 
 
-def _mean(setting: ConfigGroup, key: str, write: Any) -> str:
-    values = [v for run in setting.runs if (v := run.cost.get(key)) is not None]
+def _mean(group: ConfigGroup, key: str, write: Any) -> str:
+    values = [v for run in group.runs if (v := run.cost.get(key)) is not None]
     return write(sum(v / len(values) for v in values)) if values else MISSING
 
 
@@ -133,46 +131,46 @@ def ladder(found: Study, choice: Choice, numbers: Numbers) -> dict[str, Any] | N
     """From the base and the base with examples to each method at its best, by what it trains."""
     best: dict[str, ConfigGroup] = {}
     part = choice.chosen_on
-    for setting in found.measured:
-        gain = shown(setting, part).gain
-        held = best.get(setting.method)
-        held_gain = shown(held, part).gain if held else None
-        if setting is choice.setting or (
+    for group in found.measured:
+        gain = group_stats(group, part).gain
+        held = best.get(group.method)
+        held_gain = group_stats(held, part).gain if held else None
+        if group is choice.group or (
             gain is not None
-            and held is not choice.setting
+            and held is not choice.group
             and (held_gain is None or gain.value > held_gain.value)
         ):
-            best[setting.method] = setting
+            best[group.method] = group
     steps = _without_tuning(list(best.values()), numbers)
     rungs = sorted(best.values(), key=lambda s: s.runs[0].update.trainable or 0)
     bars = [step["bar"] for step in steps]
-    for setting in rungs:
-        gain = shown(setting).gain
+    for group in rungs:
+        gain = group_stats(group).gain
         if gain is not None:
-            bar = Bar(gain.value, gain.lo, gain.hi, numbers.said(setting))
+            bar = Bar(gain.value, gain.lo, gain.hi, numbers.said(group))
             bars.append(bar)
-            steps.append({"setting": setting, "bar": bar})
+            steps.append({"setting": group, "bar": bar})
     if len(steps) < 3:
         return None
     axis = interval_axis(bars, 0.12)
     rows = []
     for step in steps:
-        setting = step.get("setting")
-        seen = shown(setting) if setting else None
+        group = step.get("setting")
+        seen = group_stats(group) if group else None
         bar = step["bar"]
         rows.append(
             {
-                "name": setting.label if setting else step["name"],
+                "name": group.label if group else step["name"],
                 "note": step.get("note", "")
-                if setting is None
-                else f"{phrases.large(setting.runs[0].update.trainable)} parameters",
+                if group is None
+                else f"{phrases.large(group.runs[0].update.trainable)} parameters",
                 "gain": numbers.task.change(numbers.sign * (bar.value or 0.0))
                 if bar.value
                 else "0",
                 "interval": numbers.gain_interval(seen.gain) if seen else "",
                 "kept": numbers.loss(seen.kept) if seen else "",
                 "verdict": seen.verdict if seen else "",
-                "chosen": setting is not None and setting is choice.setting,
+                "chosen": group is not None and group is choice.group,
                 "drawn": interval_strip(bar, axis),
             }
         )
@@ -183,12 +181,12 @@ def ladder(found: Study, choice: Choice, numbers: Numbers) -> dict[str, Any] | N
     return {"rows": rows, "axis": interval_scale(axis, tick), "unit": numbers.unit}
 
 
-def _without_tuning(settings: Sequence[ConfigGroup], numbers: Numbers) -> list[dict[str, Any]]:
+def _without_tuning(groups: Sequence[ConfigGroup], numbers: Numbers) -> list[dict[str, Any]]:
     """The base, and the base with solved examples in its prompt, as gains over the base."""
     steps: list[dict[str, Any]] = [
         {"name": "the base", "note": "no tuning", "bar": Bar(0.0, None, None, "the base: 0")}
     ]
-    for run in (run for s in settings for run in s.runs):
+    for run in (run for s in groups for run in s.runs):
         task = run.task
         same = [b for b in run.baselines if task is not None and b.metric == task.metric]
         for baseline in same:
@@ -234,7 +232,7 @@ def identity(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
         if len(counts) == 1:
             rows.append({"name": name, "values": [values[0]], "same": True})
             continue
-        listed = [f"{value} ({plural(n, 'run')})" for value, n in list(counts.items())[:6]]
+        listed = [f"{value} ({phrases.plural(n, 'run')})" for value, n in list(counts.items())[:6]]
         listed += [f"and {len(counts) - 6} more"] if len(counts) > 6 else []
         rows.append({"name": name, "values": listed, "same": False})
     return rows
@@ -260,7 +258,7 @@ def common(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 def commands(found: Study, choice: Choice) -> dict[str, Any]:
     """The command of the chosen run, and those of all."""
-    every = [(s.number, shlex.join(run.command)) for s in found.settings for run in s.all]
+    every = [(s.number, shlex.join(run.command)) for s in found.groups for run in s.all]
     return {
         "chosen": shlex.join(choice.run.command) if choice.run else "",
         "all": [

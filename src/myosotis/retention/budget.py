@@ -10,32 +10,29 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from scipy import stats
 
-from myosotis.retention.statistics.paired import LEVEL, POWER, Verdict
+from myosotis.records.verdict import (
+    Accept,
+    DetectableEffect,
+    Verdict,
+    exit_code,
+    inside_budget,
+    worst,
+)
+from myosotis.retention.statistics.paired import LEVEL, POWER
 from myosotis.utils.errors import ConfigError
 
 DISCORDANT = 0.10
 """Share of items right in one model only that a plan assumes; light tuning shows 5 to 15 %."""
-
-MIN_ITEMS = 30
-"""Below this no verdict is given: an interval's coverage rests on too little to settle anything."""
-
 
 OTHERS = "others"
 """In a mapping from task to budget: the tasks that are not named."""
 
 OWN = (".jsonl", ".json", ".parquet")
 """Endings of benchmark files of one's own."""
-
-SEVERITY: list[str] = [
-    Verdict.RETAINED,
-    Verdict.INCONCLUSIVE,
-    Verdict.SLIPPED,
-    Verdict.FORGOTTEN,
-]
 
 
 def task_name(entry: str) -> str:
@@ -52,7 +49,7 @@ class Budget:
     """
 
     fraction: float = 0.05
-    accept: Literal["retained", "not_forgotten"] = "retained"
+    accept: Accept = "retained"
     tasks: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,16 +59,14 @@ class Budget:
                     f"retention.budget={fraction} is not a fraction of the base score.",
                     "Give a number from 0 to 1, e.g. 0.05 for 5 %.",
                 )
-        if self.accept not in ("retained", "not_forgotten"):
+        if self.accept not in get_args(Accept):
             raise ConfigError(
                 f"retention.accept={self.accept!r} is unknown.",
                 "Use 'retained' (the loss is shown to be within the budget) or 'not_forgotten'.",
             )
 
     @classmethod
-    def of(
-        cls, given: float | Mapping[str, float], accept: Literal["retained", "not_forgotten"]
-    ) -> Budget:
+    def of(cls, given: float | Mapping[str, float], accept: Accept) -> Budget:
         """As `retention.budget` gives it: one fraction, or a mapping from task to fraction, in
         which `others` stands for the tasks that are not named. A benchmark of one's own goes by
         its name or by its file, as `retention.suite` names it."""
@@ -98,20 +93,16 @@ class Budget:
             for name, said in tasks.items()
             if name in self.tasks or (name in outside and said == Verdict.FORGOTTEN)
         }
-        found = max([mean, *own.values()], key=SEVERITY.index)
-        return found, [n for n, said in own.items() if SEVERITY.index(said) > SEVERITY.index(mean)]
+        whole = worst([mean, *own.values()])
+        return whole, [task for task, said in own.items() if worst([mean, said]) != mean]
 
     def accepts(self, verdict: str) -> bool:
         """Whether a checkpoint with this verdict is inside the budget."""
-        if self.accept == "retained":
-            return verdict == Verdict.RETAINED
-        return verdict != Verdict.FORGOTTEN
+        return inside_budget(verdict, self.accept) is True
 
     def exit_code(self, verdict: str) -> int:
-        """What `retention.gate=true` leaves with: 0 inside, 3 forgotten, 4 not settled."""
-        if self.accepts(verdict):
-            return 0
-        return 3 if verdict == Verdict.FORGOTTEN else 4
+        """What `retention.gate=true` leaves with: 0 inside, 3 forgotten, 4 open."""
+        return exit_code(verdict, self.accept)
 
 
 def chance_corrected(amount: float, base: float, chance: float | None) -> float | None:
@@ -124,58 +115,21 @@ def chance_corrected(amount: float, base: float, chance: float | None) -> float 
     return amount / (base - chance)
 
 
-@dataclass(frozen=True)
-class DetectableEffect:
-    """What `items` of a task can show, at an assumed standard error, before anything is trained.
-
-    Losses are in the metric's unit and are called so with 80 % power: `slipped_from` is the
-    smallest loss told from none, `forgotten_from` the smallest told from the budget `epsilon`.
-    `retained_items` would show `retained` for a model that lost nothing.
-    """
-
-    task: str
-    items: int
-    epsilon: float
-    slipped_from: float
-    forgotten_from: float
-    retained_items: int
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """The verdicts within reach, `inconclusive` always among them."""
-        if self.items < MIN_ITEMS:
-            return (Verdict.INCONCLUSIVE,)
-        losses = (Verdict.FORGOTTEN, Verdict.SLIPPED, Verdict.INCONCLUSIVE)
-        return (Verdict.RETAINED, *losses) if self.retained_items <= self.items else losses
-
-    @property
-    def text(self) -> str:
-        """One line for a person."""
-        head = f"{self.task}: {self.items:,} items, budget {self.epsilon:.4f}."
-        if self.items < MIN_ITEMS:
-            return f"{head} Too few for any verdict (at least {MIN_ITEMS})."
-        can = Verdict.RETAINED in self.verdicts
-        kept = "can" if can else "cannot reliably"
-        more = "" if can else f" (takes about {self.retained_items:,} items)"
-        return (
-            f"{head} A model that lost nothing {kept} be called retained{more}; a loss is noticed "
-            f"from {self.slipped_from:.3f}, called forgotten from {self.forgotten_from:.3f}."
-        )
-
-
-def reach(
+def detectable_effect(
     task: str,
     items: int,
     epsilon: float,
     *,
     discordant: float = DISCORDANT,
     tasks: int = 1,
+    pooled: int = 1,
     power: float = POWER,
 ) -> DetectableEffect:
     """What `items` 0/1 items can show when a share `discordant` of them differs.
 
-    `tasks` verdicts given together are Holm-adjusted; the strictest step is assumed. At 10 %
-    discordant items "retained" takes 1,962 items for a budget of 2 pp, 872 for 3 pp.
+    `tasks` verdicts given together are Holm-adjusted; the strictest step is assumed. `items` are of
+    `pooled` tasks together. At 10 % discordant items "retained" takes 1,962 items for a budget of
+    2 pp, 872 for 3 pp.
     """
     level = 1 - (1 - LEVEL) / tasks
     z = float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power))
@@ -188,4 +142,5 @@ def reach(
         slipped_from=detectable,
         forgotten_from=epsilon + detectable,
         retained_items=round(needed),
+        tasks=pooled,
     )

@@ -1,8 +1,8 @@
 """Base against tuned, task by task and as a suite: the rows every report of retention shows.
 
 What belongs here: pairing two measurements, the verdict of each task adjusted for the others, and
-the verdict on their mean. The callback, `evaluate` and the scorecard all call `compare`. Plain
-arrays in, plain numbers out; the statistics are in `retention/statistics/paired.py`.
+the verdict on their mean. Training, `evaluate` and the dial all call `compare`. Arrays in, rows of
+the run record out; the statistics are in `retention/statistics/paired.py`.
 
 How the verdicts of several tasks are adjusted for each other is in
 `retention/statistics/multiple_testing.py`.
@@ -11,87 +11,38 @@ How the verdicts of several tasks are adjusted for each other is in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from myosotis.retention.budget import MIN_ITEMS, Budget, DetectableEffect, chance_corrected, reach
+from myosotis.records.schema import RetentionRow, SuiteVerdict
+from myosotis.records.verdict import (
+    MIN_ITEMS,
+    DetectableEffect,
+    Verdict,
+    verdict_of,
+)
+from myosotis.retention.benchmarks.measure import TaskScores
+from myosotis.retention.budget import Budget, chance_corrected, detectable_effect
 from myosotis.retention.statistics.multiple_testing import Judged, items_to_settle, judge
 from myosotis.retention.statistics.paired import (
     LEVEL,
     Paired,
-    Verdict,
     holm,
     mcnemar_exact,
     minimum_detectable_effect,
-    verdict,
 )
-from myosotis.retention.statistics.pairing import Pair, TaskScores, ece
+from myosotis.retention.statistics.pairing import Pair, ece
 from myosotis.utils.errors import DataError
-
-
-@dataclass(frozen=True)
-class Row:
-    """One task; field by field a `record.RetentionRow`. `delta` is tuned - base, [lo, hi] its
-    95 % interval; `p_mcnemar` is exact and unadjusted, `p_holm` adjusted over the tasks."""
-
-    task: str
-    metric: str
-    higher_is_better: bool
-    chance: float | None
-    n: int
-    items_of: int
-    base: float
-    tuned: float
-    delta: float
-    se: float
-    lo: float
-    hi: float
-    mde: float
-    epsilon: float
-    verdict: str
-    p_mcnemar: float | None
-    p_holm: float | None
-    needed_items: int | None
-    p_gold_base: float | None
-    p_gold_tuned: float | None
-    p_gold_delta: float | None
-    p_gold_lo: float | None
-    p_gold_hi: float | None
-    right_to_wrong: int | None
-    wrong_to_right: int | None
-    note: str
-    ece_base: float | None
-    ece_tuned: float | None
-    epsilon_above_chance: float | None
-
-
-@dataclass(frozen=True)
-class Suite:
-    """The mean over the accuracy-like tasks; field by field a `record.SuiteVerdict`."""
-
-    delta: float
-    lo: float
-    hi: float
-    epsilon: float
-    verdict: str
-    base: float
-    tuned: float
-    mde: float
-    needed_items: int | None
-    tasks: list[str]
-    budget: float | None
-    accept: str
-    note: str
 
 
 class Comparison(NamedTuple):
     """The rows in the order of the base's tasks; no suite where no task is accuracy-like."""
 
-    rows: list[Row]
-    suite: Suite | None
+    rows: list[RetentionRow]
+    suite: SuiteVerdict | None
 
 
 def compare(
@@ -138,22 +89,26 @@ def reachable_verdicts(
         name: task.scores[task.metric] for name, task in base_tasks.items() if task.accuracy_like
     }
     found = [
-        reach(name, len(s), budget.epsilon(float(s.mean()), name), tasks=len(base_tasks))
+        detectable_effect(
+            name, len(s), budget.epsilon(float(s.mean()), name), tasks=len(base_tasks)
+        )
         for name, s in like.items()
     ]
     if len(like) > 1:
         # As many items in one task would give the mean the same standard error.
         alike = len(like) ** 2 / sum(1 / len(s) for s in like.values())
         epsilon = np.mean([budget.epsilon(float(s.mean()), name) for name, s in like.items()])
-        found.append(reach("suite mean", round(alike), float(epsilon)))
+        found.append(
+            detectable_effect("suite mean", round(alike), float(epsilon), pooled=len(like))
+        )
     return found
 
 
 def _row(
     pair: Pair, p: Paired, epsilon: float, judged: Judged, exact: float | None, adjusted: float
-) -> Row:
+) -> RetentionRow:
     flips, sure = pair.discordant, pair.p_gold()
-    return Row(
+    return RetentionRow(
         task=pair.name,
         metric=pair.base.metric,
         higher_is_better=pair.base.higher_is_better,
@@ -191,7 +146,7 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
     notes = [said] if (said := pair.base.note) else []
     if p.n < MIN_ITEMS:
         notes.append(f"Fewer than {MIN_ITEMS} items: too few for a verdict.")
-    elif (alone := verdict(*p.gain, epsilon)) != judged.verdict:
+    elif (alone := verdict_of(*p.gain, epsilon)) != judged.verdict:
         notes.append(
             f"This interval alone would say {alone}; adjusted for the other tasks (Holm) it is "
             f"{judged.verdict}."
@@ -219,7 +174,7 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
 
 def _format(pair: Pair) -> list[str]:
     """Of written answers: whether there was an answer to read, apart from whether it was right."""
-    if (read := pair.twin("answered")) is None:
+    if (read := pair.compare_metric("answered")) is None:
         return []
     notes = [
         f"An answer could be read in {read.base:.1%} of the base's texts and {read.tuned:.1%} of "
@@ -228,7 +183,11 @@ def _format(pair: Pair) -> list[str]:
     ]
     for name in pair.base.scores:
         metric, _, reading = name.partition(",")
-        if reading and metric == pair.base.metric and (other := pair.twin(name)) is not None:
+        if (
+            reading
+            and metric == pair.base.metric
+            and (other := pair.compare_metric(name)) is not None
+        ):
             notes.append(
                 f"Read by {reading}, {metric} is {other.base:.1%} and {other.tuned:.1%} "
                 f"({other.delta:+.1%}, {other.lo:+.1%} to {other.hi:+.1%})."
@@ -236,7 +195,7 @@ def _format(pair: Pair) -> list[str]:
     return notes
 
 
-def _with_tasks(suite: Suite, rows: Sequence[Row], budget: Budget) -> Suite:
+def _with_tasks(suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budget) -> SuiteVerdict:
     """The verdict with those of the tasks that count by themselves (`Budget.worst`)."""
     verdicts = {row.task: row.verdict for row in rows}
     said, worse = budget.worst(suite.verdict, verdicts, verdicts.keys() - set(suite.tasks))
@@ -249,7 +208,7 @@ def _with_tasks(suite: Suite, rows: Sequence[Row], budget: Budget) -> Suite:
     return replace(suite, verdict=said, note=f"{suite.note} {note}".strip())
 
 
-def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> Suite:
+def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> SuiteVerdict:
     """The mean change over accuracy-like tasks, every task counting alike, as does its budget.
 
     The interval combines those of the tasks (MOVER, Zou & Donner 2008): each end is as far from
@@ -263,15 +222,15 @@ def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> Suite:
     above = float(np.sqrt(sum((p.hi - p.delta) ** 2 for p in found))) / k
     se = float(np.sqrt(sum(p.se**2 for p in found))) / k
     epsilon = float(np.mean(epsilons))
-    said, needed, note = verdict(delta - below, delta + above, epsilon), None, ""
-    total = sum(p.n for p in found)
+    total, needed, note = sum(p.n for p in found), None, ""
+    said = verdict_of(delta - below, delta + above, epsilon, total)
     if total < MIN_ITEMS:
-        said, note = Verdict.INCONCLUSIVE, f"Fewer than {MIN_ITEMS} items: too few for a verdict."
+        note = f"Fewer than {MIN_ITEMS} items: too few for a verdict."
     elif said in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
         needed = items_to_settle(total, se, delta + epsilon)
         if k > 1:
             note = f"The items needed are of all {k} tasks together, in the proportions measured."
-    return Suite(
+    return SuiteVerdict(
         delta=delta,
         lo=delta - below,
         hi=delta + above,

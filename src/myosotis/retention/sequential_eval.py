@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from myosotis.records.verdict import Verdict, verdict_of
 from myosotis.retention.benchmarks.measure import Measurement, TreeScorer, ask, scored
 from myosotis.retention.benchmarks.requests import Answer
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.budget import MIN_ITEMS, Budget
-from myosotis.retention.statistics.paired import LEVEL, Verdict, verdict
+from myosotis.retention.budget import Budget
+from myosotis.retention.statistics.paired import LEVEL
 from myosotis.retention.statistics.pairing import Pair
 from myosotis.retention.statistics.sequential import ConfidenceSequence, Rounds, rounds
 
@@ -30,7 +31,7 @@ GROWTH = 1.5
 SIGN = 0.80
 """Level at which a cheap look goes on: one look in ten at a model that lost nothing does."""
 
-TWINS = {"p_gold": True, "bits_per_byte": False}
+CONTINUOUS_METRICS = {"p_gold": True, "bits_per_byte": False}
 """The sensitive scores of a question with choices, and whether more is better: the probability of
 the right choice among all, and what its text costs. Each sees losses that the other does not
 (bench/evidence.py)."""
@@ -101,8 +102,8 @@ def until_settled(
                 for name, of_task in dealt.items():
                     evidence.add(name, of_task[r], _differences(base, now, name, of_task[r]))
             interval = evidence.interval()
-            enough = sum(len(t.items) for t in asked if t.accuracy_like) >= MIN_ITEMS
-            found = verdict(*interval, epsilon) if enough else Verdict.INCONCLUSIVE
+            counted = sum(len(t.items) for t in asked if t.accuracy_like)
+            found = verdict_of(*interval, epsilon, counted)
         if found in (Verdict.RETAINED, Verdict.FORGOTTEN):
             break
         if cheap and not done and not signs(_same(base, now), now, budget, SIGN):
@@ -116,30 +117,34 @@ def until_settled(
 def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> tuple[str, ...]:
     """What speaks of a loss: the sensitive scores, of which none decides a verdict.
 
-    A twin's name: over the tasks that make up the suite's mean it got worse beyond chance (both
-    together at `level`, two-sided, Bonferroni; a task without choices counts with its own score).
+    The name of a continuous metric: over the tasks that make up the suite's mean it got worse
+    beyond chance (both together at `level`, two-sided, Bonferroni; a task without choices counts
+    with its own score).
     The name of a task outside that mean: it is not shown to be within its budget.
     """
     found: list[str] = []
     pairs = [Pair.of(name, base[name], task) for name, task in now.tasks.items()]
     inside = [pair for pair in pairs if pair.base.accuracy_like]
-    for twin, more_is_better in TWINS.items():
-        changes = [pair.twin(twin, higher_is_better=more_is_better) or pair.at() for pair in inside]
+    for metric, more_is_better in CONTINUOUS_METRICS.items():
+        changes = [
+            pair.compare_metric(metric, higher_is_better=more_is_better) or pair.at()
+            for pair in inside
+        ]
         if worse([-p.forgetting for p in changes], [p.se for p in changes], level):
-            found.append(twin)
+            found.append(metric)
     for pair in pairs:
         if not pair.base.accuracy_like:
             change = pair.at(level)
             epsilon = budget.epsilon(change.base, pair.name)
-            if verdict(*change.gain, epsilon) != Verdict.RETAINED:
+            if verdict_of(*change.gain, epsilon) != Verdict.RETAINED:
                 found.append(pair.name)
     return tuple(found)
 
 
 def worse(gains: Sequence[float], errors: Sequence[float], level: float) -> bool:
-    """Whether the mean of some tasks' gains (a loss is negative) in one of the twins lies below 0
-    by its interval; `level` is that of all twins together."""
-    reach = float(special.ndtri(1 - (1 - level) / 2 / len(TWINS)))
+    """Whether the mean of some tasks' gains (a loss is negative) in one continuous metric lies
+    below 0 by its interval; `level` is that of all such metrics together."""
+    reach = float(special.ndtri(1 - (1 - level) / 2 / len(CONTINUOUS_METRICS)))
     return sum(gains) + reach * math.hypot(*errors) < 0
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import Checkpoint
-from myosotis.retention.statistics.paired import Verdict
+from myosotis.records.verdict import Verdict
 from myosotis.training.callbacks import AtomicCheckpointIO, telling_of_a_full_disk
 from myosotis.updates.base import Update
 from myosotis.utils.errors import RunError

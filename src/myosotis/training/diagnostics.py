@@ -38,9 +38,9 @@ def memorises(curve: Sequence[CurvePoint]) -> str:
     if last - best <= 0.05 or recent >= 0.8 * last:
         return ""
     return (
-        f"It memorises: the held-out loss was lowest at step {best_step} ({best:.2f}) and rose to "
-        f"{last:.2f} while the training loss fell to {recent:.2f}. Fewer steps, a lower learning "
-        "rate or more data would help."
+        f"The model memorises: the held-out loss was lowest at step {best_step} ({best:.2f}) and "
+        f"rose to {last:.2f} while the training loss fell to {recent:.2f}. Fewer steps, a lower "
+        "learning rate or more data would help."
     )
 
 
@@ -65,9 +65,9 @@ def over_optimised(curve: Sequence[CurvePoint]) -> str:
     if now < 1.25 * max(before, 0.0) or now <= 0:
         return ""
     return (
-        f"Over-optimised: held-out pairs were ranked best at step {best_step} ({best:.0%} right), "
-        f"{last:.0%} at the end, while the margin on training pairs grew from {before:.2f} to "
-        f"{now:.2f}. Fewer steps or a larger objective.beta would help."
+        f"The model is over-optimised: held-out pairs were ranked best at step {best_step} "
+        f"({best:.0%} right), {last:.0%} at the end, while the margin on training pairs grew from "
+        f"{before:.2f} to {now:.2f}. Fewer steps or a larger objective.beta would help."
     )
 
 
@@ -83,9 +83,9 @@ def chosen_falls(task: TaskQuality) -> str:
     if margin.lo <= 0 or loglik.hi >= 0:
         return ""
     return (
-        f"The margin grew by {margin.delta:.1f} nats, and yet the chosen answers became less "
-        f"likely ({loglik.delta:+.3f} nats a token, {loglik.lo:+.3f} to {loglik.hi:+.3f}): the "
-        "rejected ones fell further. objective=dpop or objective.sft_weight holds the chosen up."
+        f"The margin grew by {margin.delta:.1f} nats, but the chosen answers became less likely "
+        f"({loglik.delta:+.3f} nats per token, {loglik.lo:+.3f} to {loglik.hi:+.3f}): the rejected "
+        "ones fell further. objective=dpop or a larger objective.sft_weight helps."
     )
 
 

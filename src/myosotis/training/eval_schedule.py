@@ -41,9 +41,12 @@ def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozens
     try:
         gap = float(text[:-1]) / 100 * total_steps if text.endswith("%") else float(text)
     except ValueError:
-        raise ConfigError(f"{key}={every} is no cadence", "steps, or a share such as 10%") from None
+        raise ConfigError(
+            f"{key}={every} is neither a number of steps nor a share of the run.",
+            "Give steps (50), a share (10%), or null for never.",
+        ) from None
     if not gap > 0:
-        raise ConfigError(f"{key}={every} is not above 0", "null means never")
+        raise ConfigError(f"{key}={every} is not above 0.", "For never, use null.")
     gap = max(gap, 1.0)
     return frozenset(round(k * gap) for k in range(1, int(total_steps / gap) + 1)) - {total_steps}
 
@@ -72,18 +75,23 @@ class EvalSchedule:
         """One line for a person."""
         if not self.steps:
             return (
-                f"No look at the benchmarks while training; the end takes {self.whole:.0%} of its "
-                "work (retention.every=50% looks once all the same)."
+                "No benchmark evaluations during training: the final evaluation alone costs "
+                f"{_of_training(self.whole)} (retention.every=50% adds one in the middle)."
             )
-        looks = "1 look" if len(self.steps) == 1 else f"{len(self.steps)} looks"
+        looks = "1 evaluation" if len(self.steps) == 1 else f"{len(self.steps)} evaluations"
         most = len(self.steps) * self.whole
-        work = f"at most {most:.0%}"
+        work = f"at most {_of_training(most)}"
         if self.cheap:
-            work = f"about {self.expected:.0%} ({most:.0%} if each sees a sign of loss)"
+            work = f"about {_of_training(self.expected)} ({most:.0%} if each shows a sign of loss)"
         return (
-            f"{looks} at the benchmarks while training: {work} of its work; the end takes "
-            f"{self.whole:.0%}."
+            f"{looks} of the benchmarks during training: {work}. The final evaluation costs "
+            f"{_of_training(self.whole)}."
         )
+
+
+def _of_training(share: float) -> str:
+    """A share of the training's work, in words."""
+    return f"{share:.0%} of the training" if share < 2 else f"{share:.2g} times the training"
 
 
 def schedule_evals(
@@ -111,7 +119,7 @@ def schedule_evals(
         acts: whether the run acts on what it sees, and so has to look at least `ACTING` times.
     """
     if chooses:
-        suite = suite.half("select")
+        suite = suite.half("selection")
     training = _training_tokens(data, total_steps, trained)
     questions = _read(suite, row_tokens, one_path_a_row)
     kl = sum(int(tree.read.sum()) for trees in texts.trees.values() for tree in trees)

@@ -35,8 +35,8 @@ def probe(model: nn.Module) -> PackingMode:
         fault = _same(model, trees, reference, PackingMode("dense", "probe", fast_head=head_ok))
         fault = fault or _leak(model, trees, PackingMode("dense", "probe", fast_head=head_ok))
     if fault:
-        return PackingMode("padded", f"packed rows are not exact for this model: {fault}", head_ok)
-    return PackingMode("dense", "packed and padded scores agree and nothing leaks", head_ok)
+        return PackingMode("padded", f"packing check failed: {fault}", head_ok)
+    return PackingMode("dense", "packing check passed", head_ok)
 
 
 def _trees(vocabulary: int) -> list[Tree]:
@@ -58,7 +58,7 @@ def _trees(vocabulary: int) -> list[Tree]:
 
 
 def _scores(model: nn.Module, trees: Sequence[Tree], backend: PackingMode) -> list[np.ndarray]:
-    """Log-prob a scored token of every path, computed in a single row where the backend packs."""
+    """Log-prob per scored token of every path, computed in a single row where the backend packs."""
     scores = Scorer(model, backend, row_tokens=4096).evaluate(trees)
     return [score.logp / score.weight for score in scores]
 
@@ -74,7 +74,7 @@ def _same(
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     worst = max(np.abs(a - b).max() for a, b in zip(scores, reference, strict=True))
     if not worst <= (2e-4 if exact else 0.1):  # NaN fails too
-        return f"scores differ by up to {worst:.2g} nats a token"
+        return f"scores differ by up to {worst:.2g} nats per token"
     return ""
 
 

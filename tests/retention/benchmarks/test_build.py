@@ -121,9 +121,9 @@ def test_a_larger_draw_takes_the_same_items_and_more(tmp_path: Path) -> None:
     small = suite(tmp_path, "arc_easy", items=8, num_fewshot=2)
     assert small["arc_easy"].items_hash == first(large, 8)["arc_easy"].items_hash
     assert small.hash == first(large, 8).hash
-    assert [i.half for i in small.items] == ["select", "report"] * 4
+    assert [i.half for i in small.items] == ["selection", "report"] * 4
     assert small["arc_easy"].population == 30
-    assert len(large.half("select").items) == len(large.half("report").items) == 10
+    assert len(large.half("selection").items) == len(large.half("report").items) == 10
 
 
 def test_the_seed_chooses_the_items_and_nothing_else_does(tmp_path: Path) -> None:

@@ -196,3 +196,19 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     cached(KEY, compute)
     assert compute.times == 2
     assert folder().name == "baselines"
+
+
+def test_a_measurement_whose_selection_half_was_called_select_is_read(suite: Suite) -> None:
+    """What earlier versions kept is not measured again: it has the same halves by today's names."""
+    now = measure(suite.only(["arc_easy"]), tiny_scorer())
+    former = {"selection": "select"}
+    then = Measurement(
+        {
+            name: dataclasses.replace(task, halves=[former.get(half, half) for half in task.halves])
+            for name, task in now.tasks.items()
+        }
+    )
+    back = Measurement.from_bytes(then.to_bytes())
+    assert "select" in then["arc_easy"].halves
+    assert back["arc_easy"].halves == now["arc_easy"].halves
+    assert back.half("selection")["arc_easy"].items == now.half("selection")["arc_easy"].items

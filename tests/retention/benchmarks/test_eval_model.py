@@ -94,7 +94,7 @@ def test_the_number_and_the_format_are_told_apart(tmp_path: Path) -> None:
     assert tuned["gsm8k"].aggregates["exact_match"] == pytest.approx(0.5)
     again = Measurement.from_bytes(tuned.to_bytes())
     assert again["gsm8k"].texts == told
-    assert again.half("select")["gsm8k"].texts == told[::2]
+    assert again.half("selection")["gsm8k"].texts == told[::2]
 
     (row,), mean = compare(base.tasks, tuned.tasks)
     assert (row.right_to_wrong, row.wrong_to_right, row.base, row.tuned) == (3, 0, 1.0, 0.5)

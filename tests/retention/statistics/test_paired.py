@@ -10,14 +10,13 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from myosotis.records.verdict import Verdict, verdict_of
 from myosotis.retention.statistics.paired import (
-    Verdict,
     forgetting,
     holm,
     mcnemar_exact,
     minimum_detectable_effect,
     paired,
-    verdict,
 )
 from myosotis.utils.errors import DataError
 
@@ -78,42 +77,7 @@ def test_where_lower_is_better_a_rise_is_a_loss() -> None:
     found = paired(base, base + 0.2 + 0.01 * rng.standard_normal(100), higher_is_better=False)
     assert found.lo > 0.19
     assert found.gain == (-found.hi, -found.lo)
-    assert verdict(*found.gain, epsilon=0.05) == Verdict.FORGOTTEN
-
-
-@pytest.mark.parametrize(
-    ("lo", "hi", "expected"),
-    [
-        (-0.019, 0.03, "retained"),
-        (-0.019, -0.001, "retained"),  # a real loss, shown to be within the budget
-        (0.01, 0.03, "retained"),
-        (-0.05, -0.021, "forgotten"),
-        (-0.05, -0.02, "slipped"),  # hi = -epsilon is not below it
-        (-0.05, -0.001, "slipped"),
-        (-0.02, 0.01, "inconclusive"),  # lo = -epsilon is not above it
-        (-0.05, 0.0, "inconclusive"),
-        (-0.05, 0.03, "inconclusive"),
-    ],
-)
-def test_verdicts_at_a_budget_of_two_points(lo: float, hi: float, expected: str) -> None:
-    assert verdict(lo, hi, 0.02) == expected
-
-
-@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 0.2), st.floats(0, 0.2))
-def test_a_larger_budget_never_makes_a_verdict_worse(lo, width, epsilon, more) -> None:
-    worst_first = ["forgotten", "slipped", "inconclusive", "retained"]
-    before, after = (verdict(lo, lo + width, e) for e in (epsilon, epsilon + more))
-    if before == "retained":
-        assert after == "retained"
-    if after == "forgotten":
-        assert before == "forgotten"
-    assert worst_first.index(after) >= worst_first.index(before)
-
-
-@pytest.mark.parametrize("wrong", [(0.1, -0.1, 0.02), (-0.1, 0.1, -0.02), (np.nan, 0.1, 0.02)])
-def test_what_is_no_interval_gets_no_verdict(wrong: tuple[float, float, float]) -> None:
-    with pytest.raises(ValueError, match="not an interval"):
-        verdict(*wrong)
+    assert verdict_of(*found.gain, epsilon=0.05) == Verdict.FORGOTTEN
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 20, 50])
@@ -123,9 +87,9 @@ def test_a_few_items_without_a_change_settle_nothing(n: int) -> None:
     same = np.ones(n)
     found = paired(same, same)
     assert found.se > 0
-    assert verdict(*found.gain, 0.0225) == Verdict.INCONCLUSIVE
-    assert verdict(*paired(np.ones(168), np.ones(168)).gain, 0.0225) == Verdict.RETAINED
-    assert verdict(*paired(np.ones(166), np.ones(166)).gain, 0.0225) == Verdict.INCONCLUSIVE
+    assert verdict_of(*found.gain, 0.0225) == Verdict.INCONCLUSIVE
+    assert verdict_of(*paired(np.ones(168), np.ones(168)).gain, 0.0225) == Verdict.RETAINED
+    assert verdict_of(*paired(np.ones(166), np.ones(166)).gain, 0.0225) == Verdict.INCONCLUSIVE
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

@@ -114,7 +114,7 @@ class _Renderer:
         order = list(range(population))
         random.Random(f"myosotis items {self.seed} {name}").shuffle(order)
         taken = order if self.items is None else order[: self.items]
-        return [(row, "select" if i % 2 == 0 else "report") for i, row in enumerate(taken)]
+        return [(row, "selection" if i % 2 == 0 else "report") for i, row in enumerate(taken)]
 
     def prose(self) -> Task:
         passages = prose.passages()

@@ -32,7 +32,7 @@ ANSWERS = ("answer", "label")
 
 
 @dataclass(frozen=True)
-class Row:
+class JsonlRow:
     """What is asked, the answers to choose from (or the one answer), and which is right."""
 
     prompt: str
@@ -46,9 +46,9 @@ def is_own(name: str) -> bool:
     return name.endswith(OWN)
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[JsonlRow]:
     """Every record of the file. Raises `DataError` naming file and line of each that is no item."""
-    rows: list[Row] = []
+    rows: list[JsonlRow] = []
     several: list[bool] = []
 
     def add(record: dict[str, Any], where: str) -> None:
@@ -93,7 +93,12 @@ def task(
 
 
 def _item(
-    name: str, number: int, row: Row, half: Half, encoder: Encoder, chat: Callable[..., str] | None
+    name: str,
+    number: int,
+    row: JsonlRow,
+    half: Half,
+    encoder: Encoder,
+    chat: Callable[..., str] | None,
 ) -> Item:
     context, space = row.prompt, " "
     if chat is not None:
@@ -129,7 +134,7 @@ def _said(answers: Sequence[Answer]) -> dict[str, Any]:
 # ---------------------------------------------------------------------------- records
 
 
-def _row(record: Mapping[str, Any], several: bool) -> Row:
+def _row(record: Mapping[str, Any], several: bool) -> JsonlRow:
     if several != ("choices" in record):
         first, this = ("has", "has not") if several else ("has no", "has")
         raise RecordError(
@@ -141,12 +146,12 @@ def _row(record: Mapping[str, Any], several: bool) -> Row:
     if given is None:
         raise RecordError(f"no field {ANSWERS[0]!r}{meant(ANSWERS[0], record)}")
     if not several:
-        return Row(prompt, (_filled(record, given),), 0, passage)
+        return JsonlRow(prompt, (_filled(record, given),), 0, passage)
     choices = record["choices"]
     whole = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
     if not whole or len(choices) < 2 or len(set(choices)) < len(choices):
         raise RecordError("'choices' must be a list of at least two different texts, none empty")
-    return Row(prompt, tuple(choices), _index(record[given], choices, given), passage)
+    return JsonlRow(prompt, tuple(choices), _index(record[given], choices, given), passage)
 
 
 def _prompt(record: Mapping[str, Any]) -> tuple[str, str | None]:

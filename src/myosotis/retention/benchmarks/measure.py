@@ -26,6 +26,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from myosotis.records.schema import FORMER_HALVES
 from myosotis.retention.benchmarks.requests import WRITTEN, Answer, Prompt
 from myosotis.retention.benchmarks.task import Half, Item, Suite, Task
 from myosotis.trees.scorer import TreeScore
@@ -174,6 +175,7 @@ class Measurement:
         tasks: dict[str, TaskScores] = {}
         for number, fixed in enumerate(head["tasks"]):
             metrics = fixed.pop("scores")
+            fixed["halves"] = [FORMER_HALVES.get(half, half) for half in fixed["halves"]]
             tasks[fixed["task"]] = TaskScores(
                 **fixed,
                 **{name: arrays[f"{number}.{name}"] for name in _ARRAYS},
@@ -288,7 +290,7 @@ def _aggregates(task: Task, verdicts: Sequence[dict[str, Any]]) -> dict[str, flo
 def item_scores(
     task: Task, item: Item, answers: Sequence[Answer], verdict: dict[str, Any]
 ) -> dict[str, float]:
-    """Every number that is a score of this one item: lm-eval's, and the continuous twins."""
+    """Every number that is a score of this one item: lm-eval's, and the continuous metrics."""
     own = {
         metric: float(value)
         for metric, value in verdict.items()
@@ -306,7 +308,7 @@ def item_scores(
 
 
 def continuous_metrics(logp: Floats, item: Item) -> dict[str, float]:
-    """The continuous twins of a multiple-choice item's accuracy; see the head of this file."""
+    """Of a multiple-choice item, beside its accuracy; see the head of this file."""
     if not item.gold:
         return {}
     z = logp / np.array(item.lengths, float)

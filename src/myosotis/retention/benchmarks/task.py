@@ -23,7 +23,7 @@ from myosotis.retention.benchmarks.requests import (
     RequestTrees,
 )
 
-Half = Literal["select", "report"]
+Half = Literal["selection", "report"]
 Kind = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
 
 Judge = Callable[[Sequence[Answer]], dict[str, Any]]
@@ -43,7 +43,7 @@ class Item:
     id: str  # stable: the row's number in its data set, and a hash of the row
     member: str  # lm-eval's task, where `task` is a group
     cluster: str | None  # what it shares with other items: a subject, a passage
-    half: Half  # "select" chooses checkpoints and settings, "report" is what is claimed
+    half: Half  # `selection` chooses checkpoints and settings, `report` is what is claimed
     prompt: str
     choices: tuple[str, ...]
     gold: tuple[int, ...]

@@ -63,7 +63,7 @@ class Interval(NamedTuple):
     p: float
 
 
-def interval(x: Sample, level: float, seed: int) -> Interval:
+def interval(x: PairedScores, level: float, seed: int) -> Interval:
     """The interval of `x.delta` at `level` by the method the module docstring names.
 
     Where no SE can be estimated, the half width over the normal quantile stands in.
@@ -79,7 +79,7 @@ def interval(x: Sample, level: float, seed: int) -> Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class PairedScores:
     """Differences, summed within G clusters. Where scores are halves, an answer is half an item."""
 
     items: int
@@ -108,7 +108,7 @@ class Sample:
         tuned: ArrayLike,
         clusters: Clusters,
         weights: ArrayLike | None,
-    ) -> Sample:
+    ) -> PairedScores:
         before, after = np.asarray(base, np.float64), np.asarray(tuned, np.float64)
         weight = np.ones(len(before)) if weights is None else np.asarray(weights, np.float64)
         group = _numbered(clusters, len(before))
@@ -181,7 +181,7 @@ def cluster_se(sum_G: Floats, weight_G: Floats) -> float:
     return float(np.sqrt(groups / max(groups - 1, 1) * (residual_G**2).sum()) / total)
 
 
-def _score_interval(x: Sample, level: float) -> tuple[str, float, float, float]:
+def _score_interval(x: PairedScores, level: float) -> tuple[str, float, float, float]:
     """Method, interval and p-value of 0/1 scores, clustered or not."""
     n, gained, lost = len(x.d), int((x.d > 0).sum()), int((x.d < 0).sum())
     if x.groups == n:
@@ -200,7 +200,7 @@ def _score_interval(x: Sample, level: float) -> tuple[str, float, float, float]:
     return method, lo, hi, float(2 * special.ndtr(-chi))
 
 
-def _unseen(x: Sample, z: float) -> tuple[str, float, float, float]:
+def _unseen(x: PairedScores, z: float) -> tuple[str, float, float, float]:
     """Method, interval and p-value where nothing varies."""
     far = z * z / (x.groups + z * z) * x.span
     share = min(abs(x.delta) / x.span, 1.0) if x.span else 0.0
@@ -233,7 +233,7 @@ def tango(gained: float, lost: float, n: float, level: float = 0.95) -> tuple[fl
     return bound(-1.0), bound(1.0)
 
 
-def _studentised(x: Sample, level: float, seed: int) -> tuple[str, float, float, float]:
+def _studentised(x: PairedScores, level: float, seed: int) -> tuple[str, float, float, float]:
     """Method, interval and p-value of other scores: bootstrap-t, or Student's t."""
     t = x.delta / x.se
     high = float(special.stdtrit(x.groups - 1, 0.5 + level / 2))
@@ -249,7 +249,7 @@ def _studentised(x: Sample, level: float, seed: int) -> tuple[str, float, float,
     return method, float(max(lo, -x.span)), float(min(hi, x.span)), p
 
 
-def _bootstrap_t(x: Sample, seed: int) -> Floats:
+def _bootstrap_t(x: PairedScores, seed: int) -> Floats:
     """(RESAMPLES,) studentised differences of resampled clusters from the difference at hand."""
     sums = np.stack([x.sums, x.weights, x.sums**2, x.sums * x.weights, x.weights**2])
     s, w, ss, sw, ww = sums @ _multiplicities(x.groups, seed)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from myosotis.retention.budget import MIN_ITEMS
-from myosotis.retention.statistics.paired import LEVEL, POWER, Paired, Verdict, verdict
+from myosotis.records.verdict import MIN_ITEMS, Verdict, verdict_of
+from myosotis.retention.statistics.paired import LEVEL, POWER, Paired
 
 MOST_ITEMS = 10_000_000
 """A verdict that takes more items than this is said to be out of reach (None)."""
@@ -44,14 +44,14 @@ def judge(tasks: Sequence[At], epsilons: Sequence[float]) -> list[Judged]:
     judged = [i for i, at in enumerate(tasks) if at(LEVEL).n >= MIN_ITEMS]
 
     def against_budget(i: int, p: Paired) -> bool:
-        return verdict(*p.gain, epsilons[i]) in (Verdict.RETAINED, Verdict.FORGOTTEN)
+        return verdict_of(*p.gain, epsilons[i]) in (Verdict.RETAINED, Verdict.FORGOTTEN)
 
     budget_step = holm_steps(tasks, judged, against_budget)
     change_step = holm_steps(tasks, judged, lambda _, p: p.lo > 0 or p.hi < 0)
     found = [Judged(Verdict.INCONCLUSIVE, LEVEL, None)] * len(tasks)
     for i in judged:
         p, needed = budget_step[i], None
-        said = verdict(*p.gain, epsilons[i])
+        said = verdict_of(*p.gain, epsilons[i])
         if said not in (Verdict.RETAINED, Verdict.FORGOTTEN):
             lost = change_step[i].gain[1] < 0
             said = Verdict.SLIPPED if lost else Verdict.INCONCLUSIVE

@@ -1,33 +1,23 @@
 """Paired statistics: what the difference between two models on the same items can support.
 
 What belongs here: the comparison of two arrays of scores, tests and sample sizes (docs/science.md,
-section 3), the four verdicts, and the sign of forgetting. How an interval is made is in
-`intervals.py`; which tasks are compared, in `compare.py`. NumPy and SciPy only.
+section 3), and the sign of forgetting. How an interval is made is in `intervals.py`, what it says
+about a budget in `records/verdict.py`; which tasks are compared, in `compare.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from myosotis.retention.statistics.intervals import Clusters, Sample, interval
+from myosotis.retention.statistics.intervals import Clusters, PairedScores, interval
 
 LEVEL = 0.95
 POWER = 0.80
-
-
-class Verdict(StrEnum):
-    """What an interval says about a budget; see `verdict`."""
-
-    RETAINED = "retained"
-    FORGOTTEN = "forgotten"
-    SLIPPED = "slipped"
-    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True)
@@ -61,29 +51,13 @@ class Paired:
 
     @property
     def gain(self) -> tuple[float, float]:
-        """The interval turned so that a loss is negative; what `verdict` takes."""
+        """The interval turned so that a loss is negative; what `verdict_of` takes."""
         return (self.lo, self.hi) if self.higher_is_better else (-self.hi, -self.lo)
 
 
 def forgetting(base: float, tuned: float, higher_is_better: bool = True) -> float:
     """How much was lost: positive means the tuned model is worse. The one place of this sign."""
     return base - tuned if higher_is_better else tuned - base
-
-
-def verdict(lo: float, hi: float, epsilon: float) -> Verdict:
-    """What the interval [lo, hi] of the gain (a loss is negative) says about a loss of `epsilon`.
-
-    retained: lo > -epsilon. forgotten: hi < -epsilon. slipped: hi < 0 but neither, a real loss
-    whose size against the budget is open. Otherwise inconclusive. Raises `ValueError` for a
-    negative epsilon or lo > hi.
-    """
-    if not (lo <= hi and epsilon >= 0):
-        raise ValueError(f"not an interval and a budget: [{lo}, {hi}], {epsilon}")
-    if lo > -epsilon:
-        return Verdict.RETAINED
-    if hi < -epsilon:
-        return Verdict.FORGOTTEN
-    return Verdict.SLIPPED if hi < 0 else Verdict.INCONCLUSIVE
 
 
 def paired(
@@ -102,7 +76,7 @@ def paired(
     item of its own. `weights` turn means into weighted means (bits per byte: the bytes of each
     item). Raises `DataError` when there is no item, lengths differ or a score is not finite.
     """
-    x = Sample.of(base, tuned, clusters, weights)
+    x = PairedScores.of(base, tuned, clusters, weights)
     found = interval(x, level, seed)
     return Paired(
         n=x.items,

@@ -6,55 +6,16 @@ what was not measured alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from myosotis.retention.benchmarks.measure import TaskScores
 from myosotis.retention.statistics import calibration
 from myosotis.retention.statistics.intervals import Floats
 from myosotis.retention.statistics.paired import LEVEL, Paired, paired
 from myosotis.utils.errors import DataError
-
-
-class TaskScores(Protocol):
-    """One task of one measurement; what `scorer.TaskScores` offers, as plain arrays.
-
-    `scores[metric]` has one number an item, `weights` those of its mean, `clusters` the name of
-    what an item shares with others or None. `logp` and `lengths` hold every choice of item i in
-    `offsets[i]:offsets[i + 1]`; `gold` is -1 where an item has no choices.
-    """
-
-    @property
-    def metric(self) -> str: ...
-    @property
-    def higher_is_better(self) -> bool: ...
-    @property
-    def accuracy_like(self) -> bool: ...
-    @property
-    def chance(self) -> float | None: ...
-    @property
-    def items_of(self) -> int: ...
-    @property
-    def note(self) -> str: ...
-    @property
-    def items(self) -> Sequence[str]: ...
-    @property
-    def clusters(self) -> Sequence[str | None]: ...
-    @property
-    def scores(self) -> Mapping[str, Floats]: ...
-    @property
-    def weights(self) -> Floats: ...
-    @property
-    def gold(self) -> NDArray[np.int64]: ...
-    @property
-    def logp(self) -> Floats: ...
-    @property
-    def lengths(self) -> Floats: ...
-    @property
-    def offsets(self) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,21 +59,23 @@ class Pair:
 
     def p_gold(self) -> Paired | None:
         """The probability of the gold choice compared; None where there are no choices."""
-        return self.twin("p_gold")
+        return self.compare_metric("p_gold")
 
-    def twin(self, metric: str, *, higher_is_better: bool = True) -> Paired | None:
+    def compare_metric(self, metric: str, *, higher_is_better: bool = True) -> Paired | None:
         """Another metric of the same items compared; None unless both models have it."""
         if not all(metric in side.scores for side in (self.base, self.tuned)):
             return None
         scores = self.base.scores[metric], self.tuned.scores[metric]
-        return self._twin(*scores, higher_is_better=higher_is_better)
+        return self._compare(*scores, higher_is_better=higher_is_better)
 
     def p_gold_tempered(self) -> Paired | None:
         """The same, each model at its own best temperature; None where that is not to be had."""
         base, tuned = tempered(self.base), tempered(self.tuned)
-        return None if base is None or tuned is None else self._twin(base, tuned)
+        return None if base is None or tuned is None else self._compare(base, tuned)
 
-    def _twin(self, base: Floats, tuned: Floats, *, higher_is_better: bool = True) -> Paired | None:
+    def _compare(
+        self, base: Floats, tuned: Floats, *, higher_is_better: bool = True
+    ) -> Paired | None:
         tuned = tuned[self.order]
         if not np.isfinite(base + tuned).all():  # some items have no gold choice
             return None

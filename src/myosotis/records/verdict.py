@@ -1,0 +1,104 @@
+"""The four verdicts, the one rule they come from, and which of them a budget accepts.
+
+What belongs here: what an interval says about a budget, wherever that is asked: of a benchmark, of
+the suite's mean, over seeds, at a strength of the dial, by the gate. Plain numbers in; where the
+interval comes from is in `retention/statistics`, the sentences are in `report/narrator.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+MIN_ITEMS = 30
+"""Below this no verdict is given: an interval's coverage rests on too little to settle anything."""
+
+Accept = Literal["retained", "not_forgotten"]
+"""Which verdicts are inside the budget: `retained` alone, or all but `forgotten`."""
+
+
+class Verdict(StrEnum):
+    """What an interval says about a budget; see `verdict_of`."""
+
+    RETAINED = "retained"
+    SLIPPED = "slipped"
+    FORGOTTEN = "forgotten"
+    INCONCLUSIVE = "inconclusive"
+
+
+VERDICTS: tuple[str, ...] = tuple(Verdict)
+"""The words that may stand in a record; the empty one says that there is no verdict."""
+
+SEVERITY: tuple[str, ...] = (
+    Verdict.RETAINED,
+    Verdict.INCONCLUSIVE,
+    Verdict.SLIPPED,
+    Verdict.FORGOTTEN,
+)
+
+
+def verdict_of(lo: float, hi: float, epsilon: float, items: int | None = None) -> Verdict:
+    """What the interval [lo, hi] of the gain (a loss is negative) says about a loss of `epsilon`.
+
+    retained: lo > -epsilon. forgotten: hi < -epsilon. slipped: hi < 0 but neither, a measurable
+    loss that may or may not exceed the budget. Otherwise, and always of fewer than `MIN_ITEMS`
+    items, inconclusive; without `items` there are enough. Raises `ValueError` for a negative
+    epsilon or lo > hi.
+    """
+    if not (lo <= hi and epsilon >= 0):
+        raise ValueError(f"not an interval and a budget: [{lo}, {hi}], {epsilon}")
+    if items is not None and items < MIN_ITEMS:
+        return Verdict.INCONCLUSIVE
+    if lo > -epsilon:
+        return Verdict.RETAINED
+    if hi < -epsilon:
+        return Verdict.FORGOTTEN
+    return Verdict.SLIPPED if hi < 0 else Verdict.INCONCLUSIVE
+
+
+def inside_budget(verdict: str, accept: str = "retained") -> bool | None:
+    """Whether something with this verdict is inside its budget; None while that is open."""
+    if verdict == Verdict.FORGOTTEN:
+        return False
+    if verdict == Verdict.RETAINED or (accept == "not_forgotten" and verdict in VERDICTS):
+        return True
+    return None
+
+
+def exit_code(verdict: str, accept: str = "retained") -> int:
+    """What `retention.gate=true` leaves with: 0 inside, 3 forgotten, 4 open."""
+    return {True: 0, False: 3, None: 4}[inside_budget(verdict, accept)]
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The gravest of one or more: forgotten, then slipped, inconclusive, retained."""
+    return max(verdicts, key=SEVERITY.index)
+
+
+@dataclass(frozen=True)
+class DetectableEffect:
+    """What `items` of a task can show, at an assumed standard error, before anything is trained.
+
+    Losses are in the metric's unit (an accuracy is a fraction) and are called so with 80 % power:
+    `slipped_from` is the smallest loss told from none, `forgotten_from` the smallest told from the
+    budget `epsilon`. `retained_items` would show `retained` for a model that lost nothing. `tasks`
+    is how many tasks, each of as many items, are taken together.
+    """
+
+    task: str
+    items: int
+    epsilon: float
+    slipped_from: float
+    forgotten_from: float
+    retained_items: int
+    tasks: int = 1
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdicts within reach, `inconclusive` always among them."""
+        if self.items < MIN_ITEMS:
+            return (Verdict.INCONCLUSIVE,)
+        losses = (Verdict.FORGOTTEN, Verdict.SLIPPED, Verdict.INCONCLUSIVE)
+        return (Verdict.RETAINED, *losses) if self.retained_items <= self.items else losses

@@ -1,0 +1,270 @@
+"""What is said of a run: the sentences that terminal, page, Markdown, JSON and MLflow share.
+
+What belongs here: from a record (or a verdict of its kind) to English. Those of a sweep are in
+`report/decision.py`, those of the dial in `report/dial_curve.py`; numbers and units are written by
+`report/phrases.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from myosotis.records.schema import Baseline, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Verdict
+from myosotis.report.phrases import (
+    count,
+    interval,
+    label,
+    listed,
+    outcome,
+    percent,
+    row_scale,
+    scale,
+    suite_scale,
+    task_scale,
+)
+
+EXPLAINED: dict[str, str] = {
+    Verdict.RETAINED: "any loss is smaller than the budget",
+    Verdict.SLIPPED: "measurably worse; may or may not exceed the budget",
+    Verdict.FORGOTTEN: "the loss is larger than the budget",
+    Verdict.INCONCLUSIVE: "too few items to decide",
+}
+"""What each verdict means, in a few words."""
+
+ABILITY = "Change in general ability"
+"""What tiles call the change of the benchmarks' mean."""
+
+_LEARNED = {
+    "better": "learned its task",
+    "worse": "got worse at its task",
+    "same": "is not measurably better at its task",
+    "missing": "was not measured on its task",
+}
+_KEPT: dict[str, str] = {
+    Verdict.RETAINED: "retained what it knew: any loss is smaller than the budget",
+    Verdict.SLIPPED: "slipped on the benchmarks: measurably worse, which may or may not exceed the "
+    "budget",
+    Verdict.FORGOTTEN: "has forgotten more than the budget allows",
+    Verdict.INCONCLUSIVE: "retention is inconclusive: too few items to decide",
+    "": "what it forgot was not measured",
+}
+_STATUS = {
+    "FAILED": "This run failed before it had a result.",
+    "KILLED": "This run was stopped before it had a result.",
+    "RUNNING": "This run has no result yet.",
+}
+
+
+def headline(record: RunRecord) -> str:
+    """One sentence: what was gained, and the verdict on what was lost."""
+    task, suite = outcome(record.task), record.suite_verdict
+    verdict = suite.verdict if suite is not None and suite.verdict in VERDICTS else ""
+    if task == "missing" and not verdict:
+        return _STATUS.get(record.status, "This run measured nothing.")
+    if verdict in ("", Verdict.INCONCLUSIVE):
+        joint = ";"
+    elif (task == "better") == (verdict == Verdict.RETAINED):
+        joint = " and"
+    else:
+        joint = ", but"
+    kept = _KEPT[verdict]
+    if not verdict and record.retention:  # nothing with an accuracy, of which there is a mean
+        kept = f"what it forgot was measured on {', '.join(r.task for r in record.retention)} alone"
+    return f"The model {_LEARNED[task]}{joint} {kept}."
+
+
+def ledes(record: RunRecord) -> list[str]:
+    """The paragraphs under the headline, with the numbers: the task, the benchmarks, the step."""
+    suite = record.suite_verdict
+    kept = _mean(suite) if suite is not None else []
+    kept += _beyond_the_mean(record) + _exceptions(record.retention, suite.verdict if suite else "")
+    paragraphs = [" ".join(_task(record)), " ".join(kept), checkpoint(record)]
+    return [said for said in paragraphs if said]
+
+
+def sentences(record: RunRecord) -> list[str]:
+    """Everything above, for a terminal; of a model without a base to compare with, its scores."""
+    if outcome(record.task) == "missing" and record.suite_verdict is None:
+        scores = [
+            f"{row.task}: {row_scale(row).value(row.tuned)} {label(row.metric)}, "
+            f"{count(row.n)} items."
+            for row in record.retention
+            if row.delta is None
+        ]
+        return scores or [headline(record), *ledes(record)]
+    return [headline(record), *ledes(record)]
+
+
+def _task(record: RunRecord) -> list[str]:
+    task = record.task
+    if task is None or task.delta is None:
+        return []
+    s = task_scale(task)
+    said = [
+        f"On {count(task.n)} held-out examples its {label(task.metric)} went from "
+        f"{s.value(task.base)} to {s.value(task.tuned)}{f' {s.of}' if not s.percent else ''} "
+        f"({s.change(task.delta)}; 95 % interval {interval(s, task.lo, task.hi)})."
+    ]
+    return said + [_against(b, task) for b in record.baselines if b.metric == task.metric]
+
+
+def _against(baseline: Baseline, task: TaskQuality) -> str:
+    """Whether tuning beat what needs no training."""
+    s = task_scale(task)
+    word = "not measurably better than"
+    lo, hi = baseline.lo, baseline.hi
+    if lo is not None and hi is not None and (lo > 0 or hi < 0):
+        word = "better than" if (lo > 0) == task.higher_is_better else "worse than"
+    return (
+        f"It is {word} {baseline.name}, which scores {s.value(baseline.value)} "
+        f"({s.change(baseline.delta)}; 95 % interval {interval(s, lo, hi)})."
+    )
+
+
+def _mean(suite: SuiteVerdict) -> list[str]:
+    """The change of the suite's mean, against its budget."""
+    if suite.delta is None:
+        return []
+    s = suite_scale(suite)
+    over = f"over {len(suite.tasks)} benchmarks " if len(suite.tasks) > 1 else ""
+    budget = f"; the budget allows a loss of {s.amount(suite.epsilon)}" if suite.epsilon else ""
+    said = [
+        f"Its mean accuracy {over}changed by {s.change(suite.delta)} points "
+        f"(95 % interval {interval(s, suite.lo, suite.hi)}){budget}."
+    ]
+    if suite.needed_items and suite.verdict in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
+        said.append(f"About {count(suite.needed_items)} items would settle it.")
+    return said
+
+
+def name_of(task: str) -> str:
+    """A benchmark as a sentence names it: `prose` is text of no task."""
+    return "general text (prose)" if task == "prose" else task
+
+
+def _beyond_the_mean(record: RunRecord) -> list[str]:
+    """What made the verdict where no mean speaks for it: benchmarks in other units."""
+    suite = record.suite_verdict
+    if suite is None or suite.verdict != Verdict.FORGOTTEN:
+        return []
+    return [
+        _got_worse(row)
+        for row in record.retention
+        if row.task not in suite.tasks and row.verdict == Verdict.FORGOTTEN
+    ]
+
+
+def _got_worse(row: RetentionRow) -> str:
+    """`General text (prose) got 8.6 % worse (0.951 → 1.034 bits per byte; the limit is 5 %).`"""
+    s, name = row_scale(row), name_of(row.task)
+    name = name[:1].upper() + name[1:]
+    around = f"95 % interval of the change {interval(s, row.lo, row.hi)}"
+    if not row.base or row.tuned is None or row.delta is None or row.epsilon is None:
+        return (
+            f"{name} got worse by {s.amount(row.delta)} ({around}; the limit is "
+            f"{s.size(row.epsilon)})."
+        )
+    share, limit = (_of_base(change, row.base) for change in (row.delta, row.epsilon))
+    of = "" if s.percent else f" {s.of}"
+    return (
+        f"{name} got {share} worse ({s.value(row.base)} → {s.value(row.tuned)}{of}; {around}; the "
+        f"limit is {limit})."
+    )
+
+
+def _of_base(change: float, base: float) -> str:
+    """A change as a share of the base's score: `8.6 %`, `5 %`."""
+    return percent(abs(change / base)).replace(".0 %", " %")
+
+
+def _exceptions(rows: Sequence[RetentionRow], suite: str) -> list[str]:
+    """Benchmarks that say something worse than the suite does."""
+    said = []
+    for verdict in (Verdict.FORGOTTEN, Verdict.SLIPPED):
+        names = [row.task for row in rows if row.verdict == verdict]
+        if names and suite not in (verdict, Verdict.FORGOTTEN):
+            are = "is" if len(names) == 1 else "are"
+            what = {
+                Verdict.FORGOTTEN: f"{are} forgotten: over {'its' if are == 'is' else 'their'} own "
+                "budget",
+                Verdict.SLIPPED: "slipped: measurably worse",
+            }[verdict]
+            said.append(f"{listed(names)} {what}.")
+    return said
+
+
+_ENDED = {
+    "breach": "It stopped there because the benchmarks had lost more than the budget allows.",
+    "patience": "It stopped there because measurement after measurement found nothing better.",
+}
+
+
+def checkpoint(record: RunRecord) -> str:
+    """Which step's weights these are, and why; empty where they are the last ones planned."""
+    if (found := record.checkpoint) is None:
+        return ""
+    ended = _ENDED.get(found.ended, "")
+    if not found.chosen:
+        stay = ""
+        if record.config.get("retention", {}).get("on_breach") == "rollback":
+            stay = "No step was shown to be inside the budget, so the last weights stayed."
+        told = [f"The training went to step {found.last_step}.", ended, stay]
+        return " ".join(filter(None, told))
+    back = "" if found.step == found.last_step else f"; the training had gone to {found.last_step}"
+    told = [
+        f"These are the weights of step {found.step}: of {found.seen} measured, the one with the "
+        f"lowest held-out loss inside the budget{back}.",
+        ended,
+        "The step was chosen on the selection half of the benchmark items; the verdicts here are "
+        "those of the reporting half.",
+    ]
+    return " ".join(filter(None, told))
+
+
+_SIGNS = {
+    "p_gold": "the right choices became less probable",
+    "bits_per_byte": "the right answers became less likely as text",
+}
+
+
+def alarm(suite: SuiteVerdict | None, signs: Sequence[str]) -> str:
+    """What a measurement while training has to tell: a loss with the numbers it rests on, or what
+    speaks of one that these items do not settle. Empty when there is nothing."""
+    numbers = note = ""
+    if suite is not None:
+        note = suite.note
+        if None not in (suite.delta, suite.lo, suite.hi, suite.epsilon):
+            numbers = (
+                f" (their mean {suite.delta:+.3f}, 95 % interval {suite.lo:+.3f} to "
+                f"{suite.hi:+.3f}, budget -{suite.epsilon:.3f})"
+            )
+        if suite.verdict in (Verdict.SLIPPED, Verdict.FORGOTTEN):
+            said = f"{suite.verdict}: {EXPLAINED[suite.verdict]}"
+            return f"the benchmarks have {said}{numbers}. {note}".strip()
+    if not signs:
+        return ""
+    seen = "; ".join(_SIGNS.get(sign, f"{sign} is not shown to be retained") for sign in signs)
+    return (
+        f"early signs of forgetting: {seen}. No loss of accuracy is shown{numbers}. {note}".strip()
+    )
+
+
+def detectable(effect: DetectableEffect) -> str:
+    """What the items of a benchmark can show, in one line: accuracies, in points."""
+    s = scale("acc", "", -effect.slipped_from, effect.slipped_from)
+    head = f"{effect.task}: {effect.items:,} items, budget {s.amount(effect.epsilon)}."
+    if effect.items < MIN_ITEMS:
+        return f"{head} Too few for any verdict (at least {MIN_ITEMS})."
+    can = "they can confirm “retained”"
+    if Verdict.RETAINED not in effect.verdicts:
+        each = math.ceil(effect.retained_items / effect.tasks)
+        can = (
+            f"confirming “retained” needs about {effect.retained_items:,} items "
+            f"(retention.items={each})"
+        )
+    return (
+        f"{head} Smallest detectable loss {s.amount(effect.slipped_from)}; smallest provably over "
+        f"budget {s.amount(effect.forgotten_from)}; {can}."
+    )
