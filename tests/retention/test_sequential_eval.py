@@ -25,7 +25,7 @@ from myosotis.retention.sequential_eval import (
 )
 from myosotis.trees.scorer import TreeScore
 from myosotis.trees.tree import Tree
-from tests.retention.small import byte_tokenizer, shelf_folder
+from tests.retention.small import benchmark_folder, byte_tokenizer, first
 
 ITEMS = 120
 
@@ -48,10 +48,10 @@ class Guessing:
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    folder = shelf_folder(tmp_path_factory.mktemp("data"), ITEMS)
+    folder = benchmark_folder(tmp_path_factory.mktemp("data"), ITEMS)
     names = ["hellaswag", "arc_easy", "wikitext"]
     return build(
-        names, byte_tokenizer(), context_length=512, items=ITEMS, shelf=DataLocator(folder)
+        names, byte_tokenizer(), context_length=512, items=ITEMS, locator=DataLocator(folder)
     )
 
 
@@ -118,7 +118,7 @@ def test_an_unchanged_model_is_asked_everything_and_not_called_forgotten(
 
 def test_ceiling_and_tiny_samples(suite: Suite, now: Measurement) -> None:
     assert ask(suite, now, ceiling=50).items == 102
-    few = suite.first(10)
+    few = first(suite, 10)
     base = perfect(few, measure(few, Guessing()))
     found = ask(few, base, floor=2)
     assert found.verdict == "inconclusive"  # 20 items, most of them lost: below MIN_ITEMS

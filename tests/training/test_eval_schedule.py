@@ -47,7 +47,7 @@ def tokens(cfg: DictConfig) -> tuple[int, int]:
     context = components.context_of(instantiate.model_source(cfg))
     suite = components.benchmarks(cfg, data.template.tokenizer, context)
     texts = components.kl_texts(cfg, data, context).trees
-    read = [int(tree.read.sum()) for tree in suite.grove.trees]
+    read = [int(tree.read.sum()) for tree in suite.request_trees.trees]
     return sum(read), sum(int(tree.read.sum()) for trees in texts.values() for tree in trees)
 
 

@@ -378,9 +378,9 @@ def test_tied_weights_are_one_tensor(ids: Tensor) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"name": "lara"}, "did you mean lora"),
+        ({"name": "lara"}, "Did you mean lora"),
         ({"name": "lora", "rank": 4}, "update.rank"),
-        ({"name": "lora", "lora_alhpa": 4}, "did you mean lora_alpha"),
+        ({"name": "lora", "lora_alhpa": 4}, "Did you mean lora_alpha"),
         ({"name": "lora", "r": 0}, "update.r=0"),
         ({"name": "lora", "r": 2.5}, "update.r=2.5"),
         ({"name": "lora", "lora_alpha": 0}, "lora_alpha"),

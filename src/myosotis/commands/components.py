@@ -42,10 +42,10 @@ from myosotis.objectives.reference_logprobs import referenced
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import KL
 from myosotis.retention.benchmarks import build, cache, prose
+from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import Measurement
 from myosotis.retention.benchmarks.requests import Encoder
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.retention.harness.data import DataLocator
 from myosotis.training.eval_schedule import EvalSchedule, cadence, schedule_evals
 from myosotis.trees.attention import PackingMode
@@ -324,7 +324,7 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
         seed=cfg.retention.seed,
         num_fewshot=cfg.retention.num_fewshot,
         chat_template=cfg.retention.chat_template,
-        shelf=DataLocator(
+        locator=DataLocator(
             Path(cfg.retention.data_dir).expanduser() if cfg.retention.data_dir else None,
             plain(cfg.retention.data_files),
         ),

@@ -26,8 +26,6 @@ from myosotis.updates.target_modules import linear_names
 from myosotis.utils.console import console
 from myosotis.utils.errors import ConfigError
 
-FORMS = ("adapter", "merged", "lora")
-
 
 def export(
     run: str, to: str, *, rank: int | None = None, alpha: float = 1.0, out: Path | None = None

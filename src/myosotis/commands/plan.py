@@ -33,6 +33,7 @@ from myosotis.training.memory_estimate import (
 from myosotis.updates.base import Update
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import console
+from myosotis.utils.duration import duration
 
 EFFICIENCY = 0.6  # of training against matrix products alone: SmolLM2-135M, fp32, one CPU thread
 ASSUMED_SCORE = 0.5  # of a benchmark not measured yet: what a budget is a fraction of
@@ -203,14 +204,6 @@ def looks(
         trained=update.count() / parameters,
         packs=update.capabilities.packs,
     )
-
-
-def duration(seconds: float) -> str:
-    """As a person says it."""
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} seconds"
 
 
 def show(plan: Plan) -> None:

@@ -20,7 +20,7 @@ from rich.text import Text
 from myosotis.commands.run_labels import place_tags, shown
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import RunRecord, Status
-from myosotis.report import decision, phrases, terminal
+from myosotis.report import decision, terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.report.selection import best_run
 from myosotis.tracking import mlflow_client
@@ -28,6 +28,7 @@ from myosotis.tracking.environment import now
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.utils.console import console, progress
+from myosotis.utils.duration import duration
 from myosotis.utils.errors import ConfigError, MyosotisError
 
 LOOK_EVERY_SECONDS = 1.0
@@ -221,7 +222,7 @@ class Sweep:
         if self.total is None or not ended:
             return ""
         seconds = (time.monotonic() - self._began) / ended * max(self.total - len(self._told), 0)
-        return f", {phrases.duration(seconds)} left"
+        return f", {duration(seconds)} left"
 
     def _end(self, status: Status | None) -> None:
         """What is shown of the trials, here and in MLflow."""

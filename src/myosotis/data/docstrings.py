@@ -16,7 +16,6 @@ import importlib.metadata
 import importlib.util
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from myosotis.data import functions
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import DataError
 
 # All come with myosotis itself. What is held out shares neither code nor subject with the rest.
@@ -172,11 +172,6 @@ def _write(file: Path, pairs: list[Pair]) -> None:
     rows = "".join(json.dumps(astuple(pair)) + "\n" for pair in pairs)
     digest = hashlib.sha256(rows.encode()).hexdigest()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=file.parent, suffix=".part", delete=False
-        ) as part:
-            part.write(f"{digest}\n{rows}")
-        Path(part.name).replace(file)
+        write_text(file, f"{digest}\n{rows}")
     except OSError as error:
         warnings.warn(f"the docstrings are not cached in {file.parent}: {error}", stacklevel=2)

@@ -8,12 +8,12 @@ hub:owner/name  a data set of the hub, its split `train`; hub:owner/name#test na
 from __future__ import annotations
 
 import codecs
-import difflib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from myosotis.utils.did_you_mean import close, either
 from myosotis.utils.errors import DataError
 
 HUB = "hub:"
@@ -88,8 +88,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
-        hint = f"did you mean {path.parent / near[0]}?" if near else ""
+        beside = [str(path.parent / name) for name in close(path.name, _names(path.parent), 1)]
+        hint = f"Did you mean {either(beside)}?" if beside else ""
         raise DataError(f"there is no data file {path}", hint) from None
     except IsADirectoryError:
         beside = sorted(p.name for p in path.glob("*.jsonl"))[:5]

@@ -13,13 +13,13 @@ faults are counted and the first few shown, each with its file and line.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from myosotis.data.readers import RecordError, kind, rows
+from myosotis.utils.did_you_mean import close, did_you_mean
 from myosotis.utils.errors import ConfigError, DataError
 
 PROMPTS = ("prompt", "question", "instruction", "input")
@@ -207,9 +207,7 @@ def _missing(what: str, names: tuple[str, ...], record: Mapping[str, Any]) -> Re
 
 
 def _near(name: str, record: Mapping[str, Any]) -> str | None:
-    folded = {key.lower(): key for key in record}
-    found = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.75)
-    return folded[found[0]] if found else None
+    return next(iter(close(name, record, 1, cutoff=0.75)), None)
 
 
 def meant(name: str, record: Mapping[str, Any]) -> str:
@@ -268,9 +266,8 @@ def _message(turn: Any, name: str) -> Message:
     role = turn[role_key]
     known = tuple(SHAREGPT) if sharegpt else ROLES
     if role not in known:
-        near = difflib.get_close_matches(str(role), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise RecordError(f"{name} has the role {role!r}; {hint}")
+        hint = did_you_mean(str(role), known)
+        raise RecordError(f"{name} has the role {role!r}. {hint}")
     for key in ("tool_calls", "function_call"):
         if turn.get(key):
             raise RecordError(f"{name} has {key!r}, which is not supported: only text is learned")

@@ -20,9 +20,9 @@ from myosotis.evaluation import task_metrics
 from myosotis.evaluation.task_metrics import TaskScore, scored
 from myosotis.objectives import Objective
 from myosotis.objectives.total import kl_estimate, total
+from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Half, Suite
-from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.trees.scorer import Scorer, evaluating
 from myosotis.trees.tree import Tree
 from myosotis.utils.console import progress

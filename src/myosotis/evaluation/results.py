@@ -28,6 +28,7 @@ from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Comparison, compare
 from myosotis.retention.sequential_eval import CONTINUOUS_METRICS
 from myosotis.retention.statistics.paired import forgetting, paired
+from myosotis.utils.atomic_write import replacing
 
 
 def retention_rows(base: Measurement, tuned: Measurement, budget: Budget) -> Comparison:
@@ -102,9 +103,8 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
                 found = scores.scores.get(metric, np.full(n, np.nan))
                 columns[f"{metric}_{side}"] += found.tolist()
             columns[f"choice_{side}"] += scores.choice.tolist()
-    partial = path.with_suffix(".partial")
-    pq.write_table(pa.table(columns), partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(pa.table(columns), partial)
 
 
 ITEM_COLUMNS = (

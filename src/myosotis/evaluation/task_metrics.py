@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from myosotis.data.sft import Example
 from myosotis.models.generate import generate
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
 
 
@@ -69,10 +69,7 @@ class TaskScore:
 def metric(name: str) -> Metric:
     """The metric of that name. Raises `ConfigError`, with the nearest name, for an unknown one."""
     if name not in METRICS:
-        folded = {known.lower(): known for known in METRICS}
-        near = get_close_matches(name.lower(), folded, n=1)
-        hint = f"did you mean {folded[near[0]]}?" if near else f"there is {', '.join(METRICS)}"
-        raise ConfigError(f"task.metric={name}: no such metric", hint)
+        raise ConfigError(f"task.metric={name}: no such metric", did_you_mean(name, METRICS))
     return METRICS[name]
 
 

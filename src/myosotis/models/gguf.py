@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from myosotis.models.wheels import SMOLLM2, WheelAsset, cache_dir, wheel_files
-from myosotis.utils.cached_folder import hash_file, sealed
+from myosotis.utils.cached_folder import cached_folder, hash_file
 from myosotis.utils.errors import AssetError, ConfigError
 
 # Raised when this file would write another folder from the same GGUF.
@@ -59,7 +59,7 @@ def converted(name: str) -> Path:
     """
     known = wheel_model(name)
     key = f"gguf {known.asset.pinned[known.gguf]} conversion {_VERSION}"
-    return sealed(cache_dir() / "models" / name, key, lambda into: _convert(known, into))
+    return cached_folder(cache_dir() / "models" / name, key, lambda into: _convert(known, into))
 
 
 def _convert(known: WheelModel, into: Path) -> None:

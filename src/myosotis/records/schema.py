@@ -10,7 +10,6 @@ None when read back. `delta` is always tuned - base; `lo` and `hi` are its 95 % 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from myosotis.records.codec import plain, read
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import DataError, RunError
 
 SCHEMA = 1
@@ -397,17 +397,9 @@ class RunRecord:
         Raises RunError when the folder cannot be written (full disk, read-only).
         """
         path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as out:
-                out.write(self.to_json())
-                out.flush()
-                os.fsync(out.fileno())
-            partial.replace(path)
+            write_text(path, self.to_json())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise RunError(
                 f"Could not write the run record {path}: {error.strerror or error}.",
                 "Free some space or choose another folder with out=FOLDER.",

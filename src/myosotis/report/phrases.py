@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from myosotis.records.schema import RetentionRow, SuiteVerdict, TaskQuality
+from myosotis.utils.duration import duration as said_duration
 
 MISSING = "—"
 LABELS = {
@@ -170,15 +171,8 @@ def p_value(p: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`2 min 13 s`, `1 h 04 min`, `0.8 s`."""
-    if seconds is None:
-        return MISSING
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    """A duration that may not have been measured."""
+    return MISSING if seconds is None else said_duration(seconds)
 
 
 def listed(names: Sequence[str]) -> str:

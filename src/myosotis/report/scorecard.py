@@ -24,6 +24,7 @@ from myosotis.report.markdown import render_markdown
 from myosotis.report.narrator import EXPLAINED
 from myosotis.report.run_page import run_view
 from myosotis.report.sweep_page import view
+from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.errors import ConfigError, DataError, RunError
 
 Format = Literal["html", "md", "json", "csv"]
@@ -65,17 +66,12 @@ def scorecard(
     if chosen not in renderers:
         raise ConfigError(f"--format {chosen} is unknown.", f"Use one of {', '.join(renderers)}.")
     page = renderers[chosen](records).encode("utf-8", "replace")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(page)
-        partial.replace(out)
+        write_bytes(out, page)
     except OSError as error:
         raise RunError(
             f"Could not write the scorecard {out}: {error.strerror or error}."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 

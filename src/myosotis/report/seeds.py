@@ -30,7 +30,8 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 def t_quantile(degrees: int) -> float:
     """The 97.5 % point of Student's t: a table to ten degrees of freedom, then the Cornish-Fisher
-    expansion."""
+    expansion. Not SciPy's, whose import would take longer than reading the records and writing the
+    page: 0.4 s, with NumPy's. The tests hold it against SciPy."""
     if degrees <= len(_T):
         return _T[degrees - 1]
     z = NormalDist().inv_cdf(0.975)

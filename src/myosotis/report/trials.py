@@ -124,7 +124,6 @@ _COSTS = (
     ("tokens_per_second", "tokens/s", phrases.count),
     ("peak_memory_gb", "peak memory, GB", phrases.general),
     ("update_bytes", "size of the update", phrases.size),
-    ("merged_seconds_per_token", "merged, s per token", phrases.general),
 )
 
 

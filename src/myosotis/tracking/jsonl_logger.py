@@ -16,6 +16,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from myosotis.records.schema import CurvePoint
+from myosotis.utils.atomic_write import write_text
 
 
 class JsonlLogger(Logger):
@@ -47,9 +48,7 @@ class JsonlLogger(Logger):
     def rewind(self, step: int) -> None:
         """Drop what was measured after `step`: a resumed run measures it again."""
         earlier = [line for line in self._lines() if line["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
-        partial.replace(self.path)
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in earlier))
 
     def points(self) -> list[CurvePoint]:
         """All measurements in the order they were taken; the last of a (name, step) counts."""

@@ -37,6 +37,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from myosotis.tracking import mlflow_store as stores
 from myosotis.tracking.mlflow_store import Store
+from myosotis.utils.atomic_write import replacing
 from myosotis.utils.errors import ConfigError
 
 PID, HOST, HEARTBEAT = "myosotis.pid", "myosotis.host", "myosotis.heartbeat"
@@ -74,16 +75,12 @@ def open_store(uri: str | None = None, *, create: bool = True) -> Store:
 
 
 def _create(store: Store, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with _quiet():
+        with replacing(path) as partial, _quiet():
             made = SqlAlchemyStore(f"sqlite:///{partial}", store.artifacts or "")
             made.engine.dispose()
-        partial.replace(path)
     except (OSError, MlflowException) as error:
         raise ConfigError(f"The MLflow database {path} cannot be made: {error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check_version(path: Path) -> None:

@@ -6,7 +6,6 @@ of the seed, the step and the rank, and measuring restores what it changes.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from myosotis.tracking.jsonl_logger import JsonlLogger
+from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
 
@@ -168,20 +168,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
         try:
-            with partial.open("wb") as file:
+            beside = path.with_name(path.name + ".partial")
+            with replacing(path, partial=beside), beside.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
         except RuntimeError as error:  # torch wraps the operating system's error
-            partial.unlink(missing_ok=True)
             raise OSError(str(error)) from error
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        partial.replace(path)
 
 
 class StopOnSignal(Callback):

@@ -151,7 +151,9 @@ def _training_tokens(data: ExampleModule, total_steps: int, trained: float) -> f
 
 def _read(suite: Suite, row_tokens: int, one_path_a_row: bool) -> int:
     """Tokens that a model reads to answer a suite; a written answer counts with its longest."""
-    groups = pack(suite.grove.trees, row_tokens, stretch=STRETCH, one_path_a_row=one_path_a_row)
+    groups = pack(
+        suite.request_trees.trees, row_tokens, stretch=STRETCH, one_path_a_row=one_path_a_row
+    )
     rows = (row for group in groups for row in group)
     written = sum(len(prompt.ids) + prompt.most for prompt in suite.prompts)
     return sum(len(piece) for row in rows for piece in row) + written

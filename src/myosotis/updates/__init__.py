@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from myosotis.updates.base import Capabilities, Update
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError
 
 __all__ = ["NAMES", "Capabilities", "Update", "build", "from_folder"]
@@ -47,9 +47,8 @@ def build(settings: Mapping[str, Any]) -> Update:
         module, cls = ("prompt_tuning", "PromptUpdate") if prompt else ("peft", "PeftUpdate")
         return getattr(import_module(f"myosotis.updates.{module}"), cls)(settings)
     if name not in _HOMES:
-        near = get_close_matches(str(name), NAMES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(NAMES)}"
-        raise ConfigError(f"update.name={name}: no such update", f"{hint}; others take a peft_type")
+        hint = f"{did_you_mean(str(name), NAMES)} Others take a peft_type."
+        raise ConfigError(f"update.name={name}: no such update", hint)
     module, cls = _HOMES[name]
     return getattr(import_module(module), cls)(settings)
 

@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward, num_parameters
+from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward
 from myosotis.utils.errors import ConfigError, RunError
 
 
@@ -65,7 +65,6 @@ class Update(ABC):
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._trainable: dict[str, Parameter] = {}
         self._base_prints: dict[str, int] = {}
-        self._base_total = 0
         self._alpha: float | None = None  # set while inside disabled() or scaled()
 
     # What a family provides.
@@ -131,7 +130,6 @@ class Update(ABC):
         if self._model is not None:
             raise RuntimeError(f"update {self.name} is already attached")
         self._tokenizer = tokenizer
-        self._base_total = num_parameters(model)
         chosen = {id(p) for p in self._attach(model)}
         self._model = self._called(model)
         self._trainable = {n: p for n, p in self._model.named_parameters() if id(p) in chosen}
@@ -144,16 +142,6 @@ class Update(ABC):
     def count(self) -> int:
         """How many numbers train."""
         return sum(p.numel() for p in self._trainable.values())
-
-    def describe(self) -> dict[str, Any]:
-        """For the run record: name, settings, counts and capabilities."""
-        return {
-            "name": self.name,
-            "settings": {k: v for k, v in self.settings.items() if k != "name"},
-            "trainable": self.count(),
-            "total": self._base_total,
-            **asdict(self.capabilities),
-        }
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

@@ -13,7 +13,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.settings import LORA_OF_PEFT, check_names
 from myosotis.updates.target_modules import resolve, shortest_suffixes
 from myosotis.updates.tensors import copy_exactly, fingerprint
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, RunError
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -274,10 +274,9 @@ def config_class(kind: str) -> type[PeftConfig]:
     """PEFT's config class of a method. Raises `ConfigError` for one that cannot be used."""
     known = {str(getattr(k, "value", k)): c for k, c in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if kind not in known:
-        near = get_close_matches(kind, known, n=1)
         raise ConfigError(
             f"update.peft_type={kind}: PEFT has no such method",
-            f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}",
+            did_you_mean(kind, known, f"It has {', '.join(sorted(known))}."),
         )
     layers = "target_modules" in {f.name for f in dataclasses.fields(known[kind])}
     if kind in ELSEWHERE or not (layers or kind in ("PREFIX_TUNING", "PROMPT_TUNING")):

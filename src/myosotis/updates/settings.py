@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
 
 LORA_OF_PEFT: dict[str, Any] = {
@@ -27,8 +27,7 @@ def check_names(update: str, given: Iterable[str], known: Iterable[str]) -> None
     """Raise `ConfigError` for the first setting that `update` does not have."""
     known = list(known)
     for key in sorted(set(given) - set(known)):
-        near = get_close_matches(key, known, n=1)
         raise ConfigError(
             f"update.{key}: update {update} has no such setting",
-            f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}",
+            did_you_mean(key, known, f"It has {', '.join(known)}."),
         )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
 
 GROUPS = {
@@ -57,10 +57,9 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
         matches = {n for n, _ in model.named_modules() if n == ending or n.endswith(f".{ending}")}
         if not matches:
             leaves = {n.rpartition(".")[2] for n in linear}
-            near = get_close_matches(ending, leaves, n=1) or sorted(leaves)
             raise ConfigError(
                 f"update.target_modules: no module is named {ending}",
-                f"did you mean {near[0]}?" if len(near) == 1 else f"there is {', '.join(near)}",
+                did_you_mean(ending, leaves, f"There is {', '.join(sorted(leaves))}."),
             )
         modules |= matches
     if not modules:
@@ -83,10 +82,9 @@ def _by_pattern(model: PreTrainedModel, spec: str, linear: list[str]) -> list[st
         raise ConfigError(f"update.target_modules={spec} is not a regex: {error}") from None
     modules = [n for n, _ in model.named_modules() if n and pattern.fullmatch(n)]
     if not modules:
-        near = get_close_matches(spec, GROUPS, n=1)
         raise ConfigError(
             f"update.target_modules={spec} matches no whole module name",
-            f"did you mean {near[0]}?" if near else f"to mean a name ending write [{spec}]",
+            did_you_mean(spec, GROUPS, f"To mean a name ending write [{spec}]."),
         )
     return _only_linear(model, modules, linear)
 

@@ -1,6 +1,6 @@
-"""Sealed folders: complete or absent, with a manifest by which damage is noticed.
+"""Cached folders: complete or absent, with a manifest by which damage is noticed.
 
-A sealed folder is built aside, hashed, and moved into place in one step under a file lock, so two
+A cached folder is built aside, hashed, and moved into place in one step under a file lock, so two
 processes that want it at once build it once and nobody reads half of it. Also here: hashing files
 and remembering the result by size and modification time. What the folders hold belongs to
 `models/wheels.py` and `models/load.py`.
@@ -12,13 +12,13 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import AssetError
 
 MANIFEST = ".manifest.json"
@@ -51,7 +51,7 @@ class Stamp:
 Stamps = dict[str, Stamp]  # by the file's name below its folder, with forward slashes
 
 
-def sealed(folder: Path, key: str, build: Callable[[Path], None]) -> Path:
+def cached_folder(folder: Path, key: str, build: Callable[[Path], None]) -> Path:
     """`folder`, complete and undamaged; `build(staging)` writes its files when it is not.
 
     `key` says what the folder must hold (a pinned hash, a version): another key rebuilds it.
@@ -201,11 +201,4 @@ def _read(manifest: Path) -> tuple[str, Stamps]:
 
 def _write(manifest: Path, key: str, stamps: Stamps) -> None:
     document = {"key": key, "files": {name: asdict(stamp) for name, stamp in stamps.items()}}
-    # Not mkstemp: its files are private, and a cache may be shared.
-    temporary = manifest.with_name(f".{manifest.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(document, indent=1), "utf-8")
-        temporary.replace(manifest)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_text(manifest, json.dumps(document, indent=1))

@@ -12,18 +12,25 @@ from myosotis.retention.benchmarks.build import build
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from myosotis.utils.errors import ConfigError, DataError
-from tests.retention.small import arc_rows, byte_tokenizer, hellaswag_rows, shelf_folder, write
+from tests.retention.small import (
+    arc_rows,
+    benchmark_folder,
+    byte_tokenizer,
+    first,
+    hellaswag_rows,
+    write,
+)
 
 
 def suite(folder: Path, *names: str, **settings: object) -> Suite:
     chat = bool(settings.get("chat_template"))
-    arguments = {"context_length": 512, "items": None, "shelf": DataLocator(folder)} | settings
+    arguments = {"context_length": 512, "items": None, "locator": DataLocator(folder)} | settings
     return build(names, byte_tokenizer(chat), **arguments)  # pyright: ignore
 
 
 def test_an_item_is_what_lm_eval_renders(tmp_path: Path) -> None:
     """By hand from hellaswag.yaml: query = label + ": " + ctx_a + " " + Ctx_b, delimiter " "."""
-    task = suite(shelf_folder(tmp_path), "hellaswag")["hellaswag"]
+    task = suite(benchmark_folder(tmp_path), "hellaswag")["hellaswag"]
     item = next(item for item in task.items if item.id.startswith("2-"))
     assert item.prompt == "Baking: Cook 2 mixes flour. She"
     assert item.choices == ("stirs 2 times.", "leaves.", "sings a long song.", "eats.")
@@ -38,7 +45,7 @@ def test_an_item_is_what_lm_eval_renders(tmp_path: Path) -> None:
 
 
 def test_kinds_metrics_and_chance(tmp_path: Path) -> None:
-    found = suite(shelf_folder(tmp_path), "arc_easy", "lambada_openai", "wikitext")
+    found = suite(benchmark_folder(tmp_path), "arc_easy", "lambada_openai", "wikitext")
     assert [(t.kind, t.metric, t.higher_is_better, t.chance, t.accuracy_like) for t in found] == [
         ("multiple_choice", "acc_norm", True, pytest.approx(1 / 3), True),
         ("loglikelihood", "acc", True, 0.0, True),
@@ -48,10 +55,10 @@ def test_kinds_metrics_and_chance(tmp_path: Path) -> None:
 
 def test_a_split_that_stands_in_is_recorded(tmp_path: Path) -> None:
     """ARC is scored on `test`; only `validation` is here, as in the benchmark wheel."""
-    task = suite(shelf_folder(tmp_path), "arc_easy")["arc_easy"]
+    task = suite(benchmark_folder(tmp_path), "arc_easy")["arc_easy"]
     assert task.substitution == "scored on the validation split (test is not at hand)"
     assert task.identity()["substitution"] == task.substitution
-    shots = suite(shelf_folder(tmp_path), "arc_easy", num_fewshot=2)["arc_easy"]
+    shots = suite(benchmark_folder(tmp_path), "arc_easy", num_fewshot=2)["arc_easy"]
     assert shots.substitution.endswith("examples from the validation split (train is not at hand)")
     write(tmp_path / "arc_easy" / "test.jsonl", arc_rows(3))
     write(tmp_path / "arc_easy" / "train.jsonl", arc_rows(3))
@@ -74,14 +81,14 @@ def test_a_prompt_never_contains_the_item_it_asks(tmp_path: Path, name: str) -> 
 
 def test_too_many_examples_for_the_rows_at_hand(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="only 11 examples beside the item"):
-        suite(shelf_folder(tmp_path), "arc_easy", num_fewshot=12)
+        suite(benchmark_folder(tmp_path), "arc_easy", num_fewshot=12)
 
 
 def test_prompts_are_those_of_lm_eval_where_nothing_leaks(tmp_path: Path) -> None:
     """With a training split lm-eval draws from it: our draws must be its draws."""
     from lm_eval.tasks import TaskManager
 
-    shelf_folder(tmp_path)
+    benchmark_folder(tmp_path)
     write(tmp_path / "arc_easy" / "train.jsonl", [r | {"id": "t"} for r in arc_rows(40)[20:]])
     ours = suite(tmp_path, "arc_easy", num_fewshot=3, seed=5)["arc_easy"]
     manager = TaskManager(include_defaults=False)
@@ -109,18 +116,18 @@ def test_prompts_are_those_of_lm_eval_where_nothing_leaks(tmp_path: Path) -> Non
 
 def test_a_larger_draw_takes_the_same_items_and_more(tmp_path: Path) -> None:
     """Same items, prompts (few-shot draws depend on the order) and halves."""
-    shelf_folder(tmp_path, 30)
+    benchmark_folder(tmp_path, 30)
     large = suite(tmp_path, "arc_easy", items=20, num_fewshot=2)
     small = suite(tmp_path, "arc_easy", items=8, num_fewshot=2)
-    assert small["arc_easy"].items_hash == large.first(8)["arc_easy"].items_hash
-    assert small.hash == large.first(8).hash
+    assert small["arc_easy"].items_hash == first(large, 8)["arc_easy"].items_hash
+    assert small.hash == first(large, 8).hash
     assert [i.half for i in small.items] == ["selection", "report"] * 4
     assert small["arc_easy"].population == 30
     assert len(large.half("selection").items) == len(large.half("report").items) == 10
 
 
 def test_the_seed_chooses_the_items_and_nothing_else_does(tmp_path: Path) -> None:
-    shelf_folder(tmp_path, 30)
+    benchmark_folder(tmp_path, 30)
     first = suite(tmp_path, "arc_easy", items=8, num_fewshot=2)
     random.seed(99)
     assert suite(tmp_path, "arc_easy", items=8, num_fewshot=2).hash == first.hash
@@ -131,7 +138,7 @@ def test_the_seed_chooses_the_items_and_nothing_else_does(tmp_path: Path) -> Non
 
 
 def test_a_changed_row_changes_the_hash(tmp_path: Path) -> None:
-    before = suite(shelf_folder(tmp_path), "arc_easy")["arc_easy"]
+    before = suite(benchmark_folder(tmp_path), "arc_easy")["arc_easy"]
     rows = arc_rows(12)
     rows[3]["question"] = "What is three plus one?"
     write(tmp_path / "arc_easy" / "validation.jsonl", rows)
@@ -140,7 +147,7 @@ def test_a_changed_row_changes_the_hash(tmp_path: Path) -> None:
 
 
 def test_a_group_is_one_task_with_its_members_as_clusters(tmp_path: Path) -> None:
-    shelf_folder(tmp_path)
+    benchmark_folder(tmp_path)
     group = tmp_path / "both.yaml"
     group.write_text("group: both\ntask:\n  - hellaswag\n  - arc_easy\n", "utf-8")
     task = suite(tmp_path, str(group), items=10)["both"]
@@ -151,7 +158,7 @@ def test_a_group_is_one_task_with_its_members_as_clusters(tmp_path: Path) -> Non
 
 
 def test_a_tag_is_a_shorthand_for_several_tasks(tmp_path: Path) -> None:
-    shelf_folder(tmp_path)
+    benchmark_folder(tmp_path)
     write(tmp_path / "arc_challenge" / "test.jsonl", arc_rows(4))
     assert [task.name for task in suite(tmp_path, "ai2_arc")] == ["arc_challenge", "arc_easy"]
 
@@ -189,7 +196,9 @@ def test_where_the_choices_are_in_the_context(tmp_path: Path) -> None:
 
 
 def test_the_chat_template_wraps_every_prompt(tmp_path: Path) -> None:
-    task = suite(shelf_folder(tmp_path), "arc_easy", num_fewshot=1, chat_template=True)["arc_easy"]
+    task = suite(benchmark_folder(tmp_path), "arc_easy", num_fewshot=1, chat_template=True)[
+        "arc_easy"
+    ]
     prompt = task.items[0].prompt
     assert prompt.count("[user]Question:") == 2 and prompt.count("[assistant]") == 2
     assert prompt.endswith("[assistant]") and task.chat_template
@@ -216,7 +225,7 @@ def test_a_misspelt_name_is_answered_with_near_ones(tmp_path: Path) -> None:
 
 def test_names_given_twice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="arc_easy more than once"):
-        suite(shelf_folder(tmp_path), "arc_easy", "arc_easy")
+        suite(benchmark_folder(tmp_path), "arc_easy", "arc_easy")
 
 
 def test_data_that_are_not_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +240,7 @@ def test_data_that_are_not_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_bad_line_is_named(tmp_path: Path) -> None:
-    shelf_folder(tmp_path)
+    benchmark_folder(tmp_path)
     file = tmp_path / "arc_easy" / "validation.jsonl"
     file.write_text(file.read_text("utf-8") + "{oops\n", "utf-8")
     with pytest.raises(DataError, match=r"validation\.jsonl:13: not valid JSON"):
@@ -245,7 +254,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_an_answer_longer_than_the_context_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Benchmark 'hellaswag', row \d+: The answer .* tokens"):
-        suite(shelf_folder(tmp_path), "hellaswag", context_length=8)
+        suite(benchmark_folder(tmp_path), "hellaswag", context_length=8)
 
 
 def test_hidden_labels_are_left_out_and_said(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from myosotis.retention.benchmarks.cache import BaselineKey, cached, folder, mea
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
-from tests.retention.small import byte_tokenizer, shelf_folder, tiny_scorer
+from tests.retention.small import benchmark_folder, byte_tokenizer, tiny_scorer
 
 KEY = BaselineKey(
     model="m0",
@@ -38,9 +38,9 @@ OF: dict[str, Any] = {"model": "m0", "dtype": "float64", "backend": "dense"}
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
-    # Built before the cache moves: the catalogue of lm-eval's names is kept there as well.
-    shelf = DataLocator(shelf_folder(tmp_path / "data", 6))
-    return build(["hellaswag", "arc_easy"], byte_tokenizer(), context_length=512, shelf=shelf)
+    # Built before the cache moves: the index of lm-eval's names is kept there as well.
+    locator = DataLocator(benchmark_folder(tmp_path / "data", 6))
+    return build(["hellaswag", "arc_easy"], byte_tokenizer(), context_length=512, locator=locator)
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +69,8 @@ def test_no_forward_the_second_time(suite: Suite) -> None:
     scorer.forwards = 0
     second = measured(suite, scorer, **OF, advance=advanced.append)
     assert scorer.forwards == 0
-    assert sum(advanced) == 2 * len(suite.only(["hellaswag"]).grove.trees) + 2 * len(
-        suite.only(["arc_easy"]).grove.trees
+    assert sum(advanced) == 2 * len(suite.only(["hellaswag"]).request_trees.trees) + 2 * len(
+        suite.only(["arc_easy"]).request_trees.trees
     )
     direct = measure(suite, scorer)
     for name, task in direct.tasks.items():
@@ -111,8 +111,8 @@ def test_the_key_holds_everything_of_the_issue() -> None:
 def test_settings_of_a_suite_reach_the_key(
     suite: Suite, tmp_path: Path, setting: dict[str, Any]
 ) -> None:
-    shelf = DataLocator(tmp_path / "data")
-    other = build(["arc_easy"], byte_tokenizer(), context_length=512, shelf=shelf, **setting)
+    locator = DataLocator(tmp_path / "data")
+    other = build(["arc_easy"], byte_tokenizer(), context_length=512, locator=locator, **setting)
     names = {BaselineKey.of(s, s["arc_easy"], **OF).name for s in (suite, other)}
     assert len(names) == 2
 

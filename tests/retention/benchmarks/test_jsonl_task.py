@@ -127,7 +127,7 @@ def test_faulty_lines_are_named(tmp_path: Path, record: Any, wrong: str) -> None
 def test_many_faults_are_counted_and_the_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3 of 4 records cannot be used"):
         built(file(tmp_path, {"prompt": "p", "answer": "a"}, "{", "[]", {"prompt": "p"}))
-    with pytest.raises(DataError, match="did you mean"):
+    with pytest.raises(DataError, match="Did you mean"):
         built(str(tmp_path / "mien.jsonl"))
 
 

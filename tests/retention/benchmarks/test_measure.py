@@ -14,11 +14,11 @@ from myosotis.retention.benchmarks.requests import Answer
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from myosotis.utils.errors import RunError
-from tests.retention.small import byte_tokenizer, shelf_folder, tiny_scorer, write
+from tests.retention.small import benchmark_folder, byte_tokenizer, first, tiny_scorer, write
 
 
 def suite(folder: Path, *names: str, **settings: object) -> Suite:
-    arguments = {"context_length": 512, "items": None, "shelf": DataLocator(folder)} | settings
+    arguments = {"context_length": 512, "items": None, "locator": DataLocator(folder)} | settings
     return build(names, byte_tokenizer(), **arguments)  # pyright: ignore
 
 
@@ -33,7 +33,7 @@ def test_multiple_choice_by_hand(tmp_path: Path) -> None:
     third. p_gold = .60653 / 1.24509 = .48714; the gold choice is scored with its delimiter, 19
     bytes: 9 / ln 2 / 19 = .68338 bits.
     """
-    task = suite(shelf_folder(tmp_path), "hellaswag").where(lambda i: i.id.startswith("2-"))
+    task = suite(benchmark_folder(tmp_path), "hellaswag").where(lambda i: i.id.startswith("2-"))
     found = task_scores(task["hellaswag"], [answers(-14, -14, -9, -10)])
     got = {name: float(values[0]) for name, values in found.scores.items()}
     assert got == pytest.approx(
@@ -51,7 +51,7 @@ def test_multiple_choice_by_hand(tmp_path: Path) -> None:
 
 def test_acc_and_acc_norm_can_differ(tmp_path: Path) -> None:
     """-4 for 5 characters beats -9 for 18 in log-prob (-.8 against -.5 a character)."""
-    task = suite(shelf_folder(tmp_path), "hellaswag").where(lambda i: i.id.startswith("2-"))
+    task = suite(benchmark_folder(tmp_path), "hellaswag").where(lambda i: i.id.startswith("2-"))
     found = task_scores(task["hellaswag"], [answers(-14, -14, -9, -4)])
     assert (found.scores["acc"][0], found.scores["acc_norm"][0]) == (0, 1)
     assert found.metric == "acc_norm" and found.choice[0] == 2 and found.mean == 1
@@ -59,7 +59,7 @@ def test_acc_and_acc_norm_can_differ(tmp_path: Path) -> None:
 
 def test_lambada_perplexity_and_accuracy(tmp_path: Path) -> None:
     """exp of the mean of 1 and 3 nats; greedy answers count. " bone" has five bytes."""
-    task = suite(shelf_folder(tmp_path), "lambada_openai").first(2)["lambada_openai"]
+    task = first(suite(benchmark_folder(tmp_path), "lambada_openai"), 2)["lambada_openai"]
     found = task_scores(task, [[Answer(-1.0, True)], [Answer(-3.0, False)]])
     assert found.aggregates == {"perplexity": pytest.approx(math.exp(2)), "acc": 0.5}
     assert found.scores["acc"].tolist() == [1, 0] and found.mean == 0.5
@@ -70,7 +70,7 @@ def test_lambada_perplexity_and_accuracy(tmp_path: Path) -> None:
 
 def test_bits_per_byte_of_texts_is_a_mean_over_bytes(tmp_path: Path) -> None:
     """The task's score is total bits over total bytes: lm-eval's own aggregate."""
-    task = suite(shelf_folder(tmp_path), "wikitext")["wikitext"]
+    task = suite(benchmark_folder(tmp_path), "wikitext")["wikitext"]
     found = task_scores(task, [[Answer(-10.0 * (k + 1), False)] for k in range(4)])
     assert found.mean == pytest.approx(100 / math.log(2) / found.weights.sum())
     assert found.aggregates["bits_per_byte"] == pytest.approx(found.mean)
@@ -80,7 +80,7 @@ def test_bits_per_byte_of_texts_is_a_mean_over_bytes(tmp_path: Path) -> None:
 def test_several_right_choices_count_as_one(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    one = suite(shelf_folder(tmp_path), "arc_easy").first(1)["arc_easy"]
+    one = first(suite(benchmark_folder(tmp_path), "arc_easy"), 1)["arc_easy"]
     item = replace(one.items[0], gold=(0, 2), lengths=(1, 1, 1))
     found = task_scores(replace(one, items=(item,)), [answers(-1, -1, -1)])
     assert found.scores["p_gold"][0] == pytest.approx(2 / 3)
@@ -88,12 +88,14 @@ def test_several_right_choices_count_as_one(tmp_path: Path) -> None:
 
 def test_a_slice_is_scored_as_in_the_whole(tmp_path: Path) -> None:
     """Trees are packed otherwise; scores are the same to rounding (float64), in the same order."""
-    whole = suite(shelf_folder(tmp_path), "hellaswag", "arc_easy", "lambada_openai", num_fewshot=2)
+    whole = suite(
+        benchmark_folder(tmp_path), "hellaswag", "arc_easy", "lambada_openai", num_fewshot=2
+    )
     scorer = tiny_scorer()
     done: list[int] = []
     all_scores = measure(whole, scorer, done.append)
-    assert sum(done) == len(whole.grove.trees)
-    part = measure(whole.half("report").first(3), scorer)
+    assert sum(done) == len(whole.request_trees.trees)
+    part = measure(first(whole.half("report"), 3), scorer)
     for name, task in part.tasks.items():
         at = [all_scores[name].items.index(item) for item in task.items]
         for metric, values in task.scores.items():
@@ -104,7 +106,7 @@ def test_scores_are_the_models_own(tmp_path: Path) -> None:
     """Against a plain forward pass over context + choice."""
     import torch
 
-    items = suite(shelf_folder(tmp_path), "arc_easy").first(4)
+    items = first(suite(benchmark_folder(tmp_path), "arc_easy"), 4)
     scorer = tiny_scorer()
     found = measure(items, scorer)["arc_easy"]
     expected: list[float] = []
@@ -121,10 +123,10 @@ def test_scores_are_the_models_own(tmp_path: Path) -> None:
 
 
 def test_a_measurement_survives_being_written(tmp_path: Path) -> None:
-    tasks = suite(shelf_folder(tmp_path), "hellaswag", "wikitext", "prose", items=4)
+    tasks = suite(benchmark_folder(tmp_path), "hellaswag", "wikitext", "prose", items=4)
     once = measure(tasks, tiny_scorer())
-    once.save(tmp_path / "scores.npz")
-    again = Measurement.load(tmp_path / "scores.npz")
+    (tmp_path / "scores.npz").write_bytes(once.to_bytes())
+    again = Measurement.from_bytes((tmp_path / "scores.npz").read_bytes())
     assert list(again.tasks) == ["hellaswag", "wikitext", "prose"]
     for name, task in once.tasks.items():
         for field, value in vars(task).items():
@@ -157,6 +159,6 @@ def test_an_empty_suite_asks_nothing(tmp_path: Path) -> None:
 
 
 def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    task = suite(shelf_folder(tmp_path), "wikitext").first(1)["wikitext"]
+    task = first(suite(benchmark_folder(tmp_path), "wikitext"), 1)["wikitext"]
     with pytest.raises(RunError, match="'wikitext' are not finite"):
         task_scores(task, [[Answer(math.nan, False)]])

@@ -68,10 +68,10 @@ def test_choices_of_an_item_share_a_tree_and_documents_do_not() -> None:
     encoder = Encoder(TOKENIZER, 64)
     choice = [encoder.request(LOGLIKELIHOOD, ("Q: why? A:", f" {c}")) for c in ("yes", "yet", "no")]
     rolling = encoder.request(ROLLING, ("a" * 100,))
-    grove = RequestTrees.of([Asked(choice), Asked([rolling])])
-    assert len(grove.trees) == 1 + 2
-    assert [len(seats) for seats in grove.seats[1]] == [2]
-    tree = grove.trees[grove.seats[0][0][0].tree]
+    request_trees = RequestTrees.of([Asked(choice), Asked([rolling])])
+    assert len(request_trees.trees) == 1 + 2
+    assert [len(seats) for seats in request_trees.seats[1]] == [2]
+    tree = request_trees.trees[request_trees.seats[0][0][0].tree]
     assert len(tree) == len("Q: why? A:") + len(" yes") + len("t") + len("no")
 
 
@@ -89,9 +89,9 @@ def test_choices_of_an_item_share_a_tree_and_documents_do_not() -> None:
 def test_every_window_keeps_its_path(pairs: list[list[tuple[str, str]]]) -> None:
     encoder = Encoder(TOKENIZER, 32)
     items = [Asked([encoder.request(LOGLIKELIHOOD, pair) for pair in item]) for item in pairs]
-    grove = RequestTrees.of(items)
-    for asked, seats in zip(items, grove.seats, strict=True):
+    request_trees = RequestTrees.of(items)
+    for asked, seats in zip(items, request_trees.seats, strict=True):
         for request, (seat,) in zip(asked.requests, seats, strict=True):
-            path = grove.trees[seat.tree].paths()[seat.path]
+            path = request_trees.trees[seat.tree].paths()[seat.path]
             assert list(path.ids) == list(request.windows[0].ids)
             assert sum(path.weights) == len(request.text[1])

@@ -15,7 +15,7 @@ from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.lm import ForestLM
 from myosotis.retention.harness.loader import load
 from myosotis.utils.errors import AssetError
-from tests.retention.small import byte_tokenizer, shelf_folder, tiny_scorer
+from tests.retention.small import benchmark_folder, byte_tokenizer, tiny_scorer
 
 CONTEXT = 48
 TOKENIZER = byte_tokenizer()
@@ -81,12 +81,12 @@ def test_rolling_log_likelihoods_are_hflms(models: tuple[ForestLM, HFLM]) -> Non
 
 
 def test_lm_evals_own_evaluator_drives_it(tmp_path: Path) -> None:
-    shelf = DataLocator(shelf_folder(tmp_path, 6))
+    locator = DataLocator(benchmark_folder(tmp_path, 6))
     scorer = tiny_scorer()
     tasks = {
         one.name: one.harness
         for name in ("hellaswag", "lambada_openai", "wikitext")
-        for one in load(name, shelf)
+        for one in load(name, locator)
     }
     theirs = HFLM(pretrained=scorer.model, tokenizer=TOKENIZER, max_length=512)
     results = [

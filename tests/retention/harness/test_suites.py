@@ -6,7 +6,7 @@ import pytest
 
 from myosotis.config import compose
 from myosotis.config.compose import options
-from myosotis.retention.harness.task_index import catalogue
+from myosotis.retention.harness.task_index import task_files
 
 SUITES = {
     "default": ["hellaswag", "arc_easy", "piqa", "prose"],
@@ -30,5 +30,5 @@ def test_every_suite_is_known_here() -> None:
 def test_a_suite_composes_and_its_benchmarks_exist(name: str) -> None:
     retention = compose([f"retention={name}"]).retention
     assert list(retention.suite) == SUITES[name]
-    assert [task for task in SUITES[name] if task != "prose" and task not in catalogue()] == []
+    assert [task for task in SUITES[name] if task != "prose" and task not in task_files()] == []
     assert retention["items"] > 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from myosotis.retention.harness.task_index import TaskFiles, catalogue, scan
+from myosotis.retention.harness.task_index import TaskFiles, scan, task_files
 
 
 def definitions(root: Path) -> TaskFiles:
@@ -55,7 +55,7 @@ def test_the_scan_finds_what_lm_eval_finds() -> None:
     """Every name and file of `TaskManager()`, all tags with all their tasks."""
     from lm_eval.tasks import TaskManager
 
-    ours, theirs = catalogue(), TaskManager()
+    ours, theirs = task_files(), TaskManager()
     names = {*ours.tasks, *ours.groups, *ours.tags}
     assert len(theirs.task_index) > 10_000
     assert names == set(theirs.task_index)

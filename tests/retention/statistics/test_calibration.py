@@ -12,21 +12,12 @@ LOGP[1, 2] = -np.inf  # an item of two choices
 GOLD = np.array([0, 0, 1])
 
 
-def test_p_gold_and_margin() -> None:
-    """Gold probabilities .72, .25, .5; margins log(.72/.18), log(.25/.75), log(.5/.4)."""
+def test_p_gold() -> None:
     assert calibration.p_gold(LOGP, GOLD) == pytest.approx([0.72, 0.25, 0.5])
-    assert calibration.gold_margin(LOGP, GOLD) == pytest.approx(
-        [1.386294, -1.098612, 0.223144], abs=1e-6
-    )
 
 
 def test_p_gold_does_not_depend_on_a_common_factor() -> None:
     assert calibration.p_gold(LOGP - 7.0, GOLD) == pytest.approx([0.72, 0.25, 0.5])
-
-
-def test_brier() -> None:
-    """(.28^2 + .18^2 + .1^2, .75^2 + .75^2, .4^2 + .5^2 + .1^2) = (.1208, 1.125, .42)."""
-    assert calibration.brier(LOGP, GOLD) == pytest.approx([0.1208, 1.125, 0.42])
 
 
 def test_calibration_error() -> None:

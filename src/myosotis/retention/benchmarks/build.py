@@ -54,7 +54,7 @@ def build(
     seed: int = 0,
     num_fewshot: int | None = 0,
     chat_template: bool = False,
-    shelf: DataLocator | None = None,
+    locator: DataLocator | None = None,
 ) -> Suite:
     """Load tasks by their lm-eval names (`prose`, or a jsonl file) and render all they ask.
 
@@ -66,17 +66,17 @@ def build(
     encoder = Encoder(tokenizer, context_length)
     chat = chat_renderer(tokenizer) if chat_template else None
     renderer = _Renderer(encoder, chat, num_fewshot, items, seed)
-    found: list[Task] = []
+    built: list[Task] = []
     with progress("Preparing benchmarks", total=len(tasks)) as advance:
         for name in tasks:
             if name == "prose":
-                found.append(renderer.prose())
+                built.append(renderer.prose())
             elif jsonl_task.is_own(name):
-                found.append(renderer.own(Path(name).expanduser()))
+                built.append(renderer.own(Path(name).expanduser()))
             else:
-                found.extend(renderer.tasks(load(name, shelf or DataLocator())))
+                built.extend(renderer.tasks(load(name, locator or DataLocator())))
             advance()
-    names = [task.name for task in found]
+    names = [task.name for task in built]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(
@@ -84,7 +84,7 @@ def build(
             "Name each benchmark once; a tag such as ai2_arc stands for several, and a file "
             "goes by its name without the ending.",
         )
-    return Suite(tuple(found), seed, tokenizer_hash(tokenizer))
+    return Suite(tuple(built), seed, tokenizer_hash(tokenizer))
 
 
 class _Renderer:
@@ -264,8 +264,8 @@ def _choices(harness: Any, doc: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
     choices = tuple(harness.doc_to_choice(doc))
     gold = harness.doc_to_text(doc) if harness.multiple_input else harness.doc_to_target(doc)
     several = gold if isinstance(gold, list) else [gold]
-    found = [choices.index(g) if isinstance(g, str) and g in choices else g for g in several]
-    return choices, tuple(g for g in found if isinstance(g, int) and 0 <= g < len(choices))
+    right = [choices.index(g) if isinstance(g, str) and g in choices else g for g in several]
+    return choices, tuple(g for g in right if isinstance(g, int) and 0 <= g < len(choices))
 
 
 def _answerable(items: list[Item], members: list[Loaded]) -> tuple[list[Item], str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from myosotis.models import wheels
 from myosotis.retention.benchmarks.measure import Measurement, TreeScorer, measure
 from myosotis.retention.benchmarks.task import Suite, Task
 from myosotis.trees.scorer import scorer_version
+from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.console import console
 from myosotis.utils.one_process import one_process
 
@@ -78,15 +78,15 @@ def cached(key: BaselineKey, compute: Callable[[], Measurement]) -> Measurement:
     Of several processes that want it at once one computes, the others wait for it.
     """
     path = folder() / f"{key.name}.scores"
-    if (found := _read(path)) is not None:
-        return found
+    if (measurement := _read(path)) is not None:
+        return measurement
     with one_process(path) as writable:
-        found = _read(path)
-        if found is None:
-            found = compute()
+        measurement = _read(path)
+        if measurement is None:
+            measurement = compute()
             if writable:
-                _write(path, found)
-        return found
+                _write(path, measurement)
+        return measurement
 
 
 def measured(
@@ -147,10 +147,6 @@ def _write(path: Path, measurement: Measurement) -> None:
     """In one step. A cache that cannot be written is no reason to lose the measurement."""
     payload = measurement.to_bytes()
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.stem}.", delete=False
-        ) as f:
-            f.write(hashlib.sha256(payload).digest() + payload)
-        Path(f.name).replace(path)
+        write_bytes(path, hashlib.sha256(payload).digest() + payload)
     except OSError as error:
         console.print(f"The base scores could not be kept in {path.parent}: {error}")

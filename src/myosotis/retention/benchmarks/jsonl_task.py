@@ -48,17 +48,17 @@ def is_own(name: str) -> bool:
 
 def read(path: Path) -> list[JsonlRow]:
     """Every record of the file. Raises `DataError` naming file and line of each that is no item."""
-    found: list[JsonlRow] = []
+    rows: list[JsonlRow] = []
     several: list[bool] = []
 
     def add(record: dict[str, Any], where: str) -> None:
         several.append("choices" in record)
-        found.append(_row(record, several[0]))
+        rows.append(_row(record, several[0]))
 
     each_record(path, add)
-    if not found:
+    if not rows:
         raise DataError(f"{path} holds no records", "one JSON object a line is expected")
-    return found
+    return rows
 
 
 def task(
@@ -170,29 +170,29 @@ def _prompt(record: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _filled(record: Mapping[str, Any], name: str) -> str:
-    found = text(record, name)
-    if not found.strip():
+    filled = text(record, name)
+    if not filled.strip():
         raise RecordError(f"{name!r} is empty")
-    return found
+    return filled
 
 
 def _index(given: Any, choices: list[str], name: str) -> int:
     """Which choice is right: by number, by text, or by letter."""
-    found = -1
+    place = -1
     if isinstance(given, int) and not isinstance(given, bool):
-        found = given
+        place = given
     elif isinstance(given, str):
         letter = given.strip()
         if given in choices:
-            found = choices.index(given)
+            place = choices.index(given)
         elif letter.isdecimal():
-            found = int(letter)
+            place = int(letter)
         elif len(letter) == 1 and "A" <= letter.upper() <= "Z":
-            found = ord(letter.upper()) - ord("A")
-    if not 0 <= found < len(choices):
+            place = ord(letter.upper()) - ord("A")
+    if not 0 <= place < len(choices):
         said = repr(given) if isinstance(given, str) else kind(given)
         raise RecordError(
             f"{name!r} is {said}, which is none of the {len(choices)} choices",
             "an index from 0, the text of a choice, or a letter from A",
         )
-    return found
+    return place

@@ -54,7 +54,7 @@ class TreeScorer(Protocol):
 
 @runtime_checkable
 class Writer(Protocol):
-    """What a suite with prompts needs beside: see `myosotis.retention.benchmarks.written`."""
+    """What a suite with prompts needs beside: see `myosotis.retention.benchmarks.eval_model`."""
 
     def write(
         self, prompts: Sequence[Prompt], advance: Callable[[int], object] | None = None
@@ -145,8 +145,8 @@ class Measurement:
 
     def half(self, name: Half) -> Measurement:
         """The same on the items of one half; tasks without items in it are left out."""
-        found = {task: scores.half(name) for task, scores in self.tasks.items()}
-        return Measurement({task: scores for task, scores in found.items() if scores.items})
+        halved = {task: scores.half(name) for task, scores in self.tasks.items()}
+        return Measurement({task: scores for task, scores in halved.items() if scores.items})
 
     def to_bytes(self) -> bytes:
         """An .npz archive: arrays, and the rest as JSON text. Nothing pickled."""
@@ -168,8 +168,8 @@ class Measurement:
     def from_bytes(cls, content: bytes) -> Measurement:
         """Read `to_bytes` back. Raises ValueError or KeyError for what another version wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-            found = {name: kept[name] for name in kept.files}
-        head = json.loads(found["head"].tobytes())
+            arrays = {name: kept[name] for name in kept.files}
+        head = json.loads(arrays["head"].tobytes())
         if head["version"] != FORMAT_VERSION:
             raise ValueError(f"measured by version {head['version']}")
         tasks: dict[str, TaskScores] = {}
@@ -178,8 +178,8 @@ class Measurement:
             fixed["halves"] = [FORMER_HALVES.get(half, half) for half in fixed["halves"]]
             tasks[fixed["task"]] = TaskScores(
                 **fixed,
-                **{name: found[f"{number}.{name}"] for name in _ARRAYS},
-                scores={metric: found[f"{number}.scores.{metric}"] for metric in metrics},
+                **{name: arrays[f"{number}.{name}"] for name in _ARRAYS},
+                scores={metric: arrays[f"{number}.scores.{metric}"] for metric in metrics},
             )
         return cls(tasks)
 
@@ -200,19 +200,19 @@ def ask(
     suite: Suite, scorer: TreeScorer, advance: Callable[[int], object] | None = None
 ) -> dict[tuple[str, str], list[Answer]]:
     """The answers to each item's requests, by task and item."""
-    answers = suite.grove.answers(scorer.evaluate(suite.grove.trees, advance))
-    found = {(i.task, i.id): said for i, said in zip(suite.items, answers, strict=True)}
+    answers = suite.request_trees.answers(scorer.evaluate(suite.request_trees.trees, advance))
+    answered = {(i.task, i.id): said for i, said in zip(suite.items, answers, strict=True)}
     if not suite.prompts:
-        return found
+        return answered
     if not isinstance(scorer, Writer):
         raise TypeError("a suite with prompts is asked through EvalModel")
     texts = iter(scorer.write(suite.prompts, advance))
     for item in suite.items:
-        said = found[item.task, item.id]
+        said = answered[item.task, item.id]
         for place, request in enumerate(item.requests):
             if request.prompt is not None:
                 said[place] = Answer(0.0, False, next(texts))
-    return found
+    return answered
 
 
 def scored(suite: Suite, answers: Mapping[tuple[str, str], list[Answer]]) -> Measurement:
@@ -277,14 +277,14 @@ def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
 
 def _aggregates(task: Task, verdicts: Sequence[dict[str, Any]]) -> dict[str, float]:
     """lm-eval's own figure for each metric, where it can be computed on these items."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for metric, aggregate in task.aggregations.items():
         values = [verdict[metric] for verdict in verdicts if metric in verdict]
         try:
-            found[metric] = float(aggregate(values))
+            figures[metric] = float(aggregate(values))
         except Exception:  # noqa: BLE001  (f1 of one class, an empty mean ...: no figure then)
             continue
-    return found
+    return figures
 
 
 def item_scores(

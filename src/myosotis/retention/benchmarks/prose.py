@@ -49,13 +49,13 @@ def passages() -> list[Passage]:
     from pydoc_data import topics
 
     seen: set[str] = set()
-    found: list[Passage] = []
+    kept: list[Passage] = []
     for topic in sorted(topics.topics):
         for text in cut(topics.topics[topic]):
             if text not in seen:
                 seen.add(text)
-                found.append(Passage(topic, len(found), text))
-    return found
+                kept.append(Passage(topic, len(kept), text))
+    return kept
 
 
 def cut(text: str) -> Iterator[str]:
@@ -106,11 +106,9 @@ TOKENS = 128
 
 def texts(encoder: Encoder, count: int, seed: int) -> list[Tree]:
     """The beginnings (`TOKENS`) of a seeded choice of passages, to be scored; a tree each."""
-    found = passages()
-    drawn = random.Random(f"myosotis texts {seed}").sample(
-        range(len(found)), min(count, len(found))
-    )
-    whole = [next(encoder.rolling(found[row].text)) for row in drawn]
+    pool = passages()
+    drawn = random.Random(f"myosotis texts {seed}").sample(range(len(pool)), min(count, len(pool)))
+    whole = [next(encoder.rolling(pool[row].text)) for row in drawn]
     return [Tree.of([Window(ids[: start + TOKENS], start).path()]) for ids, start in whole]
 
 

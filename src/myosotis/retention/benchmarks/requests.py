@@ -85,14 +85,14 @@ class Encoder:
         self.tokenizer = tokenizer
         self.context_length = context_length
         special: list[int | None] = [tokenizer.bos_token_id, tokenizer.eos_token_id]
-        found = [token for token in special if token is not None]
-        if not found:
+        prefixes = [token for token in special if token is not None]
+        if not prefixes:
             raise ConfigError(
                 "The tokenizer has neither a BOS nor an EOS token, so nothing can stand before "
                 "the first token of a text that is scored whole.",
                 "Set one of the two in the model's tokenizer_config.json.",
             )
-        self.prefix_token = found[0]
+        self.prefix_token = prefixes[0]
         self._prefix_text: str = tokenizer.decode(self.prefix_token)
 
     def encode(self, text: str, add_special_tokens: bool | None = None) -> list[int]:

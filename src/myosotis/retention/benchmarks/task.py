@@ -136,7 +136,7 @@ class Suite:
         return [item for task in self.tasks for item in task.items]
 
     @cached_property
-    def grove(self) -> RequestTrees:
+    def request_trees(self) -> RequestTrees:
         """The trees to be scored."""
         return RequestTrees.of(self.items)
 
@@ -148,7 +148,7 @@ class Suite:
     @property
     def size(self) -> int:
         """Trees and prompts: what progress counts."""
-        return len(self.grove.trees) + len(self.prompts)
+        return len(self.request_trees.trees) + len(self.prompts)
 
     @cached_property
     def hash(self) -> str:
@@ -176,11 +176,6 @@ class Suite:
         """Some of the tasks."""
         wanted = set(names)
         return replace(self, tasks=tuple(task for task in self.tasks if task.name in wanted))
-
-    def first(self, count: int) -> Suite:
-        """The first `count` items of each task: a smaller draw with the same seed."""
-        cut = tuple(replace(task, items=task.items[:count]) for task in self.tasks)
-        return replace(self, tasks=cut)
 
 
 def digest(parts: Iterable[str]) -> str:

@@ -82,12 +82,12 @@ class DataLocator:
             return None
         folder = _existing(self.folder.expanduser(), "retention.data_dir")
         candidates = (folder / f"{name}{end}" for end in ("", *SUFFIXES))
-        return next((found for found in candidates if found.exists()), None)
+        return next((place for place in candidates if place.exists()), None)
 
     def _hub(self, task: str, path: str, subset: str | None, hub: Callable[[], Any]) -> Data:
         title = _title(path, subset)
         try:
-            found = hub()
+            splits = hub()
         except Exception as error:  # the hub client raises a dozen kinds
             reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
             raise DataError(
@@ -98,13 +98,13 @@ class DataLocator:
                 "it; or go online (HF_HUB_OFFLINE unset); or leave the benchmark out of "
                 "retention.suite.",
             ) from error
-        return Data(_dict(found), f"HF hub {title}")
+        return Data(_dict(splits), f"HF hub {title}")
 
 
 def _dict(splits: Mapping[str, datasets.Dataset]) -> datasets.DatasetDict:
-    found = datasets.DatasetDict()
-    found.update(splits)
-    return found
+    wrapped = datasets.DatasetDict()
+    wrapped.update(splits)
+    return wrapped
 
 
 def _title(path: str, subset: str | None) -> str:
@@ -187,13 +187,13 @@ def _local(root: Path, task: str, path: str, subset: str | None, *, named_after_
 
 def _rows_of(splits: Mapping[str, datasets.Dataset], subset: str) -> dict[str, datasets.Dataset]:
     """The rows that a column says belong to `subset`, of the splits that have any."""
-    found: dict[str, datasets.Dataset] = {}
+    chosen: dict[str, datasets.Dataset] = {}
     for name, rows in splits.items():
         for column in set(_SUBSET_COLUMNS) & set(rows.column_names):
             members = [i for i, value in enumerate(rows[column]) if value == subset]
             if members:
-                found[name] = rows.select(members)
-    return found
+                chosen[name] = rows.select(members)
+    return chosen
 
 
 def _splits(folder: Path) -> Iterator[tuple[str, datasets.Dataset]]:

@@ -12,6 +12,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.requests import (
     LOGLIKELIHOOD,
     ROLLING,
@@ -24,7 +25,6 @@ from myosotis.retention.benchmarks.requests import (
     chat_renderer,
     tokenizer_hash,
 )
-from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.trees.scorer import Scorer
 
 
@@ -83,7 +83,7 @@ class ForestLM(LM):
             question = questions.setdefault(key, _Question())
             place.append((key, len(question.requests)))
             question.requests.append(self.encoder.request(kind, instance.args))
-        grove = RequestTrees.of(questions.values())
-        answers = grove.answers(self.scorer.evaluate(grove.trees, self.advance))
+        request_trees = RequestTrees.of(questions.values())
+        answers = request_trees.answers(self.scorer.evaluate(request_trees.trees, self.advance))
         by_key = dict(zip(questions, answers, strict=True))
         return [by_key[key][number] for key, number in place]

@@ -1,32 +1,31 @@
 """lm-eval's tasks, loaded by name with the data at hand.
 
-What belongs here: building lm-eval's own task objects without indexing its 14,000 files, and
-handing them their data (`data.py`). What is asked and how it is scored stays lm-eval's
-business.
+What belongs here: building lm-eval's own task objects without indexing its 14,000 files. Where
+their data come from is in `download.py`; what is asked and how it is scored stays lm-eval's
+business. tests/retention/harness/test_contract.py names what is relied on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
+import json
 import logging
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
-from lm_eval.api.group import Group
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks._factory import TaskFactory
-from lm_eval.tasks._index import Entry, Kind, TaskIndex
-from lm_eval.tasks._yaml_loader import load_yaml
+from lm_eval.tasks import TaskManager
 
 from myosotis.retention.harness.data import DataLocator
-from myosotis.retention.harness.splits import substitute
-from myosotis.retention.harness.task_index import TaskFiles, catalogue
+from myosotis.retention.harness.download import Notes, data_from
+from myosotis.retention.harness.task_index import TaskFiles, task_files
 from myosotis.utils.errors import ConfigError, DataError, MyosotisError
 
 _loading = threading.Lock()
@@ -48,83 +47,112 @@ class Loaded:
         return str(self.harness.VERSION)
 
 
-def load(name: str, shelf: DataLocator) -> list[Loaded]:
+def load(name: str, locator: DataLocator) -> list[Loaded]:
     """The tasks behind one name of `retention.suite`: itself, or the members of a group or tag.
 
     `name` may also be the path of an lm-eval task file. Raises `ConfigError` for an unknown name,
     `DataError` when the data are not at hand.
     """
-    known = catalogue()
-    index: dict[str, Entry] = {}
-    if name.endswith((".yaml", ".yml")):
-        name = _enter_file(Path(name).expanduser(), known, index)
-    else:
-        _enter(name, known, index)
-    with _loading, _quiet():
-        built = _build(name, index, shelf)
-    if isinstance(built, Group):
-        return [_loaded(task, name) for task in built.get_all_tasks()]
-    if isinstance(built, list):
-        return [_loaded(task, None) for task in built]
-    return [_loaded(built, None)]
+    with _loading, _quiet(), tempfile.TemporaryDirectory(prefix="myosotis-tasks-") as folder:
+        definitions = _Definitions(Path(folder), task_files())
+        if name.endswith((".yaml", ".yml")):
+            name = definitions.add_file(Path(name).expanduser())
+        else:
+            definitions.add(name)
+        return _build(name, definitions, locator)
 
 
 # ---------------------------------------------------------------------------- what a name means
 
 
-def _enter(name: str, known: TaskFiles, index: dict[str, Entry]) -> None:
-    """Put `name`, and all it is made of, into the index that lm-eval builds from."""
-    if name in index:
-        return
-    path = known.file(name)
-    if path is None:
-        if name not in known.tags:
-            raise known.unknown(name)
-        index[name] = Entry(name=name, kind=Kind.TAG, yaml_path=None, tags=set(known.tags[name]))
-        for member in known.tags[name]:
-            _enter(member, known, index)
-        return
-    _enter_config(name, load_yaml(path, resolve_func=False), path, known, index)
+class _Definitions:
+    """A folder for `TaskManager` to index: one-line files that include the definitions needed.
+
+    `TaskManager()` indexes all of lm-eval's folder, which takes 10 s; `include_path` takes other
+    folders, and `include:` in a definition a file anywhere.
+    """
+
+    def __init__(self, folder: Path, known: TaskFiles) -> None:
+        self.folder = folder
+        self.known = known
+        self.groups: list[str] = []  # groups and tags, in the order met
+        self._names = set[str]()
+        self._numbers = itertools.count()
+
+    def add(self, name: str) -> None:
+        """Include what defines `name`, and all it is made of. Raises `ConfigError` if nothing."""
+        if name in self._names:
+            return
+        self._names.add(name)
+        path = self.known.file(name)
+        if path is None and name not in self.known.tags:
+            raise self.known.unknown(name)
+        if path is None:
+            self.groups.append(name)
+            for member in self.known.tags[name]:
+                self.add(member)
+            return
+        line = self._include(path)
+        if name in self.known.groups:
+            self.groups.append(name)
+            config = TaskManager(include_path=line, include_defaults=False).task_index[name].cfg
+            self._add_members((config or {}).get("task"))
+
+    def add_file(self, path: Path) -> str:
+        """Include a definition of the user's; the name it defines."""
+        if not path.is_file():
+            raise ConfigError(f"retention.suite: there is no task file {path}.")
+        manager = TaskManager(include_path=self._include(path), include_defaults=False)
+        for name, entry in manager.task_index.items():
+            if entry.yaml_path is not None and entry.cfg is not None and isinstance(name, str):
+                self._names.add(name)
+                if "group" in entry.cfg and "class" not in entry.cfg:
+                    self.groups.append(name)
+                self._add_members(entry.cfg.get("task"))
+                return name
+        raise ConfigError(
+            f"{path} defines no lm-eval task ({_reason(manager, path)}).",
+            "It has to be YAML with a `task` or a `group`, as lm-eval's own are.",
+        )
+
+    def _include(self, path: Path) -> Path:
+        """The folder of a new line; numbered, because of two with one name the first counts."""
+        folder = self.folder / f"{next(self._numbers):05}"
+        folder.mkdir()
+        (folder / "include.yaml").write_text(json.dumps({"include": str(path.resolve())}), "utf-8")
+        return folder
+
+    def _add_members(self, members: object) -> None:
+        """A group's `task:` list: names, or tasks and groups spelled out in place."""
+        for member in members if isinstance(members, list) else []:
+            inner = (
+                member.get("group") or member.get("task") if isinstance(member, dict) else member
+            )
+            if isinstance(member, dict) and isinstance(member.get("task"), list):
+                self._add_members(member["task"])
+            if isinstance(inner, str) and inner in self.known:
+                self.add(inner)
 
 
-def _enter_config(
-    name: str, config: dict[str, Any], path: Path, known: TaskFiles, index: dict[str, Entry]
-) -> None:
-    alone: dict[str, Entry] = {}  # lm-eval would register the task's tags as well, half filled
-    TaskIndex.process_cfg(config, path, alone)
-    index[name] = alone[name]
-    _enter_members(config.get("task"), known, index)
-
-
-def _enter_members(members: object, known: TaskFiles, index: dict[str, Entry]) -> None:
-    """A group's `task:` list: names, or tasks and groups spelled out in place."""
-    for member in members if isinstance(members, list) else []:
-        inner = member.get("group") or member.get("task") if isinstance(member, dict) else member
-        if isinstance(member, dict) and isinstance(member.get("task"), list):
-            _enter_members(member["task"], known, index)
-        if isinstance(inner, str) and inner in known:
-            _enter(inner, known, index)
-
-
-def _enter_file(path: Path, known: TaskFiles, index: dict[str, Entry]) -> str:
-    if not path.is_file():
-        raise ConfigError(f"retention.suite: there is no task file {path}.")
-    config = load_yaml(path, resolve_func=False)
-    name = config.get("group") or config.get("task")
-    if not isinstance(name, str):
-        raise ConfigError(f"{path} defines no lm-eval task: it has neither `task` nor `group`.")
-    _enter_config(name, config, path.resolve(), known, index)
-    return name
+def _reason(manager: TaskManager, path: Path) -> str:
+    """Why lm-eval passed a file over: the index says nothing, loading the file by its path does."""
+    try:
+        manager.load(str(path))
+    except Exception as error:  # noqa: BLE001  (whatever YAML and lm-eval raise)
+        return " ".join(str(error).split())[:200]
+    return "it has neither `task` nor `group`"
 
 
 # ---------------------------------------------------------------------------- building
 
 
-def _build(name: str, index: dict[str, Entry], shelf: DataLocator) -> Any:
-    groups = tuple(n for n, e in index.items() if e.kind in (Kind.GROUP, Kind.TAG))
-    with _data_from(shelf, groups):
+def _build(name: str, definitions: _Definitions, locator: DataLocator) -> list[Loaded]:
+    tags = definitions.known.tags
+    asked = sorted(tags[name]) if name in tags and name in definitions.groups else [name]
+    with data_from(locator, tuple(definitions.groups)):
         try:
-            return TaskFactory().build(index[name], registry=index)
+            manager = TaskManager(include_path=definitions.folder, include_defaults=False)
+            built = manager.load(asked)
         except MyosotisError:
             raise
         except ModuleNotFoundError as error:
@@ -138,13 +166,17 @@ def _build(name: str, index: dict[str, Entry], shelf: DataLocator) -> Any:
                 f"{type(error).__name__}: {str(error)[:300]}",
                 "Its data may have other columns or splits than the task expects.",
             ) from error
+    group = built.get("groups", {}).get(name)
+    if group is not None:
+        return [_loaded(task, name) for task in group.get_all_tasks()]
+    return [_loaded(task, None) for task in built["tasks"].values()]
 
 
 def _extra(name: str) -> str:
     """The extra of lm-eval that has a benchmark's packages, as pip takes it: named alike."""
     extras = importlib.metadata.metadata("lm-eval").get_all("Provides-Extra") or []
-    found = [extra for extra in extras if name.split("_")[0] == extra]
-    return f"'lm-eval[{found[0]}]'" if found else ""
+    named = [extra for extra in extras if name.split("_")[0] == extra]
+    return f"'lm-eval[{named[0]}]'" if named else ""
 
 
 def _loaded(harness: Any, group: str | None) -> Loaded:
@@ -157,7 +189,7 @@ def _loaded(harness: Any, group: str | None) -> Loaded:
         )
     if getattr(harness, "MULTIMODAL", False) or getattr(harness, "UNSAFE_CODE", False):
         raise ConfigError(f"retention.suite: {name!r} needs images, sound or running model output.")
-    notes = getattr(harness, "myosotis_notes", _Notes())
+    notes = getattr(harness, "myosotis_notes", Notes())
     return Loaded(name, group, harness, notes.source, notes.scored, notes.examples)
 
 
@@ -166,7 +198,7 @@ def judged_text(harness: Any, doc: Any, said: str) -> dict[str, Any]:
 
     The metrics are those of the task's first filter; a further one's are named `metric,filter`.
     """
-    found: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for number, ensemble in enumerate(harness._filters):
         instance = Instance("generate_until", doc, (), 0, resps=[said])
         ensemble.apply([instance])
@@ -174,78 +206,10 @@ def judged_text(harness: Any, doc: Any, said: str) -> dict[str, Any]:
         verdict = harness.process_results(doc, [taken])
         if number == 0:
             nothing = [getattr(make(), "fallback", None) for make in ensemble.filters]
-            found |= verdict | {"answered": float(bool(taken) and taken not in nothing)}
+            metrics |= verdict | {"answered": float(bool(taken) and taken not in nothing)}
         else:
-            found |= {f"{metric},{ensemble.name}": value for metric, value in verdict.items()}
-    return found
-
-
-@dataclass
-class _Notes:
-    """What was done while one task was loaded; kept on the task object."""
-
-    source: str = "made by the task itself"
-    scored: str = ""
-    examples: str = ""
-
-
-@contextlib.contextmanager
-def _data_from(shelf: DataLocator, groups: tuple[str, ...]) -> Iterator[None]:
-    """While tasks are built, `load_dataset` looks on the shelf and absent splits are stood in for.
-
-    lm-eval calls `datasets.load_dataset` by that name, from its own code and from its tasks', in
-    `download`: hence the two patches, taken back at the end.
-    """
-    from_hub, download = datasets.load_dataset, ConfigurableTask.download
-    current: list[tuple[str, _Notes]] = []
-
-    def load_dataset(
-        path: str, name: str | None = None, split: str | None = None, **kwargs: Any
-    ) -> Any:
-        task, notes = current[-1] if current else (path, _Notes())
-        found = shelf.find(
-            task, groups, path, name, lambda: from_hub(path=path, name=name, **kwargs)
-        )
-        notes.source = found.source
-        return found.splits if split is None else found.splits[split]
-
-    def download_and_substitute(self: Any, *args: Any, **kwargs: Any) -> None:
-        notes = self.myosotis_notes = _Notes()
-        current.append((self.task_name, notes))
-        try:
-            download(self, *args, **kwargs)
-        finally:
-            current.pop()
-        _process_once(self)
-        if isinstance(self.dataset, Mapping):
-            notes.scored, notes.examples = substitute(
-                self.config, self.fewshot_cfg, set(self.dataset)
-            )
-
-    datasets.load_dataset = load_dataset
-    ConfigurableTask.download = download_and_substitute
-    try:
-        yield
-    finally:
-        datasets.load_dataset = from_hub
-        ConfigurableTask.download = download
-
-
-def _process_once(harness: Any) -> None:
-    """lm-eval runs `process_docs` each time it looks at a split: remember the result."""
-    process = harness.config.process_docs
-    if process is None:
-        return
-    done: dict[int, tuple[Any, Any]] = {}  # the split itself is kept, or its id could be reused
-
-    def processed(rows: Any) -> Any:
-        if id(rows) not in done:
-            done[id(rows)] = rows, process(rows)
-        return done[id(rows)][1]
-
-    harness.config.process_docs = processed
-    if harness.fewshot_cfg.process_docs is process:
-        harness.fewshot_cfg.process_docs = processed
+            metrics |= {f"{metric},{ensemble.name}": value for metric, value in verdict.items()}
+    return metrics
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ is kept in the cache folder. lm-eval itself is not imported.
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -19,7 +19,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from myosotis.models import wheels
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import progress
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
 
 _FORMAT = 1
@@ -40,8 +42,8 @@ class TaskFiles:
 
     def file(self, name: str) -> Path | None:
         """The file that defines a task or a group; None for a tag."""
-        found = self.groups.get(name) or self.tasks.get(name)
-        return self.root / found if found else None
+        relative = self.groups.get(name) or self.tasks.get(name)
+        return self.root / relative if relative else None
 
     def __contains__(self, name: object) -> bool:
         return name in self.tasks or name in self.groups or name in self.tags
@@ -49,10 +51,7 @@ class TaskFiles:
     def unknown(self, name: str) -> ConfigError:
         """The error for a name that is not here, with the nearest that are."""
         names = [*self.groups, *self.tags, *self.tasks, "prose"]
-        near = difflib.get_close_matches(name, names, n=4, cutoff=0.6)
-        inside = sorted((n for n in names if name and name in n), key=len)[:3]
-        near = list(dict.fromkeys([*near, *inside]))[:5]
-        hint = f"Did you mean {', '.join(near)}? " if near else ""
+        hint = f"{meant} " if (meant := did_you_mean(name, names, "")) else ""
         return ConfigError(
             f"retention.suite: no benchmark is called {name!r}.",
             f"{hint}Names are those of lm-eval {version()} (`lm-eval ls tasks`), and `prose`.",
@@ -65,8 +64,8 @@ def version() -> str:
 
 
 @lru_cache(maxsize=1)
-def catalogue() -> TaskFiles:
-    """The catalogue of the installed lm-eval; scanned on first use, then read from the cache."""
+def task_files() -> TaskFiles:
+    """Those of the installed lm-eval; scanned on first use, then read from the cache."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
         raise ConfigError("lm-eval is not installed.", "pip install lm-eval")
@@ -76,37 +75,32 @@ def catalogue() -> TaskFiles:
         return TaskFiles(root, **json.loads(kept.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         with progress("Reading the names of lm-eval's benchmarks (once)", None):
-            found = scan(root)
-        _keep(kept, found)
-        return found
+            files = scan(root)
+        _keep(kept, files)
+        return files
 
 
-def _keep(path: Path, found: TaskFiles) -> None:
+def _keep(path: Path, files: TaskFiles) -> None:
     """Write the cache file in one step; a folder that cannot be written costs 3 s a start."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    fields = {key: value for key, value in asdict(found).items() if key != "root"}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(fields), "utf-8")
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
+    fields = {key: value for key, value in asdict(files).items() if key != "root"}
+    with contextlib.suppress(OSError):
+        write_text(path, json.dumps(fields))
 
 
 def scan(root: Path) -> TaskFiles:
     """Read every definition below `root`, in lm-eval's order: of two with one name the first."""
-    found = TaskFiles(root, {}, {}, {})
+    files = TaskFiles(root, {}, {}, {})
     read: dict[Path, Keys] = {}
     for path in sorted(root.rglob("*.yaml"), key=lambda p: p.as_posix()):
         keys = _with_includes(path, read, ())
         where = path.relative_to(root).as_posix()
         if "class" not in keys and "group" in keys:
-            found.groups.setdefault(keys["group"][0], where)
-        elif (name := next(iter(keys.get("task", [])), "")) and name not in found.tasks:
-            found.tasks[name] = where
+            files.groups.setdefault(keys["group"][0], where)
+        elif (name := next(iter(keys.get("task", [])), "")) and name not in files.tasks:
+            files.tasks[name] = where
             for tag in keys.get("tag", []):
-                found.tags.setdefault(tag, []).append(name)
-    return found
+                files.tags.setdefault(tag, []).append(name)
+    return files
 
 
 def _with_includes(path: Path, read: dict[Path, Keys], above: tuple[Path, ...]) -> Keys:

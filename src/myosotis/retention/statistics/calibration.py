@@ -28,20 +28,6 @@ def p_gold(logp: ArrayLike, gold: ArrayLike, temperature: float = 1.0) -> Floats
     return _at(probabilities(logp, temperature), gold)
 
 
-def gold_margin(logp: ArrayLike, gold: ArrayLike) -> Floats:
-    """(n,) log-prob of the gold choice minus the best other, in nats; positive is right."""
-    scores = np.array(logp, np.float64)
-    own = _at(scores, gold)
-    scores[np.arange(len(scores)), np.asarray(gold)] = -np.inf
-    return own - scores.max(axis=1)
-
-
-def brier(logp: ArrayLike, gold: ArrayLike, temperature: float = 1.0) -> Floats:
-    """(n,) sum over choices of (p - truth)^2, from 0 to 2; lower is better (Brier 1950)."""
-    p = probabilities(logp, temperature)
-    return (p**2).sum(axis=1) + 1 - 2 * _at(p, gold)
-
-
 def ece(logp: ArrayLike, gold: ArrayLike, bins: int = 15, temperature: float = 1.0) -> float:
     """Expected calibration error of the top choice, in [0, 1] (Guo et al. 2017, eq. 3).
 
@@ -67,8 +53,8 @@ def best_temperature(logp: ArrayLike, gold: ArrayLike) -> float:
         return float(-(_at(scaled, gold) - special.logsumexp(scaled, axis=1)).mean())
 
     low, high = np.log(TEMPERATURES)
-    found = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded")
-    return float(np.exp(found.x))  # pyright: ignore[reportAttributeAccessIssue]
+    best = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded")
+    return float(np.exp(best.x))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _at(values: Floats, gold: ArrayLike) -> Floats:

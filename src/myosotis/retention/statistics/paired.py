@@ -112,22 +112,4 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def minimum_detectable_effect(se: float) -> float:
     """The true change found with 80 % power at two-sided .05: (1.960 + 0.842) * se."""
-    return _reach(LEVEL, POWER) * se
-
-
-def required_items(
-    effect: float, variance: float, *, level: float = LEVEL, power: float = POWER
-) -> int:
-    """Items needed to detect a mean change of `effect`, to the nearest whole number.
-
-    `variance` is that of one item's contribution: `discordant - effect**2` for paired 0/1 scores
-    (1,954 items for 2 pp at 10 % discordant), `2 p (1 - p)` for two unpaired samples (9,560 a
-    side at p = .42), 1/9 in Miller (2024), eq. 9 (969 for 3 pp).
-    """
-    if effect == 0 or variance < 0:
-        raise ValueError(f"no number of items detects {effect} at variance {variance}")
-    return max(1, round(_reach(level, power) ** 2 * variance / effect**2))
-
-
-def _reach(level: float, power: float) -> float:
-    return float(special.ndtri(0.5 + level / 2) + special.ndtri(power))
+    return float(special.ndtri(0.5 + LEVEL / 2) + special.ndtri(POWER)) * se

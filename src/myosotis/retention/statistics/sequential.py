@@ -54,12 +54,13 @@ def rounds(clusters: Mapping[str, Sequence[str | None]], seed: int) -> dict[str,
     come early.)
     """
     groups = {task: _shuffled(task, names, seed) for task, names in clusters.items()}
-    count = min((len(found) for found in groups.values()), default=0)
+    count = min((len(clustered) for clustered in groups.values()), default=0)
     dealt: dict[str, Rounds] = {}
-    for task, found in groups.items():
-        edges = [round(r * len(found) / count) for r in range(count + 1)]
+    for task, clustered in groups.items():
+        edges = [round(r * len(clustered) / count) for r in range(count + 1)]
         dealt[task] = [
-            [item for group in found[start:end] for item in group] for start, end in pairwise(edges)
+            [item for group in clustered[start:end] for item in group]
+            for start, end in pairwise(edges)
         ]
     return dealt
 
@@ -84,8 +85,8 @@ class ConfidenceSequence:
     def __init__(self, clusters: Mapping[str, Sequence[str | None]]) -> None:
         self.clusters = clusters
         sizes = {task: _sizes(names) for task, names in clusters.items()}
-        self.typical = {task: float(found.mean()) for task, found in sizes.items()}
-        self.largest = max(float(found.max() / found.mean()) for found in sizes.values())
+        self.typical = {task: float(counts.mean()) for task, counts in sizes.items()}
+        self.largest = max(float(counts.max() / counts.mean()) for counts in sizes.values())
         self._sums: list[float] = []  # S / a of each factor
         self._counts: list[float] = []  # n / a of each factor
 

@@ -31,7 +31,7 @@ class EvalModel:
         texts = [""] * len(prompts)
         for until, most in dict.fromkeys((p.until, p.most) for p in prompts):
             which = [i for i, p in enumerate(prompts) if (p.until, p.most) == (until, most)]
-            found = generate(
+            written = generate(
                 self.scorer.model,  # type: ignore[arg-type]
                 self.tokenizer,
                 [prompts[i].ids for i in which],
@@ -39,6 +39,6 @@ class EvalModel:
                 until=until,
                 advance=advance,
             )
-            for i, text in zip(which, found, strict=True):
+            for i, text in zip(which, written, strict=True):
                 texts[i] = text
         return texts

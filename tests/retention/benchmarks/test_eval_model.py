@@ -12,16 +12,16 @@ from lm_eval.models.huggingface import HFLM
 
 from myosotis.evaluation import samples
 from myosotis.retention.benchmarks import build as suites
+from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import Measurement, measure
 from myosotis.retention.benchmarks.requests import Encoder, Prompt
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.benchmarks.written import EvalModel
 from myosotis.retention.compare import compare
 from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.lm import ForestLM
 from myosotis.retention.harness.loader import load
 from myosotis.utils.errors import MyosotisError
-from tests.retention.small import byte_tokenizer, shelf_folder, tiny_scorer, write
+from tests.retention.small import benchmark_folder, byte_tokenizer, tiny_scorer, write
 
 TOKENIZER = byte_tokenizer()
 
@@ -38,7 +38,7 @@ def sums(folder: Path, count: int = 6) -> Path:
 
 
 def built(folder: Path, *names: str, **settings: Any) -> Suite:
-    words = {"context_length": 1024, "items": None, "shelf": DataLocator(folder), **settings}
+    words = {"context_length": 1024, "items": None, "locator": DataLocator(folder), **settings}
     return suites.build(names or ("gsm8k",), TOKENIZER, **words)
 
 
@@ -134,15 +134,15 @@ def test_lm_eval_gets_the_same_from_us_as_from_hflm(tmp_path: Path) -> None:
 
 def test_a_suite_of_both_kinds_is_asked_at_once(tmp_path: Path) -> None:
     """The prompts of one task do not move the answers of another."""
-    folder = sums(shelf_folder(tmp_path))
+    folder = sums(benchmark_folder(tmp_path))
     both = built(folder, "arc_easy", "gsm8k")
     alone = built(folder, "arc_easy")
     scorer, counted = tiny_scorer(1024), []
     found = measure(both, EvalModel(scorer, TOKENIZER), counted.append)
     assert found["arc_easy"].logp.tolist() == measure(alone, scorer)["arc_easy"].logp.tolist()
     assert len(found["gsm8k"].texts) == 6 and found["gsm8k"].logp.size == 0
-    assert sum(counted) == both.size == len(both.grove.trees) + 6
-    with pytest.raises(TypeError, match="Respondent"):
+    assert sum(counted) == both.size == len(both.request_trees.trees) + 6
+    with pytest.raises(TypeError, match="EvalModel"):
         measure(both, scorer)
 
 
