@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from myosotis.commands.components import Components
 from myosotis.commands.run_labels import params, place_tags, resolved, run_name, shown, swept, tags
-from myosotis.config import config_hash, learning_rate
+from myosotis.config import config_hash, instantiate, learning_rate
 from myosotis.config.instantiate import plain
 from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import AttentionInfo, DataInfo, ModelInfo, RunRecord
@@ -52,6 +52,9 @@ def opened(
         label(tracker.mlflow, cfg, tracker.record, sweep)
         if cfg.resume is None or not folder.config.exists():
             _write_config(tracker, cfg)
+        for logger in instantiate.loggers(cfg, name, tracker.record.run_id):
+            tracker.loggers.append(logger)
+            logger.log_hyperparams(params(cfg, swept(tracker.record.command, sweep)))  # type: ignore[call-arg]
         yield tracker
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 # A number of optimiser steps, or a share of all of them such as "10%"; null is never.
 Cadence = int | str | None
@@ -122,7 +122,7 @@ class TaskConfig:
 
 @dataclass
 class Tracking:
-    enabled: bool = key(MISSING, "false: nothing goes to MLflow (tracking=none)")
+    enabled: bool = key(MISSING, "false: nothing goes to MLflow, whatever the loggers")
     uri: str | None = key(MISSING, "MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
     experiment: str = key(MISSING, "MLflow experiment")
     run_name: str | None = key(MISSING, "null: made from method, data and settings")
@@ -148,6 +148,7 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     task: TaskConfig = field(default_factory=TaskConfig)
     tracking: Tracking = field(default_factory=Tracking)
+    logger: Any = MISSING
     callbacks: Any = MISSING
     sweep: Sweep = field(default_factory=Sweep)
     seed: int = key(0, "of everything random in training; retention.seed chooses the items")
@@ -158,8 +159,14 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra, as the config `schema`."""
+    """Make the schema known to Hydra, as the config `schema`, and `${among:…}` to OmegaConf."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("among", among, replace=True)
+
+
+def among(name: str, entries: DictConfig) -> bool:
+    """`${among:mlflow,${logger}}` in conf/tracking/mlflow.yaml: MLflow is one of the loggers."""
+    return name in entries
 
 
 def sentences(schema: type, prefix: str = "") -> dict[str, str]:
