@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -80,21 +81,20 @@ def budget(cfg: DictConfig) -> Budget:
     return Budget.of(plain(cfg.retention)["budget"], cfg.retention.accept)
 
 
-def loggers(cfg: DictConfig, run_name: str, run_id: str) -> list[Logger]:
+def loggers(cfg: DictConfig, identity: Callable[[Any], dict[str, Any]]) -> list[Logger]:
     """The loggers beside MLflow and the curves on disk, in the order of their names' appearance.
 
-    Raises `ConfigError` for one whose package is missing.
+    `identity` gives the keywords that tell a class which run this is; those of the configuration
+    win, where they are not null. Raises `ConfigError` for a logger whose package is missing.
     """
     from lightning.pytorch.loggers.logger import Logger
-
-    from myosotis.tracking.loggers import identity
 
     made: list[Logger] = []
     for name, settings in own_loggers(plain(cfg)).items():
         make, words = bound(settings, Logger, f"logger.{name}")
         given = {key: value for key, value in words.items() if value is not None}
         try:
-            made.append(make(**{**words, **identity(make, run_name, run_id), **given}))
+            made.append(make(**{**words, **identity(make), **given}))
         except ImportError as error:
             raise ConfigError(f"logger.{name}: {error}") from None
     return made

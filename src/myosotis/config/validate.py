@@ -32,6 +32,7 @@ OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
 OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger")
+MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
 # What a logger needs beside us: modules, of which one will do; also the name of our extra.
 LOGGER_MODULES = {
     "WandbLogger": ("wandb",),
@@ -265,15 +266,13 @@ def _loggers(values: dict[str, Any]) -> None:
     """MLflow's entry only names it; the others are held against their class, and are installed."""
     from lightning.pytorch.loggers.logger import Logger
 
-    from myosotis.tracking.mlflow_logger import MLflowLogger
-
     entries = values.get("logger") or {}  # absent from a run of before there was the group
     for name, settings in entries.items():
         if not isinstance(settings, dict):
             raise ConfigError(f"logger.{name} must name a class with _target_.")
         make, words = bound(settings, Logger, f"logger.{name}")
         refuse_elsewhere(words, f"logger.{name}")
-        if name == "mlflow" and (make is not MLflowLogger or words):
+        if name == "mlflow" and settings != {"_target_": MLFLOW}:
             key = next(iter(words), "_target_")
             raise ConfigError(
                 f"logger.mlflow.{key} has no place here: MLflow is set by the group `tracking`.",

@@ -13,8 +13,8 @@ from myosotis.records.schema import Status
 FINAL = {"FINISHED": "success", "FAILED": "failed", "KILLED": "aborted"}
 
 
-def identity(make: Any, run_name: str, run_id: str) -> dict[str, Any]:
-    """Keywords by which a run that is resumed goes on where it was, for loggers that need them."""
+def identity(run_name: str, run_id: str, make: Any) -> dict[str, Any]:
+    """Keywords of `make` by which a run that is resumed goes on where it was; most need none."""
     if isinstance(make, type) and issubclass(make, WandbLogger):
         return {"name": run_name, "id": run_id}
     return {}
