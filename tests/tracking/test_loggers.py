@@ -12,10 +12,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from myosotis.tracking.loggers import finish, identity
-from myosotis.tracking.mlflow_logger import NullLogger
-from myosotis.tracking.run_tracker import journal
-from myosotis.training.callbacks import Interrupted
-from myosotis.utils.errors import RunError
+from myosotis.tracking.null_logger import NullLogger
+from myosotis.tracking.run_tracker import track
+from myosotis.utils.errors import Interrupted, RunError
 
 
 class Ends(Logger):
@@ -50,7 +49,7 @@ def test_a_logger_hears_how_the_run_ended(
 ) -> None:
     logger = Ends()
     try:
-        with journal(
+        with track(
             tmp_path, NullLogger(), run_name="a", command=[], config={}, config_hash=""
         ) as kept:
             kept.loggers.append(logger)
