@@ -83,6 +83,7 @@ def _bare(cfg: Any, folder: str) -> common.Result:
     from myosotis.commands.components import attach, load_components
     from myosotis.commands.train import fine_tuning, loss_steps
     from myosotis.training.callbacks import PeriodicEval, ScheduledEval
+    from myosotis.training.user_callbacks import UserCallbacks
 
     lightning.seed_everything(cfg.seed, verbose=False)
     cfg.retention.suite = []
@@ -91,7 +92,7 @@ def _bare(cfg: Any, folder: str) -> common.Result:
     parts.held_out()
     trainer = lightning.Trainer(
         accelerator="cpu",
-        callbacks=[PeriodicEval([evaluation])],
+        callbacks=[PeriodicEval([evaluation], UserCallbacks((), lambda: False))],
         max_steps=parts.total_steps,
         max_epochs=-1,
         logger=False,

@@ -5,8 +5,10 @@ No network and no wheel: the suite is general prose, which every Python carries.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -19,9 +21,11 @@ import pytest
 from safetensors.torch import load_file
 
 from myosotis.records.schema import RunRecord
+from tests.retention.small import right_by_definition
 from tests.world import call, settings, start, steps_done
 
 pytestmark = pytest.mark.slow
+NONE = Path(__file__).parents[2] / "conf" / "callbacks" / "none.yaml"
 
 
 def stop_at(process: subprocess.Popen[str], out: Path, step: int, send: Callable[[], None]) -> str:
@@ -39,6 +43,12 @@ def stop_at(process: subprocess.Popen[str], out: Path, step: int, send: Callable
 def tensors(out: Path) -> dict[str, Any]:
     (path,) = (out / "update").glob("*.safetensors")
     return load_file(path)
+
+
+def own(name: str, target: str, **words: Any) -> dict[str, Any]:
+    """Overrides for one of Lightning's callbacks."""
+    given = {"_target_": f"lightning.pytorch.callbacks.{target}", **words}
+    return {f"+callbacks.{name}.{key}": value for key, value in given.items()}
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -130,11 +140,101 @@ def test_measuring_leaves_no_trace_in_the_weights(
     world: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     out = tmp_path / "runs" / "watched"
-    changes = {"retention.every": 2, "trainer.val_every": 1, "update.lora_dropout": 0.0}
+    changes = {
+        "retention.every": 2,
+        "trainer.val_every": 1,
+        "update.lora_dropout": 0.0,
+        "logger": "[mlflow,csv]",
+        **own("rates", "LearningRateMonitor"),
+        **own("best", "ModelCheckpoint", monitor="val/loss"),
+        **own("stop", "EarlyStopping", monitor="val/loss", patience=99),
+    }
     call(["train", *settings(world, out, **changes)], tmp_path)
     assert same(tensors(out), tensors(finished[0]))
+    (best,) = (out / "lightning" / "checkpoints").glob("*.ckpt")
+    losses = {
+        p.step: p.value
+        for p in RunRecord.load(out).curves
+        if p.name == "val/loss" and p.value is not None and 0 < p.step < 12
+    }
+    assert best.name.endswith(f"step={min(losses, key=lambda step: losses[step])}.ckpt")
+    with (out / "csv" / "version_0" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    assert [int(row["step"]) for row in rows] == list(range(13))
+    assert {int(row["step"]): float(row["val/loss"]) for row in rows}.items() >= losses.items()
     seen = {p.step for p in RunRecord.load(out).curves if p.name == "retention/prose"}
     assert {0, 2, 4, 12} <= seen
+
+
+def test_the_example_of_the_callbacks_group_stops_a_run_that_gets_no_better(
+    world: Path, tmp_path: Path
+) -> None:
+    """As conf/callbacks/none.yaml has it. At a rate that moves nothing the first measurement is the
+    best, and three more end it: after step 4. Resumed, it trains no further."""
+    (example,) = re.findall(r"(?m)^#   stop_early:\n(?:#     .*\n)+", NONE.read_text())
+    mine = tmp_path / "conf" / "callbacks" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(re.sub(r"(?m)^#   ", "", example))
+    out = tmp_path / "runs" / "early"
+    changes = {
+        "callbacks": "mine",
+        "trainer.val_every": 1,
+        "optimizer.lr": 1e-30,
+        "logger": "csv",
+    }
+    call(["train", "-cd", str(mine.parents[1]), *settings(world, out, **changes)], tmp_path)
+    for _ in range(2):
+        record = RunRecord.load(out)
+        assert record.status == "FINISHED" and not record.error
+        (why,) = [text for text in record.warnings if "early" in text]
+        assert why.startswith("stopped early by EarlyStopping at step 4 (")
+        assert [p.step for p in record.curves if p.name == "train/loss"] == [1, 2, 3, 4]
+        assert not list(tmp_path.rglob("mlflow.db")), "only csv was asked for"
+        call(["train", "resume=last"], tmp_path)
+    assert {path.name for path in (out / "csv").iterdir()} >= {"version_0", "version_1"}
+
+
+LOOK = """
+import json
+from lightning.pytorch import Callback
+
+class Look(Callback):
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def on_validation_end(self, trainer, pl_module):
+        with open(self.path, "a") as file:
+            metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+            file.write(json.dumps({"step": trainer.global_step, **metrics}) + "\\n")
+"""
+
+
+def test_a_callback_of_anybodys_sees_what_the_record_has(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "look.py").write_text(LOOK)
+    monkeypatch.setenv("MYOSOTIS_TRUSTED", "look")
+    questions = right_by_definition(world / "model", tmp_path / "right", 20)
+    out, seen = tmp_path / "runs" / "seen", tmp_path / "seen.jsonl"
+    changes = {
+        "+callbacks.look._target_": "look.Look",
+        "+callbacks.look.path": seen,
+        "tracking": "none",
+        "retention.suite": "[arc_easy]",
+        "retention.data_dir": questions,
+        "retention.items": 20,
+        "retention.every": 2,
+        "trainer.val_every": 3,
+        "trainer.max_steps": 5,
+        "data.row_tokens": 512,
+    }
+    call(["train", *settings(world, out, **changes)], tmp_path)
+    lines = [json.loads(text) for text in seen.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 3, 4]
+    curves = {(p.name, p.step): p.value for p in RunRecord.load(out).curves}
+    measured = {"retention/mean": 4, "forgetting/mean": 4, "val/loss": 3, "train/loss": 4}
+    for name, step in measured.items():
+        assert lines[-1][name] == pytest.approx(curves[name, step], rel=1e-6), name
 
 
 def test_a_diverging_run_keeps_its_checkpoint_and_says_why(world: Path, tmp_path: Path) -> None:

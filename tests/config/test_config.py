@@ -242,6 +242,7 @@ WITHOUT_EFFECT = [
     "out=elsewhere",
     "tracking=none",
     "tracking.run_name=mine",
+    "logger=[csv,mlflow]",
     "trainer.rows_at_once=3",
     "trainer.num_threads=1",
     "trainer.devices=2",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis.commands.components import Components
 from myosotis.commands.run_labels import params, place_tags, resolved, run_name, shown, swept, tags
-from myosotis.config import config_hash, learning_rate
+from myosotis.config import config_hash, instantiate, learning_rate
 from myosotis.config.instantiate import plain
 from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import AttentionInfo, DataInfo, ModelInfo, RunRecord
+from myosotis.tracking.loggers import identity
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.tracking.run_tracker import RunTracker, SilentTracker, track
@@ -52,6 +54,10 @@ def opened(
         label(tracker.mlflow, cfg, tracker.record, sweep)
         if cfg.resume is None or not folder.config.exists():
             _write_config(tracker, cfg)
+        searched = params(cfg, swept(tracker.record.command, sweep))
+        for logger in instantiate.loggers(cfg, partial(identity, name, tracker.record.run_id)):
+            tracker.loggers.append(logger)
+            logger.log_hyperparams(searched)  # type: ignore[call-arg]
         yield tracker
 
 

@@ -61,6 +61,7 @@ from myosotis.training.callbacks import (
 from myosotis.training.eval_schedule import EvalSchedule, cadence
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
+from myosotis.training.user_callbacks import UserCallbacks, trainer_options
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils import memory
 from myosotis.utils.console import console
@@ -164,7 +165,7 @@ def _attach(
 def _fit(run: Run) -> cost.Training:
     """Train, watched; the update holds the result. The first rank measures around it."""
     if run.base is None:
-        return fit(run.cfg, run.parts, run.best, _evaluations(run), [])
+        return fit(run.cfg, run.parts, run.best, _evaluations(run), [run.tracker.mlflow])
     cfg, tracker, parts = run.cfg, run.tracker, run.parts
     tracker.record.update = UpdateInfo(
         name=parts.update.name,
@@ -177,8 +178,9 @@ def _fit(run: Run) -> cost.Training:
     tracker.log(parts.held_out(), step=0)
     if cfg.retention.suite and cfg.retention.every is not None:
         console.print(run.schedule.text, highlight=False)
-    loggers = [tracker.jsonl, tracker.mlflow]
-    trained = fit(cfg, parts, run.best, _evaluations(run), loggers)
+    trained = fit(cfg, parts, run.best, _evaluations(run), tracker.loggers)
+    if trained.stopped:
+        tracker.warn(trained.stopped)
     tracker.log(parts.held_out(), step=trained.steps)
     for sentence in diagnostics.of_curves(tracker.jsonl.points()):
         tracker.warn(sentence)
@@ -206,7 +208,8 @@ def fit(
     every = cfg.trainer.checkpoint_every
     steps = cadence(every, parts.total_steps, key="trainer.checkpoint_every")
     stop, throughput = StopOnSignal(), Throughput(parts.total_steps)
-    folder = best.folder
+    folder, own = best.folder, instantiate.callbacks(cfg)
+    users = UserCallbacks(own, lambda: bool(best.course.ended) or stop.stopping)
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
@@ -218,19 +221,17 @@ def fit(
         callbacks=[
             StepSeed(cfg.seed),
             throughput,
-            PeriodicEval(evaluations),
+            *own,
+            PeriodicEval(evaluations, users),
             best,
-            *instantiate.callbacks(cfg),
+            users,
             stop,
             SaveLast(folder.checkpoint, steps),
         ],
         plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
+        val_check_interval=parts.total_steps,
+        **trainer_options(own),
         default_root_dir=str(folder.path),
     )
     resuming = cfg.resume is not None and folder.checkpoint.exists()
@@ -245,6 +246,7 @@ def fit(
         eval_seconds={one.name: one.seconds for one in evaluations},
         examples=throughput.examples,
         tokens=throughput.tokens,
+        stopped=users.stopped,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from myosotis.config.default_lr import learning_rate
 from myosotis.config.targets import bound
+from myosotis.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
     from lightning.pytorch import Callback
+    from lightning.pytorch.loggers.logger import Logger
 
     from myosotis.data.example import Dataset
     from myosotis.models.load import ModelSource
@@ -78,12 +81,38 @@ def budget(cfg: DictConfig) -> Budget:
     return Budget.of(plain(cfg.retention)["budget"], cfg.retention.accept)
 
 
+def loggers(cfg: DictConfig, identity: Callable[[Any], dict[str, Any]]) -> list[Logger]:
+    """The loggers beside MLflow and the curves on disk, in the order of their names' appearance.
+
+    `identity` gives the keywords that tell a class which run this is; those of the configuration
+    win, where they are not null. Raises `ConfigError` for a logger whose package is missing.
+    """
+    from lightning.pytorch.loggers.logger import Logger
+
+    made: list[Logger] = []
+    for name, settings in own_loggers(plain(cfg)).items():
+        make, words = bound(settings, Logger, f"logger.{name}")
+        given = {key: value for key, value in words.items() if value is not None}
+        try:
+            made.append(make(**{**words, **identity(make), **given}))
+        except ImportError as error:
+            raise ConfigError(f"logger.{name}: {error}") from None
+    return made
+
+
+def own_loggers(values: dict[str, Any]) -> dict[str, Any]:
+    """The entries of `logger` but MLflow's, whose settings stand in `tracking`; none in a
+    configuration from before there was that group."""
+    entries = values.get("logger") or {}
+    return {name: settings for name, settings in entries.items() if name != "mlflow"}
+
+
 def callbacks(cfg: DictConfig) -> list[Callback]:
     """The user's own Lightning callbacks, in the order of their names' appearance."""
     from lightning.pytorch import Callback
 
-    found = [
+    classes = [
         bound(settings, Callback, f"callbacks.{name}")
         for name, settings in plain(cfg.callbacks).items()
     ]
-    return [make(**words) for make, words in found]
+    return [make(**words) for make, words in classes]

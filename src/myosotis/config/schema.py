@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 # A number of optimiser steps, or a share of all of them such as "10%"; null is never.
 Cadence = int | str | None
@@ -164,7 +164,9 @@ class TaskConfig:
 
 @dataclass
 class Tracking:
-    enabled: bool = key(MISSING, "log the run to MLflow; tracking=none: do not")
+    enabled: bool = key(
+        MISSING, "log the run to MLflow; tracking=none: do not, whatever `logger` says"
+    )
     uri: str | None = key(MISSING, "MLflow store; null: $MLFLOW_TRACKING_URI, else ./mlflow.db")
     experiment: str = key(MISSING, "name of the MLflow experiment")
     run_name: str | None = key(
@@ -194,6 +196,7 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     task: TaskConfig = field(default_factory=TaskConfig)
     tracking: Tracking = field(default_factory=Tracking)
+    logger: Any = MISSING
     callbacks: Any = MISSING
     sweep: Sweep = field(default_factory=Sweep)
     seed: int = key(0, "seed of all randomness in training; retention.seed chooses the items")
@@ -206,8 +209,14 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra, as the config `schema`."""
+    """Make the schema known to Hydra, as the config `schema`, and `${among:…}` to OmegaConf."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("among", among, replace=True)
+
+
+def among(name: str, entries: DictConfig) -> bool:
+    """`${among:mlflow,${logger}}` in conf/tracking/mlflow.yaml: MLflow is one of the loggers."""
+    return name in entries
 
 
 def sentences(schema: type, prefix: str = "") -> dict[str, str]:

@@ -8,6 +8,7 @@ choices that exclude each other.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -30,7 +31,13 @@ METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
-OWN_TARGETS = ("objective", "optimizer", "callbacks")
+OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger")
+MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
+# What a logger needs beside us: modules, of which one will do; also the name of our extra.
+LOGGER_MODULES = {
+    "WandbLogger": ("wandb",),
+    "TensorBoardLogger": ("tensorboard", "tensorboardX"),
+}
 
 
 def check(cfg: DictConfig) -> list[str]:
@@ -258,6 +265,31 @@ def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
         if not isinstance(settings, dict):
             raise ConfigError(f"callbacks.{name} must name a class with _target_.")
         bound(settings, Callback, f"callbacks.{name}")
+    _loggers(values)
+
+
+def _loggers(values: dict[str, Any]) -> None:
+    """MLflow's entry only names it; the others are held against their class, and are installed."""
+    from lightning.pytorch.loggers.logger import Logger
+
+    entries = values.get("logger") or {}  # absent from a run of before there was the group
+    for name, settings in entries.items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"logger.{name} must name a class with _target_.")
+        make, words = bound(settings, Logger, f"logger.{name}")
+        refuse_elsewhere(words, f"logger.{name}")
+        if name == "mlflow" and settings != {"_target_": MLFLOW}:
+            key = next(iter(words), "_target_")
+            raise ConfigError(
+                f"logger.mlflow.{key} has no place here: MLflow is set by the group `tracking`.",
+                "tracking.uri, tracking.experiment, …; a logger of yours takes another name.",
+            )
+        modules = LOGGER_MODULES.get(getattr(make, "__name__", ""), ())
+        if modules and not any(importlib.util.find_spec(module) for module in modules):
+            raise ConfigError(
+                f"logger.{name} needs the package {modules[0]}, which is not installed.",
+                f"pip install 'myosotis[{modules[0]}]'",
+            )
 
 
 def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:

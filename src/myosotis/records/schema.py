@@ -32,6 +32,7 @@ WITHOUT_EFFECT = (
     "out",
     "resume",
     "tracking",
+    "logger",
     "sweep",
     "retention.gate",
     "trainer.rows_at_once",

@@ -28,7 +28,7 @@ class JsonlLogger(Logger):
 
     @property
     def name(self) -> str:
-        return "jsonl"
+        return "lightning"  # where Lightning's own callbacks write by default, in the run's folder
 
     @property
     def version(self) -> str:

@@ -15,8 +15,11 @@ from types import FrameType
 from typing import Any
 from uuid import uuid4
 
+from lightning.pytorch.loggers.logger import Logger
+
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord, Status
+from myosotis.tracking import loggers
 from myosotis.tracking.environment import git_state, host, now, versions
 from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.tracking.mlflow_store import without_credentials
@@ -26,13 +29,14 @@ from myosotis.utils.errors import Interrupted, MyosotisError, RunError
 
 
 class RunTracker:
-    """A run folder, its record, its curves and its MLflow run."""
+    """A run folder, its record, its curves, its MLflow run and what other loggers it has."""
 
     def __init__(self, folder: RunFolder, record: RunRecord, mlflow: NullLogger) -> None:
         self.folder = folder
         self.record = record
         self.mlflow = mlflow
         self.jsonl = JsonlLogger(folder.metrics)
+        self.loggers: list[Logger] = [self.jsonl, mlflow]  # and the user's own
 
     def warn(self, text: str) -> None:
         """Tell the person now, and the record for ever."""
@@ -41,8 +45,8 @@ class RunTracker:
             console.print(f"[yellow]![/] {text}", highlight=False)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        self.jsonl.log_metrics(metrics, step)
-        self.mlflow.log_metrics(metrics, step)
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step)
 
     def save(self) -> None:
         self.record.curves = self.jsonl.points()
@@ -74,6 +78,8 @@ class RunTracker:
         self.artifact(self.folder.record)
         self.mlflow.set_tags(verdict_tag(self.record))
         self.mlflow.finish(status, error)
+        for logger in self.loggers:
+            loggers.finish(logger, status)
         if self.mlflow.incomplete:
             console.print(
                 "[yellow]MLflow lacks part of this run.[/] When its store is back: "

@@ -1,7 +1,9 @@
-"""When things happen during training; what happens is decided by plain functions elsewhere.
+"""The callbacks of every run: when to seed, time, measure, save and stop.
 
-None of these callbacks leaves a trace in the training: the random numbers of a step are a function
-of the seed, the step and the rank, and measuring restores what it changes.
+What happens then is decided by plain functions elsewhere, and what the user's own callbacks hear of
+it by `user_callbacks.py`. None of these callbacks leaves a trace in the training: the random
+numbers of a step are a function of the seed, the step and the rank, and measuring restores what it
+changes.
 """
 
 from __future__ import annotations
@@ -20,15 +22,22 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from myosotis.tracking.jsonl_logger import JsonlLogger
+from myosotis.training.user_callbacks import UserCallbacks
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
 
 
-def log(trainer: Trainer, metrics: dict[str, float]) -> None:
-    """Write metrics to every logger, at the current optimiser step."""
+def write(trainer: Trainer, metrics: dict[str, float]) -> None:
+    """Write what the module has logged to every logger, once, at the current optimiser step.
+
+    Not left to Lightning's `self.log(logger=True)`, which repeats the last value of what is
+    measured now and then at every step after it, and counts steps from 0.
+    """
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=trainer.global_step)
+    seen = trainer.callback_metrics
+    trainer.logged_metrics.update({name: seen[name] for name in metrics if name in seen})
 
 
 class StepSeed(Callback):
@@ -62,9 +71,10 @@ class Throughput(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, JsonlLogger):
                 logger.rewind(trainer.global_step)  # a resumed run measures the rest again
-        bar = progress("training", total=self.total_steps)
-        self._advance = self._stack.enter_context(bar)
-        self._advance(trainer.global_step)
+        if trainer.progress_bar_callback is None:  # the user's own is drawn instead
+            bar = progress("training", total=self.total_steps)
+            self._advance = self._stack.enter_context(bar)
+            self._advance(trainer.global_step)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -77,7 +87,7 @@ class Throughput(Callback):
         self.seconds += time.perf_counter() - self._began
         self.examples += len(batch) * trainer.world_size
         self.tokens = self._tokens_before + int(pl_module.tokens_seen)  # type: ignore[arg-type]
-        log(trainer, outputs)
+        write(trainer, outputs)
         self._advance(1, f"training, loss {outputs['train/loss']:.3f}")
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,22 +112,34 @@ class ScheduledEval:
 
 
 class PeriodicEval(Callback):
-    """Measures at its evaluators' steps, on the first rank; weights and modes stay as they are."""
+    """Measures at its evaluators' steps, on the first rank; weights and modes stay as they are.
 
-    def __init__(self, evaluators: Sequence[ScheduledEval]) -> None:
+    What was measured is logged through the module on every rank, and `users` hear of it.
+    """
+
+    def __init__(self, evaluators: Sequence[ScheduledEval], users: UserCallbacks) -> None:
         self.evaluators = list(evaluators)
+        self.users = users
+        self._not_yet = {each.name for each in self.evaluators if each.steps}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        for evaluator in self.evaluators:
-            if trainer.global_step not in evaluator.steps:
-                continue
+        due = [each for each in self.evaluators if trainer.global_step in each.steps]
+        if not due:
+            return
+        self.users.start_measuring(trainer, pl_module)
+        names = set[str]()
+        for evaluator in due:
             began = time.perf_counter()
-            if trainer.is_global_zero:
-                log(trainer, evaluator.measure())
-            trainer.strategy.barrier("watch")
+            metrics = evaluator.measure() if trainer.is_global_zero else {}
+            metrics = trainer.strategy.broadcast(metrics)
+            pl_module.log_dict(metrics, on_step=True, on_epoch=False, logger=False, batch_size=1)
+            write(trainer, metrics)
             evaluator.seconds += time.perf_counter() - began
+            names |= metrics.keys()
+            self._not_yet.discard(evaluator.name)
+        self.users.end_measuring(trainer, pl_module, names, complete=not self._not_yet)
 
     def state_dict(self) -> dict[str, Any]:
         return {evaluator.name: evaluator.seconds for evaluator in self.evaluators}
@@ -181,6 +203,7 @@ class StopOnSignal(Callback):
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.stopping = False  # this rank was told, or hears from another that the run stops
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -199,6 +222,7 @@ class StopOnSignal(Callback):
         # All ranks stop after the same step, whichever of them was told.
         told = self.received is not None or trainer.should_stop
         if trainer.strategy.reduce_boolean_decision(told, all=False):
+            self.stopping = self.received is not None or not trainer.should_stop
             trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -18,6 +18,7 @@ class Training(NamedTuple):
     eval_seconds: dict[str, float]  # by what was measured between the steps
     examples: int
     tokens: int
+    stopped: str = ""  # who of the user's callbacks ended it before its time, as a sentence
 
 
 def of(

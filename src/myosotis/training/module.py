@@ -70,11 +70,27 @@ class FineTuning(lightning.LightningModule):
         self.model.train()
         self.update.verify(self.optimizers().optimizer)  # type: ignore[union-attr]
 
+    def on_train_start(self) -> None:
+        self._set_lr(self.global_step)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._set_lr(self.global_step)  # of the step to come: `LearningRateMonitor` reads it there
+
+    def _set_lr(self, step: int) -> None:
+        """The rates of a step are a function of the step: nothing to save or restore."""
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        for group, peak in zip(optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * self.schedule.factor(step)
+
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         return batch  # trees become tensors, and move, when they are packed into rows
 
     def training_step(self, batch: Sequence[Tree], batch_idx: int) -> dict[str, Any]:
-        """Move once; returns what there is to log. Raises `RunError` on a non-finite loss."""
+        """Move once; logs and returns the step's metrics, the same on every rank.
+
+        Raises `RunError` on a non-finite loss.
+        """
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         step = self.global_step
@@ -94,12 +110,19 @@ class FineTuning(lightning.LightningModule):
             scale = self.gradient_clip_val / (norm + 1e-6)
             if scale < 1.0:
                 torch._foreach_mul_(gradients, scale)
-        for group, peak in zip(optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * self.schedule.factor(step)
+        self._set_lr(step)
         optimizer.step()
-        lr = optimizer.param_groups[0]["lr"]
-        metrics = {f"train/{n}": v for n, v in distributed.summed(self.metrics).items()}
-        return {"train/loss": loss, "train/grad_norm": norm, "train/lr": lr, **metrics}
+        metrics = {
+            "train/loss": loss,
+            "train/grad_norm": norm,
+            "train/lr": optimizer.param_groups[0]["lr"],
+            **{f"train/{n}": v for n, v in distributed.summed(self.metrics).items()},
+        }
+        # For callbacks; the loggers get them from `Throughput`, each once and at its own step.
+        self.log_dict(
+            metrics, on_step=True, on_epoch=False, logger=False, prog_bar=True, batch_size=1
+        )
+        return metrics
 
     def _with_reference(self, trees: Sequence[Tree]) -> Sequence[Tree]:
         """The trees with the reference's log-probs: where they carry none, the base is asked now.
