@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 import myosotis
 from myosotis.cli import main
+from myosotis.data.kinds import Answers, TaskKind
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.task_metrics import TaskScore
@@ -58,12 +59,15 @@ class Exam:
 
     def whole(self, alpha: float) -> EvalResult:
         """Of each half's 200 items, all right but the lost ones."""
-        right = np.ones((ITEMS // 2, 2), int)  # columns: select, report
+        right = np.ones((ITEMS // 2, 2), int)  # columns: selection, report
         right[: self.lost.get(("selection", alpha), 0), 0] = 0
         right[: self.lost.get(("report", alpha), 0), 1] = 0
         measured = scores(right.ravel().tolist(), [2] * ITEMS)
         tasks = {"quiz": measured} if self.suite else {}
         return EvalResult(Measurement(tasks), {"loglik": self._task("report", alpha)})
+
+    def half_of_task(self, half: Half) -> tuple[TaskKind, list[Any]]:
+        return Answers(), []
 
     def sit_half(self, _: Any, half: Half, what: str, known: Measurement | None) -> EvalResult:
         self.asked.append((half, self.alpha))

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import jinja2
 
@@ -102,7 +102,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["unbroken"] = _unbroken
-    environment.globals.update(EXPLAINED=EXPLAINED)
+    # Its declared type knows only what Jinja puts there itself.
+    cast("dict[str, Any]", environment.globals)["EXPLAINED"] = EXPLAINED
     return environment
 
 
