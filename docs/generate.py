@@ -1,15 +1,16 @@
-"""Writes the pages of `docs/reference/` that follow from the code: `config.md` and `cli.md`.
+"""Writes the pages of `docs/reference/` that follow from the code: `config.md`, `cli.md`, `files.md`.
 
     python docs/generate.py           write them
     python docs/generate.py --check   fail when one of them is not what would be written
 
 Every sentence comes from where the thing itself is: the schema's fields, the comments of the YAML
-files in `conf/`, the help of the command line.
+files in `conf/`, the help of the command line, the first sentence of each module.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import io
 import re
@@ -293,6 +294,38 @@ def told(action: argparse.Action) -> str:
     return f"{sentence} (default: {action.default})".strip()
 
 
+# ---------------------------------------------------------------------------- files
+
+# The order of the house: a package imports only those before it (docs/architecture.md).
+PACKAGES = (
+    "utils", "records", "tracking", "trees", "updates", "models", "data", "objectives",
+    "retention", "evaluation", "training", "report", "config", "commands", "cli",
+)  # fmt: skip
+
+
+def files_page() -> Iterator[str]:
+    yield "# Every file"
+    yield MADE
+    yield (
+        "The packages of `src/myosotis` in their order (a package imports only those before it; see "
+        "[Architecture](../architecture.md)), and the first sentence of every file in them."
+    )
+    for package in PACKAGES:
+        folder = ROOT / "src" / "myosotis" / package
+        yield f"## {package}/"
+        yield first_sentence(folder / "__init__.py")
+        inside = sorted(p for p in folder.rglob("*.py") if p.name != "__init__.py")
+        inside.sort(key=lambda path: path.relative_to(folder).parent.parts)
+        rows = [(f"`{path.relative_to(folder)}`", first_sentence(path)) for path in inside]
+        yield table(("file", "what is in it"), rows)
+
+
+def first_sentence(path: Path) -> str:
+    """Of a module's docstring, up to the first blank line, on one line."""
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return " ".join(docstring.split("\n\n")[0].split())
+
+
 # ---------------------------------------------------------------------------- writing
 
 
@@ -308,7 +341,7 @@ def cell(text: str) -> str:
 
 
 def written() -> dict[Path, str]:
-    pages = {"config.md": config_page(), "cli.md": cli_page()}
+    pages = {"config.md": config_page(), "cli.md": cli_page(), "files.md": files_page()}
     return {PAGES / name: "\n\n".join(parts) + "\n" for name, parts in pages.items()}
 
 

@@ -220,8 +220,18 @@ def test_other_commands_name_what_exists(page: Path) -> None:
 # Worked examples.
 
 
-def test_every_extending_page_but_one_has_an_example() -> None:
+def test_the_files_that_the_architecture_names_exist() -> None:
+    """Every row of "Where is …?" leads to a file: 28 behaviours."""
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = re.findall(r"`([a-z_/]+\.py)`", page.split("### Where is …?")[1].split("## 3.")[0])
+    assert len(named) == 28
+    gone = [name for name in named if not (ROOT / "src" / "myosotis" / name).is_file()]
+    assert not gone
+
+
+def test_every_extending_page_has_an_example() -> None:
     with_example = [page.stem for page in EXTENDING if any(title for _, title, _ in blocks(page))]
+    assert len(with_example) == len(list(EXTENDING))
     assert with_example == ["benchmark", "callback", "data", "method", "objective"]
 
 

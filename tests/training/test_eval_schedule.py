@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from myosotis.commands import components
+from myosotis.commands import parts
 from myosotis.config import instantiate
 from myosotis.training.eval_schedule import ACTING, MOST, SHARE, EvalSchedule
 from tests.commands.test_plan import config
@@ -18,14 +18,14 @@ STEP = 8 * 5  # examples a step, tokens of each: see test_plan
 
 
 def paced(cfg: DictConfig, trained: float = 1.0) -> EvalSchedule:
-    data = components.data_of(cfg)
-    context = components.context_of(instantiate.model_source(cfg))
-    return components.eval_schedule_of(
+    data = parts.data_of(cfg)
+    context = parts.context_of(instantiate.model_source(cfg))
+    return parts.eval_schedule_of(
         cfg,
         data,
-        components.benchmarks(cfg, data.template.tokenizer, context),
-        components.kl_texts(cfg, data, context),
-        total_steps=components.total_steps(cfg, data.steps_per_epoch),
+        parts.benchmarks(cfg, data.template.tokenizer, context),
+        parts.kl_texts(cfg, data, context),
+        total_steps=parts.total_steps(cfg, data.steps_per_epoch),
         trained=trained,
         packs=True,
     )
@@ -43,10 +43,10 @@ def settings(folder: Path, *overrides: str) -> DictConfig:
 
 def tokens(cfg: DictConfig) -> tuple[int, int]:
     """Read for all items, and for the texts of the shift."""
-    data = components.data_of(cfg)
-    context = components.context_of(instantiate.model_source(cfg))
-    suite = components.benchmarks(cfg, data.template.tokenizer, context)
-    texts = components.kl_texts(cfg, data, context).trees
+    data = parts.data_of(cfg)
+    context = parts.context_of(instantiate.model_source(cfg))
+    suite = parts.benchmarks(cfg, data.template.tokenizer, context)
+    texts = parts.kl_texts(cfg, data, context).trees
     read = [int(tree.read.sum()) for tree in suite.request_trees.trees]
     return sum(read), sum(int(tree.read.sum()) for trees in texts.values() for tree in trees)
 

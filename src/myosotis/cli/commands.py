@@ -100,7 +100,7 @@ def _audit(parser: argparse.ArgumentParser) -> Built:
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
         check(cfg)
-        from myosotis.commands.components import data_of
+        from myosotis.commands.parts import data_of
         from myosotis.data import audit
 
         report = audit.inspect(data_of(cfg))

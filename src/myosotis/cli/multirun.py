@@ -182,7 +182,7 @@ def _record_failure(
     if folder.record.exists() and folder.load() != before:
         return  # it was tracked, and has told
     from myosotis.commands.opening import mlflow_of
-    from myosotis.commands.run_labels import shown
+    from myosotis.commands.run_params import shown
     from myosotis.tracking.run_tracker import track
 
     name = before.run_name if before else " ".join(w for w in words if "=" in w)

@@ -16,24 +16,26 @@ from typing import Any
 from omegaconf import DictConfig
 
 from myosotis import updates
+from myosotis.commands.parts import (
+    benchmarks,
+    context_of,
+    data_of,
+    evaluator_of,
+    kl_texts,
+    quantization_of,
+    scorer_of,
+    total_steps,
+    update_settings,
+)
 from myosotis.config import instantiate
-from myosotis.config.instantiate import plain
-from myosotis.config.schema import AUTO
-from myosotis.data.convert import viewed
 from myosotis.data.datamodule import ExampleModule
-from myosotis.data.few_shot import choose_shots
-from myosotis.data.kinds import kind_of
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
 from myosotis.models.dtype import Precision, resolve
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import (
     BaseModel,
-    ModelSource,
-    context_length,
     load_base_model,
-    load_config,
-    load_tokenizer,
     zero_dropouts,
 )
 from myosotis.objectives import Objective
@@ -41,15 +43,11 @@ from myosotis.objectives.hard_negatives import hardened
 from myosotis.objectives.reference_logprobs import referenced
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import KL
-from myosotis.retention.benchmarks import build, cache, prose
+from myosotis.retention.benchmarks import cache
 from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import Measurement
-from myosotis.retention.benchmarks.requests import Encoder
 from myosotis.retention.benchmarks.task import Suite
-from myosotis.retention.harness.data import DataLocator
-from myosotis.training.eval_schedule import EvalSchedule, cadence, schedule_evals
 from myosotis.trees.attention import PackingMode
-from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
@@ -242,56 +240,12 @@ def check_base(parts: TunedComponents, base: EvalResult) -> float:
     return worst
 
 
-def scorer_of(base: BaseModel, cfg: DictConfig) -> Scorer:
-    """What scores the base: packed into rows where the packing check allows it."""
-    return Scorer(
-        base.model,
-        probe(base.model),
-        row_tokens=cfg.data.row_tokens,
-        rows_at_once=cfg.trainer.rows_at_once or rows_at_once(cfg.trainer.accelerator),
-    )
-
-
 def tuned_scorer(scorer: Scorer, update: Update) -> Scorer:
     """The same for the base with its update, which may be one that cannot be packed."""
     packing = scorer.backend
     if not update.capabilities.packs:
         packing = PackingMode("padded", update.capabilities.reasons["packs"], fast_head=False)
     return scorer.with_model(update.model, packing)
-
-
-def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
-    """The `update` group, with the labels of the data or a value head where those are needed."""
-    return instantiate.update_settings(cfg) | data.kind.update_settings()
-
-
-def quantization_of(cfg: DictConfig) -> str | None:
-    """How the frozen weights are quantised: null, or nf4 (a setting of LoRA's)."""
-    return cfg["update"].get("quantization")
-
-
-def data_of(cfg: DictConfig) -> ExampleModule:
-    """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
-    objective = instantiate.objective(cfg)
-    dataset = viewed(instantiate.dataset(cfg), objective.data_kind, cfg.objective.name)
-    source = instantiate.model_source(cfg)
-    context = context_of(source)
-    kind = kind_of(
-        dataset,
-        reads_labels=updates.build(plain(cfg["update"])).reads_labels,
-        needs_value_head=objective.needs_value_head,
-    )
-    module = ExampleModule(
-        dataset,
-        kind.renderer(load_tokenizer(source), cfg.data.template),
-        kind=kind,
-        batch_size=cfg.data.batch_size,
-        max_length=min(cfg.data.max_length or context, context),
-        overlong=cfg.data.overlong,
-        seed=cfg.seed,
-    )
-    module.setup()
-    return module
 
 
 def _with_hard_negatives(
@@ -307,117 +261,3 @@ def _with_hard_negatives(
             for part, encoded in data.encoded.items()
         }
     )
-
-
-def context_of(source: ModelSource) -> int:
-    """Longest path in tokens; read from the configuration alone."""
-    return context_length(load_config(source), load_tokenizer(source))
-
-
-def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite:
-    """The suite of `cfg`, rendered for this tokenizer."""
-    return build.build(
-        list(cfg.retention.suite),
-        tokenizer,  # type: ignore[arg-type]
-        context_length=context_length,
-        items=cfg.retention["items"],
-        seed=cfg.retention.seed,
-        num_fewshot=cfg.retention.num_fewshot,
-        chat_template=cfg.retention.chat_template,
-        locator=DataLocator(
-            Path(cfg.retention.data_dir).expanduser() if cfg.retention.data_dir else None,
-            plain(cfg.retention.data_files),
-        ),
-    )
-
-
-def kl_texts(cfg: DictConfig, data: ExampleModule, context_length: int) -> kl.Texts:
-    """Held-out answers of the task (none where no text is scored), and general prose."""
-    task = data.test_trees[: cfg.retention.kl_items] if data.kind.is_text else []
-    general = general_texts(cfg, data.template.tokenizer, context_length)
-    return kl.Texts({"task": task, "general": general})
-
-
-def general_texts(cfg: DictConfig, tokenizer: object, context_length: int) -> list[Tree]:
-    """The beginnings of some passages of general prose."""
-    encoder = Encoder(tokenizer, context_length)
-    return prose.texts(encoder, cfg.retention.kl_items, cfg.retention.seed)
-
-
-def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluator:
-    """What the models of this run are asked."""
-    count = cfg.task["items"] or len(data.test_trees)
-    data.kind.require_metric(cfg.task.metric, data.dataset.name)
-    return Evaluator(
-        suite=suite,
-        template=data.template,
-        examples=data.test_examples[:count],
-        trees=data.test_trees[:count],
-        kind=data.kind,
-        generate=cfg.task.generate,
-        max_new_tokens=cfg.task.max_new_tokens,
-        validation=data.validation_trees[:count],
-        validation_kind=data.kind_of("validation"),
-        shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
-        max_length=data.max_length,
-    )
-
-
-def eval_schedule_of(
-    cfg: DictConfig,
-    data: ExampleModule,
-    suite: Suite,
-    texts: kl.Texts,
-    *,
-    total_steps: int,
-    trained: float,
-    packs: bool,
-) -> EvalSchedule:
-    """When a run of `total_steps` steps that trains a share `trained` of the parameters looks at
-    its benchmarks; `packs` says whether trees share rows. The same on every rank, and in a plan.
-
-    Raises `ConfigError` for a `retention.every` that is no cadence.
-    """
-    asked = cfg.retention
-    steps = None
-    if asked.every != AUTO:
-        steps = cadence(asked.every, total_steps, key="retention.every")
-    return schedule_evals(
-        data,
-        suite,
-        texts,
-        total_steps=total_steps,
-        trained=trained,
-        one_path_a_row=not packs,
-        row_tokens=cfg.data.row_tokens,
-        floor=None if asks_everything(cfg) else asked.sequential_floor,
-        chooses=asked.on_breach == "rollback",
-        acts=asked.on_breach != "warn" or asked.patience is not None,
-        steps=steps,
-    )
-
-
-def asks_everything(cfg: DictConfig) -> bool:
-    """Whether a measurement while training may not end early: what ends early judges the mean
-    alone, and by an interval that is wider, since it holds at every measurement."""
-    return cfg.retention.on_breach == "rollback" or bool(instantiate.budget(cfg).tasks)
-
-
-def total_steps(cfg: DictConfig, steps_per_epoch: int) -> int:
-    """Optimiser steps of the run: the first limit that is reached; one epoch if none is set."""
-    limits = []
-    if cfg.trainer.max_steps is not None:
-        limits.append(int(cfg.trainer.max_steps))
-    if cfg.trainer.max_epochs is not None:
-        limits.append(int(cfg.trainer.max_epochs) * steps_per_epoch)
-    return min(limits, default=steps_per_epoch)
-
-
-def rows_at_once(accelerator: str) -> int:
-    """Rows in one forward pass to begin with; halved when memory runs out.
-
-    A CPU gains nothing from more than one.
-    """
-    import torch
-
-    return 16 if accelerator != "cpu" and torch.cuda.is_available() else 1

@@ -8,16 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from myosotis.commands.components import (
-    base_retention,
-    benchmarks,
-    context_of,
-    general_texts,
-    scorer_of,
-    tuned_scorer,
-)
+from myosotis.commands.components import base_retention, tuned_scorer
 from myosotis.commands.find_model import dtype_of, find_model, source_named
-from myosotis.commands.run_labels import resolved, shown
+from myosotis.commands.parts import benchmarks, context_of, general_texts, scorer_of
+from myosotis.commands.run_params import resolved, shown
 from myosotis.config import config_hash, instantiate
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult

@@ -9,7 +9,7 @@ from functools import partial
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis.commands.components import Components
-from myosotis.commands.run_labels import params, place_tags, resolved, run_name, shown, swept, tags
+from myosotis.commands.run_params import params, place_tags, resolved, run_name, shown, swept, tags
 from myosotis.config import config_hash, instantiate, learning_rate
 from myosotis.config.instantiate import plain
 from myosotis.records.run_folder import RunFolder, SweepInfo

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from myosotis import updates
-from myosotis.commands import components
+from myosotis.commands import parts
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
@@ -97,8 +97,8 @@ def make(cfg: DictConfig) -> Plan:
     source = instantiate.model_source(cfg)
     model = meta_model(source)
     parameters = num_parameters(model)
-    data = components.data_of(cfg)
-    settings = components.update_settings(cfg, data)
+    data = parts.data_of(cfg)
+    settings = parts.update_settings(cfg, data)
     update = updates.build(settings)
     update.attach(model)
     steps = count_steps(cfg, data)
@@ -121,9 +121,9 @@ def make(cfg: DictConfig) -> Plan:
             parameters,
             update.count(),
             precision,
-            quantization=components.quantization_of(cfg),
+            quantization=parts.quantization_of(cfg),
             moments=moments_per_parameter(instantiate.optimizer(cfg)),
-            rows=cfg.trainer.rows_at_once or components.rows_at_once(cfg.trainer.accelerator),
+            rows=cfg.trainer.rows_at_once or parts.rows_at_once(cfg.trainer.accelerator),
             row_tokens=cfg.data.row_tokens,
             checkpointing=cfg.trainer.gradient_checkpointing,
             accelerator=cfg.trainer.accelerator,
@@ -145,7 +145,7 @@ def described(settings: dict[str, Any]) -> str:
 def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
     """The data as a run would read them, counted."""
     read = data.encoded["train"]
-    total = components.total_steps(cfg, data.steps_per_epoch)
+    total = parts.total_steps(cfg, data.steps_per_epoch)
     warmup = cfg.schedule.warmup
     return Steps(
         train_examples=len(read.trees),
@@ -194,12 +194,12 @@ def looks(
     parameters: int,
 ) -> EvalSchedule:
     """When the run would look at its benchmarks while training, and what that would take."""
-    context = components.context_of(source)
-    return components.eval_schedule_of(
+    context = parts.context_of(source)
+    return parts.eval_schedule_of(
         cfg,
         data,
-        components.benchmarks(cfg, data.template.tokenizer, context),
-        components.kl_texts(cfg, data, context),
+        parts.benchmarks(cfg, data.template.tokenizer, context),
+        parts.kl_texts(cfg, data, context),
         total_steps=total_steps,
         trained=update.count() / parameters,
         packs=update.capabilities.packs,

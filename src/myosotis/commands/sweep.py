@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.text import Text
 
-from myosotis.commands.run_labels import place_tags, shown
+from myosotis.commands.run_params import place_tags, shown
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import RunRecord, Status
 from myosotis.report import decision, terminal

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from myosotis.commands.opening import label
-from myosotis.commands.run_labels import place_tags
+from myosotis.commands.run_params import place_tags
 from myosotis.commands.sweep import conclude, trials_of
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
 from myosotis.records.schema import RunRecord

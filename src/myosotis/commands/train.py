@@ -25,16 +25,15 @@ from omegaconf import DictConfig
 from myosotis.commands.components import (
     Components,
     TunedComponents,
-    asks_everything,
     attach,
     check_base,
-    eval_schedule_of,
     load_components,
     measure_base,
     merge_initial,
     with_references,
 )
 from myosotis.commands.opening import describe, opened
+from myosotis.commands.parts import asks_everything, eval_schedule_of
 from myosotis.commands.resume import continued
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from myosotis.commands.run_labels import (
+from myosotis.commands.run_params import (
     DEFAULT_MODEL,
     OWN_FILES,
     data_name,
