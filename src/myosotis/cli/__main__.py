@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from myosotis.cli import main
+from myosotis.utils import children
+
+children.leave_folder_out()  # before anything else is imported
+
+from myosotis.cli import main  # noqa: E402
 
 sys.exit(main())

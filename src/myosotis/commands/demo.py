@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from myosotis.commands.train import train
 from myosotis.records.schema import DialPoint, RunRecord
 from myosotis.utils.console import console
+from myosotis.utils.escape import terminal
 
 PLACE = Path("reports/demo")
 
@@ -19,7 +20,7 @@ def demo(cfg: DictConfig) -> RunRecord:
     console.print(
         "[bold]myosotis demo[/]: LoRA learns to write docstrings for Python functions. The base is "
         "measured, fine-tuned and measured again, in ten to fifteen minutes on two CPU cores.\n"
-        f"[dim]Everything is kept in {cfg.out}.[/]"
+        f"[dim]Everything is kept in {terminal(cfg.out)}.[/]"
     )
     record = train(cfg, ["experiment=demo"])
     PLACE.mkdir(parents=True, exist_ok=True)
