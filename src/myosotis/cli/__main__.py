@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from myosotis.utils import children
-
-children.leave_folder_out()  # before anything else is imported
-
-from myosotis.cli import main  # noqa: E402
+from myosotis.cli import main
 
 sys.exit(main())

@@ -11,6 +11,7 @@ from myosotis.commands.train import train
 from myosotis.records.schema import DialPoint, RunRecord
 from myosotis.utils.console import console
 from myosotis.utils.escape import terminal
+from myosotis.utils.own_files import refuse_link
 
 PLACE = Path("reports/demo")
 
@@ -25,6 +26,7 @@ def demo(cfg: DictConfig) -> RunRecord:
     record = train(cfg, ["experiment=demo"])
     PLACE.mkdir(parents=True, exist_ok=True)
     scorecard = PLACE / "scorecard.html"
+    refuse_link(scorecard)
     shutil.copyfile(Path(cfg.out) / "scorecard.html", scorecard)
     for line in last_words(record, scorecard):
         console.print(line, highlight=False, soft_wrap=True)

@@ -37,7 +37,7 @@ TARGETS = {
     "launcher": PLUGINS,
     "callbacks": ("hydra.experimental.callbacks.", "myosotis.cli.multirun.Opening"),
 }
-"""What each part of the node may name; a package in MYOSOTIS_TRUSTED may make callbacks, too."""
+"""What Hydra makes objects of, and what each may name; callbacks also a package of the user's."""
 
 # Counts of threads and choices of devices. Anything else (PATH, LD_PRELOAD, what grants trust …)
 # is for the shell to set.
@@ -88,9 +88,9 @@ def guarded(words: Sequence[str] = ()) -> Iterator[None]:
 def check(cfg: DictConfig, words: Sequence[str] = ()) -> None:
     """Raise `ConfigError` for what the `hydra` node of a composed config may not ask for."""
     hydra = cfg.hydra
-    for part in hydra:
-        _targets(str(part), _child(hydra, part), f"hydra.{part}")
-    for key in hydra.job.env_set:
+    for part in TARGETS:
+        _targets(part, _child(hydra, part), f"hydra.{part}")
+    for key in _keys(_child(hydra.job, "env_set")):
         if key not in SETTABLE:
             raise ConfigError(
                 f"hydra.job.env_set.{key}: a configuration cannot set this variable.",
@@ -98,13 +98,19 @@ def check(cfg: DictConfig, words: Sequence[str] = ()) -> None:
             )
     for name in ("hydra_logging", "job_logging"):
         _logging(_child(hydra, name), f"hydra.{name}")
-    for key in _child(hydra.sweeper, "params") or {}:
-        if str(key).lstrip("+~").startswith(("hydra.", "hydra/")) or str(key) == "hydra":
+    for key in _swept(hydra):
+        if key.startswith(("hydra.", "hydra/")) or key == "hydra":
             raise ConfigError(
                 f"hydra.sweeper.params.{key}: Hydra's own settings are the same for all trials."
             )
     _said(cfg, words)
     _folders(hydra)
+
+
+def _swept(hydra: DictConfig) -> list[str]:
+    """The keys that a sweeper gives values to."""
+    parts = [_child(hydra.sweeper, name) for name in ("params", "search_space")]
+    return [key.lstrip("+~") for part in parts for key in _keys(part)]
 
 
 def refuse_rerun(args: Sequence[str]) -> None:
@@ -120,8 +126,12 @@ def _child(node: Any, key: Any) -> Any:
     """A child, resolved; None where it is missing or what it refers to is not known yet."""
     try:
         return node[key]
-    except OmegaConfBaseException:
+    except (OmegaConfBaseException, TypeError, KeyError, IndexError):
         return None
+
+
+def _keys(node: Any) -> list[str]:
+    return [str(key) for key in node] if isinstance(node, DictConfig) and node else []
 
 
 def _targets(part: str, node: Any, where: str, depth: int = 0) -> None:
@@ -150,10 +160,7 @@ def _target(part: str, name: str, where: str, depth: int) -> None:
         resolve(name, Callback, where)
         return
     listed = ", ".join(f"{each}*" if each.endswith(".") else each for each in known)
-    raise ConfigError(
-        f"{where}={name} is not what Hydra may make here.",
-        f"Known: {listed}." if listed else "Nothing is made of this node.",
-    )
+    raise ConfigError(f"{where}={name} is not what Hydra may make here.", f"Known: {listed}.")
 
 
 def _logging(node: Any, where: str) -> None:
@@ -195,7 +202,9 @@ def _said(cfg: DictConfig, words: Sequence[str]) -> None:
     """What a config file may hold and yet has to be typed: code of a model's, lines for a shell."""
     typed = {word.partition("=")[0].lstrip("+") for word in words}
     wishes = []
-    if _child(cfg.model, "trust_remote_code") is True and "model.trust_remote_code" not in typed:
+    asked = _child(_child(cfg, "model"), "trust_remote_code") is True
+    asked = asked or "model.trust_remote_code" in _swept(cfg.hydra)
+    if asked and "model.trust_remote_code" not in typed:
         wishes.append("model.trust_remote_code=true runs the model's own Python code")
     for key in SHELL:
         name = f"hydra.launcher.{key}"

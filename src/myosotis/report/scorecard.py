@@ -34,7 +34,7 @@ SIGNS = (
     r'<meta name="generator" content="myosotis">',
     r'\A\{\n  "headline": ',
     r"\Anumber,setting,run_id,",
-    r"\A# [^\n]+\n\n(.*\n)*\| (benchmark|task metric|#|setting) \|",
+    r"(?s)\A# [^\n]+\n\n.*\n\| (benchmark|task metric|\\?#) \|",
 )
 
 Format = Literal["html", "md", "json", "csv"]

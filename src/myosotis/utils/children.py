@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -28,10 +27,3 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def inherit() -> None:
     """From now on, every process that is started below this one imports nothing from its folder."""
     os.environ[SAFE_PATH] = "1"
-
-
-def leave_folder_out() -> None:
-    """Take what `python -m` put first on the path off again: the console script has none either."""
-    first = sys.path[0] if sys.path and not sys.flags.safe_path else None
-    if first is not None and (first == "" or Path(first) == Path.cwd()):
-        del sys.path[0]

@@ -66,7 +66,8 @@ def csv_cell(text: str) -> str:
     """
     shown = visible(text.replace("\t", " "))
     shown = re.sub(r"([;\n]\s*)(?=[=+\-@＝＋－＠])", r"\1'", shown)
-    first = unicodedata.normalize("NFKC", shown.lstrip("".join(_CONTROL.values()) + " \n"))[:1]
+    begins = re.sub(r"\A[\s␀-␡]+", "", shown)
+    first = unicodedata.normalize("NFKC", begins)[:1]
     return f"'{shown}" if first in FORMULA else shown
 
 
