@@ -37,7 +37,7 @@ def run(args: list[str], cwd: Path, **options: Any) -> subprocess.CompletedProce
         env={**os.environ, "MYOSOTIS_CACHE": str(cwd / "cache"), **options},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
     )
 
 
@@ -123,7 +123,7 @@ def test_ui_steps_on_none(minefield: Path, canary: Path) -> None:
         text=True,
     )
     try:
-        for _ in range(240):
+        for _ in range(600):
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as page:
                     assert page.read() == b"OK"

@@ -176,4 +176,5 @@ def _publish(place: RunFolder, record: RunRecord, cfg: DictConfig) -> None:
             mlflow.log_artifact(path)
         mlflow.finish(record.status, record.error)
     except MyosotisError as error:
-        console.print(f"[yellow]![/] MLflow was not updated: {escaped(error.message)}", highlight=False)
+        told = f"[yellow]![/] MLflow was not updated: {escaped(error.message)}"
+        console.print(told, highlight=False)
