@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.importlib_resources_config_source import (
-    ImportlibResourcesConfigSource,
-)
+from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -63,7 +61,7 @@ DEEPEST = 32
 def guarded(words: Sequence[str] = ()) -> Iterator[None]:
     """While Hydra composes: every config it makes is checked; `words` are what was typed."""
     load = ConfigLoaderImpl.load_configuration
-    open_package = ImportlibResourcesConfigSource.__init__
+    open_source = ConfigSource.__init__  # of the base: Hydra loads the plugins' modules anew
 
     @wraps(load)
     def load_and_check(*args: Any, **kwargs: Any) -> DictConfig:
@@ -71,18 +69,19 @@ def guarded(words: Sequence[str] = ()) -> Iterator[None]:
         check(cfg, words)
         return cfg
 
-    @wraps(open_package)
+    @wraps(open_source)
     def open_known(self: Any, provider: str, path: str) -> None:
-        _package(path.removeprefix("pkg://"))
-        open_package(self, provider, path)
+        if self.scheme() == "pkg":
+            _package(path.removeprefix("pkg://"))
+        open_source(self, provider, path)
 
     ConfigLoaderImpl.load_configuration = load_and_check
-    ImportlibResourcesConfigSource.__init__ = open_known
+    ConfigSource.__init__ = open_known
     try:
         yield
     finally:
         ConfigLoaderImpl.load_configuration = load
-        ImportlibResourcesConfigSource.__init__ = open_package
+        ConfigSource.__init__ = open_source
 
 
 def check(cfg: DictConfig, words: Sequence[str] = ()) -> None:
