@@ -59,7 +59,7 @@ def record(text: str) -> RunRecord:
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_on_the_terminal_text_is_text(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     text = HOSTILE[name]
-    terminal.show(record(text), [text], Path(text.replace("\0", "") + ".html"))
+    terminal.show(record(text), Path(text.replace("\0", "") + ".html"))
     terminal.table([record(text)], Path("x"))
     terminal.trial(record(text), 1, 2)
     with progress(text, total=1) as advance:
