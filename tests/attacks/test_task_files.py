@@ -42,7 +42,6 @@ CODE = {
     "remote-code": "dataset_kwargs: {trust_remote_code: true}\n",
     "data-script": "dataset_path: ./evil.py\n",
     "prompt-source": "use_prompt: 'evil.yaml:x'\n",
-    "model-output-run": "unsafe_code: true\n",
 }
 
 
