@@ -1,4 +1,4 @@
-"""Writes the pages of `docs/reference/` that follow from the code: `config.md`, `cli.md`, `files.md`.
+"""Writes the pages of `docs/reference/` that follow from the code: config.md, cli.md, files.md.
 
     python docs/generate.py           write them
     python docs/generate.py --check   fail when one of them is not what would be written
@@ -307,8 +307,8 @@ def files_page() -> Iterator[str]:
     yield "# Every file"
     yield MADE
     yield (
-        "The packages of `src/myosotis` in their order (a package imports only those before it; see "
-        "[Architecture](../architecture.md)), and the first sentence of every file in them."
+        "The packages of `src/myosotis` in their order (a package imports only those before it; "
+        "see [Architecture](../architecture.md)), and the first sentence of every file in them."
     )
     for package in PACKAGES:
         folder = ROOT / "src" / "myosotis" / package

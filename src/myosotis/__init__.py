@@ -6,6 +6,13 @@ do. Importing this package imports nothing heavy.
 
 from __future__ import annotations
 
+import sys
+
+if getattr(sys, "argv", [])[:1] == ["-m"] and not sys.flags.safe_path:
+    # `python -m myosotis.cli` puts the working folder first on the path, and says "-m" until it has
+    # found the module: nothing is imported from there, as with the command `myosotis`.
+    del sys.path[0]
+
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from myosotis.cli.exit_codes import report
+from myosotis.utils import children, trust
 
 
 class Command(NamedTuple):
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (the console script leaves with it)."""
     # Large pages for large tensors, before torch is there: a tenth less memory (docs/log.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    children.inherit()
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "help"):
         from myosotis.cli import help
@@ -88,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return completion.main(args, list(COMMANDS))
     json = "--json" in args
-    return report(lambda: _dispatch([arg for arg in args if arg != "--json"]), json=json)
+    rest = [arg for arg in args if arg not in ("--json", trust.FLAG)]
+    with trust.word(trust.FLAG in args):
+        return report(lambda: _dispatch(rest), json=json)
 
 
 def _dispatch(args: list[str]) -> Any:

@@ -18,6 +18,7 @@ from myosotis.cli.errors import explained
 from myosotis.config import check, compose
 from myosotis.utils.console import console
 from myosotis.utils.errors import ConfigError
+from myosotis.utils.escape import line, terminal
 
 Arguments = argparse.Namespace
 RUN_HELP = "a run: its id or a unique prefix of it, its name, its folder, or last"
@@ -39,6 +40,9 @@ def main(name: str, args: list[str]) -> Any:
 def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"myosotis {name}", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--trust", action="store_true", help="what came from elsewhere may run code here"
+    )
     return parser
 
 
@@ -312,8 +316,9 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        from myosotis.report.scorecard import scorecard
+        from myosotis.report.scorecard import is_one, scorecard
         from myosotis.tracking.find import gather
+        from myosotis.utils.own_files import refuse_foreign
 
         found = gather(parsed.runs or ["last"], cfg.tracking.uri)
         at = (
@@ -321,11 +326,13 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
             if parsed.out
             else found.folder / f"{found.stem}.{parsed.format or 'html'}"
         )
+        if parsed.out:
+            refuse_foreign(at, is_one(at) or at.is_dir())
         written = scorecard(found.records, at, parsed.format)
         names = [record.run_name or record.run_id[:12] for record in found.records]
         said = ", ".join(names) if len(names) <= 6 else f"{len(names)} runs"
-        console.print(f"Scorecard of {said}:", style="bold")
-        console.print(str(written), soft_wrap=True)
+        console.print(f"Scorecard of {terminal(said)}:", style="bold")
+        console.print(terminal(written), soft_wrap=True)
         return {"scorecard": str(written), "runs": [r.run_id for r in found.records]}
 
     return parser, start
@@ -353,7 +360,8 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
         done = sync(folders, cfg.tracking.uri)
         for run in done:
             what = f"{run['points']} points" if run["synced"] else f"skipped: {run['why']}"
-            console.print(f"{run['run_name']}  {run['run_id'][:8]}  {what}", soft_wrap=True)
+            told = f"{run['run_name']}  {run['run_id'][:8]}  {what}"
+            console.print(terminal(line(told)), soft_wrap=True)
         return {"runs": done}
 
     return parser, start

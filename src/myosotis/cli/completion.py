@@ -15,6 +15,7 @@ def main(args: list[str], commands: Sequence[str]) -> int:
     import hydra
 
     from myosotis.config.compose import PRIMARY
+    from myosotis.config.hydra_node import guarded
     from myosotis.config.schema import register
 
     if any(arg.startswith("query=") for arg in args):
@@ -28,7 +29,8 @@ def main(args: list[str], commands: Sequence[str]) -> int:
     register()
     argv, sys.argv = sys.argv, ["myosotis", *args]
     try:
-        hydra.main(config_path=PRIMARY, config_name="train", version_base="1.3")(_nothing)()
+        with guarded(args):
+            hydra.main(config_path=PRIMARY, config_name="train", version_base="1.3")(_nothing)()
     finally:
         sys.argv = argv
     return 0

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from myosotis.utils.errors import MyosotisError
+from myosotis.utils.escape import visible
 
 
 class JobsFailed(MyosotisError):
@@ -85,9 +86,9 @@ def _failed(error: BaseException) -> tuple[Any, int]:
             return None, 0
         code = error.code if isinstance(error.code, int) else 1
         if not isinstance(error.code, int):
-            print(error.code, file=sys.stderr)
+            print(visible(str(error.code)), file=sys.stderr)
         return {"error": "stopped", "exit_code": code}, code
-    traceback.print_exception(error)
+    sys.stderr.write(visible("".join(traceback.format_exception(error))))
     return {"error": f"{type(error).__name__}: {error}", "exit_code": 1}, 1
 
 

@@ -86,6 +86,7 @@ def train(args: list[str]) -> None:
     out.print("-m runs every combination of values given with commas. --cfg job prints the")
     out.print("config, --info shows how it was composed, -cd DIR adds a config folder of your own,")
     out.print("--hydra-help lists Hydra's other flags.")
+    out.print("--trust lets a run that came from elsewhere, and task files, run their code.")
 
 
 def _group(name: str, rows: list[tuple[str, str, str]]) -> None:

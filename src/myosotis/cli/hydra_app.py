@@ -21,10 +21,12 @@ from omegaconf import DictConfig, open_dict
 
 from myosotis.cli import errors, multirun, studies
 from myosotis.cli.exit_codes import Gated, JobsFailed
-from myosotis.config import register_resolvers
+from myosotis.config import hydra_node, register_resolvers
 from myosotis.config.compose import PRIMARY, quoted
 from myosotis.config.schema import register
+from myosotis.config.targets import settled
 from myosotis.utils.errors import ConfigError, MyosotisError
+from myosotis.utils.escape import redacted
 
 register_resolvers()  # here, because a parallel launcher's processes import this and nothing else
 
@@ -81,6 +83,7 @@ def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     job = HydraConfig.get()
     _started.append(cfg)
     sys.argv = _given_argv or sys.argv  # Lightning starts the other ranks of a run by this command
+    _redact(Path(job.runtime.output_dir) / (job.output_subdir or ""))
     with open_dict(cfg):
         cfg.out = job.runtime.output_dir
     if job.mode != RunMode.MULTIRUN:
@@ -92,6 +95,14 @@ def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     if len(known) < len(values):
         return None
     return known[0] if len(known) == 1 else known
+
+
+def _redact(folder: Path) -> None:
+    """What Hydra has written of the command, without users and passwords of addresses."""
+    for path in folder.glob("*.yaml"):
+        with suppress(OSError):
+            if (text := path.read_text("utf-8")) != (safe := redacted(text)):
+                path.write_text(safe, "utf-8")
 
 
 def _measured(record: Any, name: str) -> float | None:
@@ -127,12 +138,13 @@ def _run_hydra(args: list[str]) -> None:
 
     HYDRA_FULL_ERROR is Hydra's own switch for that. A user who sets it gets the full traceback.
     """
+    hydra_node.refuse_rerun(args)
     asked_for_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     global _given_argv
     _given_argv, sys.argv = sys.argv, ["myosotis train", *args]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        with _logging_restored(), _errors_told_once():
+        with _logging_restored(), _errors_told_once(), settled(), hydra_node.guarded(args):
             hydra.main(config_path=PRIMARY, config_name="train", version_base="1.3")(_job)()
     except multirun.Refused as refused:
         raise refused.error from None

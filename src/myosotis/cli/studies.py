@@ -8,6 +8,7 @@ from pathlib import Path
 
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
+from myosotis.utils.escape import redacted
 
 
 def packaged() -> list[str]:
@@ -40,6 +41,7 @@ def command(words: Sequence[str]) -> list[str]:
     `-cd=FOLDER -cn=NAME` says where a study lies on this machine, `myosotis sweep NAME` finds it on
     any other.
     """
+    words = [redacted(word) for word in words]
     if len(words) > 1 and words[0].startswith("-cd=") and words[1].startswith("-cn="):
         name = words[1].removeprefix("-cn=")
         try:

@@ -10,6 +10,8 @@ from omegaconf import DictConfig
 from myosotis.commands.train import train
 from myosotis.records.schema import DialPoint, RunRecord
 from myosotis.utils.console import console
+from myosotis.utils.escape import terminal
+from myosotis.utils.own_files import refuse_link
 
 PLACE = Path("reports/demo")
 
@@ -19,11 +21,12 @@ def demo(cfg: DictConfig) -> RunRecord:
     console.print(
         "[bold]myosotis demo[/]: LoRA learns to write docstrings for Python functions. The base is "
         "measured, fine-tuned and measured again, in ten to fifteen minutes on two CPU cores.\n"
-        f"[dim]Everything is kept in {cfg.out}.[/]"
+        f"[dim]Everything is kept in {terminal(cfg.out)}.[/]"
     )
     record = train(cfg, ["experiment=demo"])
     PLACE.mkdir(parents=True, exist_ok=True)
     scorecard = PLACE / "scorecard.html"
+    refuse_link(scorecard)
     shutil.copyfile(Path(cfg.out) / "scorecard.html", scorecard)
     for line in last_words(record, scorecard):
         console.print(line, highlight=False, soft_wrap=True)

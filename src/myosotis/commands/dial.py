@@ -38,6 +38,7 @@ from myosotis.retention.compare import reachable_verdicts
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.utils.console import console
 from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
+from myosotis.utils.escape import terminal as escaped
 
 CHANGEABLE = ("retention.", "task.items")
 """What may differ from the run: how retention is measured and judged. The rest made the weights."""
@@ -89,7 +90,7 @@ def dial(
     if out is not None and choice.alpha is not None and choice.confirmed:
         whole = cfg.model.start is not None  # an adapter would leave out what it stands on
         form = write_dialled(parts.update, parts.base, choice.alpha, out, whole=whole)
-        console.print(f"Written to {out} ({form}).", highlight=False, soft_wrap=True)
+        console.print(f"Written to {escaped(out)} ({form}).", highlight=False, soft_wrap=True)
     elif out is not None:
         console.print("[yellow]Nothing was written.[/]")
     _publish(place, record, cfg)
@@ -175,4 +176,5 @@ def _publish(place: RunFolder, record: RunRecord, cfg: DictConfig) -> None:
             mlflow.log_artifact(path)
         mlflow.finish(record.status, record.error)
     except MyosotisError as error:
-        console.print(f"[yellow]![/] MLflow was not updated: {error.message}", highlight=False)
+        told = f"[yellow]![/] MLflow was not updated: {escaped(error.message)}"
+        console.print(told, highlight=False)

@@ -31,6 +31,7 @@ from myosotis.updates.base import Update
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError
+from myosotis.utils.own_files import refuse_links
 
 
 def evaluate(
@@ -41,6 +42,7 @@ def evaluate(
     Raises `ConfigError` when the two models do not share a tokenizer: their items could not be
     paired.
     """
+    refuse_links(Path(cfg.out))
     tuned = find_model(model, base)
     reference = _reference(tuned, base)
     mlflow = NullLogger()

@@ -25,6 +25,8 @@ from myosotis.updates.lora import LoraUpdate
 from myosotis.updates.target_modules import linear_names
 from myosotis.utils.console import console
 from myosotis.utils.errors import ConfigError
+from myosotis.utils.escape import terminal
+from myosotis.utils.own_files import refuse_link
 
 
 def export(
@@ -77,7 +79,7 @@ def export(
     named = source.path or source.id or source.name
     record = evaluate(cfg, str(out), base=str(named))
     verdict = record.suite_verdict.verdict if record.suite_verdict else ""
-    console.print(f"Written to {out}: {verdict or 'not compared'}", highlight=False)
+    console.print(f"Written to {terminal(out)}: {verdict or 'not compared'}", highlight=False)
     found: dict[str, Any] = {"folder": str(out), "form": to, "verdict": verdict}
     if energy is not None:
         found |= {"energy_kept": energy.kept, "energy_elsewhere": energy.elsewhere}
@@ -85,7 +87,8 @@ def export(
 
 
 def refuse_full(out: Path) -> None:
-    """Raise `ConfigError` when something lies in the folder `out` already."""
+    """Raise `ConfigError` when something lies in the folder `out` already, or it is a link."""
+    refuse_link(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty.", "Choose another folder with --out DIR.")
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from myosotis.config import instantiate, model_named
+from myosotis.config import instantiate, model_named, strangers
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.models.dtype import resolve
 from myosotis.models.init_from import InitialUpdate
@@ -55,8 +55,7 @@ def of_run(folder: RunFolder) -> ModelRef:
 
 def config_of(folder: RunFolder) -> tuple[DictConfig, ModelSource]:
     """The configuration of a run, and the base model it names."""
-    cfg = OmegaConf.load(folder.config)
-    assert isinstance(cfg, DictConfig)
+    cfg = strangers.read(folder.config)
     return cfg, instantiate.model_source(cfg)
 
 

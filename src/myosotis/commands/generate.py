@@ -107,6 +107,6 @@ def _show(one: dict[str, Any]) -> None:
     who = [name for name in one if name != "prompt"]
     table = Table(expand=True, show_lines=False)
     for name in who:
-        table.add_column(name, ratio=1, overflow="fold")
+        table.add_column(Text(name), ratio=1, overflow="fold")
     table.add_row(*(Text(one[name]) for name in who))
     console.print(table)

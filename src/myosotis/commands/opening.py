@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from myosotis.commands.components import Components
 from myosotis.commands.run_params import params, place_tags, resolved, run_name, shown, swept, tags
-from myosotis.config import config_hash, instantiate, learning_rate
+from myosotis.config import config_hash, instantiate, learning_rate, strangers
 from myosotis.config.instantiate import plain
 from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import AttentionInfo, DataInfo, ModelInfo, RunRecord
@@ -118,5 +118,6 @@ def describe(tracker: RunTracker, cfg: DictConfig, bench: Components) -> None:
     record.suite = bench.suite.identity()
     if cfg.resume is not None:  # what was given anew has loaded: from now on it is the run's own
         _write_config(tracker, cfg)
+    strangers.keep(cfg, tracker.folder.config)
     tracker.mlflow.log_dataset(record.data)
     tracker.save()

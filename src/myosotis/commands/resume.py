@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from myosotis.config import strangers
 from myosotis.records.find import find_run
 from myosotis.records.run_folder import RunFolder
 from myosotis.utils.errors import ConfigError, DataError
@@ -31,8 +32,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, Ru
             f"The run {folder.path} has no checkpoint to resume from.",
             "It stopped before its first one: start it again without resume.",
         )
-    saved = OmegaConf.load(folder.config)
-    assert isinstance(saved, DictConfig)
+    saved = strangers.read(folder.config)
     replace_values(saved, cfg, overrides)
     with open_dict(saved):
         saved.resume = str(cfg.resume)

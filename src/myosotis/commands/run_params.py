@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from myosotis.config import learning_rate
 from myosotis.config.instantiate import plain
+from myosotis.config.recorded import literal, recorded
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
 from myosotis.tracking import mlflow_client
 from myosotis.tracking.mlflow_store import without_credentials
@@ -34,8 +35,8 @@ SEARCHABLE = (
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as it is recorded: with no password in it."""
-    config = plain(cfg)
+    """The configuration as it is recorded: with no password, and nothing of the environment."""
+    config = recorded(cfg)
     if uri := config["tracking"]["uri"]:
         config["tracking"]["uri"] = without_credentials(uri)
     return config
@@ -81,21 +82,23 @@ def params(cfg: DictConfig, swept: Sequence[str] = ()) -> dict[str, Any]:
     What names a class is left out, and of files and folders everything but their names.
     """
     values: dict[str, Any] = {}
+    plainly = literal(cfg)
     for word in swept:
         key, _, given = word.lstrip("+").partition("=")
-        value = OmegaConf.select(cfg, key)
+        value = OmegaConf.select(plainly, key)
         values[key] = given if value is None or isinstance(value, DictConfig) else value
     for key in SEARCHABLE:
-        node = OmegaConf.select(cfg, key)
+        node = OmegaConf.select(plainly, key)
         leaves = plain(node) if isinstance(node, DictConfig) else {"": node}
         values |= {f"{key}.{name}".rstrip("."): leaf for name, leaf in leaves.items()}
     values["optimizer.lr"] = learning_rate(cfg).value
-    values |= {"model.name": model_name(cfg), "data.file": _data_file(cfg)}
+    values |= {"model.name": model_name(plainly), "data.file": _data_file(plainly)}
     return {k: v for k, v in values.items() if not k.endswith(("._target_", "path"))}
 
 
 def tags(cfg: DictConfig, config_hash: str, swept: Sequence[str] = ()) -> dict[str, Any]:
     """How a run is filed: by method, model, data, and what sets it apart in its sweep."""
+    cfg = literal(cfg)
     update, objective = cfg["update"].name, cfg.objective.name
     labels = {
         "method": update if objective == "sft" else objective,

@@ -153,7 +153,7 @@ class Sweep:
     def __enter__(self) -> Sweep:
         if self._there:
             known = f"finished already: {len(self._there)} trials, in {self.folder.path}"
-            console.print(known, soft_wrap=True)
+            console.print(known, soft_wrap=True, markup=False)
         bar = progress(f"sweep {self.name}", total=self.total)
         self._advance = self._bar.enter_context(bar)
         self._advance(len(self._there))

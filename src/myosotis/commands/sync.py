@@ -25,8 +25,11 @@ from myosotis.tracking.mlflow_limits import METRICS_AT_ONCE, valid_name
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.mlflow_store import Store
 from myosotis.tracking.run_tracker import verdict_tag
+from myosotis.utils import signature, trust
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError, DataError, RunError
+from myosotis.utils.escape import line
+from myosotis.utils.own_files import refuse_links
 
 
 def sync(folders: Sequence[RunFolder], uri: str | None) -> list[dict[str, Any]]:
@@ -48,7 +51,9 @@ def sync(folders: Sequence[RunFolder], uri: str | None) -> list[dict[str, Any]]:
 
 
 def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[str, Any]:
+    refuse_links(folder.path)
     record = folder.load()
+    _ask(folder, record, uri)
     told = {"run_id": record.run_id, "run_name": record.run_name, "out": str(folder.path)}
     if not _tracked(record, uri):
         return {**told, "synced": False, "why": "tracking=none"}
@@ -78,6 +83,14 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
     mlflow.finish("KILLED" if left else record.status, "killed" if left else record.error)
     _whole(mlflow)
     return {**told, "run_id": mlflow.run_id, "synced": True, "points": points}
+
+
+def _ask(folder: RunFolder, record: RunRecord, uri: str | None) -> None:
+    """A record from elsewhere does not say where this user's files are sent."""
+    named = record.config.get("tracking", {}).get("uri")
+    if uri is None and named is not None and signature.signed(folder.config) is None:
+        wish = f"tracking.uri={line(named)} is where its files are sent"
+        trust.require(f"The run {folder.path}", [wish], f"{folder.record} (or give tracking.uri=…)")
 
 
 def _tracked(record: RunRecord, uri: str | None) -> bool:

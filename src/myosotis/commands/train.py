@@ -65,6 +65,7 @@ from myosotis.updates.tensors import num_parameters
 from myosotis.utils import memory
 from myosotis.utils.console import console
 from myosotis.utils.errors import Interrupted
+from myosotis.utils.own_files import refuse_links
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def train(
     quiet_lightning()
     memory.forget_peak()
     cfg, folder = continued(cfg, overrides)
+    refuse_links(folder.path)
     warnings = check(cfg)
     lightning.seed_everything(cfg.seed, verbose=False)
     if cfg.trainer.num_threads:
@@ -176,7 +178,7 @@ def _fit(run: Run) -> cost.Training:
     tracker.record.at_start = _at_start(run, run.base)
     tracker.log(parts.held_out(), step=0)
     if cfg.retention.suite and cfg.retention.every is not None:
-        console.print(run.schedule.text, highlight=False)
+        console.print(run.schedule.text, highlight=False, markup=False)
     trained = fit(cfg, parts, run.best, _evaluations(run), tracker.loggers)
     if trained.stopped:
         tracker.warn(trained.stopped)

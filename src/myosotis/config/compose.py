@@ -21,13 +21,18 @@ PRIMARY = "pkg://myosotis.conf"
 
 
 @contextmanager
-def hydra_on(config_dir: str | None = None) -> Iterator[Any]:
-    """Hydra with our search path, and `config_dir` (as `-cd`) before it; yields its `Hydra`."""
+def hydra_on(config_dir: str | None = None, words: Sequence[str] = ()) -> Iterator[Any]:
+    """Hydra with our search path, and `config_dir` (as `-cd`) before it; yields its `Hydra`.
+
+    `words` are the overrides that a person typed (`hydra_node.py`).
+    """
     from hydra import version
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
     from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.global_hydra import GlobalHydra
+
+    from myosotis.config.hydra_node import guarded
 
     register()
     version.setbase("1.3")
@@ -40,7 +45,8 @@ def hydra_on(config_dir: str | None = None) -> Iterator[Any]:
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2(task_name="train", config_search_path=path)
+        with guarded(words):
+            yield Hydra.create_main_hydra2(task_name="train", config_search_path=path)
     finally:
         GlobalHydra.instance().hydra = before
 
@@ -51,7 +57,7 @@ def compose(
     """The config these overrides give. Raises Hydra's errors; `cli.explain` translates them."""
     from hydra.types import RunMode
 
-    with hydra_on(config_dir) as hydra:
+    with hydra_on(config_dir, overrides) as hydra:
         cfg = hydra.compose_config(
             config_name=config_name,
             overrides=quoted(overrides),

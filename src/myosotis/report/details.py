@@ -6,13 +6,13 @@ What belongs here: from a record to plain data for the template, where nothing i
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from myosotis.records.schema import Flip, RunRecord, Sample, Wording
 from myosotis.report import phrases
 from myosotis.report.phrases import MISSING
+from myosotis.utils.escape import visible
 
 FLIPS_SHOWN = 8
 TEXT_CHARACTERS = 4000
@@ -20,18 +20,13 @@ TEXT_CHARACTERS = 4000
 
 def text(value: str, *, keep_end: bool = False) -> str:
     """Model and data text made safe to look at: controls visible, the very long cut."""
-    kept = (c in "\n\t" or unicodedata.category(c) != "Cc" for c in value)
-    shown = "".join(c if keep else _visible(c) for c, keep in zip(value, kept, strict=True))
+    shown = visible(value)
     if len(shown) <= TEXT_CHARACTERS:
         return shown
     left = phrases.count(len(shown) - TEXT_CHARACTERS)
     if keep_end:
         return f"[… {left} characters before]\n{shown[-TEXT_CHARACTERS:]}"
     return f"{shown[:TEXT_CHARACTERS]}\n[… {left} more characters]"
-
-
-def _visible(control: str) -> str:
-    return chr(0x2400 + ord(control)) if ord(control) < 0x20 else "�"
 
 
 def sample(given: Sample) -> dict[str, str]:

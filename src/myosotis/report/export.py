@@ -19,6 +19,7 @@ from myosotis.report.grouping import seed_of, study
 from myosotis.report.numbers import Numbers
 from myosotis.report.seeds import Estimate
 from myosotis.report.selection import choose, front, group_stats
+from myosotis.utils.escape import csv_cell
 
 
 def render_json(records: Sequence[RunRecord]) -> str:
@@ -142,5 +143,4 @@ def _cell(value: Any) -> Any:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return "" if value is None else value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = text.replace("\0", "\ufffd")
-    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
+    return csv_cell(text)

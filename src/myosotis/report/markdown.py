@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 
@@ -16,6 +15,8 @@ from myosotis.report.numbers import Numbers
 from myosotis.report.run_page import badge
 from myosotis.report.selection import choose, front
 from myosotis.report.sweep_page import group_rows
+from myosotis.utils import escape
+from myosotis.utils.escape import visible
 
 
 def render_markdown(records: Sequence[RunRecord]) -> str:
@@ -23,7 +24,7 @@ def render_markdown(records: Sequence[RunRecord]) -> str:
 
     Without drawings and without model text.
     """
-    return (_run(records[0]) if len(records) == 1 else _study(records)) + "\n"
+    return visible(_run(records[0]) if len(records) == 1 else _study(records)) + "\n"
 
 
 def _study(records: Sequence[RunRecord]) -> str:
@@ -92,8 +93,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _safe(text: str) -> str:
     """Text that cannot leave its line, its cell, or become markup."""
-    text = " ".join(str(text).split())
-    if text in ("---", "---:"):
-        return text
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#!])", r"\\\1", text)
+    return text if text in ("---", "---:") else escape.markdown(text)

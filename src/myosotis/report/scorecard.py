@@ -26,6 +26,16 @@ from myosotis.report.run_page import run_view
 from myosotis.report.sweep_page import view
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.errors import ConfigError, DataError, RunError
+from myosotis.utils.escape import visible
+
+# What a page of each format begins with.
+SIGNS_WITHIN = 65_536  # characters
+SIGNS = (
+    r'<meta name="generator" content="myosotis">',
+    r'\A\{\n  "headline": ',
+    r"\Anumber,setting,run_id,",
+    r"(?s)\A# [^\n]+\n\n.*\n\| (benchmark|task metric|\\?#) \|",
+)
 
 Format = Literal["html", "md", "json", "csv"]
 FORMATS: dict[str, Format] = {
@@ -75,6 +85,16 @@ def scorecard(
     return out
 
 
+def is_one(path: Path) -> bool:
+    """Whether the file at `path` is a scorecard that was written here before, in any format."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(SIGNS_WITHIN)
+    except OSError:
+        return False
+    return any(re.search(sign, text) for sign in SIGNS)
+
+
 def render_html(records: list[RunRecord]) -> str:
     """The page as text."""
     environment = _environment()
@@ -89,7 +109,7 @@ def render_html(records: list[RunRecord]) -> str:
         style_hash=f"sha256-{digest}",
     )
     # HTML has no place for control characters; what a model wrote may hold any.
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", page)
+    return re.sub("[\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", visible(page))
 
 
 @cache

@@ -13,6 +13,8 @@ from myosotis.records.schema import RunRecord, TaskQuality
 from myosotis.records.verdict import DetectableEffect, Verdict
 from myosotis.report import dial_curve, narrator
 from myosotis.utils.console import console, wide
+from myosotis.utils.escape import line as one_line
+from myosotis.utils.escape import terminal as escaped
 
 COLOURS: dict[str, str] = {
     Verdict.RETAINED: "green",
@@ -27,12 +29,12 @@ def detectable(found: Sequence[DetectableEffect]) -> None:
     if found:
         console.print("[bold]What these items can show[/]")
     for line in found:
-        console.print(f"  {narrator.detectable(line)}", highlight=False)
+        console.print(f"  {escaped(narrator.detectable(line))}", highlight=False)
 
 
 def show(record: RunRecord, scorecard: Path | None = None) -> None:
     """The summary table of a finished run, and what it means in words."""
-    table = Table(title=Text(record.run_name), title_justify="left", expand=False)
+    table = Table(title=Text(one_line(record.run_name)), title_justify="left", expand=False)
     table.add_column("measure")
     for column in ("base", "tuned", "change", "95 % interval"):
         table.add_column(column, justify="right")
@@ -43,7 +45,7 @@ def show(record: RunRecord, scorecard: Path | None = None) -> None:
         table.add_section()
     for row in record.retention:
         table.add_row(
-            f"{row.task} ({row.metric})",
+            escaped(f"{row.task} ({row.metric})"),
             _number(row.base),
             _number(row.tuned),
             _signed(row.delta),
@@ -65,9 +67,10 @@ def show(record: RunRecord, scorecard: Path | None = None) -> None:
     said = Text("\n".join(narrator.sentences(record)))
     console.print(Panel(said, border_style="blue", title="in words"))
     if scorecard is not None:
-        console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
+        console.print(f"scorecard: {escaped(scorecard)}", highlight=False, soft_wrap=True)
     console.print(
-        f"run {record.run_id[:8]} · {_cost(record)} · myosotis ui shows its curves", highlight=False
+        f"run {escaped(record.run_id[:8])} · {_cost(record)} · myosotis ui shows its curves",
+        highlight=False,
     )
 
 
@@ -90,7 +93,7 @@ def table(records: Sequence[RunRecord], scorecard: Path) -> None:
         task, suite = record.task, record.suite_verdict
         verdict = suite.verdict if suite else record.status.lower()
         shown.add_row(
-            record.run_name,
+            escaped(one_line(record.run_name)),
             "—" if record.update.trainable is None else f"{record.update.trainable:,}",
             _number(record.cost.get("peak_memory_gb")),
             f"{record.cost.get('tokens_per_second') or 0:,.0f}",
@@ -102,16 +105,16 @@ def table(records: Sequence[RunRecord], scorecard: Path) -> None:
         )
     with wide():
         console.print(shown)
-    console.print(f"scorecard: {scorecard}", highlight=False, soft_wrap=True)
+    console.print(f"scorecard: {escaped(scorecard)}", highlight=False, soft_wrap=True)
 
 
 def trial(record: RunRecord, number: int, total: int | None) -> None:
     """One line for a trial of a sweep that has ended."""
     task, suite = record.task, record.suite_verdict
     line = Text(f"{number}/{'?' if total is None else total}  ", "dim")
-    line.append(record.run_name, "default")
+    line.append(one_line(record.run_name), "default")
     if record.status != "FINISHED":
-        line.append(f"  {record.status}: {record.error}", "red")
+        line.append(f"  {record.status}: {one_line(record.error)}", "red")
     else:
         line.append(f"  task {_signed(task.delta if task else None)}", "default")
         line.append(f"  general ability {_signed(suite.delta if suite else None)}", "default")
@@ -127,7 +130,7 @@ def _quality(quality: TaskQuality) -> tuple[str | Text, ...]:
     if lo is not None and hi is not None and (lo > 0 or hi < 0):
         better = (lo > 0) == quality.higher_is_better
         verdict = Text("better", "green") if better else Text("worse", "red")
-    name = f"task: {quality.metric}"
+    name = escaped(f"task: {quality.metric}")
     return (
         name,
         _number(quality.base),
@@ -162,7 +165,7 @@ def show_dial(record: RunRecord) -> None:
         )
     console.print(table)
     if said := dial_curve.said(record):
-        console.print(said, highlight=False)
+        console.print(escaped(said), highlight=False)
 
 
 def _cost(record: RunRecord) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from myosotis.utils.errors import ConfigError
+from myosotis.utils.escape import HIDDEN, redacted
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -43,15 +44,9 @@ class Store:
         return without_credentials(self.uri)
 
 
-HIDDEN = "***"
-# user:password@ of a server (a path, as sqlite has, begins with a slash); password=… of options.
-_BEFORE_AT = re.compile(r"(?<=://)(?!/)[^\s'\"]*(?=@)")
-_OPTION = re.compile(r"(?<=[?&])((?:\w*password|passwd|pwd|\w*token|\w*secret)=)[^&\s'\"]+", re.I)
-
-
 def without_credentials(text: str) -> str:
     """`text` with `***` for what stands before the @ of a uri in it, and for its passwords."""
-    return _OPTION.sub(rf"\1{HIDDEN}", _BEFORE_AT.sub(HIDDEN, text))
+    return redacted(text)
 
 
 def resolve(uri: str | None = None, folder: Path | None = None) -> Store:

@@ -26,6 +26,7 @@ from myosotis.tracking.mlflow_store import without_credentials
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.utils.console import console
 from myosotis.utils.errors import Interrupted, MyosotisError, RunError
+from myosotis.utils.escape import terminal
 
 
 class RunTracker:
@@ -42,7 +43,7 @@ class RunTracker:
         """Tell the person now, and the record for ever."""
         if text not in self.record.warnings:
             self.record.warnings.append(text)
-            console.print(f"[yellow]![/] {text}", highlight=False)
+            console.print(f"[yellow]![/] {terminal(text)}", highlight=False)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         for logger in self.loggers:

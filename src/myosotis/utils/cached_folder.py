@@ -181,8 +181,9 @@ def _one_process(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=2)
     except Timeout:
         from myosotis.utils.console import console
+        from myosotis.utils.escape import terminal
 
-        console.print(f"Another process is preparing {folder}; waiting for it.")
+        console.print(f"Another process is preparing {terminal(folder)}; waiting for it.")
         lock.acquire()
     try:
         yield

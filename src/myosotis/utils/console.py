@@ -6,7 +6,7 @@ Everything here goes to stderr; stdout belongs to results (`--json`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -19,8 +19,26 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
-console = Console(stderr=True, highlight=False)
+from myosotis.utils.escape import visible
+
+
+class SafeConsole(Console):
+    """A console on which text can be nothing but text: see `utils/escape.py`.
+
+    What rich itself sends to the terminal (colours, the bars' cursor) is not text. Text that stands
+    in markup is to pass `escape.terminal` where the markup is written.
+    """
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        return super()._render_buffer(
+            segment if segment.control else Segment(visible(segment.text), segment.style)
+            for segment in buffer
+        )
+
+
+console = SafeConsole(stderr=True, highlight=False, emoji=False)
 
 LOG_WIDTH = 160
 
@@ -45,7 +63,7 @@ _shown: list[Progress] = []
 def _bars() -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -22,7 +22,7 @@ def one_process(path: Path) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        console.print(f"Nothing can be kept in {path.parent}: {error}")
+        console.print(f"Nothing can be kept in {path.parent}: {error}", markup=False)
         yield False
         return
     try:

@@ -25,6 +25,7 @@ from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.download import data_from
 from myosotis.retention.harness.loader import load
 from myosotis.retention.harness.task_index import task_files
+from myosotis.utils import trust
 from myosotis.utils.errors import ConfigError, DataError
 from tests.retention.small import benchmark_folder
 
@@ -336,8 +337,11 @@ def _asked_elsewhere(module: Any) -> str:
     return "rows"
 
 
-def test_a_task_that_makes_its_own_rows_has_the_users_too(tmp_path: Path) -> None:
+def test_a_task_that_makes_its_own_rows_has_the_users_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`custom_dataset` calls `datasets.load_dataset` from a module of the task's own."""
+    monkeypatch.setenv(trust.ENVIRONMENT, "1")  # it runs Python of its own: `--trust`
     folder = benchmark_folder(tmp_path / "data")
     (tmp_path / "rows.py").write_text(
         "import datasets\n\ndef rows(**_):\n    return datasets.load_dataset('made/up', 'part')\n"

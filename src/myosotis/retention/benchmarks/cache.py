@@ -19,6 +19,7 @@ from myosotis.retention.benchmarks.task import Suite, Task
 from myosotis.trees.scorer import scorer_version
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.console import console
+from myosotis.utils.escape import terminal
 from myosotis.utils.one_process import one_process
 
 _DIGEST = hashlib.sha256().digest_size
@@ -149,4 +150,4 @@ def _write(path: Path, measurement: Measurement) -> None:
     try:
         write_bytes(path, hashlib.sha256(payload).digest() + payload)
     except OSError as error:
-        console.print(f"The base scores could not be kept in {path.parent}: {error}")
+        console.print(terminal(f"The base scores could not be kept in {path.parent}: {error}"))

@@ -23,6 +23,7 @@ import datasets
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
+from myosotis.retention.harness import sandbox
 from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.download import Notes, data_from
 from myosotis.retention.harness.task_index import TaskFiles, task_files
@@ -53,6 +54,9 @@ def load(name: str, locator: DataLocator) -> list[Loaded]:
     `name` may also be the path of an lm-eval task file. Raises `ConfigError` for an unknown name,
     `DataError` when the data are not at hand.
     """
+    sandbox.install()
+    if name.endswith((".yaml", ".yml")):
+        sandbox.admit(Path(name).expanduser())
     with _loading, _quiet(), tempfile.TemporaryDirectory(prefix="myosotis-tasks-") as folder:
         definitions = _Definitions(Path(folder), task_files())
         if name.endswith((".yaml", ".yml")):

@@ -1,0 +1,43 @@
+"""What a command may write over: files of its own, in folders that hold files.
+
+A folder from elsewhere can hold links to any file of the user's; written through, that file is
+gone, and read through, it is copied into a record. And a mistyped `--out` names a file that is not
+ours. Both are refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from myosotis.utils.errors import ConfigError
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise `ConfigError` when anything below `folder` is a symbolic link (it itself may be)."""
+    for place, folders, files in os.walk(folder):
+        for name in sorted((*folders, *files)):
+            path = Path(place, name)
+            if path.is_symlink():
+                raise ConfigError(
+                    f"{path} is a symbolic link: nothing is read or written through one in there.",
+                    "Remove it, or put a copy in its place.",
+                )
+
+
+def refuse_link(path: Path) -> None:
+    """Raise `ConfigError` when a result would be written through a symbolic link."""
+    if path.is_symlink():
+        raise ConfigError(
+            f"{path} is a symbolic link: nothing is written through it.", "Choose another --out."
+        )
+
+
+def refuse_foreign(path: Path, ours: bool) -> None:
+    """Raise `ConfigError` when `path` is there and is not `ours`."""
+    refuse_link(path)
+    if (path.exists() or path.is_symlink()) and not ours:
+        raise ConfigError(
+            f"{path} is there already, and is no scorecard of ours: it was not written over.",
+            "Choose another --out, or move that file away.",
+        )
