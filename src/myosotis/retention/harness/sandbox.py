@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import lm_eval.api.metrics  # fills the registry of metrics
+import lm_eval.api.metrics  # pyright: ignore[reportUnusedImport]  # fills the registry
 import lm_eval.utils
 import yaml
 from jinja2 import BaseLoader, StrictUndefined
