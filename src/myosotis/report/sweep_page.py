@@ -59,7 +59,7 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
 MARKS = {
     "front": "a best trade-off",
     "tied": "tied with the best trade-off",
-    "behind": "beaten on both",
+    "behind": "beaten on all that counts",
 }
 
 
