@@ -231,6 +231,52 @@ def test_notes_say_what_a_number_cannot() -> None:
     assert "200 items share 50 passages" in row.note
 
 
+def of_chance(pair: tuple[TaskScores, TaskScores], chance: float) -> tuple[TaskScores, TaskScores]:
+    for side in pair:
+        side.chance = chance
+    return pair
+
+
+def test_a_task_whose_base_is_at_chance_is_out_of_the_mean() -> None:
+    """Four choices, 300 items: chance .25, and 1.96 * sqrt(.25 * .75 / 300) = .0490, so that 89
+    right (.2967) are not above it and 90 (.3000) are. It "loses" 60 of its guesses: in the
+    mean that would be 10 points, beyond any budget. What the base knows lost nothing."""
+    assert of_chance(accuracy(300, 89), 0.25)[0].at_chance
+    assert not of_chance(accuracy(300, 90), 0.25)[0].at_chance
+    guessed = of_chance(accuracy(300, 80, lost=60), 0.25)
+    known = of_chance(accuracy(300, 200), 0.25)
+    tasks = both(guessed=guessed, known=known)
+    (row, other), suite = compare(*tasks)
+    assert suite is not None
+    assert (suite.tasks, suite.delta, suite.verdict) == (["known"], 0.0, "retained")
+    assert row.verdict == "forgotten" and "is not in the mean" in row.note
+    assert "chance" not in other.note
+    assert suite.base == pytest.approx(2 / 3)
+    (reachable,) = reachable_verdicts(tasks[0])
+    assert reachable.task == "known"
+    _, own = compare(*tasks, Budget.of({"guessed": 0.05}, "retained"))
+    assert own is not None and own.verdict == "forgotten", "unless a budget of its own asks for it"
+
+
+def test_the_halves_ask_all_items_whether_the_base_is_at_chance() -> None:
+    """110 of 300 right, all on even items: at chance on the odd half alone, not on all."""
+    base = measured({"acc": ((np.arange(300) % 2 == 0) & (np.arange(300) < 220)).astype(float)})
+    base.chance = 0.25
+    half = base.half("report")
+    assert half.mean == 0 and half.whole == (pytest.approx(110 / 300), 300)
+    assert not half.at_chance and not half.taking(half.items[:5]).at_chance
+
+
+def test_where_no_task_is_above_chance_the_mean_stands_and_says_so() -> None:
+    (row,), suite = compare(*both(guessed=of_chance(accuracy(300, 80), 0.25)))
+    assert suite is not None and suite.tasks == ["guessed"]
+    assert row.note == (
+        "The base is within noise of chance: this task can hardly show a loss, "
+        "as no other here can."
+    )
+    assert not of_chance(accuracy(29, 0), 0.25)[0].at_chance, "of so few items nothing is said"
+
+
 def test_holm_may_withhold_a_verdict_and_says_so() -> None:
     """One task settled by its own 95 % interval, and four that are open: it must meet 99 %."""
     near = accuracy(500, 250, lost=11, gained=11)

@@ -22,7 +22,7 @@ from myosotis.records.schema import (
     SuiteVerdict,
     TaskQuality,
 )
-from myosotis.retention.benchmarks.measure import Measurement
+from myosotis.retention.benchmarks.measure import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Comparison, compare
@@ -53,11 +53,12 @@ def scores_only(measured: Measurement) -> list[RetentionRow]:
     ]
 
 
-def metrics(sitting: EvalResult) -> dict[str, float]:
-    """`retention/<task>`, `retention/mean` and `task/<metric>` of one sitting."""
+def metrics(sitting: EvalResult, base: Measurement | None = None) -> dict[str, float]:
+    """`retention/<task>`, `retention/mean` and `task/<metric>` of one sitting; the mean is over the
+    tasks of the `base`'s, where this is not the base's own."""
     tasks = sitting.retention.tasks
     found = {f"retention/{name}": task.mean for name, task in tasks.items()}
-    like = [task.mean for task in tasks.values() if task.accuracy_like]
+    like = [tasks[name].mean for name in tasks_in_mean(base.tasks if base else tasks)]
     if like:
         found["retention/mean"] = sum(like) / len(like)
     return found | {f"task/{name}": q.mean for name, q in sitting.quality.items()}

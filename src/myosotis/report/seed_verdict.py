@@ -6,7 +6,7 @@ What belongs here: from the records of one setting's runs to one verdict, by the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from myosotis.records.schema import RetentionRow, RunRecord
@@ -45,10 +45,15 @@ def seed_verdict(
 
 
 def outside_mean(runs: Sequence[RunRecord]) -> list[str]:
-    """The tasks that are in no mean, such as bits per byte of prose."""
+    """The tasks in units of which there is no mean, such as bits per byte of prose. (One with a
+    chance level is an accuracy: left out because its base knows nothing of it.)"""
     inside = {task for run in runs if run.suite_verdict for task in run.suite_verdict.tasks}
     rows = [row for run in runs for row in run.retention]
-    return list(dict.fromkeys(row.task for row in rows if inside and row.task not in inside))
+    return list(dict.fromkeys(row.task for row in rows if _outside(row, inside)))
+
+
+def _outside(row: RetentionRow, inside: Collection[str]) -> bool:
+    return bool(inside) and row.task not in inside and row.chance is None
 
 
 def own_budgets(run: RunRecord) -> set[str]:

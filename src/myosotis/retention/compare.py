@@ -10,12 +10,11 @@ How the verdicts of several tasks are adjusted for each other is in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from myosotis.records.schema import RetentionRow, SuiteVerdict
 from myosotis.records.verdict import (
@@ -24,7 +23,7 @@ from myosotis.records.verdict import (
     Verdict,
     verdict_of,
 )
-from myosotis.retention.benchmarks.measure import TaskScores
+from myosotis.retention.benchmarks.measure import TaskScores, tasks_in_mean
 from myosotis.retention.budget import Budget, chance_corrected, detectable_effect
 from myosotis.retention.statistics.multiple_testing import Judged, items_to_settle, judge
 from myosotis.retention.statistics.paired import (
@@ -70,13 +69,17 @@ def compare(
     adjusted = holm([p.p if e is None else e for p, e in zip(plain, exact, strict=True)])
     judged = judge([pair.at for pair in pairs], epsilons)
     columns = zip(pairs, plain, epsilons, judged, exact, adjusted, strict=True)
-    rows = [_row(*column) for column in columns]
+    inside = tasks_in_mean(base_tasks)
+    rows = [_row(*column, column[0].name in inside) for column in columns]
     like = [
         (p, epsilon, pair.name)
         for pair, p, epsilon in zip(pairs, plain, epsilons, strict=True)
-        if pair.base.accuracy_like
+        if pair.name in inside
     ]
-    return Comparison(rows, _with_tasks(_suite(like, budget), rows, budget) if like else None)
+    if not like:
+        return Comparison(rows, None)
+    outside = {pair.name for pair in pairs if not pair.base.accuracy_like}
+    return Comparison(rows, _with_tasks(_suite(like, budget), rows, budget, outside))
 
 
 def reachable_verdicts(
@@ -86,7 +89,7 @@ def reachable_verdicts(
     then (where there are several) their mean. Other scores vary in ways not known beforehand."""
     budget = budget or Budget()
     like = {
-        name: task.scores[task.metric] for name, task in base_tasks.items() if task.accuracy_like
+        name: base_tasks[name].scores[base_tasks[name].metric] for name in tasks_in_mean(base_tasks)
     }
     found = [
         detectable_effect(
@@ -105,7 +108,13 @@ def reachable_verdicts(
 
 
 def _row(
-    pair: Pair, p: Paired, epsilon: float, judged: Judged, exact: float | None, adjusted: float
+    pair: Pair,
+    p: Paired,
+    epsilon: float,
+    judged: Judged,
+    exact: float | None,
+    adjusted: float,
+    in_mean: bool,
 ) -> RetentionRow:
     flips, sure = pair.discordant, pair.p_gold()
     return RetentionRow(
@@ -134,14 +143,14 @@ def _row(
         p_gold_hi=sure and sure.hi,
         right_to_wrong=flips and flips[0],
         wrong_to_right=flips and flips[1],
-        note=" ".join(_notes(pair, p, epsilon, judged)),
+        note=" ".join(_notes(pair, p, epsilon, judged, in_mean)),
         ece_base=ece(pair.base),
         ece_tuned=ece(pair.tuned),
         epsilon_above_chance=chance_corrected(epsilon, p.base, pair.base.chance),
     )
 
 
-def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
+def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool) -> list[str]:
     """What a reader must know beside the numbers of a row, in plain words."""
     notes = [said] if (said := pair.base.note) else []
     if p.n < MIN_ITEMS:
@@ -155,11 +164,11 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
         notes.append(
             f"{p.n} items share {p.clusters} passages or subjects, which widens the interval."
         )
-    chance = pair.base.chance
-    if chance is not None and pair.base.accuracy_like:
-        noise = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(p.base * (1 - p.base) / p.n)
-        if p.base - noise <= chance:
-            notes.append("The base is within noise of chance: this task can hardly show a loss.")
+    if pair.base.at_chance:
+        notes.append(
+            "The base is within noise of chance: this task can hardly show a loss"
+            + (", as no other here can." if in_mean else ", and is not in the mean.")
+        )
     notes += _format(pair)
     sure = pair.p_gold()
     if sure is not None and sure.lo <= 0 <= sure.hi:
@@ -195,10 +204,12 @@ def _format(pair: Pair) -> list[str]:
     return notes
 
 
-def _with_tasks(suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budget) -> SuiteVerdict:
+def _with_tasks(
+    suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budget, outside: Collection[str]
+) -> SuiteVerdict:
     """The verdict with those of the tasks that count by themselves (`Budget.worst`)."""
     verdicts = {row.task: row.verdict for row in rows}
-    said, worse = budget.worst(suite.verdict, verdicts, verdicts.keys() - set(suite.tasks))
+    said, worse = budget.worst(suite.verdict, verdicts, outside)
     if not worse:
         return suite
     note = (
@@ -209,7 +220,7 @@ def _with_tasks(suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budge
 
 
 def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> SuiteVerdict:
-    """The mean change over accuracy-like tasks, every task counting alike, as does its budget.
+    """The mean change over the tasks of `tasks_in_mean`: each counts alike, as does its budget.
 
     The interval combines those of the tasks (MOVER, Zou & Donner 2008): each end is as far from
     the mean as the root of the summed squares of the tasks' own distances, over their number. It
