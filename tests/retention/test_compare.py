@@ -62,7 +62,7 @@ def test_one_row_by_hand() -> None:
     """500 items, 250 right, 30 lost and 10 gained: 50 % to 46 %, budget 2.5 pp.
 
     d has mean -.04 and variance (40/500 - .0016) * 500/499 = .0785571; SE = .0125346;
-    McNemar on 30:10 .0022 by statsmodels."""
+    McNemar's mid-p on 30:10: the exact .002221 less 40-choose-10 / 2^40 = .000771."""
     found = compare(*both(piqa=accuracy(500, 250, lost=30, gained=10)))
     (row,) = found.rows
     assert (row.task, row.n, row.items_of, row.metric) == ("piqa", 500, 10_000, "acc")
@@ -70,7 +70,7 @@ def test_one_row_by_hand() -> None:
     assert (row.epsilon, row.se) == pytest.approx((0.025, 0.0125346), abs=1e-6)
     assert row.mde == pytest.approx(2.801585 * row.se)
     assert (row.right_to_wrong, row.wrong_to_right) == (30, 10)
-    assert row.p_mcnemar == row.p_holm == pytest.approx(0.002221, abs=1e-5)
+    assert row.p_mcnemar == row.p_holm == pytest.approx(0.001450, abs=1e-5)
     assert row.lo < -row.epsilon < row.hi < 0
     assert row.verdict == "slipped"
     # (2.801585 * .0125346 * sqrt(500) / .015)^2 items, were the loss really 4 pp
@@ -275,6 +275,19 @@ def test_where_no_task_is_above_chance_the_mean_stands_and_says_so() -> None:
         "as no other here can."
     )
     assert not of_chance(accuracy(29, 0), 0.25)[0].at_chance, "of so few items nothing is said"
+
+
+def test_mcnemar_of_clusters_is_the_test_of_their_interval() -> None:
+    """20 whole passages of 10 items, 2 of which are lost: 20 items to none, as single items a p of
+    2^-20, but only 2 passages of 20 have changed."""
+    base, tuned = accuracy(200, 200, lost=20)
+    (alone,), _ = compare({"boolq": base}, {"boolq": tuned})
+    for side in (base, tuned):
+        side.clusters = [f"passage {i // 10}" for i in range(200)]
+    (row,), _ = compare({"boolq": base}, {"boolq": tuned})
+    assert alone.p_mcnemar == pytest.approx(2**-20)
+    assert row.p_mcnemar is not None and row.lo is not None and row.hi is not None
+    assert row.p_mcnemar > 0.05 and row.lo < 0 < row.hi
 
 
 def test_holm_may_withhold_a_verdict_and_says_so() -> None:

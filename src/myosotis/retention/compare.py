@@ -30,7 +30,7 @@ from myosotis.retention.statistics.paired import (
     LEVEL,
     Paired,
     holm,
-    mcnemar_exact,
+    mcnemar_midp,
     minimum_detectable_effect,
 )
 from myosotis.retention.statistics.pairing import Pair, ece
@@ -63,12 +63,10 @@ def compare(
     pairs = [Pair.of(name, base_tasks[name], tuned_tasks[name], seed) for name in base_tasks]
     plain = [pair.at(LEVEL) for pair in pairs]
     epsilons = [budget.epsilon(p.base, pair.name) for pair, p in zip(pairs, plain, strict=True)]
-    exact = [
-        None if (flips := pair.discordant) is None else mcnemar_exact(*flips) for pair in pairs
-    ]
-    adjusted = holm([p.p if e is None else e for p, e in zip(plain, exact, strict=True)])
+    mcnemar = [_mcnemar(pair, p) for pair, p in zip(pairs, plain, strict=True)]
+    adjusted = holm([p.p if m is None else m for p, m in zip(plain, mcnemar, strict=True)])
     judged = judge([pair.at for pair in pairs], epsilons)
-    columns = zip(pairs, plain, epsilons, judged, exact, adjusted, strict=True)
+    columns = zip(pairs, plain, epsilons, judged, mcnemar, adjusted, strict=True)
     inside = tasks_in_mean(base_tasks)
     rows = [_row(*column, column[0].name in inside) for column in columns]
     like = [
@@ -112,7 +110,7 @@ def _row(
     p: Paired,
     epsilon: float,
     judged: Judged,
-    exact: float | None,
+    mcnemar: float | None,
     adjusted: float,
     in_mean: bool,
 ) -> RetentionRow:
@@ -133,7 +131,7 @@ def _row(
         mde=p.mde,
         epsilon=epsilon,
         verdict=judged.verdict.value,
-        p_mcnemar=exact,
+        p_mcnemar=mcnemar,
         p_holm=adjusted,
         needed_items=judged.needed_items,
         p_gold_base=sure and sure.base,
@@ -148,6 +146,13 @@ def _row(
         ece_tuned=ece(pair.tuned),
         epsilon_above_chance=chance_corrected(epsilon, p.base, pair.base.chance),
     )
+
+
+def _mcnemar(pair: Pair, p: Paired) -> float | None:
+    """McNemar's p of 0/1 scores: mid-p, or of clusters the one that their interval inverts."""
+    if (flips := pair.discordant) is None:
+        return None
+    return mcnemar_midp(*flips) if p.clusters == p.n else p.p
 
 
 def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool) -> list[str]:
