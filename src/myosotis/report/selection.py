@@ -15,7 +15,7 @@ from myosotis.records.verdict import Verdict, inside_budget
 from myosotis.report import phrases
 from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.seed_verdict import outside_mean, seed_verdict, task_over_seeds
-from myosotis.report.seeds import Estimate, over_seeds, separable
+from myosotis.report.seeds import Estimate, over_seeds, told_apart
 
 Part = Literal["selection", "report", "all"]
 Mark = Literal["front", "tied", "behind"]
@@ -156,22 +156,21 @@ def _perhaps(seen: GroupStats) -> bool:
 def _close(
     others: Sequence[ConfigGroup], best: ConfigGroup, seen: dict[int, GroupStats]
 ) -> list[ConfigGroup]:
+    """Those whose gain is not told from the best's; all of them, if that has one seed."""
     top = seen[best.number].gain
     assert top is not None
-    close = []
-    for group in others:
-        gain = seen[group.number].gain
-        if gain is not None and not separable(gain, top):
-            close.append(group)
-    return close
+    known = [(group, gain) for group in others if (gain := seen[group.number].gain) is not None]
+    apart = told_apart([(gain, top) for _, gain in known])
+    return [group for (group, _), told in zip(known, apart, strict=True) if not told]
 
 
 def front(found: Study) -> dict[int, Mark]:
     """Each setting's place among the others, by number, on all items.
 
     `front`: none learned more, kept more of the mean and of every task outside it (prose). `tied`:
-    behind one of the front, but not separably on any of these. `behind`: separably worse than a
-    setting of the front that is no worse elsewhere.
+    behind one of the front, but not told apart on any of these. `behind`: told to be worse than a
+    setting of the front that is no worse elsewhere, by Holm's procedure over all such comparisons.
+    A setting of one seed is never told from another.
     """
     beside = outside_mean([run for group in found.measured for run in group.runs])
     placed: dict[int, list[Estimate]] = {}
@@ -181,15 +180,16 @@ def front(found: Study) -> dict[int, Mark]:
             tasks = [task_over_seeds(task, group.runs) or UNKNOWN for task in beside]
             placed[group.number] = [seen.gain, seen.kept, *tasks]
     best = [n for n, at in placed.items() if not any(_beats(o, at) for o in placed.values())]
-    marks: dict[int, Mark] = {}
-    for number, at in placed.items():
-        if number in best:
-            marks[number] = "front"
-            continue
-        over = [placed[n] for n in best if _beats(placed[n], at)]
-        clear = any(separable(a, b) for other in over for a, b in zip(other, at, strict=True))
-        marks[number] = "behind" if clear else "tied"
-    return marks
+    compared = [
+        (number, pair)
+        for number, at in placed.items()
+        for n in best
+        if _beats(placed[n], at)
+        for pair in zip(placed[n], at, strict=True)
+    ]
+    apart = told_apart([pair for _, pair in compared])
+    behind = {number for (number, _), told in zip(compared, apart, strict=True) if told}
+    return {n: "front" if n in best else "behind" if n in behind else "tied" for n in placed}
 
 
 UNKNOWN = Estimate(float("-inf"))
