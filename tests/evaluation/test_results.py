@@ -92,6 +92,36 @@ def test_halves_share_no_item_and_each_has_its_own_verdict() -> None:
     assert report.suite.verdict == "retained"
 
 
+def clustered(scores: list[float], names: list[str | None]) -> TaskScore:
+    return TaskScore("loglik", True, "nats per token", np.array(scores), clusters=names)
+
+
+def test_no_cluster_lies_in_both_halves() -> None:
+    """Files of 3, 1, 2, 1 and 1 examples, the next always to the smaller half: 3 and 1 there, 1, 2
+    and 1 here. By every other example, a and c would straddle."""
+    names: list[str | None] = ["a", "a", "a", "b", "c", "c", None, None]
+    found = clustered([0.0] * 8, names)
+    assert found.halves() == ([0, 1, 2, 6], [3, 4, 5, 7])
+    assert found.taking([3, 4]).clusters == ["b", "c"]
+    assert loglik(*[0.0] * 5).halves() == ([0, 2, 4], [1, 3])
+
+
+def test_the_interval_of_the_task_is_that_of_its_clusters() -> None:
+    """20 files of 10 examples that change alike, half of them by 1 and half by 0: as 200 examples
+    the SE is .5/sqrt(199) = .0354, as 20 files .5/sqrt(19) = .1147."""
+    change = [k // 10 % 2 - 3.0 for k in range(200)]
+    names: list[str | None] = [f"file {k // 10}" for k in range(200)]
+    base, tuned = loglik(*[-3.0] * 200), loglik(*change)
+    alone = results.task_quality(base, tuned)
+    shared = results.task_quality(base, tuned.clustered(names))
+    assert alone.lo is not None and shared.lo is not None
+    assert (alone.note, alone.delta) == ("", shared.delta)
+    assert 0.5 - alone.lo == pytest.approx(1.97 * 0.0354, rel=0.05)
+    assert 0.5 - shared.lo == pytest.approx(2.093 * 0.1147, rel=0.15)
+    assert shared.note == "200 examples share 20 files or groups: the interval is theirs"
+    assert tuned.clustered(names[:50]).clusters is None, "not one score an example"
+
+
 def test_halves_too_small_to_say_anything() -> None:
     base = EvalResult(Measurement({"quiz": scores([1, 0], [2, 2])}), {"loglik": loglik(-1.0, -2.0)})
     found = results.halves(base, base, "loglik", Budget(0.05))

@@ -96,6 +96,16 @@ def test_what_no_mean_speaks_for_is_named_with_its_numbers(record: RunRecord):
     )
 
 
+def test_a_benchmark_at_chance_is_named_as_out_of_the_mean(record: RunRecord):
+    assert record.suite_verdict is not None
+    assert "Not in the mean" not in " ".join(narrator.ledes(record))
+    left_out = record.suite_verdict.tasks.pop()
+    assert (
+        f"Not in the mean: {left_out}, where the base is not shown to be above chance and which "
+        "therefore cannot show a loss."
+    ) in " ".join(narrator.ledes(record))
+
+
 def test_a_terminal_says_what_the_page_says(record: RunRecord):
     assert narrator.sentences(record) == [narrator.headline(record), *narrator.ledes(record)]
     alone = RunRecord("x", status="FINISHED")

@@ -62,7 +62,7 @@ def test_one_row_by_hand() -> None:
     """500 items, 250 right, 30 lost and 10 gained: 50 % to 46 %, budget 2.5 pp.
 
     d has mean -.04 and variance (40/500 - .0016) * 500/499 = .0785571; SE = .0125346;
-    McNemar on 30:10 .0022 by statsmodels."""
+    McNemar's mid-p on 30:10: the exact .002221 less 40-choose-10 / 2^40 = .000771."""
     found = compare(*both(piqa=accuracy(500, 250, lost=30, gained=10)))
     (row,) = found.rows
     assert (row.task, row.n, row.items_of, row.metric) == ("piqa", 500, 10_000, "acc")
@@ -70,7 +70,7 @@ def test_one_row_by_hand() -> None:
     assert (row.epsilon, row.se) == pytest.approx((0.025, 0.0125346), abs=1e-6)
     assert row.mde == pytest.approx(2.801585 * row.se)
     assert (row.right_to_wrong, row.wrong_to_right) == (30, 10)
-    assert row.p_mcnemar == row.p_holm == pytest.approx(0.002221, abs=1e-5)
+    assert row.p_mcnemar == row.p_holm == pytest.approx(0.001450, abs=1e-5)
     assert row.lo < -row.epsilon < row.hi < 0
     assert row.verdict == "slipped"
     # (2.801585 * .0125346 * sqrt(500) / .015)^2 items, were the loss really 4 pp
@@ -229,6 +229,65 @@ def test_notes_say_what_a_number_cannot() -> None:
     assert row.note.startswith("Validation split.")
     assert "within noise of chance" in row.note
     assert "200 items share 50 passages" in row.note
+
+
+def of_chance(pair: tuple[TaskScores, TaskScores], chance: float) -> tuple[TaskScores, TaskScores]:
+    for side in pair:
+        side.chance = chance
+    return pair
+
+
+def test_a_task_whose_base_is_at_chance_is_out_of_the_mean() -> None:
+    """Four choices, 300 items: chance .25, and 1.96 * sqrt(.25 * .75 / 300) = .0490, so that 89
+    right (.2967) are not above it and 90 (.3000) are. It "loses" 60 of its guesses: in the
+    mean that would be 10 points, beyond any budget. What the base knows lost nothing."""
+    assert of_chance(accuracy(300, 89), 0.25)[0].at_chance
+    assert not of_chance(accuracy(300, 90), 0.25)[0].at_chance
+    guessed = of_chance(accuracy(300, 80, lost=60), 0.25)
+    known = of_chance(accuracy(300, 200), 0.25)
+    tasks = both(guessed=guessed, known=known)
+    (row, other), suite = compare(*tasks)
+    assert suite is not None
+    assert (suite.tasks, suite.delta, suite.verdict) == (["known"], 0.0, "retained")
+    assert row.verdict == "forgotten" and "is not in the mean" in row.note
+    assert "chance" not in other.note
+    assert suite.base == pytest.approx(2 / 3)
+    (reachable,) = reachable_verdicts(tasks[0])
+    assert reachable.task == "known"
+    _, own = compare(*tasks, Budget.of({"guessed": 0.05}, "retained"))
+    assert own is not None and own.verdict == "forgotten", "unless a budget of its own asks for it"
+
+
+def test_the_halves_ask_all_items_whether_the_base_is_at_chance() -> None:
+    """110 of 300 right, all on even items: at chance on the odd half alone, not on all."""
+    base = measured({"acc": ((np.arange(300) % 2 == 0) & (np.arange(300) < 220)).astype(float)})
+    base.chance = 0.25
+    half = base.half("report")
+    assert half.mean == 0 and half.whole == (pytest.approx(110 / 300), 300)
+    assert not half.at_chance and not half.taking(half.items[:5]).at_chance
+
+
+def test_where_no_task_is_above_chance_the_mean_stands_and_says_so() -> None:
+    (row,), suite = compare(*both(guessed=of_chance(accuracy(300, 80), 0.25)))
+    assert suite is not None and suite.tasks == ["guessed"]
+    assert row.note == (
+        "The base is within noise of chance: this task can hardly show a loss, "
+        "as no other here can."
+    )
+    assert not of_chance(accuracy(29, 0), 0.25)[0].at_chance, "of so few items nothing is said"
+
+
+def test_mcnemar_of_clusters_is_the_test_of_their_interval() -> None:
+    """20 whole passages of 10 items, 2 of which are lost: 20 items to none, as single items a p of
+    2^-20, but only 2 passages of 20 have changed."""
+    base, tuned = accuracy(200, 200, lost=20)
+    (alone,), _ = compare({"boolq": base}, {"boolq": tuned})
+    for side in (base, tuned):
+        side.clusters = [f"passage {i // 10}" for i in range(200)]
+    (row,), _ = compare({"boolq": base}, {"boolq": tuned})
+    assert alone.p_mcnemar == pytest.approx(2**-20)
+    assert row.p_mcnemar is not None and row.lo is not None and row.hi is not None
+    assert row.p_mcnemar > 0.05 and row.lo < 0 < row.hi
 
 
 def test_holm_may_withhold_a_verdict_and_says_so() -> None:

@@ -108,7 +108,7 @@ def _redact(folder: Path) -> None:
 def _measured(record: Any, name: str) -> float | None:
     from myosotis.commands.sweep import Trial
 
-    return Trial(Path(), record).measures[name]
+    return Trial(Path(), record).objectives[name]
 
 
 def _train(cfg: DictConfig, overrides: list[str]) -> Any:

@@ -162,5 +162,5 @@ def _conclude(
         results.write_items(kept.folder.items, before, after)
         forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
         kept.log(forgetting, step=0)
-    kept.log(results.metrics(EvalResult(after, {})), step=0)
+    kept.log(results.metrics(EvalResult(after, {}), before), step=0)
     kept.save()

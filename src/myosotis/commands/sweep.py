@@ -19,7 +19,7 @@ from rich.text import Text
 
 from myosotis.commands.run_params import place_tags, shown
 from myosotis.records.run_folder import SweepFolder, SweepInfo
-from myosotis.records.schema import RunRecord, Status
+from myosotis.records.schema import HalfResult, RunRecord, Status
 from myosotis.report import decision, terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.report.selection import best_run
@@ -45,13 +45,22 @@ class Trial:
 
     @property
     def measures(self) -> dict[str, float | None]:
-        """What a sweeper can ask for. quality: the task's score after tuning, in its metric's own
-        unit. forgetting: base minus tuned over the suite, positive means worse.
+        """What a table shows, of all items. quality: the task's score after tuning, in its metric's
+        own unit. forgetting: base minus tuned over the suite, positive means worse.
         """
-        task, suite = self.record.task, self.record.suite_verdict
+        return _measures(HalfResult(self.record.task, self.record.suite_verdict))
+
+    @property
+    def objectives(self) -> dict[str, float | None]:
+        """The same as a searching sweeper is told it: of the half of the items that chooses.
+
+        What is reported then had no part in the search. Where that half was too small to say
+        anything (a single held-out example), all items speak.
+        """
+        chosen_on = _measures(self.record.halves.get("selection", HalfResult()))
         return {
-            "quality": None if task is None else task.tuned,
-            "forgetting": None if suite is None or suite.delta is None else -suite.delta,
+            name: value if (half := chosen_on[name]) is None else half
+            for name, value in self.measures.items()
         }
 
     def document(self) -> dict[str, Any]:
@@ -68,6 +77,14 @@ class Trial:
             **self.measures,
             **error,
         }
+
+
+def _measures(found: HalfResult) -> dict[str, float | None]:
+    task, suite = found.task, found.suite
+    return {
+        "quality": None if task is None else task.tuned,
+        "forgetting": None if suite is None or suite.delta is None else -suite.delta,
+    }
 
 
 def trials_of(folder: SweepFolder, known: Sequence[Trial] = ()) -> list[Trial]:

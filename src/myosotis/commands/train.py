@@ -365,7 +365,7 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, step: int) -> None:
     record.shift = run.parts.kl()
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
-    tracker.log({**results.metrics(tuned), **forgetting}, step=step)
+    tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)
     tracker.save()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,36 @@ def content_hash(dataset: Dataset) -> str:
             more = [example.completion_only, *_second(example)]
             digest.update(canonical(example.messages, *more).encode())
     return digest.hexdigest()
+
+
+def clusters(examples: Sequence[Example]) -> list[str | None]:
+    """What each example shares with others, for intervals; None where it stands alone.
+
+    Of several levels (package, file) the coarsest that makes at least `ENOUGH` clusters: fewer do
+    not tell how much clusters differ. Where none does, the finest; a single cluster tells nothing
+    and is left out.
+    """
+    deepest = max((len(example.groups) for example in examples), default=0)
+    names: list[str | None] = [None] * len(examples)
+    for level in range(deepest):
+        names = [
+            example.groups[min(level, len(example.groups) - 1)] if example.groups else None
+            for example in examples
+        ]
+        if effective(names) >= ENOUGH:
+            return names
+    return names if effective(names) > 1 else [None] * len(examples)
+
+
+def effective(names: Iterable[str | None]) -> float:
+    """How many equal clusters these would be: (sum of sizes)^2 / sum of squared sizes."""
+    counts = Counter(names)
+    sizes = [1] * counts.pop(None, 0) + [*counts.values()]
+    return sum(sizes) ** 2 / sum(size**2 for size in sizes) if sizes else 0.0
+
+
+ENOUGH = 8
+"""Effective clusters from which on an interval over them keeps its coverage."""
 
 
 def opening_key(example: Example) -> str:

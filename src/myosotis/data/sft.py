@@ -9,6 +9,9 @@ faults are counted and the first few shown, each with its file and line.
     {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
     {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}  (ShareGPT)
     {"prompt": [messages …], "completion": [messages …]}
+
+A field `group`, beside these, names what an example shares with others (a document, an author):
+intervals of task quality then take groups as drawn, not examples.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ class Example:
     desirable: bool | None = None  # whether the answer is one to give (graded data)
     other: str | None = None  # the answer to another prompt, for objectives that compare with it
     rivals: tuple[str, ...] = ()  # wrong answers, of which the base may choose the rejected one
+    groups: tuple[str, ...] = ()  # what it shares with others, the coarsest first: package, file
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -142,9 +146,11 @@ class AnswerReader:
         _check_order(messages)
         if not messages[-1].content.strip():
             self.records.empty_answers.append(where)
-        for key in record.keys() - used:
+        group = record.get("group")
+        groups = (str(group),) if isinstance(group, str | int) and "group" not in used else ()
+        for key in record.keys() - used - ({"group"} if groups else set()):
             self.records.unused[key] = self.records.unused.get(key, 0) + 1
-        self.records.examples.append(Example(messages, where))
+        self.records.examples.append(Example(messages, where, groups=groups))
 
     def _messages(self, record: dict[str, Any]) -> tuple[tuple[Message, ...], set[str]]:
         if self.keys:

@@ -190,4 +190,4 @@ def _with_neighbours(examples: list[Example], rivals: bool) -> list[Example]:
 
 def _docstring_example(pair: harvest.Pair) -> Example:
     messages = Message("user", harvest.prompt(pair.source)), Message("assistant", pair.sentence)
-    return Example(messages, pair.where)
+    return Example(messages, pair.where, groups=(pair.package, pair.where.rpartition(":")[0]))

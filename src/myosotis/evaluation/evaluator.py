@@ -14,6 +14,7 @@ from functools import cached_property
 
 from myosotis.data import few_shot
 from myosotis.data.chat_template import ChatRenderer
+from myosotis.data.example import clusters
 from myosotis.data.kinds import Answers, TaskKind
 from myosotis.data.sft import Example
 from myosotis.evaluation import task_metrics
@@ -85,7 +86,7 @@ class Evaluator:
         written = list(self.examples[: self.generate]) if texts and self.kind.is_text else []
         if written:
             with progress(f"answers, {what}", total=len(written)) as advance:
-                by_metric |= task_metrics.measure(
+                texts_by_metric = task_metrics.measure(
                     self.text_metrics,
                     scorer,
                     self.template,
@@ -93,6 +94,7 @@ class Evaluator:
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
                 )
+            by_metric |= self._clustered(texts_by_metric)
         return by_metric
 
     def _scored(
@@ -101,7 +103,16 @@ class Evaluator:
         """What needs no generation, by metric."""
         with progress(f"task, {what}", total=len(trees)) as advance:
             scores = kind.scores(scorer, trees, advance)
-        return {metric: scored(metric, values) for metric, values in scores.items()}
+        found = {metric: scored(metric, values) for metric, values in scores.items()}
+        return (
+            self._clustered(found)
+            if trees is self.trees and len(trees) == len(self.examples)
+            else found
+        )
+
+    def _clustered(self, found: dict[str, TaskScore]) -> dict[str, TaskScore]:
+        names = clusters(self.examples)
+        return {metric: score.clustered(names) for metric, score in found.items()}
 
     def prompted(self, scorer: Scorer, metric: str) -> FewShotBaseline | None:
         """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from myosotis.evaluation import results
 from myosotis.records.schema import CurvePoint, RetentionRow, SuiteVerdict
-from myosotis.retention.benchmarks.measure import Measurement, TreeScorer
+from myosotis.retention.benchmarks.measure import Measurement, TreeScorer, tasks_in_mean
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
 from myosotis.retention.sequential_eval import SequentialResult, until_settled
@@ -91,7 +91,7 @@ def _levels(
     The change is paired, on the items asked; so curves do not jump where fewer were asked.
     """
     found = {f"retention/{row.task}": base[row.task].mean + (row.delta or 0.0) for row in rows}
-    like = [task.mean for task in base.tasks.values() if task.accuracy_like]
+    like = [base[name].mean for name in tasks_in_mean(base.tasks)]
     if like and suite is not None:
         found["retention/mean"] = sum(like) / len(like) + (suite.delta or 0.0)
     return found

@@ -22,7 +22,7 @@ from myosotis.records.schema import (
     SuiteVerdict,
     TaskQuality,
 )
-from myosotis.retention.benchmarks.measure import Measurement
+from myosotis.retention.benchmarks.measure import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Comparison, compare
@@ -53,11 +53,12 @@ def scores_only(measured: Measurement) -> list[RetentionRow]:
     ]
 
 
-def metrics(sitting: EvalResult) -> dict[str, float]:
-    """`retention/<task>`, `retention/mean` and `task/<metric>` of one sitting."""
+def metrics(sitting: EvalResult, base: Measurement | None = None) -> dict[str, float]:
+    """`retention/<task>`, `retention/mean` and `task/<metric>` of one sitting; the mean is over the
+    tasks of the `base`'s, where this is not the base's own."""
     tasks = sitting.retention.tasks
     found = {f"retention/{name}": task.mean for name, task in tasks.items()}
-    like = [task.mean for task in tasks.values() if task.accuracy_like]
+    like = [tasks[name].mean for name in tasks_in_mean(base.tasks if base else tasks)]
     if like:
         found["retention/mean"] = sum(like) / len(like)
     return found | {f"task/{name}": q.mean for name, q in sitting.quality.items()}
@@ -124,7 +125,17 @@ ITEM_COLUMNS = (
 
 def task_quality(base: TaskScore, tuned: TaskScore, *, note: str = "") -> TaskQuality:
     """The paired change of task quality over held-out examples, with its 95 % interval."""
-    change = paired(base.scores, tuned.scores, higher_is_better=base.higher_is_better)
+    change = paired(
+        base.scores,
+        tuned.scores,
+        clusters=tuned.clusters,
+        higher_is_better=base.higher_is_better,
+    )
+    if change.clusters < change.n:
+        shared = (
+            f"{change.n} examples share {change.clusters} files or groups: the interval is theirs"
+        )
+        note = f"{note}; {shared}" if note else shared
     return TaskQuality(
         metric=base.metric,
         higher_is_better=base.higher_is_better,
@@ -156,7 +167,9 @@ def _reward_accuracy(base: EvalResult, tuned: EvalResult) -> TaskQuality | None:
     even, unit = np.full(len(gain), 0.5), "share of pairs"
     return task_quality(
         TaskScore("reward_accuracy", True, unit, even),
-        TaskScore("reward_accuracy", True, unit, right(gain)),
+        TaskScore(
+            "reward_accuracy", True, unit, right(gain), clusters=tuned.quality["margin"].clusters
+        ),
         note="the base has gained nothing on itself: one in two",
     )
 
@@ -166,13 +179,13 @@ def halves(
 ) -> dict[str, HalfResult]:
     """Task quality and the suite's verdict on each half of the items, which share none.
 
-    Every other held-out example belongs to one half. A half of fewer than two examples, or of no
-    benchmark item, says nothing of its part.
+    Every other held-out example belongs to one half; clusters of them are not divided. A half of
+    fewer than two examples, or of no benchmark item, says nothing of its part.
     """
     found: dict[str, HalfResult] = {}
-    for start, name in enumerate(get_args(Half)):
-        before, after = base.quality[primary], tuned.quality[primary]
-        parts = [replace(side, scores=side.scores[start::2]) for side in (before, after)]
+    before, after = base.quality[primary], tuned.quality[primary]
+    for name, places in zip(get_args(Half), after.halves(), strict=True):
+        parts = [before.taking(places), after.taking(places)]
         task = task_quality(*parts) if len(parts[0].scores) > 1 else None
         sides = base.retention.half(name), tuned.retention.half(name)
         _, suite = retention_rows(*sides, budget) if sides[0].tasks else ([], None)
@@ -195,8 +208,10 @@ def baselines(base: EvalResult, tuned: EvalResult) -> list[Baseline]:
 
 
 def _baseline(name: str, shown: TaskScore, tuned: EvalResult, note: str = "") -> Baseline:
-    scores = tuned.quality[shown.metric].scores
-    change = paired(shown.scores, scores, higher_is_better=shown.higher_is_better)
+    of = tuned.quality[shown.metric]
+    change = paired(
+        shown.scores, of.scores, clusters=of.clusters, higher_is_better=shown.higher_is_better
+    )
     return Baseline(
         name=name,
         metric=shown.metric,

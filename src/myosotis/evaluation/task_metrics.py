@@ -8,7 +8,7 @@ reference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,6 +59,31 @@ class TaskScore:
     scores: Scores  # (n,)
     texts: list[str] = field(default_factory=list)  # what was generated; empty for loglik
     references: list[str] = field(default_factory=list)
+    clusters: Sequence[str | None] | None = None  # what an example shares with others
+
+    def clustered(self, names: Sequence[str | None]) -> TaskScore:
+        """The same with the clusters of the first examples; scores that are not one an example
+        (paths of several turns) keep none."""
+        if len(self.scores) > len(names) or not any(names):
+            return self
+        return replace(self, clusters=names[: len(self.scores)])
+
+    def taking(self, places: Sequence[int]) -> TaskScore:
+        """The scores and clusters of some examples."""
+        names = None if self.clusters is None else [self.clusters[i] for i in places]
+        return replace(self, scores=self.scores[list(places)], clusters=names)
+
+    def halves(self) -> tuple[list[int], list[int]]:
+        """The places of the examples of either half: a cluster goes whole to the smaller one, in
+        the order in which clusters come; without clusters, every other example."""
+        groups: dict[object, list[int]] = {}
+        for i in range(len(self.scores)):
+            name = self.clusters[i] if self.clusters is not None else None
+            groups.setdefault(("alone", i) if name is None else name, []).append(i)
+        halves: tuple[list[int], list[int]] = ([], [])
+        for members in groups.values():
+            min(halves, key=len).extend(members)
+        return sorted(halves[0]), sorted(halves[1])
 
     @property
     def mean(self) -> float:

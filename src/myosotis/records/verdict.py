@@ -7,7 +7,7 @@ interval comes from is in `retention/statistics`, the sentences are in `report/n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -75,6 +75,36 @@ def exit_code(verdict: str, accept: str = "retained") -> int:
 def worst(verdicts: Iterable[str]) -> str:
     """The gravest of one or more: forgotten, then slipped, inconclusive, retained."""
     return max(verdicts, key=SEVERITY.index)
+
+
+def with_tasks(
+    mean: str, tasks: Mapping[str, str], own: Collection[str], outside: Collection[str]
+) -> tuple[str, list[str]]:
+    """The verdict of the whole, from the mean's and those of tasks that count by themselves.
+
+    These are the tasks with a budget of their `own`, and of those `outside` the mean (bits per
+    byte) the forgotten ones: no mean speaks for them. The worst counts: forgotten, then slipped,
+    then inconclusive. Also returns the tasks that are worse than the mean.
+    """
+    alone = {
+        name: said
+        for name, said in tasks.items()
+        if name in own or (name in outside and said == Verdict.FORGOTTEN)
+    }
+    whole = worst([mean, *alone.values()])
+    return whole, [task for task, said in alone.items() if worst([mean, said]) != mean]
+
+
+def over_runs(pooled: str, runs: Iterable[str]) -> str:
+    """The verdict over several runs of one setting, from that of their pooled intervals.
+
+    Never better than what most of the runs say, each by itself, and not `retained` while any of
+    them is forgotten.
+    """
+    each = sorted(runs, key=SEVERITY.index)
+    majority = each[(len(each) - 1) // 2]  # more than half are as grave, or graver
+    floor = Verdict.INCONCLUSIVE if Verdict.FORGOTTEN in each else Verdict.RETAINED
+    return worst([pooled, majority, floor])
 
 
 @dataclass(frozen=True)

@@ -127,24 +127,37 @@ NAMED = 5
 def _neighbours(choice: Choice) -> str:
     """What else could be shipped as well, and what learned more."""
     said = []
-    if choice.rivals:
-        names = [s.label for s in choice.rivals[:NAMED]]
-        more = len(choice.rivals) - len(names)
-        many = (
-            f"{phrases.plural(len(choice.rivals), 'setting')}: " if len(choice.rivals) > 1 else ""
-        )
-        named = f"{', '.join(names)} and {more} more" if more else phrases.listed(names)
-        said.append(f"What it learned is statistically tied with {many}{named}.")
-        cheapest = min([*choice.rivals, choice.group], key=_seconds) if choice.group else None
+    tied = [s for s in choice.rivals if compared(s, choice)]
+    if tied:
+        said.append(f"What it learned is statistically tied with {_named(tied)}.")
+        cheapest = min([*tied, choice.group], key=_seconds) if choice.group else None
         if cheapest is not None and cheapest is not choice.group and _seconds(cheapest) < 1e300:
             said.append(f"Of these, {cheapest.label} trained fastest.")
+    single = [s for s in choice.rivals if len(s.runs) == 1]
+    if single and choice.group is not None and len(choice.group.runs) > 1:
+        said.append(f"One seed tells nothing of how it compares with {_named(single)}.")
     if choice.greedier:
         names = [s.label for s in choice.greedier[:3]]
         more = f" and {len(choice.greedier) - 3} more" if len(choice.greedier) > 3 else ""
+        one = " with one seed" if all(len(s.runs) == 1 for s in choice.greedier) else ""
         said.append(
-            f"{phrases.listed(names)}{more} learned more, but could not be confirmed within budget."
+            f"{phrases.listed(names)}{more} learned more{one}, but could not be confirmed within "
+            "budget."
         )
     return " ".join(said)
+
+
+def compared(group: ConfigGroup, choice: Choice) -> bool:
+    """Whether both have the seeds that it takes to tell a setting from the choice."""
+    return choice.group is not None and min(len(group.runs), len(choice.group.runs)) > 1
+
+
+def _named(groups: Sequence[ConfigGroup]) -> str:
+    """`2 settings: a and b`; of many the first few."""
+    names = [s.label for s in groups[:NAMED]]
+    more = len(groups) - len(names)
+    many = f"{phrases.plural(len(groups), 'setting')}: " if len(groups) > 1 else ""
+    return many + (f"{', '.join(names)} and {more} more" if more else phrases.listed(names))
 
 
 def _seconds(group: ConfigGroup) -> float:
@@ -159,7 +172,10 @@ def _seeds(choice: Choice) -> str:
         return (
             f"The numbers are means over its {seeds} seeds; of these, ship {choice.run.run_name}."
         )
-    return "It ran with one seed: these intervals do not include how it would do with another."
+    return (
+        "It ran with one seed: these intervals do not include how it would do with another, and it "
+        "is not called better than any other setting."
+    )
 
 
 def tiles(choice: Choice, numbers: Numbers) -> list[dict[str, str]]:
@@ -203,7 +219,14 @@ def table(choice: Choice, numbers: Numbers) -> dict[str, Any] | None:
     if choice.group is None:
         return None
     entries = [(choice.group, "chosen", "retained")]
-    entries += [(s, "statistically tied", "inconclusive") for s in choice.rivals[:NAMED]]
+    entries += [
+        (
+            s,
+            "statistically tied" if compared(s, choice) else "one seed: not told apart",
+            "inconclusive",
+        )
+        for s in choice.rivals[:NAMED]
+    ]
     entries += [
         (s, "learned more, not confirmed within budget", "slipped") for s in choice.greedier[:4]
     ]

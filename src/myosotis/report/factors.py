@@ -14,7 +14,7 @@ from myosotis.records.schema import DialPoint
 from myosotis.report import dial_curve, phrases
 from myosotis.report.grouping import RATE, ConfigGroup, Study, short, written
 from myosotis.report.numbers import Numbers
-from myosotis.report.seeds import Estimate, over_seeds, separable
+from myosotis.report.seeds import Estimate, over_seeds, told_apart
 from myosotis.report.selection import Choice, Mark, group_stats
 from myosotis.report.svg.charts import Chart, Reference, Series, line_chart, line_key
 from myosotis.report.svg.marks import spaced
@@ -100,7 +100,8 @@ def _optimum(found: Study, row: str, numbers: Numbers) -> dict[str, Any] | None:
         return None
     known.sort(key=lambda entry: entry[0])
     best_x, best = max(known, key=lambda entry: entry[1].value)
-    alike = [x for x, e in known if x == best_x or not separable(e, best)]
+    apart = told_apart([(e, best) for _, e in known])
+    alike = [x for (x, _), told in zip(known, apart, strict=True) if x == best_x or not told]
     return {
         "row": row,
         "best": written(best_x, found.axis),
@@ -110,6 +111,7 @@ def _optimum(found: Study, row: str, numbers: Numbers) -> dict[str, Any] | None:
         "edge": (known[0][0] == best_x and known[1][0] not in alike)
         or (known[-1][0] == best_x and known[-2][0] not in alike),
         "alike_x": set(alike),
+        "told": len(alike) < len(known),
     }
 
 
@@ -117,6 +119,8 @@ def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
     """Whether the optimum depends on the row, as far as these runs can tell."""
     said = []
     name = axis_name(found)
+    if optima and not any(o["told"] for o in optima):
+        return f"No {name} is told from another: that takes more seeds of each."
     if len(optima) > 1:
         shared = set[float].intersection(*(o["alike_x"] for o in optima))
         if shared:
@@ -138,14 +142,16 @@ def _optima_said(found: Study, optima: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _peak(found: Study, optima: Sequence[Mapping[str, Any]], shared: Collection[float]) -> str:
-    """`peak at lr=1e-3 (statistically tied: 3e-4)`; `shared` is at or tied with every optimum."""
+    """`peak at lr=1e-3 (not told from it: 3e-4)`; `shared` is not told from any optimum."""
     best = {o["best"] for o in optima}
     at = [written(x, found.axis) for x in sorted(shared)]
     if len(best) > 1:
-        return f"peak at, or are tied at, {short(found.axis)}={phrases.listed(at)}"
+        return (
+            f"peak at, or are not told from their peak at, {short(found.axis)}={phrases.listed(at)}"
+        )
     (peak,) = best
     tied = phrases.listed([x for x in at if x != peak])
-    return f"peak at {short(found.axis)}={peak}{f' (statistically tied: {tied})' if tied else ''}"
+    return f"peak at {short(found.axis)}={peak}{f' (not told from it: {tied})' if tied else ''}"
 
 
 def _rows(found: Study) -> str:

@@ -79,7 +79,11 @@ def ledes(record: RunRecord) -> list[str]:
     """The paragraphs under the headline, with the numbers: the task, the benchmarks, the step."""
     suite = record.suite_verdict
     kept = _mean(suite) if suite is not None else []
-    kept += _beyond_the_mean(record) + _exceptions(record.retention, suite.verdict if suite else "")
+    kept += (
+        _at_chance(record)
+        + _beyond_the_mean(record)
+        + _exceptions(record.retention, suite.verdict if suite else "")
+    )
     paragraphs = [" ".join(_task(record)), " ".join(kept), checkpoint(record)]
     return [said for said in paragraphs if said]
 
@@ -137,6 +141,18 @@ def _mean(suite: SuiteVerdict) -> list[str]:
     if suite.needed_items and suite.verdict in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
         said.append(f"About {count(suite.needed_items)} items would settle it.")
     return said
+
+
+def _at_chance(record: RunRecord) -> list[str]:
+    """Which benchmarks are not in the mean because the base knows nothing of them."""
+    inside = record.suite_verdict.tasks if record.suite_verdict is not None else []
+    rows = [r for r in record.retention if inside and r.chance is not None]
+    if not (left_out := [row.task for row in rows if row.task not in inside]):
+        return []
+    return [
+        f"Not in the mean: {listed(left_out)}, where the base is not shown to be above chance and "
+        f"which therefore cannot show a loss."
+    ]
 
 
 def name_of(task: str) -> str:

@@ -6,15 +6,16 @@ winner is chosen on one half of the items and claimed on the other (docs/science
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from myosotis.records.schema import HalfResult, RunRecord
-from myosotis.records.verdict import VERDICTS, Verdict, inside_budget, verdict_of
+from myosotis.records.verdict import Verdict, inside_budget
 from myosotis.report import phrases
 from myosotis.report.grouping import ConfigGroup, Study, study
-from myosotis.report.seeds import Estimate, over_seeds, separable
+from myosotis.report.seed_verdict import outside_mean, seed_verdict, task_over_seeds
+from myosotis.report.seeds import Estimate, over_seeds, told_apart
 
 Part = Literal["selection", "report", "all"]
 Mark = Literal["front", "tied", "behind"]
@@ -45,9 +46,9 @@ def group_stats(group: ConfigGroup, part: Part = "all") -> GroupStats:
     kept = over_seeds([(s.delta, s.lo, s.hi) for s in suites if s.delta is not None])
     budgets = [s.epsilon for s in suites if s.epsilon is not None]
     epsilon = sum(e / len(budgets) for e in budgets) if budgets else None
-    return GroupStats(
-        over_seeds(gains), kept, epsilon, _verdict([s.verdict for s in suites], kept, epsilon)
-    )
+    said = [h.suite.verdict for h in halves if h.suite is not None]
+    rows = group.runs if part == "all" else ()
+    return GroupStats(over_seeds(gains), kept, epsilon, seed_verdict(said, kept, epsilon, rows))
 
 
 def half_of(run: RunRecord, part: Part) -> HalfResult:
@@ -55,17 +56,6 @@ def half_of(run: RunRecord, part: Part) -> HalfResult:
     if part == "all":
         return HalfResult(run.task, run.suite_verdict)
     return run.halves.get(part, HalfResult())
-
-
-def _verdict(said: Sequence[str], kept: Estimate | None, epsilon: float | None) -> str:
-    """The verdict over seeds, by the same rule as for one run, from the interval over seeds."""
-    known = [s for s in said if s in VERDICTS]
-    if len(known) < 2 or all(s == Verdict.INCONCLUSIVE for s in known):
-        # One run has its verdict; and where none has enough items, more seeds bring none.
-        return known[0] if known else ""
-    if kept is None or kept.lo is None or kept.hi is None or epsilon is None or epsilon < 0:
-        return Verdict.INCONCLUSIVE
-    return verdict_of(kept.lo, kept.hi, epsilon)
 
 
 @dataclass(frozen=True)
@@ -166,48 +156,47 @@ def _perhaps(seen: GroupStats) -> bool:
 def _close(
     others: Sequence[ConfigGroup], best: ConfigGroup, seen: dict[int, GroupStats]
 ) -> list[ConfigGroup]:
+    """Those whose gain is not told from the best's; all of them, if that has one seed."""
     top = seen[best.number].gain
     assert top is not None
-    close = []
-    for group in others:
-        gain = seen[group.number].gain
-        if gain is not None and not separable(gain, top):
-            close.append(group)
-    return close
+    known = [(group, gain) for group in others if (gain := seen[group.number].gain) is not None]
+    apart = told_apart([(gain, top) for _, gain in known])
+    return [group for (group, _), told in zip(known, apart, strict=True) if not told]
 
 
 def front(found: Study) -> dict[int, Mark]:
     """Each setting's place among the others, by number, on all items.
 
-    `front`: none learned more and kept more. `tied`: behind one of the front, but not separably on
-    either axis. `behind`: separably worse than a setting of the front that is no worse elsewhere.
+    `front`: none learned more, kept more of the mean and of every task outside it (prose). `tied`:
+    behind one of the front, but not told apart on any of these. `behind`: told to be worse than a
+    setting of the front that is no worse elsewhere, by Holm's procedure over all such comparisons.
+    A setting of one seed is never told from another.
     """
-    placed: dict[int, tuple[Estimate, Estimate]] = {}
+    beside = outside_mean([run for group in found.measured for run in group.runs])
+    placed: dict[int, list[Estimate]] = {}
     for group in found.measured:
         seen = group_stats(group)
         if seen.gain is not None and seen.kept is not None:
-            placed[group.number] = (seen.gain, seen.kept)
-    best = [n for n, (g, k) in placed.items() if not _beaten(g, k, placed.values())]
-    marks: dict[int, Mark] = {}
-    for number, (gain, kept) in placed.items():
-        if number in best:
-            marks[number] = "front"
-            continue
-        over = [
-            placed[n]
-            for n in best
-            if placed[n][0].value >= gain.value and placed[n][1].value >= kept.value
-        ]
-        clear = any(separable(g, gain) or separable(k, kept) for g, k in over)
-        marks[number] = "behind" if clear else "tied"
-    return marks
+            tasks = [task_over_seeds(task, group.runs) or UNKNOWN for task in beside]
+            placed[group.number] = [seen.gain, seen.kept, *tasks]
+    best = [n for n, at in placed.items() if not any(_beats(o, at) for o in placed.values())]
+    compared = [
+        (number, pair)
+        for number, at in placed.items()
+        for n in best
+        if _beats(placed[n], at)
+        for pair in zip(placed[n], at, strict=True)
+    ]
+    apart = told_apart([pair for _, pair in compared])
+    behind = {number for (number, _), told in zip(compared, apart, strict=True) if told}
+    return {n: "front" if n in best else "behind" if n in behind else "tied" for n in placed}
 
 
-def _beaten(gain: Estimate, kept: Estimate, placed: Iterable[tuple[Estimate, Estimate]]) -> bool:
-    """Whether another is at least as good on both axes, and better on one."""
-    return any(
-        g.value >= gain.value
-        and k.value >= kept.value
-        and (g.value, k.value) != (gain.value, kept.value)
-        for g, k in placed
-    )
+UNKNOWN = Estimate(float("-inf"))
+"""Of a task that a setting was not measured on: it keeps no other from being better."""
+
+
+def _beats(one: Sequence[Estimate], other: Sequence[Estimate]) -> bool:
+    """Whether one is at least as good on every axis, and better on one."""
+    pairs = [(a.value, b.value) for a, b in zip(one, other, strict=True)]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)

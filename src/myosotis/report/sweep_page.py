@@ -58,8 +58,8 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 MARKS = {
     "front": "a best trade-off",
-    "tied": "tied with the best trade-off",
-    "behind": "beaten on both",
+    "tied": "not told from a best trade-off",
+    "behind": "beaten on all that counts",
 }
 
 
@@ -82,7 +82,7 @@ def _plane(
                 seen.gain.value,
                 seen.kept.value,
                 name,
-                f"{group.number}, {numbers.said(group)}; {MARKS[mark]}",
+                f"{group.number}, {numbers.said(group)}; {_mark_said(group, marks)}",
                 style,
                 _ends(seen.gain.lo, seen.gain.hi),
                 _ends(seen.kept.lo, seen.kept.hi),
@@ -141,7 +141,7 @@ def group_rows(
                 "label": group.label,
                 "chosen": group is choice.group,
                 "mark": marks.get(group.number, ""),
-                "mark_said": MARKS.get(marks.get(group.number, ""), MISSING),
+                "mark_said": _mark_said(group, marks),
                 "badge": badge,
                 "kind": seen.verdict if group.runs else "forgotten",
                 "lost": _lost(group),
@@ -152,6 +152,15 @@ def group_rows(
             }
         )
     return rows
+
+
+def _mark_said(group: ConfigGroup, marks: Mapping[int, Mark]) -> str:
+    """A setting's place in words; of one seed no more is claimed than that it has one."""
+    if (mark := marks.get(group.number)) is None:
+        return MISSING
+    if len(group.runs) > 1:
+        return MARKS[mark]
+    return f"{MARKS[mark]}, with one seed" if mark == "front" else "one seed: not told apart"
 
 
 def _lost(group: ConfigGroup) -> list[str]:

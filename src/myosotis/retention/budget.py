@@ -17,10 +17,9 @@ from scipy import stats
 from myosotis.records.verdict import (
     Accept,
     DetectableEffect,
-    Verdict,
     exit_code,
     inside_budget,
-    worst,
+    with_tasks,
 )
 from myosotis.retention.statistics.paired import LEVEL, POWER
 from myosotis.utils.errors import ConfigError
@@ -82,19 +81,8 @@ class Budget:
     def worst(
         self, mean: str, tasks: Mapping[str, str], outside: Collection[str] = ()
     ) -> tuple[str, list[str]]:
-        """The verdict of the whole, from the mean's and those of tasks that count by themselves.
-
-        These are the tasks with a budget of their own, and of those `outside` the mean (bits per
-        byte) the forgotten ones: no mean speaks for them. The worst counts: forgotten, then
-        slipped, then inconclusive. Also returns the tasks that are worse than the mean.
-        """
-        own = {
-            name: said
-            for name, said in tasks.items()
-            if name in self.tasks or (name in outside and said == Verdict.FORGOTTEN)
-        }
-        whole = worst([mean, *own.values()])
-        return whole, [task for task, said in own.items() if worst([mean, said]) != mean]
+        """The verdict of the whole and the tasks that are worse than the mean; see `with_tasks`."""
+        return with_tasks(mean, tasks, self.tasks, outside)
 
     def accepts(self, verdict: str) -> bool:
         """Whether a checkpoint with this verdict is inside the budget."""

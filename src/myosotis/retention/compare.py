@@ -10,12 +10,11 @@ How the verdicts of several tasks are adjusted for each other is in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from myosotis.records.schema import RetentionRow, SuiteVerdict
 from myosotis.records.verdict import (
@@ -24,14 +23,14 @@ from myosotis.records.verdict import (
     Verdict,
     verdict_of,
 )
-from myosotis.retention.benchmarks.measure import TaskScores
+from myosotis.retention.benchmarks.measure import TaskScores, tasks_in_mean
 from myosotis.retention.budget import Budget, chance_corrected, detectable_effect
 from myosotis.retention.statistics.multiple_testing import Judged, items_to_settle, judge
 from myosotis.retention.statistics.paired import (
     LEVEL,
     Paired,
     holm,
-    mcnemar_exact,
+    mcnemar_midp,
     minimum_detectable_effect,
 )
 from myosotis.retention.statistics.pairing import Pair, ece
@@ -64,19 +63,21 @@ def compare(
     pairs = [Pair.of(name, base_tasks[name], tuned_tasks[name], seed) for name in base_tasks]
     plain = [pair.at(LEVEL) for pair in pairs]
     epsilons = [budget.epsilon(p.base, pair.name) for pair, p in zip(pairs, plain, strict=True)]
-    exact = [
-        None if (flips := pair.discordant) is None else mcnemar_exact(*flips) for pair in pairs
-    ]
-    adjusted = holm([p.p if e is None else e for p, e in zip(plain, exact, strict=True)])
+    mcnemar = [_mcnemar(pair, p) for pair, p in zip(pairs, plain, strict=True)]
+    adjusted = holm([p.p if m is None else m for p, m in zip(plain, mcnemar, strict=True)])
     judged = judge([pair.at for pair in pairs], epsilons)
-    columns = zip(pairs, plain, epsilons, judged, exact, adjusted, strict=True)
-    rows = [_row(*column) for column in columns]
+    columns = zip(pairs, plain, epsilons, judged, mcnemar, adjusted, strict=True)
+    inside = tasks_in_mean(base_tasks)
+    rows = [_row(*column, column[0].name in inside) for column in columns]
     like = [
         (p, epsilon, pair.name)
         for pair, p, epsilon in zip(pairs, plain, epsilons, strict=True)
-        if pair.base.accuracy_like
+        if pair.name in inside
     ]
-    return Comparison(rows, _with_tasks(_suite(like, budget), rows, budget) if like else None)
+    if not like:
+        return Comparison(rows, None)
+    outside = {pair.name for pair in pairs if not pair.base.accuracy_like}
+    return Comparison(rows, _with_tasks(_suite(like, budget), rows, budget, outside))
 
 
 def reachable_verdicts(
@@ -86,7 +87,7 @@ def reachable_verdicts(
     then (where there are several) their mean. Other scores vary in ways not known beforehand."""
     budget = budget or Budget()
     like = {
-        name: task.scores[task.metric] for name, task in base_tasks.items() if task.accuracy_like
+        name: base_tasks[name].scores[base_tasks[name].metric] for name in tasks_in_mean(base_tasks)
     }
     found = [
         detectable_effect(
@@ -105,7 +106,13 @@ def reachable_verdicts(
 
 
 def _row(
-    pair: Pair, p: Paired, epsilon: float, judged: Judged, exact: float | None, adjusted: float
+    pair: Pair,
+    p: Paired,
+    epsilon: float,
+    judged: Judged,
+    mcnemar: float | None,
+    adjusted: float,
+    in_mean: bool,
 ) -> RetentionRow:
     flips, sure = pair.discordant, pair.p_gold()
     return RetentionRow(
@@ -124,7 +131,7 @@ def _row(
         mde=p.mde,
         epsilon=epsilon,
         verdict=judged.verdict.value,
-        p_mcnemar=exact,
+        p_mcnemar=mcnemar,
         p_holm=adjusted,
         needed_items=judged.needed_items,
         p_gold_base=sure and sure.base,
@@ -134,14 +141,21 @@ def _row(
         p_gold_hi=sure and sure.hi,
         right_to_wrong=flips and flips[0],
         wrong_to_right=flips and flips[1],
-        note=" ".join(_notes(pair, p, epsilon, judged)),
+        note=" ".join(_notes(pair, p, epsilon, judged, in_mean)),
         ece_base=ece(pair.base),
         ece_tuned=ece(pair.tuned),
         epsilon_above_chance=chance_corrected(epsilon, p.base, pair.base.chance),
     )
 
 
-def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
+def _mcnemar(pair: Pair, p: Paired) -> float | None:
+    """McNemar's p of 0/1 scores: mid-p, or of clusters the one that their interval inverts."""
+    if (flips := pair.discordant) is None:
+        return None
+    return mcnemar_midp(*flips) if p.clusters == p.n else p.p
+
+
+def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool) -> list[str]:
     """What a reader must know beside the numbers of a row, in plain words."""
     notes = [said] if (said := pair.base.note) else []
     if p.n < MIN_ITEMS:
@@ -155,11 +169,11 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged) -> list[str]:
         notes.append(
             f"{p.n} items share {p.clusters} passages or subjects, which widens the interval."
         )
-    chance = pair.base.chance
-    if chance is not None and pair.base.accuracy_like:
-        noise = stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(p.base * (1 - p.base) / p.n)
-        if p.base - noise <= chance:
-            notes.append("The base is within noise of chance: this task can hardly show a loss.")
+    if pair.base.at_chance:
+        notes.append(
+            "The base is within noise of chance: this task can hardly show a loss"
+            + (", as no other here can." if in_mean else ", and is not in the mean.")
+        )
     notes += _format(pair)
     sure = pair.p_gold()
     if sure is not None and sure.lo <= 0 <= sure.hi:
@@ -195,10 +209,12 @@ def _format(pair: Pair) -> list[str]:
     return notes
 
 
-def _with_tasks(suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budget) -> SuiteVerdict:
+def _with_tasks(
+    suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budget, outside: Collection[str]
+) -> SuiteVerdict:
     """The verdict with those of the tasks that count by themselves (`Budget.worst`)."""
     verdicts = {row.task: row.verdict for row in rows}
-    said, worse = budget.worst(suite.verdict, verdicts, verdicts.keys() - set(suite.tasks))
+    said, worse = budget.worst(suite.verdict, verdicts, outside)
     if not worse:
         return suite
     note = (
@@ -209,7 +225,7 @@ def _with_tasks(suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budge
 
 
 def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> SuiteVerdict:
-    """The mean change over accuracy-like tasks, every task counting alike, as does its budget.
+    """The mean change over the tasks of `tasks_in_mean`: each counts alike, as does its budget.
 
     The interval combines those of the tasks (MOVER, Zou & Donner 2008): each end is as far from
     the mean as the root of the summed squares of the tasks' own distances, over their number. It

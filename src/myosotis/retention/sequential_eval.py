@@ -17,7 +17,13 @@ import numpy as np
 from scipy import special
 
 from myosotis.records.verdict import Verdict, verdict_of
-from myosotis.retention.benchmarks.measure import Measurement, TreeScorer, ask, scored
+from myosotis.retention.benchmarks.measure import (
+    Measurement,
+    TreeScorer,
+    ask,
+    scored,
+    tasks_in_mean,
+)
 from myosotis.retention.benchmarks.requests import Answer
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
@@ -80,7 +86,8 @@ def until_settled(
     after the first block when nothing there speaks of a loss. `advance` counts items,
     `len(suite.items)` at most.
     """
-    like = {t.name: base[t.name].clusters for t in suite if t.accuracy_like}
+    inside = tasks_in_mean({task.name: base[task.name] for task in suite})
+    like = {name: base[name].clusters for name in inside}
     dealt = rounds(like, suite.seed)
     epsilon = budget.epsilon(float(np.mean([base[n].mean for n in like]))) if like else 0.0
     evidence = ConfidenceSequence(like) if like else None
@@ -102,7 +109,7 @@ def until_settled(
                 for name, of_task in dealt.items():
                     evidence.add(name, of_task[r], _differences(base, now, name, of_task[r]))
             interval = evidence.interval()
-            counted = sum(len(t.items) for t in asked if t.accuracy_like)
+            counted = sum(len(t.items) for t in asked if t.name in like)
             found = verdict_of(*interval, epsilon, counted)
         if found in (Verdict.RETAINED, Verdict.FORGOTTEN):
             break
@@ -124,7 +131,8 @@ def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> 
     """
     found: list[str] = []
     pairs = [Pair.of(name, base[name], task) for name, task in now.tasks.items()]
-    inside = [pair for pair in pairs if pair.base.accuracy_like]
+    mean = tasks_in_mean(base.tasks)
+    inside = [pair for pair in pairs if pair.name in mean]
     for metric, more_is_better in CONTINUOUS_METRICS.items():
         changes = [
             pair.compare_metric(metric, higher_is_better=more_is_better) or pair.at()

@@ -21,12 +21,14 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from statistics import NormalDist
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from myosotis.records.schema import FORMER_HALVES
+from myosotis.records.verdict import MIN_ITEMS
 from myosotis.retention.benchmarks.requests import WRITTEN, Answer, Prompt
 from myosotis.retention.benchmarks.task import Half, Item, Suite, Task
 from myosotis.trees.scorer import TreeScore
@@ -93,6 +95,22 @@ class TaskScores:
     lengths: Floats
     offsets: NDArray[np.int64]
     texts: list[str] = field(default_factory=list)
+    whole: Sequence[float] | None = None  # of a part: mean and items of all that were asked
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether this model is not shown to know anything of the task: it cannot show a loss.
+
+        The score is not above `chance` by the score test at 95 % (its interval's lower end, Wilson
+        1927): mean - chance <= 1.96 * sqrt(chance * (1 - chance) / items). Asked of all items, also
+        where this is a part of them, so that the halves agree. Of fewer than `MIN_ITEMS` items, or
+        without a chance level, nothing is said.
+        """
+        mean, items = self.whole or (self.mean, len(self.items))
+        if not self.accuracy_like or self.chance is None or items < MIN_ITEMS:
+            return False
+        reach = NormalDist().inv_cdf(0.975) * math.sqrt(self.chance * (1 - self.chance) / items)
+        return mean - self.chance <= reach
 
     @property
     def primary(self) -> Floats:
@@ -125,6 +143,7 @@ class TaskScores:
             lengths=self.lengths[flat],
             offsets=np.cumsum([0, *map(len, parts)]).astype(np.int64),
             texts=[self.texts[row] for row in rows] if self.texts else [],
+            whole=self.whole or (self.mean, len(self.items)),
         )
 
     def half(self, name: Half) -> TaskScores:
@@ -132,6 +151,15 @@ class TaskScores:
         return self.taking(
             [i for i, half in zip(self.items, self.halves, strict=True) if half == name]
         )
+
+
+def tasks_in_mean(base: Mapping[str, TaskScores]) -> list[str]:
+    """The accuracy-like tasks that a suite's mean is over, from the base's measurement.
+
+    Those at chance are left out, unless there are no others.
+    """
+    like = [name for name, task in base.items() if task.accuracy_like]
+    return [name for name in like if not base[name].at_chance] or like
 
 
 @dataclass
