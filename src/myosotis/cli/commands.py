@@ -148,7 +148,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> Built:
         from myosotis.commands.evaluate import evaluate
 
         words = [parsed.model, *(["--base", parsed.base] if parsed.base else [])]
-        command = [*words, *parsed.overrides]
+        command = ["evaluate", *words, *parsed.overrides]
         record = evaluate(cfg, parsed.model, base=parsed.base, command=command)
         return gated(record, getattr(record, "suite_verdict", None), cfg)
 
