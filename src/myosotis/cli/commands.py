@@ -367,6 +367,12 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _runs(parser: argparse.ArgumentParser) -> Built:
+    from myosotis.cli import runs
+
+    return runs.build(parser, RUN_HELP)
+
+
 def _ui(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Serve MLflow's own pages about your runs, reachable from this machine only."
@@ -392,6 +398,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "dial": _dial,
     "export": _export,
     "scorecard": _scorecard,
+    "runs": _runs,
     "sync": _sync,
     "ui": _ui,
 }
