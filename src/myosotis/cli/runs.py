@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from myosotis.utils.errors import ConfigError
+from myosotis.utils.escape import line
 
 ACTIONS = ("list", "show", "delete")
 
@@ -67,7 +68,7 @@ def _say(name: str, value: Any) -> None:
         value = shlex.join(value)
     for one in value if isinstance(value, list) else [value]:
         if one:
-            print(f"{name:10} {one}")
+            print(f"{name:10} {line(one)}")
 
 
 def _delete(parsed: argparse.Namespace) -> Any:
@@ -79,13 +80,11 @@ def _delete(parsed: argparse.Namespace) -> Any:
         if not sys.stdin.isatty():
             raise ConfigError("runs delete asks first, and there is no terminal.", "Add --yes.")
         size = runs.shown_size(found["bytes"])
-        prompt = (
-            f"Delete {found['run_name']} ({found['run_id'][:8]}), {size} in {found['out']}? [y/N] "
-        )
-        return input(prompt).strip().lower() in ("y", "yes")
+        what = f"{found['run_name']} ({found['run_id'][:8]}), {size} in {found['out']}"
+        return input(f"Delete {line(what)}? [y/N] ").strip().lower() in ("y", "yes")
 
     done = runs.delete(parsed.run, agreed, keep_mlflow=parsed.keep_mlflow)
     print(f"{'Deleted' if done['deleted'] else 'Kept'} {done['out']}.")
     if done.get("left"):
-        print(f"Not of the run, and still there: {', '.join(done['left'])}")
+        print(f"Not of the run, and still there: {line(', '.join(done['left']))}")
     return done

@@ -16,20 +16,22 @@ from omegaconf import OmegaConf
 from rich.table import Table
 from rich.text import Text
 
-from myosotis.commands.run_labels import data_name, model_name, swept
+from myosotis.commands.run_params import data_name, model_name, swept
+from myosotis.commands.sync import ask
 from myosotis.records.find import all_runs, find_run
 from myosotis.records.run_folder import LOCK, WRITER, RunFolder, SweepFolder
 from myosotis.records.schema import RunRecord
 from myosotis.tracking import mlflow_client
 from myosotis.utils.duration import duration
 from myosotis.utils.errors import ConfigError, MyosotisError, RunError
+from myosotis.utils.escape import line
 
 COLUMNS = ("name", "id", "model", "data", "method", "swept", "verdict", "size", "age", "status")
 
 MADE = (
     *("record.json", "config.yaml", "metrics.jsonl", "checkpoints", "update", "start", "csv"),
     *("retention_items.parquet", "scorecard.*", "export-*", "*.log", "tensorboard", "lightning"),
-    *("lightning_logs", "wandb", LOCK, WRITER, "*.partial", ".*.partial"),
+    *("lightning_logs", "wandb", "*.sig", LOCK, WRITER, "*.partial", ".*.partial"),
 )
 """What a run and the commands that work on it write in its folder; the rest is somebody's own."""
 
@@ -64,7 +66,7 @@ def facts(folder: RunFolder) -> dict[str, Any]:
 
 def _subject(record: RunRecord) -> dict[str, str]:
     """Model, data and method; `evaluate` and `export` are methods, and train on nothing."""
-    cfg = OmegaConf.create(record.config)
+    cfg = OmegaConf.create(_literal(record.config))
     used = record.command[1] if len(record.command) > 1 else "train"
     trained = used not in ("evaluate", "export")
     model = record.model.id.rstrip("/").rpartition("/")[2]
@@ -76,6 +78,15 @@ def _subject(record: RunRecord) -> dict[str, str]:
         return {"model": model_name(cfg) or model, "data": data_name(cfg), "method": method}
     except Exception:  # noqa: BLE001 - a configuration of another version, or none
         return {"model": model, "data": record.data.name, "method": record.update.name}
+
+
+def _literal(value: Any) -> Any:
+    """A configuration in which nothing refers to anything: it may have come from elsewhere."""
+    if isinstance(value, dict):
+        return {key: _literal(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_literal(one) for one in value]
+    return value.replace("${", "$ {") if isinstance(value, str) else value
 
 
 def _status(folder: RunFolder, record: RunRecord) -> str:
@@ -129,7 +140,7 @@ def table(runs: list[dict[str, Any]]) -> Table:
         right = name in ("size", "age")
         made.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(str(row[name])) for name in used))
+        made.add_row(*(Text(line(row[name])) for name in used))
     return made
 
 
@@ -162,16 +173,18 @@ def delete(
         if not agreed(found):
             return {**found, "deleted": False}
         if not keep_mlflow:
-            _delete_in_mlflow(folder.load())
+            _delete_in_mlflow(folder)
         _remove(folder)
         left = sorted(p.name for p in folder.path.iterdir() if p.name not in (LOCK, WRITER))
     return {**found, "deleted": True, "left": left}
 
 
-def _delete_in_mlflow(record: RunRecord) -> None:
+def _delete_in_mlflow(folder: RunFolder) -> None:
+    record = folder.load()
     tracking = record.config.get("tracking") or {}
     if not tracking.get("enabled"):
         return
+    ask(folder, record, None)
     try:
         store = mlflow_client.open_store(tracking.get("uri"), create=False)
         client = mlflow_client.client(store)

@@ -56,6 +56,7 @@ def mend_tracking(folder: RunFolder) -> list[str]:
     record = folder.load()
     if not record.config or not _tracked(record, None):
         return []
+    ask(folder, record, None)
     try:
         store = mlflow_client.open_store(record.config["tracking"].get("uri"), create=False)
         client = mlflow_client.client(store)
@@ -72,11 +73,11 @@ def mend_tracking(folder: RunFolder) -> list[str]:
 
 def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[str, Any]:
     refuse_links(folder.path)
+    record = folder.load()
+    ask(folder, record, uri)
     if not folder.in_use:
         with folder.owned():
             mend_folder(folder)
-    record = folder.load()
-    _ask(folder, record, uri)
     told = {"run_id": record.run_id, "run_name": record.run_name, "out": str(folder.path)}
     if not _tracked(record, uri):
         return {**told, "synced": False, "why": "tracking=none"}
@@ -108,7 +109,7 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
     return {**told, "run_id": mlflow.run_id, "synced": True, "points": points}
 
 
-def _ask(folder: RunFolder, record: RunRecord, uri: str | None) -> None:
+def ask(folder: RunFolder, record: RunRecord, uri: str | None) -> None:
     """A record from elsewhere does not say where this user's files are sent."""
     named = record.config.get("tracking", {}).get("uri")
     if uri is None and named is not None and signature.signed(folder.config) is None:

@@ -64,7 +64,7 @@ from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
 from myosotis.training.user_callbacks import UserCallbacks, trainer_options
 from myosotis.updates.tensors import num_parameters
-from myosotis.utils import memory
+from myosotis.utils import escape, memory
 from myosotis.utils.console import console
 from myosotis.utils.errors import Interrupted
 from myosotis.utils.own_files import refuse_links
@@ -135,8 +135,8 @@ def _ended_before(task: Continued) -> RunRecord | None:
         return None
     said = [*mend_folder(task.folder), *mend_tracking(task.folder)]
     console.print(
-        f"The run {record.run_name} ({record.run_id[:8]}) is finished: nothing is left to do"
-        f"{'; ' + ', '.join(said) if said else ''}.\nFor more steps: trainer.max_steps=N",
+        f"The run {escape.terminal(record.run_name)} ({record.run_id[:8]}) is finished: nothing is left to do"
+        f"{'; ' + escape.terminal(', '.join(said)) if said else ''}.\nFor more steps: trainer.max_steps=N",
         highlight=False,
         soft_wrap=True,
     )
