@@ -6,6 +6,7 @@ nothing. The record on disk stays as it is; only the id of a run that had to be 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -75,7 +76,7 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
     refuse_links(folder.path)
     record = folder.load()
     ask(folder, record, uri)
-    if not folder.in_use:
+    if os.access(folder.path, os.W_OK) and not folder.in_use:
         with folder.owned():
             mend_folder(folder)
     told = {"run_id": record.run_id, "run_name": record.run_name, "out": str(folder.path)}

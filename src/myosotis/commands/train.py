@@ -134,9 +134,11 @@ def _ended_before(task: Continued) -> RunRecord | None:
     if record.status != "FINISHED":
         return None
     said = [*mend_folder(task.folder), *mend_tracking(task.folder)]
+    name = f"{escape.terminal(record.run_name)} ({record.run_id[:8]})"
+    also = escape.terminal("; " + ", ".join(said)) if said else ""
     console.print(
-        f"The run {escape.terminal(record.run_name)} ({record.run_id[:8]}) is finished: nothing is left to do"
-        f"{'; ' + escape.terminal(', '.join(said)) if said else ''}.\nFor more steps: trainer.max_steps=N",
+        f"The run {name} is finished: nothing is left to do{also}.\n"
+        "For more steps: trainer.max_steps=N",
         highlight=False,
         soft_wrap=True,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -88,7 +88,8 @@ class RunFolder:
         outermost = lock.lock_counter == 1
         try:
             if outermost:
-                (self.path / WRITER).write_text(str(os.getpid()))
+                with suppress(OSError):  # a full disk: the lock holds all the same
+                    (self.path / WRITER).write_text(str(os.getpid()))
             yield True
         finally:
             if outermost:
@@ -104,14 +105,14 @@ class RunFolder:
         """Hold the folder, or refuse: raises `ConfigError` at once when another process writes it,
         or when it cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"the run folder {self.path} cannot be made: {error.strerror}",
-                "choose another with out=",
-            ) from None
-        with self.held(wait=False) as free:
+        with ExitStack() as stack:
+            try:
+                free = stack.enter_context(self.held(wait=False))
+            except OSError as error:
+                raise ConfigError(
+                    f"the run folder {self.path} cannot be made: {error.strerror}",
+                    "choose another with out=",
+                ) from None
             if not free:
                 raise ConfigError(
                     f"The run folder {self.path} is being written by {self._writer()}.",
@@ -129,6 +130,8 @@ class RunFolder:
             probe.acquire(timeout=0)
         except Timeout:
             return True
+        except OSError:  # nobody writes where nothing can be written
+            return False
         probe.release()
         return False
 
