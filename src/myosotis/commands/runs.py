@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 from rich.text import Text
 
@@ -66,7 +66,7 @@ def facts(folder: RunFolder) -> dict[str, Any]:
 
 def _subject(record: RunRecord) -> dict[str, str]:
     """Model, data and method; `evaluate` and `export` are methods, and train on nothing."""
-    cfg = OmegaConf.create(_literal(record.config))
+    cfg = DictConfig(_literal(record.config))
     used = record.command[1] if len(record.command) > 1 else "train"
     trained = used not in ("evaluate", "export")
     model = record.model.id.rstrip("/").rpartition("/")[2]
@@ -188,7 +188,7 @@ def _delete_in_mlflow(folder: RunFolder) -> None:
     try:
         store = mlflow_client.open_store(tracking.get("uri"), create=False)
         client = mlflow_client.client(store)
-        run_id = mlflow_client.run_of_record(client, record.run_id)
+        run_id = mlflow_client.run_of_record(client, record.run_id, str(folder.path.resolve()))
         if run_id is not None:
             client.delete_run(run_id)
     except ConfigError as error:

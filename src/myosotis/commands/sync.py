@@ -61,7 +61,7 @@ def mend_tracking(folder: RunFolder) -> list[str]:
     try:
         store = mlflow_client.open_store(record.config["tracking"].get("uri"), create=False)
         client = mlflow_client.client(store)
-        there = mlflow_client.run_of_record(client, record.run_id)
+        there = mlflow_client.run_of_record(client, record.run_id, str(folder.path.resolve()))
         if there is None:
             return []
         if there == record.run_id and client.get_run(there).info.status == record.status:

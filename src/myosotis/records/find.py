@@ -88,7 +88,7 @@ def has_update(folder: RunFolder) -> bool:
     return folder.update.is_dir() and folder.config.is_file()
 
 
-LACKING = {has_checkpoint: "has a checkpoint", has_update: "has a finished update"}
+LACKING: dict[Able, str] = {has_checkpoint: "has a checkpoint", has_update: "has a finished update"}
 
 
 def find(

@@ -120,7 +120,8 @@ class MLflowLogger(NullLogger):
         client = mlflow_client.client(self.store)
         try:
             if self.run_id is None and again:
-                self.run_id = mlflow_client.run_of_record(client, record_id)
+                place = self._tags.get(mlflow_client.FOLDER)
+                self.run_id = mlflow_client.run_of_record(client, record_id, place)
             known = self.run_id and (self._required or mlflow_client.exists(client, self.run_id))
             if self.run_id is None or not known:
                 self.experiment_id = mlflow_client.experiment_id(self.store, self._experiment)
