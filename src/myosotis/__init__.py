@@ -49,4 +49,5 @@ def compare(
     from myosotis.config import compose
 
     asked = [f"retention.suite=[{','.join(suite)}]", *overrides]
-    return evaluate(compose(asked), tuned, base=base, command=asked)
+    words = ["evaluate", tuned, "--base", base, *asked]
+    return evaluate(compose(asked), tuned, base=base, command=words)

@@ -170,7 +170,7 @@ def test_the_example_of_the_callbacks_group_stops_a_run_that_gets_no_better(
     world: Path, tmp_path: Path
 ) -> None:
     """As conf/callbacks/none.yaml has it. At a rate that moves nothing the first measurement is the
-    best, and three more end it: after step 4. Resumed, it trains no further."""
+    best, and three more end it: after step 4. Resumed with a higher limit, it trains no further."""
     (example,) = re.findall(r"(?m)^#   stop_early:\n(?:#     .*\n)+", NONE.read_text())
     mine = tmp_path / "conf" / "callbacks" / "mine.yaml"
     mine.parent.mkdir(parents=True)
@@ -183,14 +183,14 @@ def test_the_example_of_the_callbacks_group_stops_a_run_that_gets_no_better(
         "logger": "csv",
     }
     call(["train", "-cd", str(mine.parents[1]), *settings(world, out, **changes)], tmp_path)
-    for _ in range(2):
+    for limit in (13, 14):
         record = RunRecord.load(out)
         assert record.status == "FINISHED" and not record.error
         (why,) = [text for text in record.warnings if "early" in text]
         assert why.startswith("stopped early by EarlyStopping at step 4 (")
         assert [p.step for p in record.curves if p.name == "train/loss"] == [1, 2, 3, 4]
         assert not list(tmp_path.rglob("mlflow.db")), "only csv was asked for"
-        call(["train", "resume=last"], tmp_path)
+        call(["train", "resume=last", f"trainer.max_steps={limit}"], tmp_path)
     assert {path.name for path in (out / "csv").iterdir()} >= {"version_0", "version_1"}
 
 

@@ -9,6 +9,7 @@ hydra_app.py      `train`, through `hydra.main`
 sweep.py      `sweep`, a multirun by name
 multirun.py   what a multirun's jobs do: the ledger
 commands.py   the others: their arguments
+runs.py       `runs`: its arguments, and what it prints
 arguments.py  the values those take
 exit_codes.py    exit codes, messages, JSON
 errors.py    Hydra's own errors in plain words, with near matches
@@ -64,6 +65,7 @@ COMMANDS: dict[str, Command] = {
     "dial": Command("scale an update down until it is within budget", _command("dial")),
     "export": Command("write a run out for other tools, and score that", _command("export")),
     "scorecard": Command("write one HTML page about a run or a sweep", _command("scorecard")),
+    "runs": Command("list, show and delete runs", _command("runs")),
     "sync": Command("bring MLflow up to date with the runs on disk", _command("sync")),
     "ui": Command("serve the MLflow pages of your runs", _command("ui")),
 }

@@ -148,7 +148,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> Built:
         from myosotis.commands.evaluate import evaluate
 
         words = [parsed.model, *(["--base", parsed.base] if parsed.base else [])]
-        command = [*words, *parsed.overrides]
+        command = ["evaluate", *words, *parsed.overrides]
         record = evaluate(cfg, parsed.model, base=parsed.base, command=command)
         return gated(record, getattr(record, "suite_verdict", None), cfg)
 
@@ -367,6 +367,12 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _runs(parser: argparse.ArgumentParser) -> Built:
+    from myosotis.cli import runs
+
+    return runs.build(parser, RUN_HELP)
+
+
 def _ui(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Serve MLflow's own pages about your runs, reachable from this machine only."
@@ -392,6 +398,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "dial": _dial,
     "export": _export,
     "scorecard": _scorecard,
+    "runs": _runs,
     "sync": _sync,
     "ui": _ui,
 }

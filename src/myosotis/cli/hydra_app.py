@@ -87,7 +87,10 @@ def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     with open_dict(cfg):
         cfg.out = job.runtime.output_dir
     if job.mode != RunMode.MULTIRUN:
-        _finished.append(_train(cfg, multirun.command_of(job)))
+        try:
+            _finished.append(_train(cfg, multirun.command_of(job)))
+        finally:
+            _remove_empty(Path(job.runtime.output_dir))
         return None
     record = multirun.run_job(cfg, multirun.command_of(job))
     values = tuple(_measured(record, name) for name in cfg.sweep.objectives) if record else (None,)
@@ -103,6 +106,13 @@ def _redact(folder: Path) -> None:
         with suppress(OSError):
             if (text := path.read_text("utf-8")) != (safe := redacted(text)):
                 path.write_text(safe, "utf-8")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Hydra makes a folder before it is known whether anything begins in it."""
+    with suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def _measured(record: Any, name: str) -> float | None:

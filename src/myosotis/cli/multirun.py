@@ -187,7 +187,7 @@ def _record_failure(
 
     name = before.run_name if before else " ".join(w for w in words if "=" in w)
     sweep = SweepFolder(folder.path.parent).load()
-    mlflow = mlflow_of(cfg, folder, name, before.run_id if before else None, sweep)
+    mlflow = mlflow_of(cfg, folder, name, sweep)
     with (
         suppress(type(error)),
         track(

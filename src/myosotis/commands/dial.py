@@ -28,7 +28,7 @@ from myosotis.commands.resume import replace_values
 from myosotis.config import check, instantiate
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import GRID, turn
-from myosotis.records.find import find_run
+from myosotis.records.find import find_run, has_update
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import DialChoice, DialPoint, RunRecord
 from myosotis.records.verdict import Verdict
@@ -54,7 +54,7 @@ def dial(
     not confirmed. Raises `ConfigError` when the update does not scale or there is no benchmark to
     judge by, and when base or data are not those of the run any more.
     """
-    place = find_run(run)
+    place = find_run(run, able=has_update)
     record = place.load()
     cfg = _configuration(place, record, given, overrides)
     if out is not None:

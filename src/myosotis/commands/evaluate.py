@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from myosotis.commands.components import base_retention, tuned_scorer
 from myosotis.commands.find_model import dtype_of, find_model, source_named
+from myosotis.commands.opening import owned_anew
 from myosotis.commands.parts import benchmarks, context_of, general_texts, scorer_of
 from myosotis.commands.run_params import resolved, shown
 from myosotis.config import config_hash, instantiate
@@ -17,6 +18,7 @@ from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
+from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import AttentionInfo, ModelInfo, RunRecord
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
@@ -39,10 +41,12 @@ def evaluate(
 ) -> RunRecord:
     """Measure `model` on `cfg.retention`; with `base` (or an update, which has one), compare.
 
-    Raises `ConfigError` when the two models do not share a tokenizer: their items could not be
-    paired.
+    A model that cannot be loaded leaves no folder and no run. `command` is what was asked, after
+    `myosotis`. Raises `ConfigError` when the two models do not share a tokenizer: their items could
+    not be paired.
     """
     refuse_links(Path(cfg.out))
+    began = time.perf_counter()
     tuned = find_model(model, base)
     reference = _reference(tuned, base)
     mlflow = NullLogger()
@@ -51,17 +55,21 @@ def evaluate(
         mlflow = MLflowLogger(
             cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
         )
-    with track(
-        Path(cfg.out),
-        mlflow,
-        run_name=name,
-        command=shown(["myosotis", "evaluate", *command]),
-        config=resolved(cfg),
-        config_hash=config_hash(cfg),
-    ) as kept:
-        began = time.perf_counter()
-        suite = _suite(cfg, tuned, reference)
-        before, after = _measure_both(cfg, kept, suite, tuned, reference)
+    suite = _suite(cfg, tuned, reference)
+    loaded = tuned.load(dtype_of(cfg))
+    folder = RunFolder(Path(cfg.out))
+    with (
+        owned_anew(folder),
+        track(
+            folder.path,
+            mlflow,
+            run_name=name,
+            command=shown(["myosotis", *(command or ["evaluate", model])]),
+            config=resolved(cfg),
+            config_hash=config_hash(cfg),
+        ) as kept,
+    ):
+        before, after = _measure_both(cfg, kept, suite, tuned, reference, loaded)
         _conclude(cfg, kept, suite, before, after)
         kept.record.cost = {"total_seconds": time.perf_counter() - began}
         kept.publish(scorecard)
@@ -94,11 +102,15 @@ def _suite(cfg: DictConfig, tuned: ModelRef, reference: ModelRef | None) -> Suit
 
 
 def _measure_both(
-    cfg: DictConfig, kept: RunTracker, suite: Suite, tuned: ModelRef, reference: ModelRef | None
+    cfg: DictConfig,
+    kept: RunTracker,
+    suite: Suite,
+    tuned: ModelRef,
+    reference: ModelRef | None,
+    of_tuned: tuple[BaseModel, Update | None],
 ) -> tuple[Measurement | None, Measurement]:
-    """The base (from the cache if it can be), then the tuned model."""
-    dtype = dtype_of(cfg)
-    loaded, update = tuned.load(dtype)
+    """The base (from the cache if it can be), then the tuned model, loaded as `of_tuned`."""
+    loaded, update = of_tuned
     scorer = scorer_of(loaded, cfg)
     if update is not None:
         scorer = tuned_scorer(scorer, update)
@@ -109,7 +121,7 @@ def _measure_both(
             with update.disabled():
                 before = base_retention(suite, scorer, loaded, name)
         else:
-            base, _ = reference.load(dtype)
+            base, _ = reference.load(dtype_of(cfg))
             before = base_retention(suite, scorer_of(base, cfg), base, name)
         _kl(cfg, kept, loaded, update, scorer)
     with progress(f"benchmarks, {tuned.name}", total=suite.size) as advance:

@@ -18,7 +18,8 @@ from torch import Tensor
 from myosotis.commands.evaluate import evaluate
 from myosotis.commands.find_model import config_of, dtype_of, of_run
 from myosotis.models.load import BaseModel, load_base_model
-from myosotis.records.find import find_run
+from myosotis.records.find import find_run, has_update
+from myosotis.records.run_folder import new_folder_named
 from myosotis.updates.base import Update
 from myosotis.updates.full import FullUpdate
 from myosotis.updates.lora import LoraUpdate
@@ -37,7 +38,7 @@ def export(
     `alpha` dials the update (adapter and merged). Raises `ConfigError` for a form that the update
     does not have, or a folder that is not empty.
     """
-    folder = find_run(run)
+    folder = find_run(run, able=has_update)
     cfg, source = config_of(folder)
     out = out or folder.path / f"export-{to}"
     refuse_full(out)
@@ -73,11 +74,11 @@ def export(
                 highlight=False,
             )
     with open_dict(cfg):
-        cfg.out = str(folder.path / f"export-{to}-scored")
+        cfg.out = str(new_folder_named(folder.path / f"export-{to}-scored"))
         cfg.tracking.enabled = False
         cfg.resume = None
     named = source.path or source.id or source.name
-    record = evaluate(cfg, str(out), base=str(named))
+    record = evaluate(cfg, str(out), base=str(named), command=["export", run, "--to", to])
     verdict = record.suite_verdict.verdict if record.suite_verdict else ""
     console.print(f"Written to {terminal(out)}: {verdict or 'not compared'}", highlight=False)
     found: dict[str, Any] = {"folder": str(out), "form": to, "verdict": verdict}

@@ -14,7 +14,7 @@ from myosotis.models.dtype import resolve
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import BaseModel, ModelSource
 from myosotis.models.model_ref import ModelRef
-from myosotis.records.find import UnknownRun, find_run
+from myosotis.records.find import UnknownRun, find_run, has_update
 from myosotis.records.run_folder import RunFolder
 from myosotis.utils.errors import AssetError, ConfigError
 
@@ -31,7 +31,7 @@ def find_model(name: str, base: str | None = None) -> ModelRef:
     if folder.is_dir() and not (folder / "record.json").is_file():
         return ModelRef(folder.name, source_named(name))
     try:
-        run = find_run(name)
+        run = find_run(name, able=has_update)
     except UnknownRun:
         if name == "last":
             raise

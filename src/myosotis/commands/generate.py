@@ -15,7 +15,7 @@ from myosotis.commands.find_model import config_of, dtype_of, find_model, of_run
 from myosotis.data.sft import Message
 from myosotis.models.generate import generate
 from myosotis.models.load import ModelSource
-from myosotis.records.find import find_run
+from myosotis.records.find import find_run, has_update
 from myosotis.updates.base import Update
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import ConfigError
@@ -43,7 +43,7 @@ def answer(
     `others` are more updates of the same base (runs or adapter folders): they answer, too, one
     active at a time. The prompts go through the chat template the run was trained with.
     """
-    folder = find_run(run)
+    folder = find_run(run, able=has_update)
     cfg, source = config_of(folder)
     base, update = of_run(folder).load(dtype_of(cfg))
     assert update is not None

@@ -9,6 +9,7 @@ from functools import partial
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis.commands.components import Components
+from myosotis.commands.mend import clear
 from myosotis.commands.run_params import params, place_tags, resolved, run_name, shown, swept, tags
 from myosotis.config import config_hash, instantiate, learning_rate, strangers
 from myosotis.config.instantiate import plain
@@ -19,6 +20,50 @@ from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.tracking.run_tracker import RunTracker, SilentTracker, track
 from myosotis.updates.tensors import num_parameters
+from myosotis.utils.errors import ConfigError
+
+
+@contextmanager
+def claimed(
+    cfg: DictConfig, folder: RunFolder, sweep: SweepInfo | None, *, silent: bool
+) -> Iterator[None]:
+    """The folder, for this run alone. A trial's is held by its sweep; other ranks have the first's.
+
+    Raises `ConfigError` when another process writes it, or when it holds another run: the same run
+    begins anew only where it left nothing to go on from.
+    """
+    if silent or sweep is not None:
+        yield
+        return
+    with folder.owned():
+        if cfg.resume is None and folder.record.exists():
+            refuse_other(folder, config_hash(cfg))
+        clear(folder)
+        yield
+
+
+@contextmanager
+def owned_anew(folder: RunFolder) -> Iterator[None]:
+    """A folder for what cannot be taken up again: raises `ConfigError` when it holds a run."""
+    with folder.owned():
+        if folder.record.exists():
+            refuse_other(folder, None)
+        yield
+
+
+def refuse_other(folder: RunFolder, wanted: str | None) -> None:
+    """Raise `ConfigError` when `folder` holds a run; except one of the hash `wanted` that stopped
+    before its first checkpoint.
+    """
+    held = folder.load()
+    same = held.config_hash == wanted and held.status != "FINISHED"
+    if same and not folder.checkpoint.exists():
+        return
+    go_on = f"To go on with it: myosotis train resume={folder.path}. " if held.config else ""
+    raise ConfigError(
+        f"{folder.path} holds a run already: {held.run_name} ({held.run_id[:8]}, {held.status}).",
+        f"{go_on if folder.checkpoint.exists() else ''}For another run choose another out=FOLDER.",
+    )
 
 
 @contextmanager
@@ -45,7 +90,7 @@ def opened(
     config["optimizer"]["lr"] = learning_rate(cfg).value
     with track(
         folder.path,
-        mlflow_of(cfg, folder, name, before.run_id if before else None, sweep),
+        mlflow_of(cfg, folder, name, sweep),
         run_name=name,
         command=before.command if before else shown(command),
         config=config,
@@ -75,10 +120,8 @@ def label(
     mlflow.set_tags(tags(cfg, record.config_hash, by_sweep))
 
 
-def mlflow_of(
-    cfg: DictConfig, folder: RunFolder, name: str, run_id: str | None, sweep: SweepInfo | None
-) -> NullLogger:
-    """The run in MLflow, a new one or that of `run_id`; a trial lies in its sweep.
+def mlflow_of(cfg: DictConfig, folder: RunFolder, name: str, sweep: SweepInfo | None) -> NullLogger:
+    """The run in MLflow, a new one or that of the record in `folder`; a trial lies in its sweep.
 
     A sweep goes on when its server is away as a trial begins: `myosotis sync` tells it later.
     """
@@ -89,7 +132,6 @@ def mlflow_of(
         cfg.tracking.experiment,
         name,
         {**plain(cfg.tracking.tags), **place_tags(folder, sweep and sweep.name)},
-        run_id=run_id,
         parent_run_id=sweep.run_id if sweep is not None else None,
         required=sweep is None,
     )

@@ -6,6 +6,7 @@ nothing. The record on disk stays as it is; only the id of a run that had to be 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import label
 from myosotis.commands.run_params import place_tags
 from myosotis.commands.sweep import conclude, trials_of
@@ -27,7 +29,7 @@ from myosotis.tracking.mlflow_store import Store
 from myosotis.tracking.run_tracker import verdict_tag
 from myosotis.utils import signature, trust
 from myosotis.utils.console import progress
-from myosotis.utils.errors import ConfigError, DataError, RunError
+from myosotis.utils.errors import ConfigError, DataError, MyosotisError, RunError
 from myosotis.utils.escape import line
 from myosotis.utils.own_files import refuse_links
 
@@ -50,10 +52,33 @@ def sync(folders: Sequence[RunFolder], uri: str | None) -> list[dict[str, Any]]:
     return done
 
 
+def mend_tracking(folder: RunFolder) -> list[str]:
+    """End the MLflow run of a record that has ended, where a kill came between; what was done."""
+    record = folder.load()
+    if not record.config or not _tracked(record, None):
+        return []
+    ask(folder, record, None)
+    try:
+        store = mlflow_client.open_store(record.config["tracking"].get("uri"), create=False)
+        client = mlflow_client.client(store)
+        there = mlflow_client.run_of_record(client, record.run_id, str(folder.path.resolve()))
+        if there is None:
+            return []
+        if there == record.run_id and client.get_run(there).info.status == record.status:
+            return []
+        sync([folder], None)
+    except (MyosotisError, *mlflow_client.FAILURES):
+        return [f"MLflow cannot be reached: myosotis sync {record.run_id[:8]} will tell it"]
+    return ["ended it in MLflow"]
+
+
 def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[str, Any]:
     refuse_links(folder.path)
     record = folder.load()
-    _ask(folder, record, uri)
+    ask(folder, record, uri)
+    if os.access(folder.path, os.W_OK) and not folder.in_use:
+        with folder.owned():
+            mend_folder(folder)
     told = {"run_id": record.run_id, "run_name": record.run_name, "out": str(folder.path)}
     if not _tracked(record, uri):
         return {**told, "synced": False, "why": "tracking=none"}
@@ -85,7 +110,7 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
     return {**told, "run_id": mlflow.run_id, "synced": True, "points": points}
 
 
-def _ask(folder: RunFolder, record: RunRecord, uri: str | None) -> None:
+def ask(folder: RunFolder, record: RunRecord, uri: str | None) -> None:
     """A record from elsewhere does not say where this user's files are sent."""
     named = record.config.get("tracking", {}).get("uri")
     if uri is None and named is not None and signature.signed(folder.config) is None:
@@ -99,9 +124,8 @@ def _tracked(record: RunRecord, uri: str | None) -> bool:
 
 def _left(folder: RunFolder, record: RunRecord, uri: str | None) -> bool:
     """Whether nobody runs in it any more: its process was killed."""
-    with folder.held(wait=False) as free:
-        if not free:
-            return False
+    if folder.in_use:
+        return False
     try:
         return not mlflow_runs.find_run(_store(record.config, uri), record.run_id).alive
     except (ConfigError, DataError):
@@ -123,16 +147,14 @@ def _logger(
     """The run in MLflow, taken up, or made where the store does not know it."""
     settings = config.get("tracking", {})
     store = _store(config, uri)
-    known = run_id if run_id and mlflow_client.exists(mlflow_client.client(store), run_id) else None
     mlflow = MLflowLogger(
         uri or settings.get("uri"),
         settings.get("experiment") or "myosotis",
         name,
         {**(settings.get("tags") or {}), **tags},
-        run_id=known,
         parent_run_id=parent or None,
     )
-    mlflow.start()
+    mlflow.start(run_id, again=bool(run_id))
     return mlflow, store
 
 

@@ -32,9 +32,11 @@ from myosotis.commands.components import (
     merge_initial,
     with_references,
 )
-from myosotis.commands.opening import describe, opened
+from myosotis.commands.mend import mend_folder
+from myosotis.commands.opening import claimed, describe, opened
 from myosotis.commands.parts import asks_everything, eval_schedule_of
-from myosotis.commands.resume import continued
+from myosotis.commands.resume import Continued, continued
+from myosotis.commands.sync import mend_tracking
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
@@ -62,7 +64,7 @@ from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
 from myosotis.training.user_callbacks import UserCallbacks, trainer_options
 from myosotis.updates.tensors import num_parameters
-from myosotis.utils import memory
+from myosotis.utils import escape, memory
 from myosotis.utils.console import console
 from myosotis.utils.errors import Interrupted
 from myosotis.utils.own_files import refuse_links
@@ -95,26 +97,52 @@ def train(
     began = time.perf_counter()
     quiet_lightning()
     memory.forget_peak()
-    cfg, folder = continued(cfg, overrides)
+    task = continued(cfg, overrides)
+    cfg, folder = task.cfg, task.folder
     refuse_links(folder.path)
     warnings = check(cfg)
     lightning.seed_everything(cfg.seed, verbose=False)
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
     command = command or ["myosotis", "train", *overrides]
-    with opened(cfg, folder, command, sweep, silent=not _first_rank()) as tracker:
-        for warning in warnings:
-            tracker.warn(warning)
-        parts = load_components(cfg, tracker.warn)
-        describe(tracker, cfg, parts)
-        parts, base = _measure_base(tracker, cfg, parts)
-        run = _attach(tracker, cfg, parts, base)
-        trained = _fit(run)
-        if base is not None:
-            _conclude(run, base, trained, began)
+    silent = not _first_rank()
+    with claimed(cfg, folder, sweep, silent=silent):
+        if sweep is None and not silent and (ended := _ended_before(task)) is not None:
+            return ended
+        with opened(cfg, folder, command, sweep, silent=silent) as tracker:
+            for warning in warnings:
+                tracker.warn(warning)
+            parts = load_components(cfg, tracker.warn)
+            describe(tracker, cfg, parts)
+            parts, base = _measure_base(tracker, cfg, parts)
+            run = _attach(tracker, cfg, parts, base)
+            trained = _fit(run)
+            if base is not None:
+                _conclude(run, base, trained, began)
     if base is not None and sweep is None:
         terminal.show(tracker.record, folder.scorecard)
     return tracker.record
+
+
+def _ended_before(task: Continued) -> RunRecord | None:
+    """The record of a run that is resumed but has nothing left to do; only what a kill left undone
+    of its end is done, and where nothing is, nothing is touched.
+    """
+    if task.cfg.resume is None or task.further:
+        return None
+    record = task.folder.load()
+    if record.status != "FINISHED":
+        return None
+    said = [*mend_folder(task.folder), *mend_tracking(task.folder)]
+    name = f"{escape.terminal(record.run_name)} ({record.run_id[:8]})"
+    also = escape.terminal("; " + ", ".join(said)) if said else ""
+    console.print(
+        f"The run {name} is finished: nothing is left to do{also}.\n"
+        "For more steps: trainer.max_steps=N",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return task.folder.load()
 
 
 def quiet_lightning() -> None:

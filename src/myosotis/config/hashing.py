@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import myosotis
 from myosotis.config.default_lr import learning_rate
+from myosotis.config.schema import fresh
 from myosotis.records.schema import WITHOUT_EFFECT
 from myosotis.utils.errors import ConfigError
 
@@ -67,10 +68,10 @@ def register_resolvers() -> None:
 
 def sweep_name(config_name: str, overrides: Sequence[str]) -> str:
     """What a sweep's folder is called: the study and its overrides, so that the same command finds
-    it again; of `train -m` the time, so that each is a sweep of its own.
+    it again; of `train -m` the time and an id, so that each is a sweep of its own.
     """
     if config_name == "train":
-        return datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
+        return f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{fresh()}"
     given = "\n".join(sorted(overrides))
     return f"{config_name}-{_digest(given)[:8]}" if given else config_name
 

@@ -11,6 +11,7 @@ No heavy imports: `myosotis train --help` reads this.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -204,13 +205,21 @@ class Config:
         None, "continue a run: its id, a unique prefix of it, its name, or last"
     )
     out: str = key(
-        "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}", "folder of the run: its record, checkpoints and log"
+        "runs/${now:%Y-%m-%d}/${now:%H-%M-%S}-${fresh:}",
+        "folder of the run: its record, checkpoints and log; a default of its own for each run",
     )
 
 
+def fresh() -> str:
+    """Six hex digits that no other run has."""
+    return uuid.uuid4().hex[:6]
+
+
 def register() -> None:
-    """Make the schema known to Hydra, as the config `schema`, and `${among:…}` to OmegaConf."""
+    """Make the schema known to Hydra, as the config `schema`, and its resolvers to OmegaConf."""
     ConfigStore.instance().store(name="schema", node=Config)
+    # Six hex digits, kept for a configuration as Hydra keeps `now`: runs of one second differ.
+    OmegaConf.register_new_resolver("fresh", fresh, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("among", among, replace=True)
 
 

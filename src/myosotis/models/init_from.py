@@ -15,7 +15,7 @@ from pathlib import Path
 
 from myosotis import updates
 from myosotis.models.load import BaseModel
-from myosotis.records.find import find_run
+from myosotis.records.find import find_run, has_update
 from myosotis.records.run_folder import RunFolder
 from myosotis.utils.atomic_write import new_folder
 from myosotis.utils.errors import ConfigError, MyosotisError
@@ -40,7 +40,7 @@ class InitialUpdate:
         if (folder / "update.json").is_file() or (folder / "adapter_config.json").is_file():
             return cls(folder.resolve().name, folder)._mergeable()
         try:
-            run = find_run(name)
+            run = find_run(name, able=has_update)
         except MyosotisError as error:
             raise ConfigError(f"model.start={name}: {error.message}", error.hint) from None
         found = cls.at(run.path, run.load().run_name)

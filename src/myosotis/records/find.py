@@ -7,7 +7,7 @@ that order, and the run folders it is applied to; for runs that only MLflow know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -75,25 +75,49 @@ def _listing(candidates: Sequence[Candidate[Place]]) -> str:
     return "\n".join([*lines, "  …"] if len(candidates) > 10 else lines)
 
 
-def find(query: str, root: Path | None = None) -> RunFolder | SweepFolder:
+Able = Callable[[RunFolder], bool]
+
+
+def has_checkpoint(folder: RunFolder) -> bool:
+    """Whether a run can be resumed."""
+    return folder.checkpoint.is_file() and folder.config.is_file()
+
+
+def has_update(folder: RunFolder) -> bool:
+    """Whether a run has a tuned model; `evaluate` and `export` leave records without one."""
+    return folder.update.is_dir() and folder.config.is_file()
+
+
+LACKING: dict[Able, str] = {has_checkpoint: "has a checkpoint", has_update: "has a finished update"}
+
+
+def find(
+    query: str, root: Path | None = None, *, able: Able | None = None
+) -> RunFolder | SweepFolder:
     """The folder of the run or sweep that `query` means, below `root`; default: the current folder.
 
-    `last` is a run. Raises `UnknownRun` when there is none, `DataError` when there are several.
+    `last` is a run, the last one that is `able` to be what is wanted. Raises `UnknownRun` when
+    there is none, `DataError` when there are several.
     """
     if (run := RunFolder(Path(query))).record.is_file():
         return run
     if (sweep := SweepFolder(Path(query))).about.is_file():
         return sweep
     base = root or Path.cwd()
-    candidates: list[Candidate[RunFolder | SweepFolder]] = [*_runs(all_runs(base))]
+    folders = all_runs(base)
+    if query == "last" and able is not None:
+        if folders and not any(map(able, folders)):
+            raise UnknownRun(f"none of the {len(folders)} runs below {base} {LACKING[able]}")
+        folders = [folder for folder in folders if able(folder)]
+    candidates: list[Candidate[RunFolder | SweepFolder]] = [*_runs(folders)]
     if query != "last":
         candidates += _sweeps(base)
     return choose(query, candidates, f"below {base}")
 
 
-def find_run(query: str, root: Path | None = None) -> RunFolder:
+def find_run(query: str, root: Path | None = None, *, able: Able | None = None) -> RunFolder:
     """The folder of the run that `query` means; see `find`. A sweep is refused, with its trials."""
-    place = find(query, root)
+    place = find(query, root, able=able)
     if isinstance(place, RunFolder):
         return place
     trials = _listing(_runs(place.trials()))

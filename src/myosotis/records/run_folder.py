@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from myosotis.records.schema import RunRecord
 from myosotis.utils.atomic_write import write_text
+from myosotis.utils.errors import ConfigError
+
+LOCK, WRITER = ".running.lock", ".running.pid"
+"""Held, and there, while a process writes the folder: the lock says that one does, the other file
+which one."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +73,85 @@ class RunFolder:
 
     @contextmanager
     def held(self, *, wait: bool = True) -> Iterator[bool]:
-        """Hold the folder as the one process that runs in it; waits for another that does.
+        """Hold the folder as the one process that writes it; waits for another that does.
 
-        Without `wait` yields False at once when there is one. A killed process holds nothing.
+        Without `wait` yields False at once when there is one. A killed process holds nothing. Who
+        holds it already may hold it again.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".running.lock")
+        lock = FileLock(self.path.resolve() / LOCK, is_singleton=True)
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return
+        outermost = lock.lock_counter == 1
         try:
+            if outermost:
+                with suppress(OSError):  # a full disk: the lock holds all the same
+                    (self.path / WRITER).write_text(str(os.getpid()))
             yield True
         finally:
+            if outermost:
+                with suppress(OSError):
+                    (self.path / WRITER).unlink(missing_ok=True)
+                    if {path.name for path in self.path.iterdir()} == {LOCK}:
+                        (self.path / LOCK).unlink()  # nothing began here: no folder stays
+                        self.path.rmdir()
             lock.release()
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder, or refuse: raises `ConfigError` at once when another process writes it,
+        or when it cannot be made.
+        """
+        with ExitStack() as stack:
+            try:
+                free = stack.enter_context(self.held(wait=False))
+            except OSError as error:
+                raise ConfigError(
+                    f"the run folder {self.path} cannot be made: {error.strerror}",
+                    "choose another with out=",
+                ) from None
+            if not free:
+                raise ConfigError(
+                    f"The run folder {self.path} is being written by {self._writer()}.",
+                    "Wait until it has ended; for another run choose another folder with out=.",
+                )
+            yield
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process writes it now, this one included."""
+        if not (self.path / LOCK).exists():
+            return False
+        probe = FileLock(self.path.resolve() / LOCK)
+        try:
+            probe.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:  # nobody writes where nothing can be written
+            return False
+        probe.release()
+        return False
+
+    def _writer(self) -> str:
+        try:
+            return f"process {int((self.path / WRITER).read_text())}"
+        except (OSError, ValueError):
+            return "another process"
+
+
+def new_folder_named(path: Path) -> Path:
+    """Make the folder `path`, or with -2, -3, … after its name: one that was not there."""
+    for number in count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=False)
+            return folder
+        except FileExistsError:
+            continue
+    raise AssertionError("count does not end")
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from myosotis.utils.errors import ConfigError
 
 PID, HOST, HEARTBEAT = "myosotis.pid", "myosotis.host", "myosotis.heartbeat"
 REASON, FOLDER, VERSION = "myosotis.reason", "myosotis.out", "myosotis.version"
+RECORD = "myosotis.record"  # the id that the record had before there was a run in MLflow
 HEARTBEAT_SECONDS = 30.0
 
 FAILURES = (MlflowException, OSError)
@@ -175,6 +176,20 @@ def log_dataset(
 def steps_of(mlflow: MlflowClient, run_id: str, metric: str) -> set[int]:
     """The steps at which a metric of a run is known."""
     return {point.step for point in mlflow.get_metric_history(run_id, metric)}
+
+
+def run_of_record(mlflow: MlflowClient, record_id: str, folder: str | None) -> str | None:
+    """The run that a record of this id belongs to, whether or not the record was told of it: a kill
+    can come between. Then it has to name the `folder`, too, where one is given: a copied folder is
+    another run. Raises what the store raises when it is away.
+    """
+    if exists(mlflow, record_id):
+        return record_id
+    experiments = [one.experiment_id for one in mlflow.search_experiments()]
+    named = f"tags.`{RECORD}` = '{record_id}'"
+    found = mlflow.search_runs(experiments, filter_string=named, max_results=100)
+    its = (run for run in found if folder in (None, run.data.tags.get(FOLDER)))
+    return next((run.info.run_id for run in its), None)
 
 
 def exists(mlflow: MlflowClient, run_id: str) -> bool:

@@ -101,11 +101,11 @@ class MLflowLogger(NullLogger):
         return self._client
 
     @rank_zero_only
-    def start(self) -> None:
+    def start(self, record_id: str = "", *, again: bool = False) -> None:
         if self._client is not None or self._away:
             return
         try:
-            self._open()
+            self._open(record_id, again)
         except ConfigError as error:
             if self._required:
                 raise
@@ -114,15 +114,20 @@ class MLflowLogger(NullLogger):
             return
         self.set_tags(_identity() | self._tags)
 
-    def _open(self) -> None:
+    def _open(self, record_id: str, again: bool) -> None:
         """The store, and this run in it; raises ConfigError."""
         self.store = mlflow_client.open_store(self._uri)
         client = mlflow_client.client(self.store)
         try:
+            if self.run_id is None and again:
+                place = self._tags.get(mlflow_client.FOLDER)
+                self.run_id = mlflow_client.run_of_record(client, record_id, place)
             known = self.run_id and (self._required or mlflow_client.exists(client, self.run_id))
             if self.run_id is None or not known:
                 self.experiment_id = mlflow_client.experiment_id(self.store, self._experiment)
-                run = client.create_run(self.experiment_id, run_name=self._run_name)
+                # With its tags at once: a kill in between would leave a run that nobody finds.
+                tags = _texts({mlflow_client.RECORD: record_id} | _identity() | self._tags)
+                run = client.create_run(self.experiment_id, run_name=self._run_name, tags=tags)
                 self.run_id = run.info.run_id
             else:
                 self.experiment_id = client.get_run(self.run_id).info.experiment_id
@@ -226,8 +231,7 @@ class MLflowLogger(NullLogger):
     @rank_zero_only
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         self.start()
-        texts = {valid_name(key): cut(text_of(tag), TAG_CHARACTERS) for key, tag in tags.items()}
-        items = list(texts.items())
+        items = list(_texts(tags).items())
         for i in range(0, len(items), PARAMS_AT_ONCE):
             batch = dict(items[i : i + PARAMS_AT_ONCE])
             self._write_now(mlflow_client.log_batch, self._client, self.run_id, tags=batch)
@@ -259,6 +263,11 @@ class MLflowLogger(NullLogger):
             return
         self.set_tags({mlflow_client.REASON: reason, mlflow_client.HEARTBEAT: now()})
         self._write_now(self._client.set_terminated, self.run_id, status)
+
+
+def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as MLflow takes them."""
+    return {valid_name(key): cut(text_of(tag), TAG_CHARACTERS) for key, tag in tags.items()}
 
 
 def _identity() -> dict[str, str]:

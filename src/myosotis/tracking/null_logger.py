@@ -28,8 +28,12 @@ class NullLogger(Logger):
     def version(self) -> str | None:
         return self.run_id
 
-    def start(self) -> None:
-        """Open the store and create or resume the run; raises ConfigError when that fails."""
+    def start(self, record_id: str = "", *, again: bool = False) -> None:
+        """Open the store and create or resume the run; raises ConfigError when that fails.
+
+        `record_id` is the record's own, for it to be found by; `again`: the record was there
+        before, and so may its run be.
+        """
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log `metrics` (name: number or one-element tensor) at the optimiser step `step`."""

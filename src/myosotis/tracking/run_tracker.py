@@ -125,7 +125,9 @@ def track(
 ) -> Iterator[RunTracker]:
     """Follow one run in `folder` to its end; a record found there is taken up again.
 
-    Raises `RunError` when the folder cannot be written.
+    The first record is written before MLflow is told, so that whatever a kill leaves there has a
+    folder to be found from. Raises `RunError` when the folder cannot be written, and leaves no
+    record when MLflow cannot be used.
     """
     paths = RunFolder(folder)
     try:
@@ -135,9 +137,8 @@ def track(
             f"the run folder {folder} cannot be made: {error.strerror}", "choose another with out="
         ) from None
     before = paths.load() if paths.record.exists() else None
-    mlflow.start()
     record = RunRecord(
-        run_id=mlflow.run_id or (before.run_id if before else uuid4().hex),
+        run_id=before.run_id if before else uuid4().hex,
         run_name=run_name,
         started=before.started if before else now(),
         command=command,
@@ -150,6 +151,7 @@ def track(
     if before:
         record = replace(record, warnings=before.warnings)
     tracker = RunTracker(paths, record, mlflow)
+    _begin(tracker, again=before is not None)
     try:
         tracker.save()
         with _sigterm_as_exception():
@@ -167,6 +169,19 @@ def track(
         tracker._end("FAILED", f"{type(error).__name__}: {error}")
         raise
     tracker._end("FINISHED")
+
+
+def _begin(tracker: RunTracker, *, again: bool) -> None:
+    """The run in MLflow, whose id becomes the record's."""
+    if not again:
+        tracker.save()
+    try:
+        tracker.mlflow.start(tracker.record.run_id, again=again)
+    except BaseException:
+        if not again:
+            tracker.folder.record.unlink(missing_ok=True)
+        raise
+    tracker.record.run_id = tracker.mlflow.run_id or tracker.record.run_id
 
 
 @contextmanager

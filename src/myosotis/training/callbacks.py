@@ -71,6 +71,10 @@ class Throughput(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, JsonlLogger):
                 logger.rewind(trainer.global_step)  # a resumed run measures the rest again
+        if trainer.global_step and trainer.is_global_zero:
+            console.print(
+                f"resuming from step {trainer.global_step} of {self.total_steps}", highlight=False
+            )
         if trainer.progress_bar_callback is None:  # the user's own is drawn instead
             bar = progress("training", total=self.total_steps)
             self._advance = self._stack.enter_context(bar)
