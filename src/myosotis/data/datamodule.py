@@ -25,6 +25,22 @@ from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError, DataError
 
 
+def left_aside(manifest: Mapping[str, Any]) -> list[str]:
+    """What of the files nothing was made of, or little: a sentence each."""
+    sentences = list(manifest.get("warnings", []))
+    if empty := manifest.get("empty_answers"):
+        sentences.append(f"answers without text: {len(empty)}, such as {empty[0]}")
+    if same := manifest.get("identical"):
+        sentences.append(
+            f"pairs left out because both answers are the same: {len(same)}, such as {same[0]}"
+        )
+    for file in manifest.get("files", []):
+        if file["unused"]:
+            names = ", ".join(f"{name} ({count})" for name, count in file["unused"].items())
+            sentences.append(f"{file['name']}: fields that are not used: {names}")
+    return sentences
+
+
 class StepLoader:
     """Iterates over the steps of an epoch, from the trainer's position on.
 
@@ -205,6 +221,7 @@ class ExampleModule(lightning.LightningDataModule):
     def warnings(self) -> list[str]:
         """What a person should know about the data, and what of them did not fit."""
         note = [self.template.note] if self.template.note else []
+        note += left_aside(self.dataset.manifest)
         parts = self.dataset.parts()
         learned = self.kind_of("train").warnings(self.train_trees)
         return note + learned + [line for part in parts for line in self._part(part).warnings(part)]

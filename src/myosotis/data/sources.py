@@ -59,7 +59,9 @@ def files(
     if val_path is None:
         require(train, 3, path, "data.val_path=FILE.jsonl")
         count = held_out_count(len(train), val_fraction)
-        train, held_out, grouped = hold_out(train, count, split_seed)
+        train, held_out, grouped = hold_out(
+            train, count, split_seed, of_each=2 if reads == "grades" else 0
+        )
         validation, test = halves(held_out, split_seed)
     else:
         validation, grouped = examples(val_path), "file"
