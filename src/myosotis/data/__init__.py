@@ -9,6 +9,8 @@ sources.py         where examples come from, and which of them are held out -> D
 convert.py         a Dataset as an objective reads it
 kinds.py           what is true of answers, labels, pairs, graded answers and rewards
 span_tokenizer.py  pieces of text -> ids, control tokens kept apart from text
+spans.py           the pieces of a rendering that are tokenised apart
+markers.py         templates whose markers stand in the text already
 chat_template.py   Example -> ids and weights, through the model's own chat template
 template_text.py   what the template writes, and what of a conversation it leaves out
 label_template.py  the same where a label or a reward is asked for instead of text

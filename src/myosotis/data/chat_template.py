@@ -27,7 +27,6 @@ conversation that has none): training and generation read the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
@@ -37,6 +36,7 @@ from transformers import PreTrainedTokenizerBase
 from myosotis.data.conversation import Message
 from myosotis.data.sft import Example
 from myosotis.data.span_tokenizer import SpanTokenizer
+from myosotis.data.spans import Span, aligned, last_end, rewritten, unstable
 from myosotis.data.template_text import (
     EMPTY_THINK,
     PLACE,
@@ -47,20 +47,10 @@ from myosotis.data.template_text import (
 from myosotis.trees.tree import Path
 from myosotis.utils.errors import DataError
 
-_ONE_ANSWER = "train on one answer a record (data.reasoning=last), or use data.template=none"
 NOTHING_THOUGHT = (
     "the chat template puts an empty think block before the answer, which is read and not learned; "
     "data.template_kwargs={enable_thinking: false} lets generation begin behind it, too"
 )
-
-
-class Span(NamedTuple):
-    """A piece of rendered text that is tokenised on its own."""
-
-    text: str
-    scored: bool
-    verbatim: bool  # a name of a control token in it is text
-    lead: bool = False  # an empty think block that the template put before an answer
 
 
 class Rendered(NamedTuple):
@@ -225,7 +215,7 @@ class ChatRenderer:
             before = self._text(messages[:i], where, tools=tools, generation=True)
             through = self._text(messages[: i + 1], where, tools=tools)
             if not before.startswith(done) or not through.startswith(before):
-                raise _unstable(where)
+                raise unstable(where)
             spans += self._reading(messages[:i], read, before, done, where, tools)
             answer = self._answer(messages[: i + 1], through[len(before) :], where, tools)
             spans += answer
@@ -233,7 +223,7 @@ class ChatRenderer:
         if generation:
             before = self._text(messages, where, tools=tools, generation=True)
             if not before.startswith(done):
-                raise _unstable(where)
+                raise unstable(where)
             return spans + self._reading(messages, read, before, done, where, tools)
         if not self._control.fullmatch(spans[-1].text):
             spans.append(Span(self._eos, messages[-1].scored, False))
@@ -266,9 +256,9 @@ class ChatRenderer:
         ]
         outline = self._text([*messages[:read], *standing_in], where, tools=tools, generation=True)
         contents = [message.content for message in messages[read:]]
-        spans = _align(outline[len(done) :], places, contents, text)
+        spans = aligned(outline[len(done) :], places, contents, text)
         if spans is None or not outline.startswith(done):
-            raise _rewritten(where)
+            raise rewritten(where)
         return spans
 
     def _answer(self, messages: Sequence[Message], text: str, where: str, tools: str) -> list[Span]:
@@ -280,11 +270,11 @@ class ChatRenderer:
             ends = list(self._control.finditer(text))  # some templates end a call with its own
             tail = text[ends[-1].start() :] if ends else ""
         if not text.endswith(tail):
-            raise _unstable(where)
+            raise unstable(where)
         text = text.removesuffix(tail)
         # Qwen3 opens an answer with an empty <think> block unless the answer brings its own.
         opened = text.startswith(lead)
-        opening = _last_end(self._control, lead) if opened else 0
+        opening = last_end(self._control, lead) if opened else 0
         empty = EMPTY_THINK.search(lead) if opened and not self.options.score_empty_think else None
         if empty:
             opening = max(opening, empty.end())
@@ -295,7 +285,7 @@ class ChatRenderer:
         # The template writes control tokens around a call or a thought; a message's own are text.
         verbatim = not (message.reasoning or message.calls)
         if not verbatim and self._control.search(message.content):
-            raise _rewritten(where)
+            raise rewritten(where)
         return [
             Span(text[:opening], scored and not empty, False, lead=scored and empty is not None),
             Span(body, scored, verbatim),
@@ -314,46 +304,7 @@ class ChatRenderer:
         through = self._text([*history, Message(roles[-1], place)], where, tools=tools)
         lead, marker, tail = through.removeprefix(before).partition(place)
         if not marker:
-            raise _unstable(where)
+            raise unstable(where)
         if plain:
             self._frames[roles] = lead, tail
         return lead, tail
-
-
-def _rewritten(where: str) -> DataError:
-    return DataError(
-        f"{where}: a message names a control token, and the chat template rewrites the "
-        "message so that it cannot be told from the template's own",
-        "take the control token out of the data",
-    )
-
-
-def _unstable(where: str) -> DataError:
-    return DataError(
-        f"{where}: the chat template rewrites what it wrote before when the conversation goes on, "
-        "so the tokens of this answer in training would not be those of generation",
-        _ONE_ANSWER,
-    )
-
-
-def _align(outline: str, places: list[str], contents: list[str], text: str) -> list[Span] | None:
-    """Cut `text` like `outline`, with contents (trimmed, where the template trims) for places."""
-    spans: list[Span] = []
-    for place, content in zip(places, contents, strict=True):
-        literal, marker, outline = outline.partition(place)
-        if not marker or not text.startswith(literal):
-            return None
-        spans.append(Span(literal, False, False))
-        text = text.removeprefix(literal)
-        following = re.split("\ue0f0", outline, maxsplit=1)[0]
-        variants = (content, content.rstrip(), content.lstrip(), content.strip())
-        kept = next((v for v in variants if text.startswith(v + following)), None)
-        if kept is None:
-            return None
-        spans.append(Span(kept, False, True))
-        text = text.removeprefix(kept)
-    return [*spans, Span(outline, False, False)] if text == outline else None
-
-
-def _last_end(pattern: re.Pattern[str], text: str) -> int:
-    return max((match.end() for match in pattern.finditer(text)), default=0)
