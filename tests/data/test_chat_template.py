@@ -351,6 +351,17 @@ def test_reasoning_after_the_last_question_alone() -> None:
     assert path.ids[: len(prompt)] == prompt and path.weights[len(prompt)] == 1
 
 
+def test_turns_that_are_only_read_may_be_rewritten() -> None:
+    """Solved examples in front of a question, or turns of weight 0: nothing is learned of them."""
+    turns = [replace(m, scored=i == 3) for i, m in enumerate(thinking("a", "b", "c", "d").messages)]
+    example = Example(tuple(turns), "f:1")
+    path, notes = mindful().rendered(example)
+    assert scored(mindful(), example) == "<think>\nhm, d\n</think>\n\nd<|im_end|>"
+    assert notes == ["the chat template leaves out the reasoning of the assistant's turn"]
+    prompt = mindful().prompt(example.prompt)
+    assert path.ids[: len(prompt)] == prompt and path.weights[len(prompt)] == 1
+
+
 def test_the_templates_own_switches() -> None:
     template = mindful(kwargs={"enable_thinking": False})
     text = template.decode(template.prompt(chat("a").messages), control=True)

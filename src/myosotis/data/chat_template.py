@@ -36,7 +36,7 @@ from transformers import PreTrainedTokenizerBase
 from myosotis.data.conversation import Message
 from myosotis.data.sft import Example
 from myosotis.data.span_tokenizer import SpanTokenizer
-from myosotis.data.spans import Span, aligned, last_end, rewritten, unstable
+from myosotis.data.spans import Span, Unstable, aligned, last_end, rewritten
 from myosotis.data.template_text import (
     EMPTY_THINK,
     PLACE,
@@ -205,8 +205,29 @@ class ChatRenderer:
         answered: int,
         generation: bool = False,
     ) -> list[Span]:
-        """The spans of a conversation, of which the first `answered` turns are read only."""
+        """The spans of a conversation, of which the first `answered` turns are read only.
+
+        Where the template rewrites turns when the conversation goes on, those before the first
+        scored answer are read in one piece, as it writes them in the end.
+        """
         self._check_extras(messages, tools, where)
+        scored = (i for i, m in enumerate(messages) if m.role == "assistant" and m.scored)
+        first = next(scored, len(messages) if generation else answered)
+        try:
+            return self._turns(messages, where, tools, answered, generation)
+        except Unstable:
+            if first <= answered:
+                raise
+            return self._turns(messages, where, tools, first, generation)
+
+    def _turns(
+        self,
+        messages: Sequence[Message],
+        where: str,
+        tools: str,
+        answered: int,
+        generation: bool,
+    ) -> list[Span]:
         spans: list[Span] = []
         done, read = "", 0  # text and messages dealt with
         for i, message in enumerate(messages):
@@ -215,7 +236,7 @@ class ChatRenderer:
             before = self._text(messages[:i], where, tools=tools, generation=True)
             through = self._text(messages[: i + 1], where, tools=tools)
             if not before.startswith(done) or not through.startswith(before):
-                raise unstable(where)
+                raise Unstable(where)
             spans += self._reading(messages[:i], read, before, done, where, tools)
             answer = self._answer(messages[: i + 1], through[len(before) :], where, tools)
             spans += answer
@@ -223,7 +244,7 @@ class ChatRenderer:
         if generation:
             before = self._text(messages, where, tools=tools, generation=True)
             if not before.startswith(done):
-                raise unstable(where)
+                raise Unstable(where)
             return spans + self._reading(messages, read, before, done, where, tools)
         if not self._control.fullmatch(spans[-1].text):
             spans.append(Span(self._eos, messages[-1].scored, False))
@@ -270,7 +291,7 @@ class ChatRenderer:
             ends = list(self._control.finditer(text))  # some templates end a call with its own
             tail = text[ends[-1].start() :] if ends else ""
         if not text.endswith(tail):
-            raise unstable(where)
+            raise Unstable(where)
         text = text.removesuffix(tail)
         # Qwen3 opens an answer with an empty <think> block unless the answer brings its own.
         opened = text.startswith(lead)
@@ -304,7 +325,7 @@ class ChatRenderer:
         through = self._text([*history, Message(roles[-1], place)], where, tools=tools)
         lead, marker, tail = through.removeprefix(before).partition(place)
         if not marker:
-            raise unstable(where)
+            raise Unstable(where)
         if plain:
             self._frames[roles] = lead, tail
         return lead, tail

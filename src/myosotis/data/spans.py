@@ -50,9 +50,12 @@ def rewritten(where: str) -> DataError:
     )
 
 
-def unstable(where: str) -> DataError:
-    return DataError(
-        f"{where}: the chat template rewrites what it wrote before when the conversation goes on, "
-        "so the tokens of this answer in training would not be those of generation",
-        _ONE_ANSWER,
-    )
+class Unstable(DataError):
+    """The template writes a turn otherwise once the conversation has gone on."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where}: the chat template rewrites what it wrote before when the conversation goes "
+            "on, so the tokens of this answer in training would not be those of generation",
+            _ONE_ANSWER,
+        )
