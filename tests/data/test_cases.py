@@ -1,4 +1,4 @@
-"""The small files beside the repository that once failed; what is right of each is in their README."""
+"""The small files beside the repository that once failed; their README says what is right."""
 
 from __future__ import annotations
 

@@ -65,11 +65,11 @@ def test_a_system_turn_that_is_there_is_not_doubled_and_another_is_refused(tmp_p
 
 
 def test_system_and_tools_beside_pairs_and_grades(tmp_path: Path) -> None:
-    beside = {"system": "s", "tools": [{"name": "f"}], "id": 1}
+    beside = {"system": "s", "tools": [{"name": "f"}], "id": 1, "group": 7}
     pairs = read_pairs(file(tmp_path, beside | {"question": "q", "chosen": "a", "rejected": "b"}))
     assert turns(pairs.examples[0].messages) == ["system:s", *TURNS]
     assert pairs.examples[0].rejected == "b" and pairs.examples[0].tools
-    assert pairs.unused == {"id": 1}
+    assert pairs.unused == {"id": 1} and pairs.examples[0].groups == ("7",)
     grades = read_grades(file(tmp_path, beside | {"prompt": "q", "completion": "a", "label": True}))
     assert turns(grades.examples[0].messages) == ["system:s", *TURNS]
     assert grades.unused == {"id": 1}

@@ -60,6 +60,7 @@ def pair(record: dict[str, Any], where: str) -> tuple[Example, set[str]]:
     chosen, rejected = (_answer(record[side], side, context.unused) for side in _SIDES)
     before = _common(before, chosen, rejected)
     second = rejected[-1]
+    groups = context.groups(used)
     if not chosen[-1].scored or not second.scored:
         raise RecordError("an answer of a pair has weight 0: nothing to learn from")
     read = context.before((*read_only(before), chosen[-1]))
@@ -71,6 +72,7 @@ def pair(record: dict[str, Any], where: str) -> tuple[Example, set[str]]:
         rejected=second.content,
         rejected_turn=None if second.is_plain else second,
         tools=context.tools,
+        groups=groups,
     ), context.unread(used | set(_SIDES))
 
 

@@ -10,14 +10,12 @@ faults are counted and the first few shown, each with its file and line.
     {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}  (ShareGPT)
     {"prompt": [messages …], "completion": [messages …]}
 
-<<<<<<< HEAD
 A field `group`, beside these, names what an example shares with others (a document, an author):
 intervals of task quality then take groups as drawn, not examples.
-=======
+
 Beside any of them stand `system` (the first turn), `history` (earlier turns, a list of pairs or of
 messages, read only) and `tools` (what the assistant may call). What a message may hold is in
 conversation.py.
->>>>>>> e86acf3 (Nothing of a record is left unread: system, history, tools, reasoning, flags of turns)
 """
 
 from __future__ import annotations
@@ -68,12 +66,9 @@ class Example:
     desirable: bool | None = None  # whether the answer is one to give (graded data)
     other: str | None = None  # the answer to another prompt, for objectives that compare with it
     rivals: tuple[str, ...] = ()  # wrong answers, of which the base may choose the rejected one
-<<<<<<< HEAD
     groups: tuple[str, ...] = ()  # what it shares with others, the coarsest first: package, file
-=======
     rejected_turn: Message | None = None  # the rejected answer where it is more than its text
     tools: str = ""  # what the assistant may call: a JSON list in OpenAI's form
->>>>>>> e86acf3 (Nothing of a record is left unread: system, history, tools, reasoning, flags of turns)
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -176,16 +171,9 @@ class AnswerReader:
         _check_order(messages)
         if not messages[-1].content.strip() and not messages[-1].calls:
             self.records.empty_answers.append(where)
-<<<<<<< HEAD
-        group = record.get("group")
-        groups = (str(group),) if isinstance(group, str | int) and "group" not in used else ()
-        for key in record.keys() - used - ({"group"} if groups else set()):
-            self.records.unused[key] = self.records.unused.get(key, 0) + 1
-        self.records.examples.append(Example(messages, where, groups=groups))
-=======
+        groups = context.groups(used)
         self.records.leave(context.unread(used))
-        self.records.examples.append(Example(messages, where, tools=context.tools))
->>>>>>> e86acf3 (Nothing of a record is left unread: system, history, tools, reasoning, flags of turns)
+        self.records.examples.append(Example(messages, where, tools=context.tools, groups=groups))
 
     def _messages(
         self, record: dict[str, Any], unused: set[str]
@@ -247,6 +235,14 @@ class Context:
         if self._system.strip() and not own:
             opening = [Message("system", self._system)]
         return (*opening, *self._history, *(messages[1:] if own else messages))
+
+    def groups(self, used: set[str]) -> tuple[str, ...]:
+        """The group of the record, unless a turn was made of that field."""
+        group = self._record.get("group")
+        if "group" in used or not isinstance(group, str | int):
+            return ()
+        self._used.add("group")
+        return (str(group),)
 
     def unread(self, used: set[str]) -> set[str]:
         """Keys that nothing was made of, when the turns were made of `used`."""
