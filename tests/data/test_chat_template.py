@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example, Message
-from myosotis.utils.errors import DataError
+from myosotis.data.template_text import TemplateOptions
+from myosotis.utils.errors import ConfigError, DataError
 from tests.data.conftest import byte_level, sentence_piece
 
 SYSTEM = "<|im_start|>system\nYou help.<|im_end|>\n"
@@ -185,10 +187,30 @@ def test_a_refusal_of_the_template_is_told_with_the_place() -> None:
         ChatRenderer(byte_level(GEMMA)).spans(Example(messages, "f:7"))
 
 
+def test_an_empty_think_block_is_read_and_learned_only_when_asked_for() -> None:
+    """Learned, a model would be taught not to think; the generation prompt does not hold it."""
+    template = ChatRenderer(byte_level(THINKING))
+    assert scored(template, chat("a", "b")) == "b<|im_end|>"
+    path, notes = template.rendered(chat("a", "b"))
+    assert "<think>\n\n</think>\n\nb" in template.decode(path.ids)
+    assert len(notes) == 1 and "enable_thinking: false" in notes[0]
+    asked = ChatRenderer(byte_level(THINKING), options=TemplateOptions(score_empty_think=True))
+    assert scored(asked, chat("a", "b")) == "<think>\n\n</think>\n\nb<|im_end|>"
+    assert asked.rendered(chat("a", "b")).notes == []
+
+
+OPENED = (  # a template that opens every answer with a word of its own
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' %}{{ 'Well: ' }}{% endif %}"
+    "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
 def test_what_the_template_opens_an_answer_with_is_scored() -> None:
     """The model has to write it: the generation prompt does not."""
-    template = ChatRenderer(byte_level(THINKING))
-    assert scored(template, chat("a", "b")) == "<think>\n\n</think>\n\nb<|im_end|>"
+    template = ChatRenderer(byte_level(OPENED))
+    assert scored(template, chat("a", "b")) == "Well: b<|im_end|>"
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
@@ -231,3 +253,149 @@ def test_smollm2() -> None:
         whole = list(tokenizer.apply_chat_template(turns, return_dict=False))
         assert list(template.render(example).ids) == whole[:-1]
         assert scored(template, example) == example.completion + "<|im_end|>"
+
+
+# What a template leaves out.
+
+FORGETFUL = (  # knows neither system turns nor tools, and cuts answers at </think>
+    "{% for m in messages %}{% if m['role'] in ('user', 'assistant') %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{{ m['content'].split('</think>')[-1] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+MINDFUL = (  # Qwen3's, shortened: tools, calls and results, and thoughts after the last question
+    "{% if tools %}{{ '<|im_start|>system\n' + (tools | tojson) + '<|im_end|>\n' }}{% endif %}"
+    "{% set ns = namespace(last=0) %}"
+    "{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}"
+    "{% endfor %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and loop.index0 > ns.last and m.reasoning_content %}"
+    "{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}"
+    "{{ m.content }}"
+    "{% for c in m.tool_calls %}{{ '\n<tool_call>' + c.function.name + ' ' }}"
+    "{{ (c.function.arguments | tojson) + '</tool_call>' }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+TOOLS = '[{"type": "function", "function": {"name": "add"}}]'
+CALLS = (
+    '[{"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": "one more"}}}]'
+)
+
+
+def mindful(**options: object) -> ChatRenderer:
+    return ChatRenderer(byte_level(MINDFUL), options=TemplateOptions(**options))  # type: ignore[arg-type]
+
+
+def thinking(*turns: str) -> Example:
+    """A chat whose every answer has the thought `hm, ANSWER`."""
+    messages = [
+        replace(m, reasoning=f"hm, {m.content}") if m.role == "assistant" else m
+        for m in chat(*turns).messages
+    ]
+    return Example(tuple(messages), "f:4")
+
+
+def test_a_forgotten_system_turn_is_noted_and_a_short_one_is_not_found_by_chance() -> None:
+    """The system turn's `a` also stands in the question."""
+    template = ChatRenderer(byte_level(FORGETFUL))
+    example = Example((Message("system", "a"), *chat("a", "b").messages), "f:1")
+    assert template.rendered(example).notes == [
+        "the chat template leaves out the text of the system's turn"
+    ]
+    assert template.rendered(chat("a", "b")).notes == []
+    assert CHAT.rendered(example).notes == []
+
+
+def test_an_answer_that_is_cut_is_refused_with_the_remedy() -> None:
+    example = chat("a", "<think>hm</think>\n\nb", where="f:2")
+    with pytest.raises(DataError, match=r"f:2: the chat template leaves out the reas") as caught:
+        ChatRenderer(byte_level(FORGETFUL)).render(example)
+    assert caught.value.hint.startswith("data.reasoning=drop")
+    options = TemplateOptions(reasoning="drop")
+    assert scored(ChatRenderer(byte_level(FORGETFUL), options=options), example) == "b<|im_end|>"
+    assert scored(CHAT, example) == "<think>hm</think>\n\nb<|im_end|>"
+
+
+def test_a_cut_answer_that_is_only_read_is_noted() -> None:
+    first, second, third, fourth = chat("a", "<think>hm</think>b", "c", "d").messages
+    example = Example((first, replace(second, scored=False), third, fourth), "f:1")
+    notes = ChatRenderer(byte_level(FORGETFUL)).rendered(example).notes
+    assert notes == ["the chat template leaves out the text of the assistant's turn"]
+
+
+def test_reasoning_is_learned_where_the_template_writes_it_and_refused_elsewhere() -> None:
+    example = thinking("a", "b")
+    assert scored(mindful(), example) == "<think>\nhm, b\n</think>\n\nb<|im_end|>"
+    assert scored(mindful(reasoning="drop"), example) == "b<|im_end|>"
+    for other in (CHAT, PLAIN):
+        with pytest.raises(DataError, match=r"f:4: .* leaves out the reasoning") as caught:
+            other.render(example)
+        assert "data.reasoning=drop" in caught.value.hint
+    with pytest.raises(ConfigError, match=r"data.reasoning=all"):
+        TemplateOptions(reasoning="all")  # type: ignore[arg-type]
+
+
+def test_reasoning_after_the_last_question_alone() -> None:
+    """The template takes the thoughts of earlier answers away when the chat goes on, so these are
+    only read; and the ids of the prompt are the start of the example's."""
+    example = thinking("a", "b", "c", "d")
+    with pytest.raises(DataError, match="rewrites what it wrote"):
+        mindful().render(example)
+    last = mindful(reasoning="last")
+    assert scored(last, example) == "<think>\nhm, d\n</think>\n\nd<|im_end|>"
+    path, notes = last.rendered(example)
+    assert "hm, b" not in last.decode(path.ids) and notes == []
+    prompt = last.prompt(example.prompt)
+    assert path.ids[: len(prompt)] == prompt and path.weights[len(prompt)] == 1
+
+
+def test_turns_that_are_only_read_may_be_rewritten() -> None:
+    """Solved examples in front of a question, or turns of weight 0: nothing is learned of them."""
+    turns = [replace(m, scored=i == 3) for i, m in enumerate(thinking("a", "b", "c", "d").messages)]
+    example = Example(tuple(turns), "f:1")
+    path, notes = mindful().rendered(example)
+    assert scored(mindful(), example) == "<think>\nhm, d\n</think>\n\nd<|im_end|>"
+    assert notes == ["the chat template leaves out the reasoning of the assistant's turn"]
+    prompt = mindful().prompt(example.prompt)
+    assert path.ids[: len(prompt)] == prompt and path.weights[len(prompt)] == 1
+
+
+def test_the_templates_own_switches() -> None:
+    template = mindful(kwargs={"enable_thinking": False})
+    text = template.decode(template.prompt(chat("a").messages), control=True)
+    assert text.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+def calling(**changes: object) -> Example:
+    turns = (
+        Message("user", "a"),
+        Message("assistant", "", calls=CALLS),
+        Message("tool", "3", name="add"),
+        Message("assistant", "b"),
+    )
+    return replace(Example(turns, "f:9", tools=TOOLS), **changes)
+
+
+def test_calls_are_learned_and_their_results_read() -> None:
+    path, notes = mindful().rendered(calling())
+    assert scored(mindful(), calling()) == (
+        '\n<tool_call>add {"a": 2, "b": "one more"}</tool_call><|im_end|>b<|im_end|>'
+    )
+    text = mindful().decode(path.ids, control=True)
+    assert text.startswith(f"<|im_start|>system\n{TOOLS}<|im_end|>\n")
+    assert "<|im_start|>tool\n3<|im_end|>" in text
+    assert notes == ["the chat template leaves out the name of the tool's turn"]
+    prompt = mindful().prompt(calling().prompt, TOOLS)
+    assert path.ids[: len(prompt)] == prompt
+
+
+def test_a_template_without_tools_refuses_calls_and_notes_unread_tools() -> None:
+    with pytest.raises(DataError, match=r"f:9: .* leaves out the tool calls of the assistant"):
+        CHAT.render(calling())
+    example = replace(chat("a", "b"), tools=TOOLS)
+    assert CHAT.rendered(example).notes == ["the chat template leaves out the tools"]
+    assert mindful().rendered(example).notes == []
+    with pytest.raises(DataError, match=r"f:9: the control token '<\|im_end\|>' is named in"):
+        mindful().render(calling(tools=TOOLS.replace("add", "<|im_end|>")))

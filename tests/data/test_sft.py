@@ -105,7 +105,7 @@ def test_openai_weights_and_prompts_that_hold_answers(tmp_path: Path) -> None:
         ({"prompt": "a", "completions": "b"}, "did you mean 'completion' where it says 'compl"),
         ({"Prompt": "a", "completion": "b"}, "did you mean 'prompt' where it says 'Prompt'?"),
         ({"prompt": "a", "completion": 3}, "'completion' is the number 3; expected text"),
-        ({"prompt": None, "completion": "b"}, "'prompt' is null; expected text"),
+        ({"prompt": None, "completion": "b"}, "no prompt: the fields are 'completion'"),
         ({"prompt": "a", "answer": "b", "response": "c"}, "both 'response' and 'answer'"),
         ({"prompt": "a", "question": "b", "answer": "c"}, "both 'prompt' and 'question'"),
         (b'{"prompt": "a", "completion": "\\ud83d"}', r"half a character (\ud83d)"),
@@ -120,7 +120,7 @@ def test_openai_weights_and_prompts_that_hold_answers(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": "a"}]}, "the last message is the user's"),
         (
             {"messages": [{"role": "assistant", "content": "a", "tool_calls": [1]}]},
-            "messages[0] has 'tool_calls', which is not supported",
+            "messages[0].tool_calls holds the number 1; expected calls with a name",
         ),
         (
             {"messages": [{"role": "assistant", "content": "a", "weight": 0}]},

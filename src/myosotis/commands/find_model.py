@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from myosotis.config import instantiate, model_named, strangers
 from myosotis.data.chat_template import ChatRenderer
+from myosotis.data.template_text import TemplateOptions
 from myosotis.models.dtype import resolve
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import BaseModel, ModelSource
@@ -61,7 +62,17 @@ def config_of(folder: RunFolder) -> tuple[DictConfig, ModelSource]:
 
 def template_of(cfg: DictConfig, base: BaseModel) -> ChatRenderer:
     """The chat template a run was trained with."""
-    return ChatRenderer(base.tokenizer, cfg.data.template)
+    return ChatRenderer(base.tokenizer, cfg.data.template, template_options(cfg))
+
+
+def template_options(cfg: DictConfig) -> TemplateOptions:
+    """How the chat template is used; as by default where a run is older than a key."""
+    kwargs = cfg.data.get("template_kwargs")
+    return TemplateOptions(
+        reasoning=cfg.data.get("reasoning") or "keep",
+        kwargs=instantiate.plain(kwargs) if kwargs else {},
+        score_empty_think=bool(cfg.data.get("score_empty_think")),
+    )
 
 
 def dtype_of(cfg: DictConfig) -> torch.dtype:

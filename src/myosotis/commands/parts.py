@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from myosotis import updates
+from myosotis.commands.find_model import template_options
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
 from myosotis.config.schema import AUTO
@@ -70,7 +71,7 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     )
     module = ExampleModule(
         dataset,
-        kind.renderer(load_tokenizer(source), cfg.data.template),
+        kind.renderer(load_tokenizer(source), cfg.data.template, template_options(cfg)),
         kind=kind,
         batch_size=cfg.data.batch_size,
         max_length=min(cfg.data.max_length or context, context),

@@ -31,6 +31,7 @@ METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
+STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think")
 OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger")
 MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
 # What a logger needs beside us: modules, of which one will do; also the name of our extra.
@@ -208,7 +209,11 @@ def _names(cfg: DictConfig) -> None:
     _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop", "rollback"))
     _one_of("task.metric", cfg.task.metric, METRICS)
     _one_of("model.kind", cfg.model.kind, ("wheel", "local", "hub"))
-    for key, known in (("overlong", ("drop", "truncate")), ("template", ("chat", "none"))):
+    for key, known in (
+        ("overlong", ("drop", "truncate")),
+        ("template", ("chat", "none")),
+        ("reasoning", ("keep", "drop", "last")),
+    ):
         if key in cfg.data:
             _one_of(f"data.{key}", cfg.data[key], known)
     for name in cfg.sweep.objectives:

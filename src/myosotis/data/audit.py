@@ -212,17 +212,6 @@ def _warnings(report: dict[str, Any]) -> list[str]:
                 f"{part} prompts that are also trained on: {leak['prompts']} ({leak['pairs']} with "
                 f"the same answer), such as {held} = {trained}; they measure memory"
             )
-    manifest = report["manifest"]
-    if empty := manifest.get("empty_answers"):
-        sentences.append(f"answers without text: {len(empty)}, such as {empty[0]}")
-    if same := manifest.get("identical"):
-        sentences.append(
-            f"pairs left out because both answers are the same: {len(same)}, such as {same[0]}"
-        )
-    for file in manifest.get("files", []):
-        if file["unused"]:
-            names = ", ".join(f"{name} ({count})" for name, count in file["unused"].items())
-            sentences.append(f"{file['name']}: fields that are not used: {names}")
     return sentences
 
 

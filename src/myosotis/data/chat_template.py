@@ -27,31 +27,37 @@ conversation that has none): training and generation read the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from myosotis.data.sft import Example, Message
+from myosotis.data.conversation import Message
+from myosotis.data.sft import Example
 from myosotis.data.span_tokenizer import SpanTokenizer
+from myosotis.data.spans import Span, Unstable, aligned, last_end, rewritten
+from myosotis.data.template_text import (
+    EMPTY_THINK,
+    PLACE,
+    LossCheck,
+    TemplateOptions,
+    TemplateText,
+)
 from myosotis.trees.tree import Path
 from myosotis.utils.errors import DataError
 
-# Stands for a message's text when the template is asked what it writes around it. Private-use
-# characters: no tokenizer gives them a meaning and no template trims them.
-_PLACE = "\ue0f0{}\ue0f1"
-_ONE_ANSWER = "train on one answer a record, or use data.template=none"
+NOTHING_THOUGHT = (
+    "the chat template puts an empty think block before the answer, which is read and not learned; "
+    "data.template_kwargs={enable_thinking: false} lets generation begin behind it, too"
+)
 
 
-class Span(NamedTuple):
-    """A piece of rendered text that is tokenised on its own."""
+class Rendered(NamedTuple):
+    """A path, and what of the conversation a person may miss in it, a sentence each."""
 
-    text: str
-    scored: bool
-    verbatim: bool  # a name of a control token in it is text
+    path: Path
+    notes: list[str]
 
 
 class ChatRenderer:
@@ -61,7 +67,10 @@ class ChatRenderer:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, kind: Literal["chat", "none"] = "chat"
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: Literal["chat", "none"] = "chat",
+        options: TemplateOptions | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         has_one = bool(getattr(tokenizer, "chat_template", None))
@@ -72,22 +81,55 @@ class ChatRenderer:
         self._eos = str(tokenizer.eos_token) if tokenizer.eos_token_id is not None else ""
         if self.kind == "none" and not self._eos:
             raise DataError("the tokenizer has no chat template and no end-of-sequence token")
+        self.options = options or TemplateOptions()
+        self._text = TemplateText(tokenizer, self.options.kwargs)
+        self._losses = LossCheck(self._text if self.kind == "chat" else None)
         self._tokens = SpanTokenizer(tokenizer)
         self._control = self._tokens.control
-        self._frames: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._frames: dict[tuple[str, ...], tuple[str, str]] = {}  # by roles
 
     # Ids.
 
     def render(self, example: Example) -> Path:
         """Ids and weights of a whole example. Raises `DataError` when the template cannot."""
-        return self.encode(self.spans(example))
+        return self.rendered(example).path
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def rendered(self, example: Example) -> Rendered:
+        """A whole example, and what of it the template leaves out.
+
+        Raises `DataError` when the template cannot, or loses what was to be learned.
+        """
+        spans = self.spans(example)
+        messages, read = self.options.prepared(example.messages)
+        scored = [
+            (message.role == "assistant" and message.scored and i >= read)
+            or not example.completion_only
+            for i, message in enumerate(messages)
+        ]
+        notes = self.notes(messages, scored, spans, example.where, example.tools)
+        if any(not span.scored and span.lead for span in spans):
+            notes.append(NOTHING_THOUGHT)
+        return Rendered(self.encode(spans), notes)
+
+    def notes(
+        self,
+        messages: Sequence[Message],
+        scored: Sequence[bool],
+        spans: Sequence[Span],
+        where: str,
+        tools: str,
+    ) -> list[str]:
+        """What of the turns is not in the spans. Raises `DataError` where it was to be learned."""
+        return self._losses.notes(
+            messages, scored, "".join(span.text for span in spans), where, tools
+        )
+
+    def prompt(self, messages: Sequence[Message], tools: str = "") -> list[int]:
         """Ids up to and including the generation prompt: what `render`'s ids start with.
 
         `messages` are those before the wanted answer; earlier answers may be among them.
         """
-        return list(self.encode(self.prompt_spans(messages)).ids)
+        return list(self.encode(self.prompt_spans(messages, tools)).ids)
 
     def encode(self, spans: Sequence[Span]) -> Path:
         """Ids and weights of spans in their order; the first token is never scored."""
@@ -124,19 +166,21 @@ class ChatRenderer:
 
     def spans(self, example: Example) -> list[Span]:
         """The rendered text of an example, in pieces that are scored or read only."""
+        messages, read = self.options.prepared(example.messages)
         if self.kind == "none":
-            spans = self._plain(example.messages, example.where)
+            spans = self._plain(messages, example.where)
         else:
-            spans = self._chat(example.messages, example.where)
+            spans = self._chat(messages, example.where, example.tools, answered=read)
         if example.completion_only:
             return spans
         return [span._replace(scored=True) for span in spans]
 
-    def prompt_spans(self, messages: Sequence[Message]) -> list[Span]:
+    def prompt_spans(self, messages: Sequence[Message], tools: str = "") -> list[Span]:
         """The rendered text up to and including the generation prompt, in pieces."""
+        messages, read = self.options.prepared(messages)
         if self.kind == "none":
             return self._plain((*messages, Message("assistant", "")), "this prompt")[:1]
-        return self._chat(messages, "this prompt", generation=True)
+        return self._chat(messages, "this prompt", tools, answered=read, generation=True)
 
     def _plain(self, messages: Sequence[Message], where: str) -> list[Span]:
         if len(messages) != 2:
@@ -153,32 +197,71 @@ class ChatRenderer:
         ]
 
     def _chat(
-        self, messages: Sequence[Message], where: str, *, generation: bool = False
+        self,
+        messages: Sequence[Message],
+        where: str,
+        tools: str,
+        *,
+        answered: int,
+        generation: bool = False,
+    ) -> list[Span]:
+        """The spans of a conversation, of which the first `answered` turns are read only.
+
+        Where the template rewrites turns when the conversation goes on, those before the first
+        scored answer are read in one piece, as it writes them in the end.
+        """
+        self._check_extras(messages, tools, where)
+        scored = (i for i, m in enumerate(messages) if m.role == "assistant" and m.scored)
+        first = next(scored, len(messages) if generation else answered)
+        try:
+            return self._turns(messages, where, tools, answered, generation)
+        except Unstable:
+            if first <= answered:
+                raise
+            return self._turns(messages, where, tools, first, generation)
+
+    def _turns(
+        self,
+        messages: Sequence[Message],
+        where: str,
+        tools: str,
+        answered: int,
+        generation: bool,
     ) -> list[Span]:
         spans: list[Span] = []
         done, read = "", 0  # text and messages dealt with
         for i, message in enumerate(messages):
-            if message.role != "assistant":
+            if message.role != "assistant" or i < answered:
                 continue
-            before = self._rendering(messages[:i], where, generation=True)
-            through = self._rendering(messages[: i + 1], where)
+            before = self._text(messages[:i], where, tools=tools, generation=True)
+            through = self._text(messages[: i + 1], where, tools=tools)
             if not before.startswith(done) or not through.startswith(before):
-                raise _unstable(where)
-            spans += self._reading(messages[:i], read, before, done, where)
-            answer = self._answer(messages[: i + 1], through[len(before) :], where)
+                raise Unstable(where)
+            spans += self._reading(messages[:i], read, before, done, where, tools)
+            answer = self._answer(messages[: i + 1], through[len(before) :], where, tools)
             spans += answer
             done, read = before + "".join(span.text for span in answer), i + 1
         if generation:
-            before = self._rendering(messages, where, generation=True)
+            before = self._text(messages, where, tools=tools, generation=True)
             if not before.startswith(done):
-                raise _unstable(where)
-            return spans + self._reading(messages, read, before, done, where)
+                raise Unstable(where)
+            return spans + self._reading(messages, read, before, done, where, tools)
         if not self._control.fullmatch(spans[-1].text):
             spans.append(Span(self._eos, messages[-1].scored, False))
         return [span for span in spans if span.text]
 
+    def _check_extras(self, messages: Sequence[Message], tools: str, where: str) -> None:
+        """What goes to the template beside text must name no control token: it could not be told
+        from the template's own."""
+        extras = [extra for message in messages for extra in message.extras()]
+        if name := self._control.search("\n".join([*extras, tools])):
+            raise DataError(
+                f"{where}: the control token {name[0]!r} is named in reasoning, a call or a tool",
+                "take the control token out of the data",
+            )
+
     def _reading(
-        self, messages: Sequence[Message], read: int, before: str, done: str, where: str
+        self, messages: Sequence[Message], read: int, before: str, done: str, where: str, tools: str
     ) -> list[Span]:
         """What is read between two answers: `before` without its start `done`, made of what the
         template writes around the messages from `read` on."""
@@ -187,94 +270,62 @@ class ChatRenderer:
             return [Span(text, False, False)]
         # Some message names a control token. What the template writes must be told from what it
         # was given, so it is asked again with placeholders for the messages.
-        places = [_PLACE.format(i) for i in range(len(messages) - read)]
+        places = [PLACE.format(i) for i in range(len(messages) - read)]
         standing_in = [
             replace(message, content=place)
             for message, place in zip(messages[read:], places, strict=True)
         ]
-        outline = self._rendering([*messages[:read], *standing_in], where, generation=True)
+        outline = self._text([*messages[:read], *standing_in], where, tools=tools, generation=True)
         contents = [message.content for message in messages[read:]]
-        spans = _align(outline[len(done) :], places, contents, text)
+        spans = aligned(outline[len(done) :], places, contents, text)
         if spans is None or not outline.startswith(done):
-            raise DataError(
-                f"{where}: a message names a control token, and the chat template rewrites the "
-                "message so that it cannot be told from the template's own",
-                "take the control token out of the data",
-            )
+            raise rewritten(where)
         return spans
 
-    def _answer(self, messages: Sequence[Message], text: str, where: str) -> list[Span]:
+    def _answer(self, messages: Sequence[Message], text: str, where: str, tools: str) -> list[Span]:
         """An answer as the template writes it, up to and including the end of the turn."""
-        scored = messages[-1].scored
-        lead, tail = self._frame(tuple(message.role for message in messages), where)
+        message = messages[-1]
+        scored = message.scored
+        lead, tail = self._frame(messages, where, tools)
+        if message.calls and not text.endswith(tail):
+            ends = list(self._control.finditer(text))  # some templates end a call with its own
+            tail = text[ends[-1].start() :] if ends else ""
         if not text.endswith(tail):
-            raise _unstable(where)
+            raise Unstable(where)
         text = text.removesuffix(tail)
         # Qwen3 opens an answer with an empty <think> block unless the answer brings its own.
-        opening = _last_end(self._control, lead) if text.startswith(lead) else 0
+        opened = text.startswith(lead)
+        opening = last_end(self._control, lead) if opened else 0
+        empty = EMPTY_THINK.search(lead) if opened and not self.options.score_empty_think else None
+        if empty:
+            opening = max(opening, empty.end())
         end = self._control.search(tail)
         # Without a control token in it, what follows the answer opens the next turn.
         closing, stop = (tail[: end.start()], end.group()) if end else ("", "")
+        body = text[opening:] + closing
+        # The template writes control tokens around a call or a thought; a message's own are text.
+        verbatim = not (message.reasoning or message.calls)
+        if not verbatim and self._control.search(message.content):
+            raise rewritten(where)
         return [
-            Span(text[:opening], scored, False),
-            Span(text[opening:] + closing, scored, True),
+            Span(text[:opening], scored and not empty, False, lead=scored and empty is not None),
+            Span(body, scored, verbatim),
             Span(stop, scored, False),
         ]
 
-    def _frame(self, roles: tuple[str, ...], where: str) -> tuple[str, str]:
+    def _frame(self, messages: Sequence[Message], where: str, tools: str) -> tuple[str, str]:
         """What the template writes before and after an answer, beyond the generation prompt."""
-        if roles not in self._frames:
-            place = _PLACE.format(0)
-            history = [Message(role, "-") for role in roles[:-1]]
-            before = self._rendering(history, where, generation=True)
-            through = self._rendering([*history, Message(roles[-1], place)], where)
-            lead, marker, tail = through.removeprefix(before).partition(place)
-            if not marker:
-                raise _unstable(where)
+        roles = tuple(message.role for message in messages)
+        plain = not tools and all(message.is_plain for message in messages[:-1])
+        if plain and roles in self._frames:
+            return self._frames[roles]
+        place = PLACE.format(0)
+        history = [replace(message, content="-") for message in messages[:-1]]
+        before = self._text(history, where, tools=tools, generation=True)
+        through = self._text([*history, Message(roles[-1], place)], where, tools=tools)
+        lead, marker, tail = through.removeprefix(before).partition(place)
+        if not marker:
+            raise Unstable(where)
+        if plain:
             self._frames[roles] = lead, tail
-        return self._frames[roles]
-
-    def _rendering(
-        self, messages: Sequence[Message], where: str, *, generation: bool = False
-    ) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=generation
-            )
-        except TemplateError as error:
-            raise DataError(
-                f"{where}: the model's chat template refuses this conversation: {error.message}"
-            ) from None
-        return str(text)
-
-
-def _unstable(where: str) -> DataError:
-    return DataError(
-        f"{where}: the chat template rewrites what it wrote before when the conversation goes on, "
-        "so the tokens of this answer in training would not be those of generation",
-        _ONE_ANSWER,
-    )
-
-
-def _align(outline: str, places: list[str], contents: list[str], text: str) -> list[Span] | None:
-    """Cut `text` like `outline`, with contents (trimmed, where the template trims) for places."""
-    spans: list[Span] = []
-    for place, content in zip(places, contents, strict=True):
-        literal, marker, outline = outline.partition(place)
-        if not marker or not text.startswith(literal):
-            return None
-        spans.append(Span(literal, False, False))
-        text = text.removeprefix(literal)
-        following = re.split("\ue0f0", outline, maxsplit=1)[0]
-        variants = (content, content.rstrip(), content.lstrip(), content.strip())
-        kept = next((v for v in variants if text.startswith(v + following)), None)
-        if kept is None:
-            return None
-        spans.append(Span(kept, False, True))
-        text = text.removeprefix(kept)
-    return [*spans, Span(outline, False, False)] if text == outline else None
-
-
-def _last_end(pattern: re.Pattern[str], text: str) -> int:
-    return max((match.end() for match in pattern.finditer(text)), default=0)
+        return lead, tail

@@ -18,11 +18,28 @@ import numpy as np
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
 from myosotis.data.kinds import TaskKind, text_kind
+from myosotis.data.markers import Marked, check_markers
 from myosotis.data.sft import Example
 from myosotis.data.tokenize import Encoded, Overlong, encode
 from myosotis.trees.tree import Tree
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError, DataError
+
+
+def left_aside(manifest: Mapping[str, Any]) -> list[str]:
+    """What of the files nothing was made of, or little: a sentence each."""
+    sentences = list(manifest.get("warnings", []))
+    if empty := manifest.get("empty_answers"):
+        sentences.append(f"answers without text: {len(empty)}, such as {empty[0]}")
+    if same := manifest.get("identical"):
+        sentences.append(
+            f"pairs left out because both answers are the same: {len(same)}, such as {same[0]}"
+        )
+    for file in manifest.get("files", []):
+        if file["unused"]:
+            names = ", ".join(f"{name} ({count})" for name, count in file["unused"].items())
+            sentences.append(f"{file['name']}: fields that are not used: {names}")
+    return sentences
 
 
 class StepLoader:
@@ -120,6 +137,7 @@ class ExampleModule(lightning.LightningDataModule):
         """Tokenise all parts; done once, whoever asks first."""
         if self.encoded:
             return
+        self._marked()
         parts = self.dataset.parts()
         encoded: dict[str, Encoded] = {}
         with progress("tokenising", sum(map(len, parts.values()))) as advance:
@@ -205,6 +223,7 @@ class ExampleModule(lightning.LightningDataModule):
     def warnings(self) -> list[str]:
         """What a person should know about the data, and what of them did not fit."""
         note = [self.template.note] if self.template.note else []
+        note += self._marked() + left_aside(self.dataset.manifest)
         parts = self.dataset.parts()
         learned = self.kind_of("train").warnings(self.train_trees)
         return note + learned + [line for part in parts for line in self._part(part).warnings(part)]
@@ -212,6 +231,15 @@ class ExampleModule(lightning.LightningDataModule):
     def counts(self) -> dict[str, dict[str, int]]:
         """By part, for the run record."""
         return {part: self._part(part).counts() for part in self.dataset.parts()}
+
+    def _marked(self) -> list[str]:
+        """What the text holds of chat templates. Raises `DataError` where that is not allowed."""
+        manifest = self.dataset.manifest
+        return check_markers(
+            [Marked(**one) for one in manifest.get("markers", [])],
+            rendered=self.template.kind == "chat",
+            allowed=manifest.get("allow_markers", False),
+        )
 
     def _part(self, part: str) -> Encoded:
         self.setup()

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from myosotis.data.sft import Example, Message
+from myosotis.data.conversation import Message
+from myosotis.data.sft import Example
 
 
 @dataclass
@@ -91,12 +92,14 @@ def pair_key(example: Example) -> str:
 
 def _second(example: Example) -> list[str | bool]:
     """What an example says beside its conversation: the rejected answer, or the grade."""
-    return [x for x in (example.rejected, example.desirable, *example.rivals) if x is not None]
+    more = example.rejected_turn.extras() if example.rejected_turn is not None else []
+    said = (example.rejected, example.desirable, *example.rivals, *more, example.tools or None)
+    return [x for x in said if x is not None]
 
 
 def canonical(messages: Iterable[Message], *more: object) -> str:
     """The messages as text that is equal only for equal messages."""
-    plain = [[message.role, message.content, message.scored] for message in messages]
+    plain = [[m.role, m.content, m.scored, *m.extras()] for m in messages]
     return json.dumps([plain, *more], ensure_ascii=False)
 
 

@@ -23,6 +23,7 @@ from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
 from myosotis.data.label_template import LabelRenderer, RewardRenderer, labels_of
 from myosotis.data.sft import Example
+from myosotis.data.template_text import TemplateOptions
 from myosotis.trees.lm_head import LABEL_HEAD, VALUE_HEAD
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
@@ -54,9 +55,14 @@ class TaskKind:
     refusals: ClassVar[Mapping[str, str]] = {}
     """Why a metric is none of these data, for some."""
 
-    def renderer(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> ChatRenderer:
+    def renderer(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        options: TemplateOptions | None = None,
+    ) -> ChatRenderer:
         """What makes paths of examples."""
-        return ChatRenderer(tokenizer, template)
+        return ChatRenderer(tokenizer, template, options)
 
     def of_part(self, examples: Sequence[Example]) -> TaskKind:
         """What another part of the same data set is, rendered in the same way."""
@@ -130,8 +136,13 @@ class Labels(TaskKind):
         **dict.fromkeys(TEXT_METRICS, "compares texts; {data} has labels."),
     }
 
-    def renderer(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> ChatRenderer:
-        return LabelRenderer(tokenizer, template, self.labels)
+    def renderer(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        options: TemplateOptions | None = None,
+    ) -> ChatRenderer:
+        return LabelRenderer(tokenizer, template, self.labels, options)
 
     def of_part(self, examples: Sequence[Example]) -> TaskKind:
         return self
@@ -236,8 +247,13 @@ class Rewards(Pairs):
         ("loglik", "separation", *TEXT_METRICS), "needs log-likelihoods; a reward model has none."
     )
 
-    def renderer(self, tokenizer: PreTrainedTokenizerBase, template: Template) -> ChatRenderer:
-        return RewardRenderer(tokenizer, template)
+    def renderer(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        options: TemplateOptions | None = None,
+    ) -> ChatRenderer:
+        return RewardRenderer(tokenizer, template, options)
 
     def of_part(self, examples: Sequence[Example]) -> TaskKind:
         return self

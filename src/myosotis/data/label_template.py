@@ -12,9 +12,10 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from myosotis.data.chat_template import ChatRenderer
+from myosotis.data.chat_template import ChatRenderer, Rendered
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example
+from myosotis.data.template_text import TemplateOptions
 from myosotis.trees.tree import Path, Target
 from myosotis.utils.errors import DataError
 
@@ -30,15 +31,20 @@ class LabelRenderer(ChatRenderer):
         tokenizer: PreTrainedTokenizerBase,
         kind: Literal["chat", "none"],
         labels: Sequence[str],
+        options: TemplateOptions | None = None,
     ) -> None:
-        super().__init__(tokenizer, kind)
+        super().__init__(tokenizer, kind, options)
         self.labels = list(labels)
         self._numbers = {name: k for k, name in enumerate(labels)}
 
-    def render(self, example: Example) -> Path:
-        ids = self.prompt(example.prompt)
+    def rendered(self, example: Example) -> Rendered:
+        spans = self.prompt_spans(example.prompt, example.tools)
+        messages, _ = self.options.prepared(example.prompt)
+        scored = [False] * len(messages)
+        notes = self.notes(messages, scored, spans, example.where, example.tools)
+        ids = self.encode(spans).ids
         label = self._numbers[example.completion.strip()]
-        return Path(ids, [0.0] * len(ids), Target.LABEL, label)
+        return Rendered(Path(ids, [0.0] * len(ids), Target.LABEL, label), notes)
 
     def asked(self, path: Path) -> str:
         return f"[{self.labels[path.label]}]" * (path.target is Target.LABEL)
@@ -47,15 +53,15 @@ class LabelRenderer(ChatRenderer):
 class RewardRenderer(ChatRenderer):
     """Renders text as `ChatRenderer` does; after its last token a number is asked for."""
 
-    def render(self, example: Example) -> Path:
-        ids = super().render(example).ids
-        return Path(ids, [0.0] * len(ids), Target.VALUE)
+    def rendered(self, example: Example) -> Rendered:
+        path, notes = super().rendered(example)
+        return Rendered(Path(path.ids, [0.0] * len(path.ids), Target.VALUE), notes)
 
     def asked(self, path: Path) -> str:
         return "[reward]" * (path.target is Target.VALUE)
 
     def of_text(self) -> ChatRenderer:
-        return ChatRenderer(self.tokenizer, self.kind)
+        return ChatRenderer(self.tokenizer, self.kind, self.options)
 
 
 def labels_of(dataset: Dataset) -> list[str]:

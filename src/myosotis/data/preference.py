@@ -3,32 +3,23 @@
     {"prompt": "…", "chosen": "…", "rejected": "…"}      and the names in PROMPTS, ALIASES
     {"instruction": "…", "input": "…", "chosen": "…", "rejected": "…"}                  (Alpaca)
     {"prompt": [messages …], "chosen": [messages …], "rejected": [messages …]}
-    {"chosen": [messages …], "rejected": [messages …]}        the prompt is what they begin with
+    {"chosen": [messages …], "rejected": [messages …]}        the prompt is what they begin with;
+                                                              it may be given besides
     {"conversations": [messages …], "chosen": {message}, "rejected": {message}}      (ShareGPT)
+
+`system`, `history` and `tools` stand beside them as in sft.py, for both sides.
 
 Pairs that say nothing are left out and counted, with their lines: both sides equal, or one empty.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from myosotis.data.conversation import SYSTEMS, Message, chat, meant, one_of, read_only, text
 from myosotis.data.readers import RecordError
-from myosotis.data.sft import (
-    CHATS,
-    PROMPTS,
-    Example,
-    Message,
-    Records,
-    alpaca,
-    chat,
-    each_record,
-    meant,
-    one_of,
-    text,
-)
+from myosotis.data.sft import CHATS, PROMPTS, Context, Example, Records, alpaca, each_record
 from myosotis.utils.errors import DataError
 
 ALIASES = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
@@ -39,10 +30,12 @@ def read_pairs(path: str | Path) -> Records:
     records = Records([])
 
     def add(record: dict[str, Any], where: str) -> None:
-        example = pair(record, where)
-        if not example.completion.strip() or not (example.rejected or "").strip():
+        example, unread = pair(record, where)
+        records.leave(unread)
+        chosen, rejected = example.messages[-1], example.with_rejected().messages[-1]
+        if not all(side.content.strip() or side.calls for side in (chosen, rejected)):
             records.empty_answers.append(where)
-        elif example.completion == example.rejected:
+        elif chosen == rejected:
             records.identical.append(where)
         else:
             records.examples.append(example)
@@ -53,55 +46,90 @@ def read_pairs(path: str | Path) -> Records:
     return records
 
 
-def pair(record: dict[str, Any], where: str) -> Example:
-    """One record as an example. Raises `RecordError` when it is no pair."""
+def pair(record: dict[str, Any], where: str) -> tuple[Example, set[str]]:
+    """One record as an example, and the keys that nothing was made of.
+
+    Raises `RecordError` when it is no pair.
+    """
     record = {ALIASES.get(key, key): value for key, value in record.items()}
     for side in ("chosen", "rejected"):
         if side not in record:
             raise RecordError(f"no field {side!r}{meant(side, record)}")
-    before = _prompt(record)
-    sides = {side: _answer(record[side], side) for side in ("chosen", "rejected")}
-    if before is None:
-        before, sides = _shared(sides)
-    elif long := [side for side, messages in sides.items() if len(messages) != 1]:
-        raise RecordError(
-            f"{long[0]!r} has {len(sides[long[0]])} messages beside a prompt; expected one"
-        )
-    read = tuple(replace(message, scored=False) for message in before)
-    chosen, rejected = sides["chosen"][0], sides["rejected"][0]
-    return Example((*read, chosen), where, rejected=rejected.content)
+    context = Context(record)
+    before, used = _prompt(record, context.unused)
+    chosen, rejected = (_answer(record[side], side, context.unused) for side in _SIDES)
+    before = _common(before, chosen, rejected)
+    second = rejected[-1]
+    groups = context.groups(used)
+    if not chosen[-1].scored or not second.scored:
+        raise RecordError("an answer of a pair has weight 0: nothing to learn from")
+    read = context.before((*read_only(before), chosen[-1]))
+    if "input" in used and isinstance(record["input"], dict):
+        context.unused |= {f"input.{key}" for key in record["input"].keys() - {"messages"}}
+    return Example(
+        read,
+        where,
+        rejected=second.content,
+        rejected_turn=None if second.is_plain else second,
+        tools=context.tools,
+        groups=groups,
+    ), context.unread(used | set(_SIDES))
 
 
-def _prompt(record: dict[str, Any]) -> list[Message] | None:
+_SIDES = ("chosen", "rejected")
+
+
+def _prompt(record: dict[str, Any], unused: set[str]) -> tuple[list[Message] | None, set[str]]:
+    """The prompt where it has a field of its own, and the fields it was made of."""
     if isinstance(record.get("input"), dict) and "messages" in record["input"]:
-        return chat(record["input"]["messages"], "input.messages")
+        return chat(record["input"]["messages"], "input.messages", unused), {"input"}
     if (name := one_of(CHATS, record)) is not None:
-        return chat(record[name], name)
+        return chat(record[name], name, unused), {name}
     if "instruction" in record and "prompt" not in record:
-        return [alpaca(record)]
+        return [alpaca(record)], {"instruction", "input"} & record.keys()
     if (name := one_of(PROMPTS, record)) is None:
-        return None
+        return None, set()
     if isinstance(record[name], list):
-        return chat(record[name], name)
-    return [Message("user", text(record, name))]
+        return chat(record[name], name, unused), {name}
+    return [Message("user", text(record, name))], {name}
 
 
-def _answer(value: Any, side: str) -> list[Message]:
+def _answer(value: Any, side: str, unused: set[str]) -> list[Message]:
     if isinstance(value, str):
         return [Message("assistant", text({side: value}, side))]
-    messages = chat(value if isinstance(value, list) else [value], side)
+    messages = chat(value if isinstance(value, list) else [value], side, unused)
     if messages[-1].role != "assistant":
         raise RecordError(f"the last message of {side!r} is the {messages[-1].role}'s")
     return messages
 
 
-def _shared(sides: dict[str, list[Message]]) -> tuple[list[Message], dict[str, list[Message]]]:
-    """The prompt that is implicit in two whole conversations."""
-    chosen, rejected = sides["chosen"], sides["rejected"]
-    if len(chosen) < 2 or len(rejected) < 2:
-        raise RecordError(
-            "no prompt: neither a field of its own nor a conversation before the answers"
-        )
-    if [(m.role, m.content) for m in chosen[:-1]] != [(m.role, m.content) for m in rejected[:-1]]:
+def _common(
+    given: list[Message] | None, chosen: list[Message], rejected: list[Message]
+) -> list[Message]:
+    """The prompt of two sides: given beside them, or what both whole conversations begin with."""
+    if len(chosen) == len(rejected) == 1:
+        if given is None:
+            raise RecordError(
+                "no prompt: neither a field of its own nor a conversation before the answers"
+            )
+        return given
+    if _plain(chosen[:-1]) != _plain(rejected[:-1]):
         raise RecordError("'chosen' and 'rejected' have different prompts")
-    return chosen[:-1], {"chosen": chosen[-1:], "rejected": rejected[-1:]}
+    shared = chosen[:-1]
+    if given is None or _plain(given) == _plain(shared):
+        return shared
+    # A chat may name its system turn on one side only, and a field may hold the first or the last
+    # question of several.
+    turns, asked = (_plain([m for m in part if m.role not in SYSTEMS]) for part in (shared, given))
+    if turns[: len(asked)] != asked and turns[-len(asked) :] != asked:
+        raise RecordError("the prompt is not what 'chosen' and 'rejected' begin with")
+    told = [m for m in given if m.role in SYSTEMS]
+    own = [m for m in shared if m.role in SYSTEMS]
+    if told and own:
+        raise RecordError("the system turns of the prompt and of 'chosen' differ")
+    return told + shared
+
+
+def _plain(messages: list[Message]) -> list[tuple[str, str, list[str]]]:
+    """What must be equal for two turns to be the same: role, text and calls, not weights."""
+    return [(m.role, m.content.strip(), m.extras()) for m in messages]

@@ -29,16 +29,40 @@ class RecordError(Exception):
 
 
 def rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any] | RecordError]]:
-    """Where each record stands (file and line), and the record or what is wrong with it.
+    """Where each record stands (file and line), and the record or what is wrong with it. Keys that
+    are null are left out.
 
     Raises `DataError` when the file or data set cannot be read at all.
     """
     if str(path).startswith(HUB):
-        yield from _of_hub(str(path).removeprefix(HUB))
+        found, columns = _of_hub(str(path).removeprefix(HUB)), True
     elif Path(path).suffix.lower() == ".parquet" and Path(path).is_file():
-        yield from _of_parquet(Path(path))
+        found, columns = _of_parquet(Path(path)), True
     else:
-        yield from _of_lines(Path(path))
+        found, columns = _of_lines(Path(path)), False
+    for where, record in found:
+        yield where, record if isinstance(record, RecordError) else present(record, columns)
+
+
+TOOL_DATA = ("arguments", "parameters")
+"""Keys below which a file's own null is a value: of a tool's call, and of its description."""
+
+
+def present(value: Any, columns: bool) -> Any:
+    """The value without the keys that are null, at any depth: null is absent.
+
+    Columns (parquet, the hub) give each object every key that any other has, so there it is so
+    within a tool's arguments, too.
+    """
+    if isinstance(value, list):
+        return [present(one, columns) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: one if key in TOOL_DATA and not columns else present(one, columns)
+        for key, one in value.items()
+        if one is not None
+    }
 
 
 def _of_lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | RecordError]]:

@@ -12,6 +12,10 @@ faults are counted and the first few shown, each with its file and line.
 
 A field `group`, beside these, names what an example shares with others (a document, an author):
 intervals of task quality then take groups as drawn, not examples.
+
+Beside any of them stand `system` (the first turn), `history` (earlier turns, a list of pairs or of
+messages, read only) and `tools` (what the assistant may call). What a message may hold is in
+conversation.py.
 """
 
 from __future__ import annotations
@@ -21,26 +25,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from myosotis.data.conversation import (
+    NAME_KEYS,
+    SYSTEMS,
+    Message,
+    chat,
+    checked,
+    meant,
+    near,
+    one_of,
+    read_only,
+    text,
+    tools_of,
+)
 from myosotis.data.readers import RecordError, kind, rows
-from myosotis.utils.did_you_mean import close, did_you_mean
 from myosotis.utils.errors import ConfigError, DataError
+
+__all__ = ["Example", "Message", "Records", "meant", "one_of", "read_answers", "text"]
 
 PROMPTS = ("prompt", "question", "instruction", "input")
 ANSWERS = ("completion", "response", "answer", "output")
 CHATS = ("messages", "conversations")
-ROLES = ("system", "developer", "user", "assistant", "tool")
-SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
-SHAREGPT |= {"system": "system", "tool": "tool"}
+SYSTEM_KEYS = ("system", "system_prompt")
+TOOL_KEYS = ("tools", "functions")
 ERRORS_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn. `scored=False` on an assistant's turn: it is read, not learned from."""
-
-    role: str
-    content: str
-    scored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class Example:
     other: str | None = None  # the answer to another prompt, for objectives that compare with it
     rivals: tuple[str, ...] = ()  # wrong answers, of which the base may choose the rejected one
     groups: tuple[str, ...] = ()  # what it shares with others, the coarsest first: package, file
+    rejected_turn: Message | None = None  # the rejected answer where it is more than its text
+    tools: str = ""  # what the assistant may call: a JSON list in OpenAI's form
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -71,8 +81,16 @@ class Example:
         return self.messages[-1].content
 
     def answered(self, text: str) -> Example:
-        """The same with another last answer."""
-        return replace(self, messages=(*self.prompt, replace(self.messages[-1], content=text)))
+        """The same with another last answer, which is text alone."""
+        last = Message(self.messages[-1].role, text, self.messages[-1].scored)
+        return replace(self, messages=(*self.prompt, last))
+
+    def with_rejected(self) -> Example:
+        """The same with the rejected answer (of a pair) as its last."""
+        if self.rejected_turn is not None:
+            return replace(self, messages=(*self.prompt, self.rejected_turn))
+        assert self.rejected is not None
+        return self.answered(self.rejected)
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,11 @@ class Records:
     unused: dict[str, int] = field(default_factory=dict)  # keys nothing was made of -> records
     empty_answers: list[str] = field(default_factory=list)  # where an answer has no text
     identical: list[str] = field(default_factory=list)  # of pairs: where both sides are the same
+
+    def leave(self, keys: set[str]) -> None:
+        """Count keys that nothing was made of in a record."""
+        for key in sorted(keys):
+            self.unused[key] = self.unused.get(key, 0) + 1
 
 
 def read_answers(
@@ -142,32 +165,36 @@ class AnswerReader:
         self.records = Records([])
 
     def add(self, record: dict[str, Any], where: str) -> None:
-        messages, used = self._messages(record)
+        context = Context(record, beside=self.keys is None)
+        messages, used = self._messages(record, context.unused)
+        messages = context.before(messages)
         _check_order(messages)
-        if not messages[-1].content.strip():
+        if not messages[-1].content.strip() and not messages[-1].calls:
             self.records.empty_answers.append(where)
-        group = record.get("group")
-        groups = (str(group),) if isinstance(group, str | int) and "group" not in used else ()
-        for key in record.keys() - used - ({"group"} if groups else set()):
-            self.records.unused[key] = self.records.unused.get(key, 0) + 1
-        self.records.examples.append(Example(messages, where, groups=groups))
+        groups = context.groups(used)
+        self.records.leave(context.unread(used))
+        self.records.examples.append(Example(messages, where, tools=context.tools, groups=groups))
 
-    def _messages(self, record: dict[str, Any]) -> tuple[tuple[Message, ...], set[str]]:
+    def _messages(
+        self, record: dict[str, Any], unused: set[str]
+    ) -> tuple[tuple[Message, ...], set[str]]:
         if self.keys:
             for key in self.keys:
                 if key not in record:
                     raise RecordError(f"no field {key!r}{meant(key, record)}")
             prompt, completion = self.keys
-            return _pair(record, prompt, completion), {prompt, completion}
+            return _pair(record, prompt, completion, unused), {prompt, completion}
         if (name := one_of(CHATS, record)) is not None:
             if answers := [key for key in ANSWERS if key in record]:
                 raise RecordError(
-                    f"both {name!r} and {answers[0]!r}: which one is meant?", _NAME_KEYS
+                    f"both {name!r} and {answers[0]!r}: which one is meant?", NAME_KEYS
                 )
-            return tuple(chat(record[name], name)), {name}
-        return self._named(record)
+            return tuple(chat(record[name], name, unused)), {name}
+        return self._named(record, unused)
 
-    def _named(self, record: dict[str, Any]) -> tuple[tuple[Message, ...], set[str]]:
+    def _named(
+        self, record: dict[str, Any], unused: set[str]
+    ) -> tuple[tuple[Message, ...], set[str]]:
         completion = one_of(ANSWERS, record)
         if completion is None:
             raise _missing("completion", ANSWERS, record)
@@ -177,120 +204,93 @@ class AnswerReader:
         prompt = one_of(PROMPTS, record)
         if prompt is None:
             raise _missing("prompt", PROMPTS, record)
-        used = {prompt, completion}
-        if isinstance(record.get("system"), str):
-            system = (Message("system", text(record, "system")),)
-            return system + _pair(record, prompt, completion), used | {"system"}
-        return _pair(record, prompt, completion), used
+        return _pair(record, prompt, completion, unused), {prompt, completion}
 
 
-_NAME_KEYS = "name the fields: data.prompt_key=… data.completion_key=…"
+class Context:
+    """What stands beside the turns of a record: its system turn, what was said before, its tools.
+
+    With `beside=False` none of them are read: the fields were named by hand, and others are left.
+    `unused` takes the keys of messages that nothing was made of. Raises `RecordError`.
+    """
+
+    def __init__(self, record: Mapping[str, Any], *, beside: bool = True) -> None:
+        self.unused: set[str] = set()
+        self._record = record
+        given = [n for n in (SYSTEM_KEYS, ("history",), TOOL_KEYS) if beside and one_of(n, record)]
+        keys = {names: one_of(names, record) for names in given}
+        self._used = {key for key in keys.values() if key is not None}
+        system, tools = keys.get(SYSTEM_KEYS), keys.get(TOOL_KEYS)
+        self._system = text(record, system) if system else ""
+        self._history = _history(record["history"], self.unused) if "history" in self._used else []
+        self.tools = tools_of(record[tools], tools) if tools else ""
+
+    def before(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """The turns with the system turn and the earlier ones in front."""
+        first = messages[0]
+        own = first.role in SYSTEMS
+        if own and self._system.strip() and first.content.strip() != self._system.strip():
+            raise RecordError("two system turns: the field 'system' and the first message differ")
+        opening = [first] if own else []
+        if self._system.strip() and not own:
+            opening = [Message("system", self._system)]
+        return (*opening, *self._history, *(messages[1:] if own else messages))
+
+    def groups(self, used: set[str]) -> tuple[str, ...]:
+        """The group of the record, unless a turn was made of that field."""
+        group = self._record.get("group")
+        if "group" in used or not isinstance(group, str | int):
+            return ()
+        self._used.add("group")
+        return (str(group),)
+
+    def unread(self, used: set[str]) -> set[str]:
+        """Keys that nothing was made of, when the turns were made of `used`."""
+        return (self._record.keys() - used - self._used) | self.unused
+
+
+def _history(value: Any, unused: set[str]) -> list[Message]:
+    """Earlier turns, read only: pairs of a question and its answer, or messages."""
+    if not isinstance(value, list):
+        raise RecordError(f"'history' is {kind(value)}; expected a list of earlier turns")
+    if value and isinstance(value[0], dict):
+        return read_only(chat(value, "history", unused))
+    turns = []
+    for i, pair in enumerate(value):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise RecordError(f"history[{i}] is no pair of a question and its answer")
+        asked, said = (checked(one, f"history[{i}]") for one in pair)
+        turns += [Message("user", asked, False), Message("assistant", said, False)]
+    return turns
 
 
 def alpaca(record: Mapping[str, Any]) -> Message:
     """The question of Alpaca's form: an instruction, and its input below it where it has one."""
     asked = text(record, "instruction")
-    given = text(record, "input", absent="") if "input" in record else ""
+    given = text(record, "input") if "input" in record else ""
     return Message("user", f"{asked}\n\n{given}" if given.strip() else asked)
-
-
-def one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:
-    """The one of `names` that is a field. Raises `RecordError` when two are."""
-    given = [name for name in names if name in record]
-    if len(given) > 1:
-        raise RecordError(f"both {given[0]!r} and {given[1]!r}: which one is meant?", _NAME_KEYS)
-    return given[0] if given else None
 
 
 def _missing(what: str, names: tuple[str, ...], record: Mapping[str, Any]) -> RecordError:
     if not record:
         return RecordError("an empty record")
     for name in (*names, *CHATS):
-        if near := _near(name, record):
-            return RecordError(f"no field {name!r}; did you mean {name!r} where it says {near!r}?")
+        if nearest := near(name, record):
+            said = f"did you mean {name!r} where it says {nearest!r}?"
+            return RecordError(f"no field {name!r}; {said}")
     fields = ", ".join(map(repr, list(record)[:8]))
-    return RecordError(f"no {what}: the fields are {fields}", _NAME_KEYS)
+    return RecordError(f"no {what}: the fields are {fields}", NAME_KEYS)
 
 
-def _near(name: str, record: Mapping[str, Any]) -> str | None:
-    return next(iter(close(name, record, 1, cutoff=0.75)), None)
-
-
-def meant(name: str, record: Mapping[str, Any]) -> str:
-    """The end of a message about a missing field: the nearest one, or those there are."""
-    if near := _near(name, record):
-        return f"; did you mean {near!r}?"
-    return f"; the fields are {', '.join(map(repr, list(record)[:8]))}"
-
-
-def _pair(record: Mapping[str, Any], prompt: str, completion: str) -> tuple[Message, ...]:
+def _pair(
+    record: Mapping[str, Any], prompt: str, completion: str, unused: set[str]
+) -> tuple[Message, ...]:
     if isinstance(record[prompt], list) or isinstance(record[completion], list):
-        before, after = chat(record[prompt], prompt), chat(record[completion], completion)
+        before = chat(record[prompt], prompt, unused)
+        after = chat(record[completion], completion, unused)
         # What lies in the prompt was said before: it is read, not learned from.
-        return tuple([replace(message, scored=False) for message in before] + after)
+        return tuple(read_only(before) + after)
     return Message("user", text(record, prompt)), Message("assistant", text(record, completion))
-
-
-def text(record: Mapping[str, Any], key: str, *, absent: str | None = None) -> str:
-    """A field that must be text; null is `absent` where that is given. Raises `RecordError`."""
-    value = record[key]
-    if value is None and absent is not None:
-        return absent
-    return _checked(value, repr(key))
-
-
-def _checked(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise RecordError(f"{name} is {kind(value)}; expected text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        # JSON can spell half a surrogate pair (\\ud83d), which no tokenizer can encode.
-        raise RecordError(
-            f"{name} holds half a character (\\u{ord(value[error.start]):04x})"
-        ) from None
-    return value
-
-
-def chat(value: Any, name: str) -> list[Message]:
-    """A list of messages, in OpenAI's or ShareGPT's form. Raises `RecordError`."""
-    if not isinstance(value, list):
-        raise RecordError(f"{name!r} is {kind(value)}; expected a list of messages")
-    if not value:
-        raise RecordError(f"{name!r} is an empty list")
-    return [_message(turn, f"{name}[{i}]") for i, turn in enumerate(value)]
-
-
-def _message(turn: Any, name: str) -> Message:
-    if not isinstance(turn, dict):
-        raise RecordError(f"{name} is {kind(turn)}; expected an object with 'role' and 'content'")
-    sharegpt = "from" in turn and "role" not in turn
-    role_key, content_key = ("from", "value") if sharegpt else ("role", "content")
-    for key in (role_key, content_key):
-        if key not in turn:
-            raise RecordError(f"{name} has no {key!r}{meant(key, turn)}")
-    role = turn[role_key]
-    known = tuple(SHAREGPT) if sharegpt else ROLES
-    if role not in known:
-        hint = did_you_mean(str(role), known)
-        raise RecordError(f"{name} has the role {role!r}. {hint}")
-    for key in ("tool_calls", "function_call"):
-        if turn.get(key):
-            raise RecordError(f"{name} has {key!r}, which is not supported: only text is learned")
-    weight = turn.get("weight", 1)
-    if weight not in (0, 1):
-        raise RecordError(f"{name} has weight {weight!r}; expected 0 or 1")
-    content = _parts(turn[content_key], f"{name}.{content_key}")
-    return Message(SHAREGPT[role] if sharegpt else role, content, scored=bool(weight))
-
-
-def _parts(value: Any, name: str) -> str:
-    """Text, or OpenAI's list of parts when all of them are text."""
-    if not isinstance(value, list):
-        return _checked(value, name)
-    if any(not isinstance(part, dict) or part.get("type") != "text" for part in value):
-        raise RecordError(f"{name} has parts that are not text")
-    return "".join(_checked(part.get("text"), f"{name}.text") for part in value)
 
 
 def _check_order(messages: tuple[Message, ...]) -> None:

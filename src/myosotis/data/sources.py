@@ -7,12 +7,13 @@ training and chooses the checkpoint; `test` is what task quality is measured on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from myosotis.data import docstrings as harvest
 from myosotis.data.example import Dataset
+from myosotis.data.markers import marked
 from myosotis.data.preference import read_pairs
 from myosotis.data.sft import Example, Message, Records, read_answers
 from myosotis.data.splits import halves, held_out_count, hold_out, require, take
@@ -34,6 +35,7 @@ def files(
     val_items: int | None = None,
     test_items: int | None = None,
     split_seed: int = 0,
+    allow_markers: bool = False,
 ) -> Dataset:
     """Examples of a user's own files: JSON Lines, parquet, or a data set of the hub (readers.py).
 
@@ -41,7 +43,8 @@ def files(
     Held out are `val_path` and `test_path` where given. With `val_path` alone, half of it is the
     test part; with neither, `val_fraction` of `path` (default: a tenth, at most 1000 examples),
     again in halves. `*_items` take a seeded subset. Raises `DataError` on any line that cannot be
-    used, and when a file is too small to hold anything out.
+    used, and when a file is too small to hold anything out. The manifest names the markers of chat
+    templates in the text, and whether they are allowed (markers.py).
     """
     if path is None:
         raise ConfigError("data.path is not set", "data.path=FILE.jsonl, one JSON object a line")
@@ -59,7 +62,9 @@ def files(
     if val_path is None:
         require(train, 3, path, "data.val_path=FILE.jsonl")
         count = held_out_count(len(train), val_fraction)
-        train, held_out, grouped = hold_out(train, count, split_seed)
+        train, held_out, grouped = hold_out(
+            train, count, split_seed, of_each=2 if reads == "grades" else 0
+        )
         validation, test = halves(held_out, split_seed)
     else:
         validation, grouped = examples(val_path), "file"
@@ -77,6 +82,8 @@ def files(
         "held_out_by": grouped,
         "empty_answers": [where for records in read.values() for where in records.empty_answers],
         "identical": [where for records in read.values() for where in records.identical],
+        "markers": [asdict(one) for one in marked(e for r in read.values() for e in r.examples)],
+        "allow_markers": allow_markers,
     }
     return Dataset(
         name,

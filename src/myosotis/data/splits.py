@@ -31,35 +31,62 @@ def take(examples: list[Example], count: int | None, seed: int) -> list[Example]
 
 
 def hold_out(
-    examples: list[Example], count: int, seed: int
+    examples: list[Example], count: int, seed: int, *, of_each: int = 0
 ) -> tuple[list[Example], list[Example], str]:
     """Take about `count` of `examples` out, whole groups of equal openings together.
 
     Returns what stays, what was taken, and what was grouped by: "opening", or "pair" when one
     opening covers more than half of the examples (plain text without prompts, one prompt for all):
     then only equal conversations stay together. Two different conversations are needed at least;
-    neither side is ever empty.
+    neither side is ever empty. Of graded answers `of_each` of either grade are taken where there
+    are enough, and one stays.
     """
     groups, by = _grouped(examples, opening_key), "opening"
     if max(map(len, groups.values())) > len(examples) / 2:
         groups, by = _grouped(examples, pair_key), "pair"
+    ranked = [groups[group] for group in sorted(groups, key=lambda group: _rank(group, seed))]
     taken: set[int] = set()
-    for group in sorted(groups, key=lambda group: _rank(group, seed)):
-        members = groups[group]
+    for members in ranked:
         if len(taken) >= count:
             break
         # A large group stays, rather than let the held-out part grow far beyond `count`.
         too_many = len(taken) + len(members) > max(2 * count, 1)
         if len(taken) + len(members) < len(examples) and not (taken and too_many):
             taken.update(members)
+    if of_each and 2 * of_each <= count:
+        taken = _with_each(examples, ranked, taken, of_each)
     stay = [example for i, example in enumerate(examples) if i not in taken]
     return stay, [examples[i] for i in sorted(taken)], by
+
+
+def _with_each(
+    examples: list[Example], ranked: list[list[int]], taken: set[int], of_each: int
+) -> set[int]:
+    """`taken` with whole groups put in the place of others, so that each grade is on both sides."""
+    for grade in (True, False):
+        holds = [group for group in ranked if any(examples[i].desirable is grade for i in group)]
+        inside = [group for group in holds if taken.issuperset(group)]
+        outside = [group for group in holds if group not in inside]
+        while len(inside) < of_each and len(outside) > 1:
+            inside.append(outside.pop(0))
+            taken = taken.union(inside[-1])
+            spare = next((g for g in reversed(ranked) if _spare(examples, taken, g, grade)), [])
+            taken = taken.difference(spare)
+        if not outside and len(inside) > 1:
+            taken = taken.difference(inside.pop())
+    return taken
+
+
+def _spare(examples: list[Example], taken: set[int], group: list[int], grade: bool) -> bool:
+    """Whether a group may be given back: it is taken, and says nothing of this grade."""
+    return taken.issuperset(group) and all(examples[i].desirable is not grade for i in group)
 
 
 def halves(examples: list[Example], seed: int) -> tuple[list[Example], list[Example]]:
     """Held-out examples as validation and test; equal openings stay together."""
     # Another seed than that of the first cut: by its ranks, all of these come early.
-    validation, test, _ = hold_out(examples, len(examples) // 2, seed + 1)
+    graded = any(example.desirable is not None for example in examples)
+    validation, test, _ = hold_out(examples, len(examples) // 2, seed + 1, of_each=int(graded))
     return validation, test
 
 

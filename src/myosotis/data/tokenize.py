@@ -35,6 +35,7 @@ class Encoded:
     truncated: list[str] = field(default_factory=list)
     prompt_too_long: int = 0  # of the dropped, those that truncation could not have saved
     max_length: int = 0
+    notes: dict[str, list[str]] = field(default_factory=dict)  # what rendering leaves out: `where`
 
     @property
     def tokens(self) -> int:
@@ -61,7 +62,9 @@ class Encoded:
         """A sentence for each way in which examples of this part did not fit."""
         given = f"of {len(self.lengths)} {part} examples"
         limit = f"{self.max_length} tokens"
-        sentences = []
+        sentences = [
+            f"{note} ({len(where)} {given}): {_places(where)}" for note, where in self.notes.items()
+        ]
         if self.dropped:
             why = f"longer than {limit}"
             if self.prompt_too_long:
@@ -87,7 +90,10 @@ def encode(
     """Render, tokenise and fit; `advance(n)` is called for every n examples done."""
     encoded = Encoded(max_length=max_length)
     for number, example in enumerate(examples, 1):
-        paths = [template.render(one) for one in sides(example)]
+        rendered = [template.rendered(one) for one in sides(example)]
+        paths = [one.path for one in rendered]
+        for note in dict.fromkeys(note for one in rendered for note in one.notes):
+            encoded.notes.setdefault(note, []).append(example.where)
         scored = int(sum(path.scored for path in paths))
         prompt = paths[0].length - int(paths[0].scored)
         encoded.lengths.append((prompt, scored))
@@ -102,8 +108,9 @@ def encode(
 
 def sides(example: Example) -> list[Example]:
     """The example, and the same with its rejected answer, or another's, where there is one."""
-    second = example.rejected if example.rejected is not None else example.other
-    return [example] if second is None else [example, example.answered(second)]
+    if example.rejected is not None:
+        return [example, example.with_rejected()]
+    return [example] if example.other is None else [example, example.answered(example.other)]
 
 
 def _tree(paths: list[Path], example: Example) -> Tree:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from myosotis.data.conversation import meant, one_of
 from myosotis.data.readers import RecordError, kind
-from myosotis.data.sft import AnswerReader, Records, each_record, meant, one_of
+from myosotis.data.sft import AnswerReader, Records, each_record
 from myosotis.utils.errors import DataError
 
 LABELS = ("label", "kto_tag", "desirable")
@@ -32,7 +33,7 @@ def read_grades(path: str | Path) -> Records:
             raise RecordError(f"{name!r} is {kind(grade)}; expected true or false")
         reader.add({key: value for key, value in record.items() if key != name}, where)
         example = replace(reader.records.examples[-1], desirable=bool(grade))
-        if not example.completion.strip():
+        if not example.completion.strip() and not example.messages[-1].calls:
             records.empty_answers.append(where)
         else:
             records.examples.append(example)

@@ -163,7 +163,7 @@ def answers(
     return generate(
         scorer.model,  # type: ignore[arg-type]
         template.tokenizer,
-        [template.prompt(example.prompt) for example in examples],
+        [template.prompt(example.prompt, example.tools) for example in examples],
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         advance=advance,
@@ -172,7 +172,9 @@ def answers(
 
 def longest_answer(template: ChatRenderer, examples: Sequence[Example]) -> int:
     """Tokens of the longest reference with its end of turn, at most `LONGEST_ANSWER`."""
-    lengths = (len(template.render(e).ids) - len(template.prompt(e.prompt)) for e in examples)
+    lengths = (
+        len(template.render(e).ids) - len(template.prompt(e.prompt, e.tools)) for e in examples
+    )
     return min(max(lengths, default=1), LONGEST_ANSWER)
 
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from myosotis.data.conversation import meant, one_of, text
 from myosotis.data.readers import RecordError, kind
-from myosotis.data.sft import each_record, meant, one_of, text
+from myosotis.data.sft import each_record
 from myosotis.retention.benchmarks.requests import LOGLIKELIHOOD, Answer, Encoder
 from myosotis.retention.benchmarks.task import Half, Item, Task, fingerprint
 from myosotis.retention.budget import OWN, task_name
