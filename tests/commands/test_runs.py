@@ -122,7 +122,7 @@ def test_deleted_with_its_mlflow_run_and_what_is_not_its_own_stays(
     logger.start()
     logger.finish("FINISHED")
     assert logger.run_id is not None
-    tracking = {"enabled": True, "uri": str(place / "mlflow.db")}
+    tracking: dict[str, Any] = {"enabled": True, "uri": None}
     config = {**CONFIG, "tracking": tracking}
     folder = made(place / "runs" / "five", 5, run_id=logger.run_id, config=config)
     (folder.path / "notes.txt").write_text("mine")
@@ -131,6 +131,11 @@ def test_deleted_with_its_mlflow_run_and_what_is_not_its_own_stays(
     assert "Add --yes" in capfd.readouterr().err
     assert folder.record.exists()
     assert client.get_run(logger.run_id).info.lifecycle_stage == "active"
+    stranger = {**config, "tracking": {**tracking, "uri": str(place / "mlflow.db")}}
+    made(folder.path, 5, run_id=logger.run_id, config=stranger)
+    assert main(["runs", "delete", "five", "--yes"]) == 2, "a record names a store: not its to say"
+    assert client.get_run(logger.run_id).info.lifecycle_stage == "active"
+    made(folder.path, 5, run_id=logger.run_id, config=config)
     assert main(["runs", "delete", "five", "--yes"]) == 0
     assert "still there: notes.txt" in capfd.readouterr().out
     assert [p.name for p in folder.path.iterdir() if not p.name.startswith(".")] == ["notes.txt"]
