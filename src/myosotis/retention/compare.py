@@ -68,7 +68,7 @@ def compare(
     judged = judge([pair.at for pair in pairs], epsilons)
     columns = zip(pairs, plain, epsilons, judged, mcnemar, adjusted, strict=True)
     inside = tasks_in_mean(base_tasks)
-    rows = [_row(*column, column[0].name in inside) for column in columns]
+    rows = [_row(*column, in_mean=column[0].name in inside) for column in columns]
     like = [
         (p, epsilon, pair.name)
         for pair, p, epsilon in zip(pairs, plain, epsilons, strict=True)
