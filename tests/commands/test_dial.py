@@ -252,6 +252,7 @@ def test_runs_that_cannot_be_dialled(
     change: dict[str, str],
     says: str,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from omegaconf import OmegaConf
 
@@ -269,6 +270,7 @@ def test_runs_that_cannot_be_dialled(
         cfg["update"] = compose(["method=prefix"])["update"]  # type: ignore[index]
     record.save(tmp_path / "record.json")
     OmegaConf.save(cfg, tmp_path / "config.yaml")
+    monkeypatch.setenv("MYOSOTIS_TRUST", "1")  # a copy is not signed
     assert main(["dial", str(tmp_path)]) == 2
     assert says in " ".join(capfd.readouterr().err.split())
 

@@ -98,9 +98,10 @@ def show(error: MyosotisError) -> None:
 
     from myosotis.utils.console import console
 
-    console.print(Text("error: ", "bold red") + Text(error.message, "default"))
+    # A path or a command in it stays whole, to be copied: the terminal wraps lines, not we.
+    console.print(Text("error: ", "bold red") + Text(error.message, "default"), soft_wrap=True)
     if error.hint:
-        console.print(Text(error.hint, "dim"))
+        console.print(Text(error.hint, "dim"), soft_wrap=True)
 
 
 @contextmanager
