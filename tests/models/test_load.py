@@ -149,7 +149,7 @@ def edit_config(**changes: Any) -> Callable[[Path], None]:
         (cut_weights, "model.safetensors is damaged"),
         (lost_shard, "lacks model-00002-of-00002.safetensors, named in model.safetensors.index"),
         (edit_config(model_type="mistery"), "mistery"),
-        (edit_config(model_type="t5"), "is no causal language model"),
+        (edit_config(model_type="t5"), "is not a causal language model"),
         (edit_config(num_hidden_layers=3), "lacks 9 weights of a LlamaForCausalLM"),
         (edit_config(hidden_size=64), "cannot be loaded|lacks"),
         (

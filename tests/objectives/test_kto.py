@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from myosotis import updates
+from myosotis.data.chat_template import Rendered
 from myosotis.data.convert import viewed
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example, Message
@@ -220,12 +221,12 @@ def test_a_graded_tree_has_its_own_answer_and_the_other_beside_it() -> None:
     class Letters:
         """A token a character."""
 
-        def render(self, example: Example) -> Any:
+        def rendered(self, example: Example) -> Any:
             from myosotis.trees.tree import Path
 
             prompt, answer = example.prompt[-1].content, example.completion
             weights = [0.0] * len(prompt) + [1.0] * len(answer)
-            return Path([ord(c) for c in prompt + answer], weights)
+            return Rendered(Path([ord(c) for c in prompt + answer], weights), [])
 
     given = example("pq", "abc", desirable=False, other="xy")
     (tree,) = encode([given], Letters(), max_length=10).trees  # type: ignore[arg-type]

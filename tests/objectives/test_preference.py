@@ -149,9 +149,10 @@ def test_at_the_start_the_loss_is_ln_2_and_packing_changes_no_gradient() -> None
     ],
 )  # fmt: skip
 def test_forms_of_a_pair(record: dict[str, Any]) -> None:
-    example = pair(record, "f:1")
+    example, unread = pair(record, "f:1")
     assert [m.content for m in example.messages] == ["q", "a"]
     assert example.rejected == "b"
+    assert unread <= {"output"}
 
 
 def test_prompts_that_differ_are_a_fault() -> None:
