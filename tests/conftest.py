@@ -8,7 +8,11 @@ import os
 from pathlib import Path
 
 import absl.logging
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("house", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("house")
 
 # Before anything imports them: both are read once, at import.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
