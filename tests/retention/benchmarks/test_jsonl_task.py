@@ -167,7 +167,10 @@ doc_to_target: right
         built(str(tmp_path / "parety.yaml"))
 
 
-def test_a_package_that_a_task_needs_is_named(tmp_path: Path) -> None:
+def test_a_package_that_a_task_needs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYOSOTIS_TRUST", "1")  # the file names Python of its own
     (tmp_path / "judge.py").write_text(
         "import a_package_nobody_has\n\ndef judge(doc, results): ...\n"
     )
