@@ -157,7 +157,8 @@ def _ranges(cfg: DictConfig) -> None:
 
 def _budget(retention: Any) -> None:
     """One share, or a share for some of the tasks."""
-    from myosotis.retention.budget import OTHERS, task_name
+    from myosotis.records.verdict import task_name
+    from myosotis.retention.budget import OTHERS
 
     given = retention["budget"]
     by_task = given if isinstance(given, dict) else {}

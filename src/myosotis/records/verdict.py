@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal
 
 MIN_ITEMS = 30
@@ -37,6 +38,15 @@ SEVERITY: tuple[str, ...] = (
     Verdict.SLIPPED,
     Verdict.FORGOTTEN,
 )
+
+
+OWN_FILES = (".jsonl", ".json", ".parquet")
+"""Endings of benchmark files of one's own."""
+
+
+def task_name(entry: str) -> str:
+    """What a suite and a budget call a task: one of your own by its file name, without the ending."""
+    return Path(entry).stem if entry.endswith(OWN_FILES) else entry
 
 
 def verdict_of(lo: float, hi: float, epsilon: float, items: int | None = None) -> Verdict:

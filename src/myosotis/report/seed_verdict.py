@@ -7,15 +7,11 @@ What belongs here: from the records of one setting's runs to one verdict, by the
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from myosotis.records.schema import RetentionRow, RunRecord
-from myosotis.records.verdict import VERDICTS, Verdict, over_runs, verdict_of, with_tasks
+from myosotis.records.verdict import VERDICTS, Verdict, over_runs, task_name, verdict_of, with_tasks
 from myosotis.report import phrases
 from myosotis.report.seeds import Estimate, over_seeds
-
-FILES = (".jsonl", ".json", ".parquet")
-"""Endings of benchmark files of one's own, which a budget may name instead of their task."""
 
 
 def seed_verdict(
@@ -61,8 +57,7 @@ def own_budgets(run: RunRecord) -> set[str]:
     budget = (run.config.get("retention") or {}).get("budget")
     if not isinstance(budget, Mapping):
         return set()
-    names = map(str, budget)
-    return {Path(name).stem if name.endswith(FILES) else name for name in names}
+    return {task_name(str(name)) for name in budget}
 
 
 def task_over_seeds(task: str, runs: Sequence[RunRecord]) -> Estimate | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
-from pathlib import Path
 from typing import get_args
 
 from scipy import stats
@@ -19,6 +18,7 @@ from myosotis.records.verdict import (
     DetectableEffect,
     exit_code,
     inside_budget,
+    task_name,
     with_tasks,
 )
 from myosotis.retention.statistics.paired import LEVEL, POWER
@@ -29,14 +29,6 @@ DISCORDANT = 0.10
 
 OTHERS = "others"
 """In a mapping from task to budget: the tasks that are not named."""
-
-OWN = (".jsonl", ".json", ".parquet")
-"""Endings of benchmark files of one's own."""
-
-
-def task_name(entry: str) -> str:
-    """What the task of an entry of `retention.suite` is called: that of a file by its file name."""
-    return Path(entry).stem if entry.endswith(OWN) else entry
 
 
 @dataclass(frozen=True)

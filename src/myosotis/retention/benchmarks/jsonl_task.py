@@ -23,9 +23,9 @@ import numpy as np
 from myosotis.data.conversation import meant, one_of, text
 from myosotis.data.readers import RecordError, kind
 from myosotis.data.sft import each_record
+from myosotis.records.verdict import OWN_FILES, task_name
 from myosotis.retention.benchmarks.requests import LOGLIKELIHOOD, Answer, Encoder
 from myosotis.retention.benchmarks.task import Half, Item, Task, fingerprint
-from myosotis.retention.budget import OWN, task_name
 from myosotis.utils.errors import DataError
 
 VERSION = "own 1"
@@ -44,7 +44,7 @@ class JsonlRow:
 
 def is_own(name: str) -> bool:
     """Whether a name of `retention.suite` is a file of items rather than lm-eval's."""
-    return name.endswith(OWN)
+    return name.endswith(OWN_FILES)
 
 
 def read(path: Path) -> list[JsonlRow]:
