@@ -28,8 +28,9 @@ import torch
 
 from myosotis.models.load import ModelSource, load_base_model
 from myosotis.retention.benchmarks.build import build
-from myosotis.retention.benchmarks.measure import TaskScores, measure, task_scores
+from myosotis.retention.benchmarks.measure import measure, task_scores
 from myosotis.retention.benchmarks.requests import Answer
+from myosotis.retention.benchmarks.scores import TaskScores
 from myosotis.retention.benchmarks.task import Task
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer

@@ -26,7 +26,7 @@ from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import RunRecord
-from myosotis.retention.benchmarks.measure import Measurement
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
 from tests.evaluation.test_results import loglik, scores

@@ -10,7 +10,7 @@ from myosotis.evaluation.evaluator import EvalResult, FewShotBaseline
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import RunRecord
 from myosotis.report import narrator
-from myosotis.retention.benchmarks.measure import Measurement, TaskScores
+from myosotis.retention.benchmarks.scores import Measurement, TaskScores
 from myosotis.retention.budget import Budget
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict
 from myosotis.records.verdict import Verdict
-from myosotis.retention.benchmarks.measure import TaskScores
+from myosotis.retention.benchmarks.scores import TaskScores
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import compare, reachable_verdicts
 from myosotis.retention.statistics.multiple_testing import items_to_settle, judge

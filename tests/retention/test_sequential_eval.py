@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from myosotis.retention.benchmarks.build import build
-from myosotis.retention.benchmarks.measure import Measurement, measure, scored
+from myosotis.retention.benchmarks.measure import measure, scored
 from myosotis.retention.benchmarks.requests import Answer
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
 from myosotis.retention.harness.data import DataLocator

@@ -10,7 +10,7 @@ from myosotis.evaluation import results
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import CurvePoint, TaskQuality
-from myosotis.retention.benchmarks.measure import Measurement
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.training import diagnostics
 from myosotis.trees.tree import Tree
 

@@ -45,7 +45,7 @@ from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import KL
 from myosotis.retention.benchmarks import cache
 from myosotis.retention.benchmarks.eval_model import EvalModel
-from myosotis.retention.benchmarks.measure import Measurement
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer

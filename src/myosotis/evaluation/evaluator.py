@@ -15,14 +15,15 @@ from functools import cached_property
 from myosotis.data import few_shot
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import clusters
-from myosotis.data.kinds import Answers, TaskKind
+from myosotis.data.kinds import TEXT_METRICS, Answers, TaskKind
 from myosotis.data.sft import Example
 from myosotis.evaluation import task_metrics
 from myosotis.evaluation.task_metrics import TaskScore, scored
 from myosotis.objectives import Objective
 from myosotis.objectives.total import kl_estimate, total
 from myosotis.retention.benchmarks.eval_model import EvalModel
-from myosotis.retention.benchmarks.measure import Measurement, measure
+from myosotis.retention.benchmarks.measure import measure
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Half, Suite
 from myosotis.trees.scorer import Scorer, evaluating
 from myosotis.trees.tree import Tree
@@ -65,7 +66,6 @@ class Evaluator:
     kind: TaskKind = field(default_factory=Answers)  # what they are
     generate: int = 0  # the first so many are also answered in words
     max_new_tokens: int = 64
-    text_metrics: Sequence[str] = ("rougeL", "chrf")
     validation: Sequence[Tree] = field(default_factory=tuple)
     validation_kind: TaskKind | None = None  # where that differs: held-out pairs stay pairs
     shots: Sequence[Example] = ()  # solved examples to prompt the base with
@@ -87,7 +87,7 @@ class Evaluator:
         if written:
             with progress(f"answers, {what}", total=len(written)) as advance:
                 texts_by_metric = task_metrics.measure(
-                    self.text_metrics,
+                    TEXT_METRICS,
                     scorer,
                     self.template,
                     written,

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from myosotis.evaluation import results
 from myosotis.records.schema import CurvePoint, RetentionRow, SuiteVerdict
-from myosotis.retention.benchmarks.measure import Measurement, TreeScorer, tasks_in_mean
+from myosotis.retention.benchmarks.measure import TreeScorer
+from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
 from myosotis.retention.sequential_eval import SequentialResult, until_settled

@@ -22,7 +22,7 @@ from myosotis.records.schema import (
     SuiteVerdict,
     TaskQuality,
 )
-from myosotis.retention.benchmarks.measure import Measurement, tasks_in_mean
+from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Comparison, compare

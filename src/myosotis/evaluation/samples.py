@@ -9,7 +9,7 @@ import numpy as np
 from myosotis.data.sft import Example
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.records.schema import Flip, Sample, Wording
-from myosotis.retention.benchmarks.measure import Measurement, TaskScores
+from myosotis.retention.benchmarks.scores import Measurement, TaskScores
 from myosotis.retention.benchmarks.task import Suite, Task
 from myosotis.retention.statistics.paired import paired
 

@@ -23,7 +23,7 @@ from myosotis.records.verdict import (
     Verdict,
     verdict_of,
 )
-from myosotis.retention.benchmarks.measure import TaskScores, tasks_in_mean
+from myosotis.retention.benchmarks.scores import TaskScores, tasks_in_mean
 from myosotis.retention.budget import Budget, chance_corrected, detectable_effect
 from myosotis.retention.statistics.multiple_testing import Judged, items_to_settle, judge
 from myosotis.retention.statistics.paired import (

@@ -17,14 +17,9 @@ import numpy as np
 from scipy import special
 
 from myosotis.records.verdict import Verdict, verdict_of
-from myosotis.retention.benchmarks.measure import (
-    Measurement,
-    TreeScorer,
-    ask,
-    scored,
-    tasks_in_mean,
-)
+from myosotis.retention.benchmarks.measure import TreeScorer, ask, scored
 from myosotis.retention.benchmarks.requests import Answer
+from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
 from myosotis.retention.statistics.paired import LEVEL

@@ -14,7 +14,8 @@ import pytest
 
 from myosotis.retention.benchmarks.build import build
 from myosotis.retention.benchmarks.cache import BaselineKey, cached, folder, measured
-from myosotis.retention.benchmarks.measure import Measurement, measure
+from myosotis.retention.benchmarks.measure import measure
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from tests.retention.small import benchmark_folder, byte_tokenizer, tiny_scorer

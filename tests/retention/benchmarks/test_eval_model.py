@@ -13,8 +13,9 @@ from lm_eval.models.huggingface import HFLM
 from myosotis.evaluation import samples
 from myosotis.retention.benchmarks import build as suites
 from myosotis.retention.benchmarks.eval_model import EvalModel
-from myosotis.retention.benchmarks.measure import Measurement, measure
+from myosotis.retention.benchmarks.measure import measure
 from myosotis.retention.benchmarks.requests import Encoder, Prompt
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.compare import compare
 from myosotis.retention.harness.data import DataLocator

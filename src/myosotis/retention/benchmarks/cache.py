@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from myosotis.models import wheels
-from myosotis.retention.benchmarks.measure import Measurement, TreeScorer, measure
+from myosotis.retention.benchmarks.measure import TreeScorer, measure
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite, Task
 from myosotis.trees.scorer import scorer_version
 from myosotis.utils.atomic_write import write_bytes

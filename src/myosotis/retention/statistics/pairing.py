@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from myosotis.retention.benchmarks.measure import TaskScores
+from myosotis.retention.benchmarks.scores import TaskScores
 from myosotis.retention.statistics import calibration
 from myosotis.retention.statistics.intervals import Floats
 from myosotis.retention.statistics.paired import LEVEL, Paired, paired
