@@ -24,8 +24,8 @@ def work(job: common.Job) -> common.Result:
     import psutil
 
     from myosotis.commands.components import attach, load_components
+    from myosotis.commands.fit import fit
     from myosotis.commands.plan import make
-    from myosotis.commands.train import fit
     from myosotis.config.compose import compose
     from myosotis.records.run_folder import RunFolder
     from myosotis.training.best_checkpoint import BestCheckpoint

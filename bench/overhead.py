@@ -81,7 +81,7 @@ def _bare(cfg: Any, folder: str) -> common.Result:
     import lightning
 
     from myosotis.commands.components import attach, load_components
-    from myosotis.commands.train import fine_tuning, loss_steps
+    from myosotis.commands.fit import fine_tuning, loss_steps
     from myosotis.training.callbacks import PeriodicEval, ScheduledEval
     from myosotis.training.user_callbacks import UserCallbacks
 

@@ -11,11 +11,8 @@ rank's (the tracker of the others keeps nothing).
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import lightning
 import torch
@@ -24,7 +21,6 @@ from omegaconf import DictConfig
 
 from myosotis.commands.components import (
     Components,
-    TunedComponents,
     attach,
     check_base,
     load_components,
@@ -32,9 +28,10 @@ from myosotis.commands.components import (
     merge_initial,
     with_references,
 )
+from myosotis.commands.fit import Run, evaluations_of, fit
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
-from myosotis.commands.parts import asks_everything, eval_schedule_of
+from myosotis.commands.parts import eval_schedule_of
 from myosotis.commands.resume import Continued, continued
 from myosotis.commands.sync import mend_tracking
 from myosotis.config import check, instantiate
@@ -42,44 +39,18 @@ from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
-from myosotis.records.run_folder import RunFolder, SweepInfo
+from myosotis.records.run_folder import SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
-from myosotis.report import narrator, terminal
+from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.tracking.run_tracker import RunTracker
 from myosotis.training import cost, diagnostics
 from myosotis.training.best_checkpoint import BestCheckpoint
-from myosotis.training.callbacks import (
-    AtomicCheckpointIO,
-    PeriodicEval,
-    SaveLast,
-    ScheduledEval,
-    StepSeed,
-    StopOnSignal,
-    Throughput,
-)
-from myosotis.training.eval_schedule import EvalSchedule, cadence
-from myosotis.training.module import FineTuning
-from myosotis.training.optim import Schedule
-from myosotis.training.user_callbacks import UserCallbacks, trainer_options
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils import escape, memory
 from myosotis.utils.console import console
-from myosotis.utils.errors import Interrupted
 from myosotis.utils.own_files import refuse_links
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the steps of one run share once its update is attached."""
-
-    cfg: DictConfig
-    tracker: RunTracker
-    parts: TunedComponents
-    base: EvalResult | None  # on the first rank
-    best: BestCheckpoint
-    schedule: EvalSchedule
 
 
 def train(
@@ -175,7 +146,7 @@ def _attach(
     update = tuned.update
     best = BestCheckpoint(
         update,
-        RunFolder(tracker.folder.path),
+        tracker.folder,
         on_breach=cfg.retention.on_breach,
         patience=cfg.retention.patience,
     )
@@ -194,7 +165,7 @@ def _attach(
 def _fit(run: Run) -> cost.Training:
     """Train, watched; the update holds the result. The first rank measures around it."""
     if run.base is None:
-        return fit(run.cfg, run.parts, run.best, _evaluations(run), [run.tracker.mlflow])
+        return fit(run.cfg, run.parts, run.best, evaluations_of(run), [run.tracker.mlflow])
     cfg, tracker, parts = run.cfg, run.tracker, run.parts
     tracker.record.update = UpdateInfo(
         name=parts.update.name,
@@ -207,7 +178,7 @@ def _fit(run: Run) -> cost.Training:
     tracker.log(parts.held_out(), step=0)
     if cfg.retention.suite and cfg.retention.every is not None:
         console.print(run.schedule.text, highlight=False, markup=False)
-    trained = fit(cfg, parts, run.best, _evaluations(run), tracker.loggers)
+    trained = fit(cfg, parts, run.best, evaluations_of(run), tracker.loggers)
     if trained.stopped:
         tracker.warn(trained.stopped)
     tracker.log(parts.held_out(), step=trained.steps)
@@ -224,123 +195,6 @@ def _at_start(run: Run, base: EvalResult) -> AtStart | None:
     before = parts.evaluator.retention(parts.scorer, "before training")
     budget = instantiate.budget(run.cfg)
     return AtStart(results.retention_rows(base.retention, before, budget)[1], parts.kl())
-
-
-def fit(
-    cfg: DictConfig,
-    parts: TunedComponents,
-    best: BestCheckpoint,
-    evaluations: list[ScheduledEval],
-    loggers: list[Any],
-) -> cost.Training:
-    """Lightning's part. The same on every rank; raises `Interrupted` when told to stop."""
-    every = cfg.trainer.checkpoint_every
-    steps = cadence(every, parts.total_steps, key="trainer.checkpoint_every")
-    stop, throughput = StopOnSignal(), Throughput(parts.total_steps)
-    folder, own = best.folder, instantiate.callbacks(cfg)
-    users = UserCallbacks(own, lambda: bool(best.course.ended) or stop.stopping)
-    trainer = lightning.Trainer(
-        accelerator=cfg.trainer.accelerator,
-        devices=cfg.trainer.devices,
-        strategy=cfg.trainer.strategy,
-        precision=parts.precision.trainer,
-        max_steps=parts.total_steps,
-        max_epochs=-1,
-        logger=loggers,
-        callbacks=[
-            StepSeed(cfg.seed),
-            throughput,
-            *own,
-            PeriodicEval(evaluations, users),
-            best,
-            users,
-            stop,
-            SaveLast(folder.checkpoint, steps),
-        ],
-        plugins=[AtomicCheckpointIO()],
-        use_distributed_sampler=False,
-        val_check_interval=parts.total_steps,
-        **trainer_options(own),
-        default_root_dir=str(folder.path),
-    )
-    resuming = cfg.resume is not None and folder.checkpoint.exists()
-    path = str(folder.checkpoint) if resuming else None
-    module = fine_tuning(cfg, parts)
-    trainer.fit(module, datamodule=parts.data, ckpt_path=path, weights_only=True)
-    if stop.received is not None:
-        raise Interrupted(stop.received, trainer.global_step)
-    return cost.Training(
-        steps=trainer.global_step,
-        train_seconds=throughput.seconds,
-        eval_seconds={one.name: one.seconds for one in evaluations},
-        examples=throughput.examples,
-        tokens=throughput.tokens,
-        stopped=users.stopped,
-    )
-
-
-def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
-    """The LightningModule of a run."""
-    return FineTuning(
-        parts.update,
-        parts.objective,
-        parts.scorer,
-        optimizer=instantiate.optimizer(cfg),
-        schedule=Schedule(cfg.schedule.name, cfg.schedule.warmup, parts.total_steps),
-        weight_decay=cfg.optimizer.get("weight_decay", 0.0),
-        gradient_clip_val=cfg.trainer.gradient_clip_val,
-    )
-
-
-def _evaluations(run: Run) -> list[ScheduledEval]:
-    """What is measured while training, and when; the other ranks wait meanwhile."""
-    validation = loss_steps(run.cfg, run.parts)
-    if run.base is None:
-        measures = (dict[str, float], dict[str, float])
-    else:
-        measures = (run.parts.held_out, _retention_of(run, run.base))
-    return [
-        ScheduledEval("validation", measures[0], validation),
-        ScheduledEval("retention", measures[1], run.schedule.steps),
-    ]
-
-
-def _retention_of(run: Run, base: EvalResult) -> Any:
-    """The benchmarks while training, as a function that measures the weights as they are.
-
-    Where a checkpoint is chosen by it, only the half of the items that chooses is asked.
-    """
-    cfg, parts, best = run.cfg, run.parts, run.best
-    suite, before = parts.suite, base.retention
-    if best.chooses:
-        suite, before = parts.evaluator.halves["selection"], before.half("selection")
-    budget = instantiate.budget(cfg)
-
-    def measure() -> dict[str, float]:
-        _, mean, metrics, signs = intermediate.look(
-            suite,
-            parts.eval_model,
-            before,
-            budget,
-            floor=None if asks_everything(cfg) else cfg.retention.sequential_floor,
-            ceiling=cfg.retention.sequential_ceiling,
-            cheap=run.schedule.cheap,
-        )
-        metrics |= kl.metrics(parts.kl())
-        verdict = mean.verdict if mean else ""
-        if said := narrator.alarm(mean, signs):
-            run.tracker.warn(said)
-        loss = parts.held_out() if best.needs_loss else {}
-        inside = bool(verdict) and budget.accepts(verdict)
-        best.offer(loss.get("val/loss", math.nan), verdict, inside)
-        return metrics | loss
-
-    return measure
-
-
-def loss_steps(cfg: DictConfig, parts: Components) -> frozenset[int]:
-    """When the held-out loss is measured while training."""
-    return cadence(cfg.trainer.val_every, parts.total_steps, key="trainer.val_every")
 
 
 def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) -> None:
