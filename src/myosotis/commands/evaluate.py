@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from myosotis.commands.components import base_retention, tuned_scorer
 from myosotis.commands.find_model import dtype_of, find_model, source_named
-from myosotis.commands.opening import owned_anew
+from myosotis.commands.opening import describe_model, owned_anew
 from myosotis.commands.parts import benchmarks, context_of, general_texts, scorer_of
 from myosotis.commands.run_params import resolved, shown
 from myosotis.config import config_hash, instantiate
@@ -19,18 +19,18 @@ from myosotis.evaluation.evaluator import EvalResult
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
 from myosotis.records.run_folder import RunFolder
-from myosotis.records.schema import AttentionInfo, ModelInfo, RunRecord
+from myosotis.records.schema import RunRecord
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.benchmarks.eval_model import EvalModel
-from myosotis.retention.benchmarks.measure import Measurement, measure
+from myosotis.retention.benchmarks.measure import measure
+from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.tracking.run_tracker import RunTracker, track
 from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
-from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.own_files import refuse_links
@@ -114,8 +114,12 @@ def _measure_both(
     scorer = scorer_of(loaded, cfg)
     if update is not None:
         scorer = tuned_scorer(scorer, update)
-    _describe(kept, suite, loaded, update, scorer)
-    before, name = None, kept.record.model.dtype
+    name = str(loaded.model.dtype).removeprefix("torch.")
+    describe_model(kept.record, loaded, scorer, suite, dtype=name)
+    if update is not None:
+        kept.record.update.name = update.name
+        kept.record.update.trainable = update.count()
+    before = None
     if reference is not None:
         if update is not None:
             with update.disabled():
@@ -137,24 +141,6 @@ def _kl(
     texts = general_texts(cfg, loaded.tokenizer, loaded.context_length)
     kept.record.shift = kl.measured(scorer, update, kl.Texts({"general": texts}))
     kept.log(kl.metrics(kept.record.shift), step=0)
-
-
-def _describe(
-    kept: RunTracker, suite: Suite, loaded: BaseModel, update: Update | None, scorer: Scorer
-) -> None:
-    dtype = str(loaded.model.dtype).removeprefix("torch.")
-    kept.record.model = ModelInfo(
-        loaded.id,
-        loaded.note,
-        num_parameters(loaded.model),
-        dtype,
-        loaded.content_hash,
-    )
-    kept.record.attention = AttentionInfo(scorer.backend.name, scorer.backend.reason)
-    kept.record.suite = suite.identity()
-    if update is not None:
-        kept.record.update.name = update.name
-        kept.record.update.trainable = update.count()
 
 
 def _conclude(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,12 +14,15 @@ from myosotis.commands.mend import clear
 from myosotis.commands.run_params import params, place_tags, resolved, run_name, shown, swept, tags
 from myosotis.config import config_hash, instantiate, learning_rate, strangers
 from myosotis.config.instantiate import plain
+from myosotis.models.load import BaseModel
 from myosotis.records.run_folder import RunFolder, SweepInfo
 from myosotis.records.schema import AttentionInfo, DataInfo, ModelInfo, RunRecord
+from myosotis.retention.benchmarks.task import Suite
 from myosotis.tracking.loggers import identity
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.tracking.run_tracker import RunTracker, SilentTracker, track
+from myosotis.trees.scorer import Scorer
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils.errors import ConfigError
 
@@ -96,10 +100,9 @@ def opened(
         config=config,
         config_hash=config_hash(cfg),
     ) as tracker:
-        label(tracker.mlflow, cfg, tracker.record, sweep)
+        searched = label(tracker.mlflow, cfg, tracker.record, sweep)
         if cfg.resume is None or not folder.config.exists():
             _write_config(tracker, cfg)
-        searched = params(cfg, swept(tracker.record.command, sweep))
         for logger in instantiate.loggers(cfg, partial(identity, name, tracker.record.run_id)):
             tracker.loggers.append(logger)
             logger.log_hyperparams(searched)  # type: ignore[call-arg]
@@ -113,11 +116,14 @@ def _write_config(tracker: RunTracker, cfg: DictConfig) -> None:
 
 def label(
     mlflow: NullLogger, cfg: DictConfig, record: RunRecord, sweep: SweepInfo | None = None
-) -> None:
-    """Tell MLflow what a run is searched by; all of it is known from its configuration."""
+) -> dict[str, Any]:
+    """Tell MLflow what a run is searched by, its params returned; all of it is known from its
+    configuration."""
     by_sweep = swept(record.command, sweep)
-    mlflow.log_hyperparams(params(cfg, by_sweep))
+    searched = params(cfg, by_sweep)
+    mlflow.log_hyperparams(searched)
     mlflow.set_tags(tags(cfg, record.config_hash, by_sweep))
+    return searched
 
 
 def mlflow_of(cfg: DictConfig, folder: RunFolder, name: str, sweep: SweepInfo | None) -> NullLogger:
@@ -142,13 +148,9 @@ def describe(tracker: RunTracker, cfg: DictConfig, bench: Components) -> None:
     if isinstance(tracker, SilentTracker):
         return
     record = tracker.record
-    record.model = ModelInfo(
-        id=bench.base.id,
-        note="; ".join(filter(None, (bench.base.note, bench.initial and bench.initial.note))),
-        parameters=num_parameters(bench.base.model),
-        dtype=bench.precision.name,
-        content_hash=bench.base.content_hash,
-    )
+    describe_model(record, bench.base, bench.scorer, bench.suite, dtype=bench.precision.name)
+    if bench.initial is not None:
+        record.model.note = "; ".join(filter(None, (bench.base.note, bench.initial.note)))
     data = bench.data
     record.data = DataInfo(
         data.dataset.name,
@@ -156,10 +158,23 @@ def describe(tracker: RunTracker, cfg: DictConfig, bench: Components) -> None:
         data.dataset.manifest,
         str(data.dataset.manifest.get("hash", "")),
     )
-    record.attention = AttentionInfo(bench.scorer.backend.name, bench.scorer.backend.reason)
-    record.suite = bench.suite.identity()
     if cfg.resume is not None:  # what was given anew has loaded: from now on it is the run's own
         _write_config(tracker, cfg)
     strangers.keep(cfg, tracker.folder.config)
     tracker.mlflow.log_dataset(record.data)
     tracker.save()
+
+
+def describe_model(
+    record: RunRecord, base: BaseModel, scorer: Scorer, suite: Suite, *, dtype: str
+) -> None:
+    """The model that is measured, how it reads its rows, and what it is asked, to the record."""
+    record.model = ModelInfo(
+        id=base.id,
+        note=base.note,
+        parameters=num_parameters(base.model),
+        dtype=dtype,
+        content_hash=base.content_hash,
+    )
+    record.attention = AttentionInfo(scorer.backend.name, scorer.backend.reason)
+    record.suite = suite.identity()

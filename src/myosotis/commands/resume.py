@@ -9,7 +9,7 @@ by its configuration: there is nothing to merge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,14 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
+def _values_of(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The overrides that set a value of a run, with their keys."""
+    for override in overrides:
+        key = _key(override)
+        if key != "resume" and not key.startswith(("hydra.", "-")):
+            yield override, key
+
+
 def _is_place(override: str, cfg: DictConfig, folder: RunFolder) -> bool:
     """Whether it gives the run's own folder once more, as the ranks of a run are told."""
     return _key(override) == "out" and Path(cfg.out).resolve() == folder.path.resolve()
@@ -84,11 +92,8 @@ def changes(
 
     Raises `ConfigError` for one that chooses another part of a group.
     """
-    found: dict[str, tuple[Any, Any]] = {}
-    for override in overrides:
-        key = _key(override)
-        if key == "resume" or key.startswith(("hydra.", "-")):
-            continue
+    changed: dict[str, tuple[Any, Any]] = {}
+    for override, key in _values_of(overrides):
         old, new = _value(saved, key), _value(cfg, key)
         if override.startswith("~") or not _has(cfg, key):
             raise _chooses(override)
@@ -96,8 +101,8 @@ def changes(
             continue
         if "." not in key and isinstance(old, dict):
             raise _chooses(override)
-        found[key] = (old, new)
-    return found
+        changed[key] = (old, new)
+    return changed
 
 
 def _value(cfg: DictConfig, key: str) -> Any:
@@ -139,11 +144,7 @@ def replace_values(saved: DictConfig, cfg: DictConfig, overrides: Sequence[str])
 
     Raises `ConfigError` for one that chooses another part of a group.
     """
-    for override in overrides:
-        key, _, _ = override.partition("=")
-        key = key.lstrip("+~")
-        if key == "resume" or key.startswith(("hydra.", "-")):
-            continue
+    for override, key in _values_of(overrides):
         chooses = "." not in key and OmegaConf.is_dict(OmegaConf.select(saved, key))
         if chooses or not _has(cfg, key):
             raise _chooses(override)

@@ -5,7 +5,6 @@ What belongs here: reading run folders for a person who looks for one, and delet
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from rich.text import Text
 from myosotis.commands.run_params import data_name, model_name, swept
 from myosotis.commands.sync import ask
 from myosotis.records.find import all_runs, find_run
-from myosotis.records.run_folder import LOCK, WRITER, RunFolder, SweepFolder
+from myosotis.records.run_folder import LOCK, WRITER, RunFolder, SweepFolder, bytes_in
 from myosotis.records.schema import RunRecord
 from myosotis.tracking import mlflow_client
 from myosotis.utils.duration import duration
@@ -57,7 +56,7 @@ def facts(folder: RunFolder) -> dict[str, Any]:
         **_subject(record),
         "swept": " ".join(swept(record.command, SweepFolder(folder.path.parent).load())),
         "verdict": verdict,
-        "bytes": _size(folder.path),
+        "bytes": bytes_in(folder.path),
         "started": record.started,
         "status": _status(folder, record),
         "out": str(folder.path),
@@ -92,15 +91,6 @@ def _literal(value: Any) -> Any:
 def _status(folder: RunFolder, record: RunRecord) -> str:
     """As recorded; of a run whose process is gone, that it was killed."""
     return "KILLED" if record.status == "RUNNING" and not folder.in_use else record.status
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files in a folder; links are not followed."""
-    return sum(
-        (Path(place) / name).lstat().st_size
-        for place, _, names in os.walk(folder)
-        for name in names
-    )
 
 
 def shown_size(size: int) -> str:

@@ -1,4 +1,4 @@
-"""From checked config nodes to the plain arguments that the rooms take."""
+"""From checked config nodes to the plain arguments that the packages take."""
 
 from __future__ import annotations
 

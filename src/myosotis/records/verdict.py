@@ -45,7 +45,7 @@ OWN_FILES = (".jsonl", ".json", ".parquet")
 
 
 def task_name(entry: str) -> str:
-    """What a suite and a budget call a task: one of your own by its file name, without the ending."""
+    """What a suite and a budget call a task: one of your own by its file name, without ending."""
     return Path(entry).stem if entry.endswith(OWN_FILES) else entry
 
 

@@ -81,18 +81,18 @@ def choose(found: Study) -> Choice:
     Where none is shown to be, among those whose loss is not shown to be beyond it and is estimated
     to be inside.
     """
-    groups = [s for s in found.measured if (w := group_stats(s)).gain and w.kept]
+    on_all = {s.number: group_stats(s) for s in found.measured}
+    groups = [s for s in found.measured if _is_whole(on_all[s.number])]
     if len({task_of(s) for s in found.measured} - {None}) > 1:
         return Choice("different")
     if not groups:
         return Choice("unmeasured")
-    halved = all(
-        group_stats(s, part).gain and group_stats(s, part).kept
-        for s in groups
-        for part in ("selection", "report")
+    selection = {s.number: group_stats(s, "selection") for s in groups}
+    halved = all(map(_is_whole, selection.values())) and all(
+        _is_whole(group_stats(s, "report")) for s in groups
     )
     on: Part = "selection" if halved else "all"
-    seen = {s.number: group_stats(s, on) for s in groups}
+    seen = selection if halved else on_all
     how = "retained"
     eligible = [s for s in groups if _inside(s, seen[s.number])]
     if not eligible:
@@ -115,6 +115,11 @@ def choose(found: Study) -> Choice:
         _close([s for s in eligible if s is not best], best, seen),
         sorted([s for s in groups if s not in eligible and gain(s) > gain(best)], key=gain)[::-1],
     )
+
+
+def _is_whole(stats: GroupStats) -> bool:
+    """Whether both the task and the benchmarks were measured."""
+    return stats.gain is not None and stats.kept is not None
 
 
 def best_run(records: Sequence[RunRecord]) -> RunRecord | None:

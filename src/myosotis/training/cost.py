@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from myosotis.evaluation.evaluator import EvalResult
+from myosotis.records.run_folder import bytes_in
 from myosotis.training.eval_schedule import EvalSchedule
 from myosotis.utils import memory
 
@@ -47,11 +48,6 @@ def of(
         "final_seconds": tuned.seconds,
         "peak_memory_gb": memory.peak_gb(),
         "trainable_params": float(trainable),
-        "update_bytes": _size(update_folder),
+        "update_bytes": float(bytes_in(update_folder)),
         "rows_at_once": float(rows_at_once),
     }
-
-
-def _size(folder: Path) -> float:
-    """Bytes of the files in a folder."""
-    return float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))

@@ -36,7 +36,7 @@ def refuse_link(path: Path) -> None:
 def refuse_foreign(path: Path, ours: bool) -> None:
     """Raise `ConfigError` when `path` is there and is not `ours`."""
     refuse_link(path)
-    if (path.exists() or path.is_symlink()) and not ours:
+    if path.exists() and not ours:
         raise ConfigError(
             f"{path} is there already, and is no scorecard of ours: it was not written over.",
             "Choose another --out, or move that file away.",

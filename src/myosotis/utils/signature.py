@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from myosotis.utils.atomic_write import write_text
+
 KEY_BYTES = 32
 
 
@@ -29,9 +31,7 @@ def sign(path: Path, files: Sequence[str] = ()) -> None:
             return
         named = sorted(files)
         document = {"hmac": _digest(key, path.read_bytes(), named), "files": named}
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-        partial.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-        partial.replace(_beside(path))
+        write_text(_beside(path), json.dumps(document, indent=1) + "\n")
 
 
 def signed(path: Path) -> list[str] | None:
