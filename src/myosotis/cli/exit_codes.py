@@ -13,6 +13,7 @@ import json as json_format
 import os
 import signal
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -98,10 +99,36 @@ def show(error: MyosotisError) -> None:
 
     from myosotis.utils.console import console
 
-    # A path or a command in it stays whole, to be copied: the terminal wraps lines, not we.
-    console.print(Text("error: ", "bold red") + Text(error.message, "default"), soft_wrap=True)
+    console.print(
+        Text("error: ", "bold red")
+        + Text(_wrapped(error.message, console.width, first=len("error: ")), "default"),
+        soft_wrap=True,
+    )
     if error.hint:
-        console.print(Text(error.hint, "dim"), soft_wrap=True)
+        console.print(Text(_wrapped(error.hint, console.width), "dim"), soft_wrap=True)
+
+
+def _wrapped(text: str, width: int, first: int = 0) -> str:
+    """Sentences in lines of the terminal's width.
+
+    A word is never broken (a path stays whole, to be copied), nor is a line that is a command. The
+    first line begins `first` characters to the right.
+    """
+    lines = []
+    for number, line in enumerate(text.splitlines()):
+        lines += (
+            [line]
+            if line.lstrip().startswith("myosotis ")
+            else textwrap.wrap(
+                line,
+                width,
+                initial_indent=" " * first if number == 0 else "",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            or [""]
+        )
+    return "\n".join(lines)[first:]
 
 
 @contextmanager
