@@ -99,7 +99,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         warn(sentence)
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
-    suite = benchmarks(cfg, data.template.tokenizer, context_of(source))
+    suite = benchmarks(cfg, source, data.template.tokenizer, context_of(source))
     precision = resolve(
         cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
     )

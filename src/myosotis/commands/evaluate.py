@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -13,7 +13,8 @@ from myosotis.commands.find_model import dtype_of, find_model, source_named
 from myosotis.commands.opening import describe_model, owned_anew
 from myosotis.commands.parts import benchmarks, context_of, general_texts, scorer_of
 from myosotis.commands.run_params import resolved, shown
-from myosotis.config import config_hash, instantiate
+from myosotis.commands.settling import Asked, ask_until_settled
+from myosotis.config import config_hash
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.models.load import BaseModel, load_tokenizer
@@ -69,8 +70,13 @@ def evaluate(
             config_hash=config_hash(cfg),
         ) as kept,
     ):
-        before, after = _measure_both(cfg, kept, suite, tuned, reference, loaded)
-        _conclude(cfg, kept, suite, before, after)
+        measured = _measure(cfg, kept, suite, tuned, reference, loaded)
+        if isinstance(measured, Asked):
+            _compared(kept, measured)
+        else:
+            kept.record.retention = results.scores_only(measured)
+            kept.log(results.metrics(EvalResult(measured, {})), step=0)
+        kept.save()
         kept.record.cost = {"total_seconds": time.perf_counter() - began}
         kept.publish(scorecard)
     terminal.show(kept.record, kept.folder.scorecard)
@@ -84,14 +90,15 @@ def _reference(tuned: ModelRef, base: str | None) -> ModelRef | None:
     return None if base is None else ModelRef(base, source_named(base))
 
 
-def _suite(cfg: DictConfig, tuned: ModelRef, reference: ModelRef | None) -> Suite:
-    """The suite, rendered with the tokenizer both models have."""
+def _suite(
+    cfg: DictConfig, tuned: ModelRef, reference: ModelRef | None, items: int | None = None
+) -> Suite:
+    """The suite, rendered with the tokenizer both models have; `items` as in `benchmarks`."""
     suites = []
     for one in (tuned, reference):
         if one is None or (suites and one.source == tuned.source):
             continue
-        tokenizer = load_tokenizer(one.source)
-        suites.append(benchmarks(cfg, tokenizer, context_of(one.source)))
+        suites.append(_questions(cfg, one, reference, items))
     if len(suites) == 2 and suites[0].hash != suites[1].hash:
         raise ConfigError(
             "The two models read the benchmarks differently: their tokenizers, chat templates or "
@@ -101,15 +108,23 @@ def _suite(cfg: DictConfig, tuned: ModelRef, reference: ModelRef | None) -> Suit
     return suites[0]
 
 
-def _measure_both(
+def _questions(
+    cfg: DictConfig, one: ModelRef, reference: ModelRef | None, items: int | None
+) -> Suite:
+    """The suite as one of the two models reads it."""
+    base = reference.source if reference is not None else None
+    return benchmarks(cfg, base, load_tokenizer(one.source), context_of(one.source), items)
+
+
+def _measure(
     cfg: DictConfig,
     kept: RunTracker,
     suite: Suite,
     tuned: ModelRef,
     reference: ModelRef | None,
     of_tuned: tuple[BaseModel, Update | None],
-) -> tuple[Measurement | None, Measurement]:
-    """The base (from the cache if it can be), then the tuned model, loaded as `of_tuned`."""
+) -> Measurement | Asked:
+    """The tuned model, loaded as `of_tuned`; with a reference both, until it is settled."""
     loaded, update = of_tuned
     scorer = scorer_of(loaded, cfg)
     if update is not None:
@@ -119,17 +134,24 @@ def _measure_both(
     if update is not None:
         kept.record.update.name = update.name
         kept.record.update.trainable = update.count()
-    before = None
-    if reference is not None:
-        if update is not None:
-            with update.disabled():
-                before = base_retention(suite, scorer, loaded, name)
-        else:
-            base, _ = reference.load(dtype_of(cfg))
-            before = base_retention(suite, scorer_of(base, cfg), base, name)
-        _kl(cfg, kept, loaded, update, scorer)
-    with progress(f"benchmarks, {tuned.name}", total=suite.size) as advance:
-        return before, measure(suite, EvalModel(scorer, loaded.tokenizer), advance)
+
+    def of_itself(asked: Suite) -> Measurement:
+        with progress(f"benchmarks, {tuned.name}", total=asked.size) as advance:
+            return measure(asked, EvalModel(scorer, loaded.tokenizer), advance)
+
+    if reference is None:
+        return of_itself(suite)
+    of_base = _asker(cfg, reference, loaded, update, scorer, name)
+    before = of_base(suite)
+    _kl(cfg, kept, loaded, update, scorer)
+    return ask_until_settled(
+        cfg,
+        suite,
+        before,
+        of_itself(suite),
+        build=lambda items: _suite(cfg, tuned, reference, items),
+        ask=lambda new: (of_base(new), of_itself(new)),
+    )
 
 
 def _kl(
@@ -143,22 +165,33 @@ def _kl(
     kept.log(kl.metrics(kept.record.shift), step=0)
 
 
-def _conclude(
+def _asker(
     cfg: DictConfig,
-    kept: RunTracker,
-    suite: Suite,
-    before: Measurement | None,
-    after: Measurement,
-) -> None:
+    reference: ModelRef,
+    loaded: BaseModel,
+    update: Update | None,
+    scorer: Scorer,
+    dtype: str,
+) -> Callable[[Suite], Measurement]:
+    """What measures the base (from the cache if it can): the model under the update, or another."""
+    if update is not None:
+
+        def without(asked: Suite) -> Measurement:
+            with update.disabled():
+                return base_retention(asked, scorer, loaded, dtype)
+
+        return without
+    base, _ = reference.load(dtype_of(cfg))
+    of_base = scorer_of(base, cfg)
+    return lambda asked: base_retention(asked, of_base, base, dtype)
+
+
+def _compared(kept: RunTracker, asked: Asked) -> None:
+    """What comparing the two models found, to the record and the loggers."""
     record = kept.record
-    if before is None:
-        record.retention = results.scores_only(after)
-    else:
-        budget = instantiate.budget(cfg)
-        record.retention, record.suite_verdict = results.retention_rows(before, after, budget)
-        record.flips = samples.flips(suite, before, after)
-        results.write_items(kept.folder.items, before, after)
-        forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
-        kept.log(forgetting, step=0)
-    kept.log(results.metrics(EvalResult(after, {}), before), step=0)
-    kept.save()
+    record.suite = asked.suite.identity()
+    record.retention, record.suite_verdict = asked.found
+    record.flips = samples.flips(asked.suite, asked.base, asked.tuned)
+    results.write_items(kept.folder.items, asked.base, asked.tuned)
+    kept.log(results.forgetting_metrics(record.retention, record.suite_verdict), step=0)
+    kept.log(results.metrics(EvalResult(asked.tuned, {}), asked.base), step=0)

@@ -30,8 +30,10 @@ from myosotis.models.load import (
 )
 from myosotis.retention.benchmarks import build, prose
 from myosotis.retention.benchmarks.requests import Encoder
+from myosotis.retention.benchmarks.sampling_design import SamplingDesign, designs_of
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
+from myosotis.retention.settle import ceiling_of
 from myosotis.training.eval_schedule import EvalSchedule, cadence, schedule_evals
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
@@ -87,13 +89,21 @@ def context_of(source: ModelSource) -> int:
     return context_length(load_config(source), load_tokenizer(source))
 
 
-def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite:
-    """The suite of `cfg`, rendered for this tokenizer."""
+def benchmarks(
+    cfg: DictConfig,
+    base: ModelSource | None,
+    tokenizer: object,
+    context_length: int,
+    items: int | None = None,
+) -> Suite:
+    """The suite of `cfg`, rendered for this tokenizer: to compare with `base`, or None to compare
+    nothing. Of `items` per benchmark instead of `retention.items` where a later round asks more.
+    """
     return build.build(
         list(cfg.retention.suite),
         tokenizer,  # type: ignore[arg-type]
         context_length=context_length,
-        items=cfg.retention["items"],
+        items=items or cfg.retention["items"],
         seed=cfg.retention.seed,
         num_fewshot=cfg.retention.num_fewshot,
         chat_template=cfg.retention.chat_template,
@@ -101,7 +111,29 @@ def benchmarks(cfg: DictConfig, tokenizer: object, context_length: int) -> Suite
             Path(cfg.retention.data_dir).expanduser() if cfg.retention.data_dir else None,
             plain(cfg.retention.data_files),
         ),
+        designs=_designs(cfg, base) if base is not None else {},
     )
+
+
+def most_items(cfg: DictConfig) -> int | None:
+    """The most items per benchmark that are asked until the verdict is settled; None: a fixed set
+    is asked. Raises `ConfigError` where that is fewer than are asked first."""
+    asked = cfg.retention
+    if not asked.settle or asked["items"] is None or not asked.suite:
+        return None
+    return ceiling_of(int(asked["items"]), asked.max_items)
+
+
+def _designs(cfg: DictConfig, base: ModelSource) -> dict[str, SamplingDesign]:
+    """The sampling designs that ship for the embedded model, of pools that have enough items. They
+    are of questions without examples and without a chat template, as a run asks by default."""
+    most = most_items(cfg)
+    if most is None or base.kind != "wheel" or base.id is None:
+        return {}
+    if cfg.retention.num_fewshot != 0 or cfg.retention.chat_template:
+        return {}
+    designs = designs_of(base.id)
+    return {name: one for name, one in designs.items() if len(one.rows) >= most}
 
 
 def kl_texts(cfg: DictConfig, data: ExampleModule, context_length: int) -> kl.Texts:

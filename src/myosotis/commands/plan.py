@@ -198,7 +198,7 @@ def looks(
     return parts.eval_schedule_of(
         cfg,
         data,
-        parts.benchmarks(cfg, data.template.tokenizer, context),
+        parts.benchmarks(cfg, source, data.template.tokenizer, context),
         parts.kl_texts(cfg, data, context),
         total_steps=total_steps,
         trained=update.count() / parameters,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import lightning
 import torch
@@ -22,6 +23,7 @@ from omegaconf import DictConfig
 from myosotis.commands.components import (
     Components,
     attach,
+    base_retention,
     check_base,
     load_components,
     measure_base,
@@ -31,8 +33,9 @@ from myosotis.commands.components import (
 from myosotis.commands.fit import Run, evaluations_of, fit
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
-from myosotis.commands.parts import eval_schedule_of
+from myosotis.commands.parts import benchmarks, context_of, eval_schedule_of
 from myosotis.commands.resume import Continued, continued
+from myosotis.commands.settling import Asked, ask_until_settled
 from myosotis.commands.sync import mend_tracking
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
@@ -43,6 +46,8 @@ from myosotis.records.run_folder import SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
+from myosotis.retention.benchmarks.scores import Measurement
+from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.tracking.run_tracker import RunTracker
 from myosotis.training import cost, diagnostics
@@ -204,8 +209,11 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     parts.update.save(tracker.folder.update, base_id=parts.base.id)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
-    _compare(run, base, tuned, trained.steps)
-    _dial(run, base, tuned)
+    asked = _settle(run, base, tuned)
+    base, tuned = replace(base, retention=asked.base), replace(tuned, retention=asked.tuned)
+    tuned.seconds += asked.seconds
+    _compare(run, base, tuned, asked, trained.steps)
+    _dial(run, base, tuned, asked.suite)
     spent = cost.of(
         trained,
         base,
@@ -222,25 +230,44 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     tracker.publish(scorecard, tracker.folder.update)
 
 
-def _compare(run: Run, base: EvalResult, tuned: EvalResult, step: int) -> None:
-    """Compare tuned model and base; `step` is the last one of the training.
+def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
+    """Ask both models on, until the verdict is settled.
 
     Where the weights are those of a step that one half of the items chose, the other half judges.
     """
+    cfg, parts, record = run.cfg, run.parts, run.tracker.record
+    source, tokenizer = instantiate.model_source(cfg), parts.base.tokenizer
+
+    def ask(new: Suite) -> tuple[Measurement, Measurement]:
+        with parts.update.disabled():
+            before = base_retention(new, parts.scorer, parts.base, parts.precision.name)
+        return before, parts.evaluator.asked(new, parts.scorer, "tuned, to settle the verdict")
+
+    return ask_until_settled(
+        cfg,
+        parts.suite,
+        base.retention,
+        tuned.retention,
+        build=lambda items: benchmarks(cfg, source, tokenizer, context_of(source), items),
+        ask=ask,
+        half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
+    )
+
+
+def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: int) -> None:
+    """Compare tuned model and base; `step` is the last one of the training."""
     cfg, tracker, record = run.cfg, run.tracker, run.tracker.record
-    budget = instantiate.budget(cfg)
-    before, after = base.retention, tuned.retention
     if record.checkpoint is not None:
         step = record.checkpoint.step
-        if record.checkpoint.chosen:
-            before, after = before.half("report"), after.half("report")
     record.task = results.task_summary(base, tuned, cfg.task.metric)
     record.baselines = results.baselines(base, tuned)
     for sentence in diagnostics.of_task(record.task):
         tracker.warn(sentence)
-    record.retention, record.suite_verdict = results.retention_rows(before, after, budget)
-    record.halves = results.halves(base, tuned, cfg.task.metric, budget)
-    record.flips = samples.flips(run.parts.suite, base.retention, tuned.retention)
+    record.suite = asked.suite.identity()
+    record.retention, record.suite_verdict = asked.found
+    budget = instantiate.budget(cfg)
+    record.halves = results.halves(base, tuned, cfg.task.metric, budget, asked.level)
+    record.flips = samples.flips(asked.suite, base.retention, tuned.retention)
     record.samples = samples.samples(run.parts.evaluator.examples, base, tuned)
     record.wording = samples.wording(record.samples)
     results.write_items(tracker.folder.items, base.retention, tuned.retention)
@@ -251,13 +278,13 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, step: int) -> None:
     tracker.save()
 
 
-def _dial(run: Run, base: EvalResult, tuned: EvalResult) -> None:
-    """The update at the strengths that `retention.dial` names."""
+def _dial(run: Run, base: EvalResult, tuned: EvalResult, suite: Suite) -> None:
+    """The update at the strengths that `retention.dial` names, on all that was asked."""
     cfg, parts, record = run.cfg, run.parts, run.tracker.record
     if not cfg.retention.dial:
         return
     record.dial, record.dial_choice = turn(
-        parts.evaluator,
+        replace(parts.evaluator, suite=suite),
         parts.scorer,
         parts.update,
         base,

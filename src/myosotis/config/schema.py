@@ -94,6 +94,14 @@ class Retention:
     items: int | None = key(
         200, "items per benchmark, a seeded subset (at most 64 of prose); null: all"
     )
+    settle: bool = key(
+        True,
+        "at the end, ask more items in rounds until the verdict is retained or forgotten; false: "
+        "always the same items, as many as `items` says",
+    )
+    max_items: int | None = key(
+        None, "with settle: the most items per benchmark; null: three times `items`"
+    )
     every: Cadence = key(
         "auto",
         "how often to evaluate the benchmarks during training: steps (50), a share of the run "

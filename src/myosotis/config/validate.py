@@ -128,6 +128,7 @@ RANGES = {
     "trainer.rows_at_once": _at_least(1),
     "trainer.num_threads": _at_least(1),
     "retention.items": _at_least(2),
+    "retention.max_items": _at_least(2),
     "retention.sequential_floor": _at_least(1),
     "retention.sequential_ceiling": _at_least(1),
     "retention.kl_items": _at_least(0),

@@ -27,13 +27,15 @@ from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Comparison, compare
 from myosotis.retention.sequential_eval import CONTINUOUS_METRICS
-from myosotis.retention.statistics.paired import forgetting, paired
+from myosotis.retention.statistics.paired import LEVEL, forgetting, paired
 from myosotis.utils.atomic_write import replacing
 
 
-def retention_rows(base: Measurement, tuned: Measurement, budget: Budget) -> Comparison:
-    """The paired change of every task, and of the suite's mean."""
-    return compare(base.tasks, tuned.tasks, budget)
+def retention_rows(
+    base: Measurement, tuned: Measurement, budget: Budget, level: float = LEVEL
+) -> Comparison:
+    """The paired change of every task, and of the suite's mean; intervals at `level`."""
+    return compare(base.tasks, tuned.tasks, budget, level=level)
 
 
 def scores_only(measured: Measurement) -> list[RetentionRow]:
@@ -84,7 +86,8 @@ def _metric_name(row: RetentionRow) -> str:
 
 
 def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
-    """Every item of every task, both models side by side, as parquet."""
+    """Every item of every task, both models side by side, as parquet. `weight` is how much an item
+    counts in the task's mean (items of which the base was unsure may be asked more often)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -97,6 +100,7 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
         columns["half"] += before.halves
         columns["cluster"] += before.clusters
         columns["metric"] += [before.metric] * n
+        columns["weight"] += before.item_weights.tolist()
         columns["gold"] += before.gold.tolist()
         for side, scores in (("base", before), ("tuned", after)):
             columns[side] += scores.primary.tolist()
@@ -114,6 +118,7 @@ ITEM_COLUMNS = (
     "half",
     "cluster",
     "metric",
+    "weight",
     "gold",
     "base",
     "tuned",
@@ -175,7 +180,7 @@ def _reward_accuracy(base: EvalResult, tuned: EvalResult) -> TaskQuality | None:
 
 
 def halves(
-    base: EvalResult, tuned: EvalResult, primary: str, budget: Budget
+    base: EvalResult, tuned: EvalResult, primary: str, budget: Budget, level: float = LEVEL
 ) -> dict[str, HalfResult]:
     """Task quality and the suite's verdict on each half of the items, which share none.
 
@@ -188,7 +193,7 @@ def halves(
         parts = [before.taking(places), after.taking(places)]
         task = task_quality(*parts) if len(parts[0].scores) > 1 else None
         sides = base.retention.half(name), tuned.retention.half(name)
-        _, suite = retention_rows(*sides, budget) if sides[0].tasks else ([], None)
+        _, suite = retention_rows(*sides, budget, level) if sides[0].tasks else ([], None)
         found[name] = HalfResult(task, suite)
     return found
 

@@ -49,9 +49,10 @@ def compare(
     tuned_tasks: Mapping[str, TaskScores],
     budget: Budget | None = None,
     *,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two measurements of the same items.
+    """Compare two measurements of the same items, with intervals and verdicts at `level`.
 
     Items are paired by their ids. Raises `DataError` naming what differs when the two did not
     measure the same tasks, metrics or items.
@@ -61,11 +62,11 @@ def compare(
         odd = sorted(set(base_tasks) ^ set(tuned_tasks))
         raise DataError(f"Only one of the two models was measured on: {', '.join(odd)}.")
     pairs = [Pair.of(name, base_tasks[name], tuned_tasks[name], seed) for name in base_tasks]
-    plain = [pair.at(LEVEL) for pair in pairs]
+    plain = [pair.at(level) for pair in pairs]
     epsilons = [budget.epsilon(p.base, pair.name) for pair, p in zip(pairs, plain, strict=True)]
     mcnemar = [_mcnemar(pair, p) for pair, p in zip(pairs, plain, strict=True)]
     adjusted = holm([p.p if m is None else m for p, m in zip(plain, mcnemar, strict=True)])
-    judged = judge([pair.at for pair in pairs], epsilons)
+    judged = judge([pair.at for pair in pairs], epsilons, level)
     columns = zip(pairs, plain, epsilons, judged, mcnemar, adjusted, strict=True)
     inside = tasks_in_mean(base_tasks)
     rows = [
@@ -80,7 +81,7 @@ def compare(
     if not like:
         return Comparison(rows, None)
     outside = {pair.name for pair in pairs if not pair.base.accuracy_like}
-    return Comparison(rows, _with_tasks(_suite(like, budget), rows, budget, outside))
+    return Comparison(rows, _with_tasks(_suite(like, budget, level), rows, budget, outside))
 
 
 def reachable_verdicts(
@@ -152,10 +153,12 @@ def _row(
 
 
 def _mcnemar(pair: Pair, p: Paired) -> float | None:
-    """McNemar's p of 0/1 scores: mid-p, or of clusters the one that their interval inverts."""
+    """McNemar's p of 0/1 scores: mid-p, or of clusters and strata the one that their interval
+    inverts."""
     if (flips := pair.discordant) is None:
         return None
-    return mcnemar_midp(*flips) if p.clusters == p.n else p.p
+    simple = p.clusters == p.n and pair.base.strata is None
+    return mcnemar_midp(*flips) if simple else p.p
 
 
 def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool) -> list[str]:
@@ -171,6 +174,10 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool)
     if p.clusters < p.n:
         notes.append(
             f"{p.n} items share {p.clusters} passages or subjects, which widens the interval."
+        )
+    if pair.base.strata is not None:
+        notes.append(
+            "Items of which the base was unsure are asked more often, and count for less in return."
         )
     if pair.base.at_chance:
         notes.append(
@@ -227,7 +234,7 @@ def _with_tasks(
     return replace(suite, verdict=said, note=f"{suite.note} {note}".strip())
 
 
-def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> SuiteVerdict:
+def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget, level: float) -> SuiteVerdict:
     """The mean change over the tasks of `tasks_in_mean`: each counts alike, as does its budget.
 
     The interval combines those of the tasks (MOVER, Zou & Donner 2008): each end is as far from
@@ -246,7 +253,7 @@ def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> SuiteVe
     if total < MIN_ITEMS:
         note = f"Fewer than {MIN_ITEMS} items: too few for a verdict."
     elif said in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
-        needed = items_to_settle(total, se, delta + epsilon)
+        needed = items_to_settle(total, se, delta + epsilon, level)
         if k > 1:
             note = f"The items needed are of all {k} tasks together, in the proportions measured."
     return SuiteVerdict(

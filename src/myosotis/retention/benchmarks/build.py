@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from myosotis.retention.benchmarks.requests import (
     chat_renderer,
     tokenizer_hash,
 )
+from myosotis.retention.benchmarks.sampling_design import Drawn, SamplingDesign
 from myosotis.retention.benchmarks.task import SHARES, Half, Item, Kind, Suite, Task, fingerprint
 from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.loader import Loaded, judged_text, load
@@ -55,17 +56,19 @@ def build(
     num_fewshot: int | None = 0,
     chat_template: bool = False,
     locator: DataLocator | None = None,
+    designs: Mapping[str, SamplingDesign] | None = None,
 ) -> Suite:
     """Load tasks by their lm-eval names (`prose`, or a jsonl file) and render all they ask.
 
     `items` of each task are taken, by `seed` (None: all); a larger number takes the same and more.
+    A task in `designs` is drawn by its design, which has at least `items` rows.
     No names make an empty suite, which asks nothing (`retention=none`).
     `num_fewshot` None means each task's own. `context_length` is the model's, in tokens. Raises
     `ConfigError` for names that cannot be used, `DataError` for data that are not at hand.
     """
     encoder = Encoder(tokenizer, context_length)
     chat = chat_renderer(tokenizer) if chat_template else None
-    renderer = _Renderer(encoder, chat, num_fewshot, items, seed)
+    renderer = _Renderer(encoder, chat, num_fewshot, items, seed, designs or {})
     built: list[Task] = []
     with progress("Preparing benchmarks", total=len(tasks)) as advance:
         for name in tasks:
@@ -97,12 +100,14 @@ class _Renderer:
         num_fewshot: int | None,
         items: int | None,
         seed: int,
+        designs: Mapping[str, SamplingDesign],
     ) -> None:
         self.encoder = encoder
         self.chat = chat
         self.num_fewshot = num_fewshot
         self.items = items
         self.seed = seed
+        self.designs = designs
 
     # ------------------------------------------------------------------ which items
 
@@ -115,6 +120,11 @@ class _Renderer:
         random.Random(f"myosotis items {self.seed} {name}").shuffle(order)
         taken = order if self.items is None else order[: self.items]
         return [(row, "selection" if i % 2 == 0 else "report") for i, row in enumerate(taken)]
+
+    def design(self, name: str, population: int) -> SamplingDesign | None:
+        """The design of a benchmark that has the rows it was made for."""
+        design = self.designs.get(name)
+        return design if design is not None and design.population == population else None
 
     def prose(self) -> Task:
         passages = prose.passages()
@@ -138,11 +148,17 @@ class _Renderer:
         """One task from all the items of its members."""
         rows = [(m, d) for m, one in enumerate(members) for d in range(len(_documents(one)))]
         guards = [self._prepare(one) for one in members]
+        design = self.design(name, len(rows))
+        if design is None:
+            drawn = [Drawn(row, half, -1) for row, half in self.drawn(name, len(rows))]
+        else:
+            drawn = design.draw(name, self.items or 0, self.seed)
         items: list[Item] = []
-        for row, half in self.drawn(name, len(rows)):
+        for row, half, stratum in drawn:
             m, d = rows[row]
             try:
-                items.append(self.item(name, members[m], guards[m], d, half, len(members) > 1))
+                item = self.item(name, members[m], guards[m], d, half, len(members) > 1)
+                items.append(replace(item, stratum=stratum))
             except DataError as error:
                 where = f"Benchmark {members[m].name!r}, row {d}: "
                 raise DataError(where + error.message, error.hint) from error
@@ -164,6 +180,7 @@ class _Renderer:
             population=len(rows),
             items=tuple(_clustered(items)),
             aggregations=dict(one.harness.aggregation()),
+            shares=design.shares if design is not None else (),
         )
 
     def _prepare(self, one: Loaded) -> FewShot | None:

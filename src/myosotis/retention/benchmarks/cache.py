@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from myosotis.models import wheels
-from myosotis.retention.benchmarks.measure import TreeScorer, measure
+from myosotis.retention.benchmarks.measure import TreeScorer, as_drawn, measure
 from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite, Task
 from myosotis.trees.scorer import scorer_version
@@ -110,9 +110,8 @@ def measured(
         part = suite.only([task.name])
         key = BaselineKey.of(suite, task, model=model, dtype=dtype, backend=backend)
         counted = _Counted(advance)
-        tasks |= cached(
-            key, lambda part=part, counted=counted: measure(part, scorer, counted)
-        ).tasks
+        kept = cached(key, lambda part=part, counted=counted: measure(part, scorer, counted))
+        tasks[task.name] = as_drawn(kept[task.name], task)
         counted(part.size - counted.done)
     return Measurement(tasks)
 

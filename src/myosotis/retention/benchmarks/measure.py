@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -133,6 +134,21 @@ def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
         lengths=np.array([float(n) for item in task.items for n in item.lengths]),
         offsets=np.cumsum([0, *map(len, logp)]).astype(np.int64),
         texts=[said[0].text for said in answers] if written else [],
+        stratum=[item.stratum for item in task.items] if task.shares else [],
+        shares=list(task.shares),
+    )
+
+
+def as_drawn(scores: TaskScores, task: Task) -> TaskScores:
+    """The same scores, with what the suite says of how its items were drawn: a measurement from the
+    cache, or one that was made in parts, may have been drawn otherwise."""
+    return replace(
+        scores,
+        identity=task.identity(),
+        clusters=[item.cluster for item in task.items],
+        halves=[item.half for item in task.items],
+        stratum=[item.stratum for item in task.items] if task.shares else [],
+        shares=list(task.shares),
     )
 
 

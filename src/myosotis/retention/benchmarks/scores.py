@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from myosotis.records.schema import FORMER_HALVES
 from myosotis.records.verdict import MIN_ITEMS
 from myosotis.retention.benchmarks.task import Half
+from myosotis.retention.statistics.stratified import Strata
 
 FORMAT_VERSION = 4
 """Of the files that keep a `Measurement`; raised when old ones could not be read, or not compared:
@@ -38,6 +39,8 @@ class TaskScores:
     without choices. `logp` and `lengths` hold every choice of item i in `offsets[i]:offsets[i+1]`
     (nats, and the characters they are normalised by); `gold` is the first right choice, or -1.
     `texts` are written answers, one an item; empty where nothing is written.
+    `stratum` is the stratum of each item and `shares` the share of each stratum in the benchmark,
+    where items were drawn at different rates (`sampling_design.py`); otherwise both are empty.
     `aggregates` are lm-eval's own figures over all items (perplexity, f1 ...).
     """
 
@@ -62,6 +65,8 @@ class TaskScores:
     offsets: NDArray[np.int64]
     texts: list[str] = field(default_factory=list)
     whole: Sequence[float] | None = None  # of a part: mean and items of all that were asked
+    stratum: list[int] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
 
     @property
     def at_chance(self) -> bool:
@@ -86,7 +91,19 @@ class TaskScores:
     @property
     def mean(self) -> float:
         """The task's score: the weighted mean of the primary metric."""
-        return float(np.average(self.primary, weights=self.weights))
+        return float(np.average(self.primary, weights=self.item_weights))
+
+    @property
+    def strata(self) -> Strata | None:
+        """How the items were drawn; None: all alike."""
+        if not self.stratum:
+            return None
+        return Strata(np.asarray(self.stratum, np.int64), np.asarray(self.shares, np.float64))
+
+    @property
+    def item_weights(self) -> Floats:
+        """(n,) how much each item counts in a mean."""
+        return self.weights if (strata := self.strata) is None else strata.weights()
 
     def taking(self, items: Sequence[str]) -> TaskScores:
         """The same measurement of some of its items, in the order given; lm-eval's own figures are
@@ -109,7 +126,31 @@ class TaskScores:
             lengths=self.lengths[flat],
             offsets=np.cumsum([0, *map(len, parts)]).astype(np.int64),
             texts=[self.texts[row] for row in rows] if self.texts else [],
+            stratum=[self.stratum[row] for row in rows] if self.stratum else [],
             whole=self.whole or (self.mean, len(self.items)),
+        )
+
+    def joined(self, more: TaskScores) -> TaskScores:
+        """The same measurement with the items of another one of the same task, which follow."""
+        return replace(
+            self,
+            items=[*self.items, *more.items],
+            clusters=[*self.clusters, *more.clusters],
+            halves=[*self.halves, *more.halves],
+            aggregates={},
+            scores={
+                metric: np.concatenate([values, more.scores[metric]])
+                for metric, values in self.scores.items()
+                if metric in more.scores
+            },
+            weights=np.concatenate([self.weights, more.weights]),
+            choice=np.concatenate([self.choice, more.choice]),
+            gold=np.concatenate([self.gold, more.gold]),
+            logp=np.concatenate([self.logp, more.logp]),
+            lengths=np.concatenate([self.lengths, more.lengths]),
+            offsets=np.concatenate([self.offsets, self.offsets[-1] + more.offsets[1:]]),
+            texts=[*self.texts, *more.texts],
+            stratum=[*self.stratum, *more.stratum],
         )
 
     def half(self, name: Half) -> TaskScores:
@@ -136,6 +177,15 @@ class Measurement:
 
     def __getitem__(self, task: str) -> TaskScores:
         return self.tasks[task]
+
+    def joined(self, more: Measurement) -> Measurement:
+        """With further items of some of its tasks."""
+        return Measurement(
+            {
+                name: task.joined(more[name]) if name in more.tasks else task
+                for name, task in self.tasks.items()
+            }
+        )
 
     def half(self, name: Half) -> Measurement:
         """The same on the items of one half; tasks without items in it are left out."""

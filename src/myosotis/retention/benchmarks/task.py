@@ -51,6 +51,7 @@ class Item:
     num_bytes: tuple[int, ...]
     requests: tuple[Request, ...]
     judge: Judge = field(repr=False, compare=False)
+    stratum: int = -1  # see `sampling_design.py`; -1: all items are drawn alike
 
 
 SHARES = ("exact_match", "acc", "em", "prompt_level_strict_acc", "prompt_level_loose_acc")
@@ -78,6 +79,7 @@ class Task:
     population: int  # items the benchmark has; `items` may be a seeded part of them
     items: tuple[Item, ...]
     aggregations: dict[str, Callable[[list[Any]], float]] = field(repr=False, compare=False)
+    shares: tuple[float, ...] = ()  # of each stratum; empty: all items are drawn alike
 
     @property
     def accuracy_like(self) -> bool:
@@ -113,6 +115,7 @@ class Task:
             "items": [item.id for item in self.items],
             "items_of": self.population,
             "requests": self.requests_hash,
+            **({"strata": [item.stratum for item in self.items]} if self.shares else {}),
         }
 
 

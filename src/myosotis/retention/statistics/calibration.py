@@ -28,29 +28,40 @@ def p_gold(logp: ArrayLike, gold: ArrayLike, temperature: float = 1.0) -> Floats
     return _at(probabilities(logp, temperature), gold)
 
 
-def ece(logp: ArrayLike, gold: ArrayLike, bins: int = 15, temperature: float = 1.0) -> float:
+def ece(
+    logp: ArrayLike,
+    gold: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    bins: int = 15,
+    temperature: float = 1.0,
+) -> float:
     """Expected calibration error of the top choice, in [0, 1] (Guo et al. 2017, eq. 3).
 
-    Mean |accuracy - confidence| over equal-width bins of confidence, weighted by their items.
+    Mean |accuracy - confidence| over equal-width bins of confidence, weighted by their items;
+    `weights` (n,) say how much each item counts.
     """
     p = probabilities(logp, temperature)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == np.asarray(gold)
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(which, right - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(p))
+    weight = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64)
+    gap = np.bincount(which, weight * (right - confidence), minlength=bins)
+    return float(np.abs(gap).sum() / weight.sum())
 
 
-def best_temperature(logp: ArrayLike, gold: ArrayLike) -> float:
+def best_temperature(logp: ArrayLike, gold: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The temperature at which the gold choices are likeliest (Guo et al. 2017, section 4.2).
 
     A model that became more or less sure of everything, and knows as much as before, has the same
     p_gold at its best temperature.
     """
     scores = np.asarray(logp, np.float64)
+    weights = None if weights is None else np.asarray(weights, np.float64)
 
     def loss(log_temperature: float) -> float:
         scaled = scores / np.exp(log_temperature)
-        return float(-(_at(scaled, gold) - special.logsumexp(scaled, axis=1)).mean())
+        surprise = special.logsumexp(scaled, axis=1) - _at(scaled, gold)
+        return float(np.average(surprise, weights=weights))
 
     low, high = np.log(TEMPERATURES)
     best = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded")

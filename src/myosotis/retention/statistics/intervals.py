@@ -16,6 +16,8 @@ Which interval is used (`Paired.method` says):
                    never below 1, with Student's t for the number of clusters.
 ``score-cluster``  also scores of 0, 1/2 and 1 (a tie, or the toss of a coin to compare with): each
                    is two answers of 0 or 1 that belong together, 1/2 a right and a wrong one.
+``stratified``     items drawn at different rates from strata (`stratified.py`): 0/1 scores by the
+                   score interval on effective counts, others by Student's t.
 ``bootstrap-t``    other scores, 10 to 299 clusters (an item without a cluster is one of its own):
                    clusters are resampled and the difference is studentised with its
                    cluster-robust SE (Efron & Tibshirani 1993, ch. 12). Each bound is the farther
@@ -43,6 +45,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
+from myosotis.retention.statistics.stratified import Strata, effective_items, stratified
 from myosotis.utils.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -69,7 +72,9 @@ def interval(x: PairedScores, level: float, seed: int) -> Interval:
     Where no SE can be estimated, the half width over the normal quantile stands in.
     """
     z = float(special.ndtri(0.5 + level / 2))
-    if x.groups > 1 and x.binary:
+    if x.strata is not None:
+        method, lo, hi, p = _stratified(x, x.strata, level)
+    elif x.groups > 1 and x.binary:
         method, lo, hi, p = _score_interval(x, level)
     elif x.varies:
         method, lo, hi, p = _studentised(x, level, seed)
@@ -91,6 +96,7 @@ class PairedScores:
     se: float
     span: float  # how far apart two scores are, or one from zero
     binary: bool  # every score is 0 or 1 and counts alike
+    strata: Strata | None = None
 
     @property
     def groups(self) -> int:
@@ -108,7 +114,9 @@ class PairedScores:
         tuned: ArrayLike,
         clusters: Clusters,
         weights: ArrayLike | None,
+        strata: Strata | None = None,
     ) -> PairedScores:
+        """`strata` are for items that are no clusters and count alike (`weights` None or ones)."""
         before, after = np.asarray(base, np.float64), np.asarray(tuned, np.float64)
         weight = np.ones(len(before)) if weights is None else np.asarray(weights, np.float64)
         group = _numbered(clusters, len(before))
@@ -126,6 +134,8 @@ class PairedScores:
             raise DataError("Item weights must not be negative, and at least one must count.")
         if alike := bool((weight == weight[0]).all()):
             weight = np.ones(len(before))
+        if strata is not None:
+            return cls._drawn_unequally(before, after, strata)
         items, scores = len(before), np.concatenate([before, after])
         if alike and _has_halves(scores):
             before, after = _both_answers(before), _both_answers(after)
@@ -147,6 +157,25 @@ class PairedScores:
             se=cluster_se(sum_G, weight_G),
             span=1.0 if binary else span,
             binary=binary,
+        )
+
+    @classmethod
+    def _drawn_unequally(cls, before: Floats, after: Floats, strata: Strata) -> PairedScores:
+        d, weight = after - before, strata.weights()
+        change = stratified(d, strata)
+        scores = np.concatenate([before, after])
+        binary = bool(np.isin(scores, (0.0, 1.0)).all())
+        return cls(
+            items=len(d),
+            d=d,
+            sums=weight * d,
+            weights=weight,
+            base=float((weight * before).mean()),
+            delta=change.delta,
+            se=change.se,
+            span=1.0 if binary else float(scores.max(initial=0.0) - scores.min(initial=0.0)),
+            binary=binary,
+            strata=strata,
         )
 
 
@@ -198,6 +227,21 @@ def _score_interval(x: PairedScores, level: float) -> tuple[str, float, float, f
     lo, hi = tango(gained * shrink, lost * shrink, n * shrink, level)
     chi = abs(gained - lost) * np.sqrt(shrink / max(gained + lost, 1))
     return method, lo, hi, float(2 * special.ndtr(-chi))
+
+
+def _stratified(x: PairedScores, strata: Strata, level: float) -> tuple[str, float, float, float]:
+    """Method, interval and p-value of items drawn at different rates."""
+    change = stratified(x.d, strata)
+    if x.binary:
+        n = effective_items(change, strata, level)
+        lo, hi = tango(change.gained * n, change.lost * n, n, level)
+        chi = abs(change.delta) * np.sqrt(n / max(change.gained + change.lost, 1e-300))
+        return "stratified", lo, hi, float(2 * special.ndtr(-chi))
+    if not x.varies:
+        return _unseen(x, float(special.ndtri(0.5 + level / 2)))
+    far = float(special.stdtrit(change.df, 0.5 + level / 2)) * x.se
+    p = float(2 * special.stdtr(change.df, -abs(x.delta) / x.se))
+    return "stratified", max(x.delta - far, -x.span), min(x.delta + far, x.span), p
 
 
 def _unseen(x: PairedScores, z: float) -> tuple[str, float, float, float]:

@@ -36,8 +36,8 @@ class Judged(NamedTuple):
     needed_items: int | None
 
 
-def judge(tasks: Sequence[At], epsilons: Sequence[float]) -> list[Judged]:
-    """Each task's verdict against its own budget, in the order given.
+def judge(tasks: Sequence[At], epsilons: Sequence[float], level: float = LEVEL) -> list[Judged]:
+    """Each task's verdict against its own budget at `level` jointly, in the order given.
 
     Tasks of fewer than `MIN_ITEMS` items are inconclusive and no burden on the others.
     """
@@ -46,9 +46,9 @@ def judge(tasks: Sequence[At], epsilons: Sequence[float]) -> list[Judged]:
     def against_budget(i: int, p: Paired) -> bool:
         return verdict_of(*p.gain, epsilons[i]) in (Verdict.RETAINED, Verdict.FORGOTTEN)
 
-    budget_step = holm_steps(tasks, judged, against_budget)
-    change_step = holm_steps(tasks, judged, lambda _, p: p.lo > 0 or p.hi < 0)
-    found = [Judged(Verdict.INCONCLUSIVE, LEVEL, None)] * len(tasks)
+    budget_step = holm_steps(tasks, judged, against_budget, level)
+    change_step = holm_steps(tasks, judged, lambda _, p: p.lo > 0 or p.hi < 0, level)
+    found = [Judged(Verdict.INCONCLUSIVE, level, None)] * len(tasks)
     for i in judged:
         p, needed = budget_step[i], None
         said = verdict_of(*p.gain, epsilons[i])
@@ -61,14 +61,17 @@ def judge(tasks: Sequence[At], epsilons: Sequence[float]) -> list[Judged]:
 
 
 def holm_steps(
-    tasks: Sequence[At], indices: Sequence[int], settles: Callable[[int, Paired], bool]
+    tasks: Sequence[At],
+    indices: Sequence[int],
+    settles: Callable[[int, Paired], bool],
+    level: float = LEVEL,
 ) -> dict[int, Paired]:
     """Holm's step-down by intervals: for each task the comparison it was judged by."""
     found: dict[int, Paired] = {}
     still = list(indices)
     while still:
-        level = 1 - (1 - LEVEL) / len(still)
-        found |= {i: tasks[i](level) for i in still}
+        adjusted = 1 - (1 - level) / len(still)
+        found |= {i: tasks[i](adjusted) for i in still}
         rest = [i for i in still if not settles(i, found[i])]
         if len(rest) == len(still):
             break

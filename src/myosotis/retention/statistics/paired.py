@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from myosotis.retention.statistics.intervals import Clusters, PairedScores, interval
+from myosotis.retention.statistics.stratified import Strata
 
 LEVEL = 0.95
 POWER = 0.80
@@ -66,6 +67,7 @@ def paired(
     *,
     clusters: Clusters = None,
     weights: ArrayLike | None = None,
+    strata: Strata | None = None,
     higher_is_better: bool = True,
     level: float = LEVEL,
     seed: int = 0,
@@ -74,9 +76,10 @@ def paired(
 
     `clusters[i]` names what item i shares with others (a passage, a subject); None stands for an
     item of its own. `weights` turn means into weighted means (bits per byte: the bytes of each
-    item). Raises `DataError` when there is no item, lengths differ or a score is not finite.
+    item). Items that were drawn at different rates have `strata`, and then neither clusters nor
+    weights. Raises `DataError` when there is no item, lengths differ or a score is not finite.
     """
-    x = PairedScores.of(base, tuned, clusters, weights)
+    x = PairedScores.of(base, tuned, clusters, weights, strata)
     found = interval(x, level, seed)
     return Paired(
         n=x.items,

@@ -46,6 +46,7 @@ class Pair:
             *self.primary,
             clusters=self.base.clusters,
             weights=self.base.weights,
+            strata=self.base.strata,
             higher_is_better=self.base.higher_is_better,
             level=level,
             seed=self.seed,
@@ -83,6 +84,7 @@ class Pair:
             base,
             tuned,
             clusters=self.base.clusters,
+            strata=self.base.strata,
             higher_is_better=higher_is_better,
             seed=self.seed,
         )
@@ -100,13 +102,14 @@ def tempered(task: TaskScores) -> Floats | None:
     """(n,) p_gold at the temperature where the gold choices are likeliest; see `_by_choice`."""
     if (logp := _by_choice(task)) is None:
         return None
-    return calibration.p_gold(logp, task.gold, calibration.best_temperature(logp, task.gold))
+    temperature = calibration.best_temperature(logp, task.gold, task.item_weights)
+    return calibration.p_gold(logp, task.gold, temperature)
 
 
 def ece(task: TaskScores) -> float | None:
     """Expected calibration error of the length-normalised choice; see `_by_choice`."""
     logp = _by_choice(task)
-    return None if logp is None else calibration.ece(logp, task.gold)
+    return None if logp is None else calibration.ece(logp, task.gold, task.item_weights)
 
 
 def _by_choice(task: TaskScores) -> Floats | None:

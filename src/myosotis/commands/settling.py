@@ -1,0 +1,98 @@
+"""The final measurement of a run or of `evaluate`: asked on until its verdict is settled.
+
+What belongs here: the rounds that a configuration asks for, and asking both models what each round
+adds. The statistics are in `retention/settle.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from omegaconf import DictConfig
+
+from myosotis.commands.parts import most_items
+from myosotis.config import instantiate
+from myosotis.evaluation import results
+from myosotis.records.schema import SuiteVerdict
+from myosotis.retention import settle
+from myosotis.retention.benchmarks.measure import as_drawn
+from myosotis.retention.benchmarks.scores import Measurement
+from myosotis.retention.benchmarks.task import Half, Suite
+from myosotis.retention.compare import Comparison
+from myosotis.retention.statistics.paired import LEVEL
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Both models on all that was asked, and what comparing them says at `level`.
+
+    `seconds` is what the rounds after the first took.
+    """
+
+    suite: Suite
+    base: Measurement
+    tuned: Measurement
+    found: Comparison
+    level: float = LEVEL
+    seconds: float = 0.0
+
+
+def rounds_of(cfg: DictConfig, base: Measurement) -> settle.Rounds:
+    """The rounds that `cfg` plans, for the benchmarks of this measurement."""
+    most = most_items(cfg)
+    sizes = settle.items_there_are(base)
+    if most is None or not sizes:
+        return settle.Rounds.fixed(int(cfg.retention["items"] or 0))
+    return settle.Rounds.of(int(cfg.retention["items"]), most, sizes)
+
+
+def ask_until_settled(
+    cfg: DictConfig,
+    suite: Suite,
+    base: Measurement,
+    tuned: Measurement,
+    *,
+    build: Callable[[int], Suite],
+    ask: Callable[[Suite], tuple[Measurement, Measurement]],
+    half: Half | None = None,
+) -> Asked:
+    """Go on from the first round, of which `base` and `tuned` are the measurements.
+
+    `build` makes the suite of a number of items per benchmark, `ask` measures both models on what
+    is new. Where one `half` of the items alone is compared, that half has to be settled.
+    """
+    began, budget = time.perf_counter(), instantiate.budget(cfg)
+    rounds = rounds_of(cfg, base)
+
+    def judge(level: float) -> tuple[Comparison, str]:
+        sides = (base, tuned) if half is None else (base.half(half), tuned.half(half))
+        found = results.retention_rows(*sides, budget, level)
+        return found, found.suite.verdict if found.suite else ""
+
+    def further(items: int) -> None:
+        nonlocal suite, base, tuned
+        known = {(item.task, item.id) for item in suite.items}
+        suite = build(items)
+        new = suite.where(lambda item: (item.task, item.id) not in known)
+        base, tuned = (
+            Measurement(
+                {
+                    task.name: as_drawn(asked[task.name].taking([i.id for i in task.items]), task)
+                    for task in suite
+                }
+            )
+            for asked in map(Measurement.joined, (base, tuned), ask(new))
+        )
+
+    found, asked = settle.until_settled(rounds, judge, further)
+    note = settle.asked_text(rounds.planned[:asked])
+    if found.suite is not None and note:
+        found = Comparison(found.rows, _noted(found.suite, note))
+    level = rounds.planned[asked - 1].level
+    return Asked(suite, base, tuned, found, level, time.perf_counter() - began)
+
+
+def _noted(suite: SuiteVerdict, note: str) -> SuiteVerdict:
+    return replace(suite, note=f"{note} {suite.note}".strip())
