@@ -116,10 +116,15 @@ def benchmarks(
 
 
 def most_items(cfg: DictConfig) -> int | None:
-    """The most items per benchmark that are asked until the verdict is settled; None: a fixed set
-    is asked. Raises `ConfigError` where that is fewer than are asked first."""
+    """The most items per benchmark that are asked until the verdict is settled; None: a fixed set.
+
+    A fixed set is asked also where the base is not the model that is trained (`model.start`,
+    measured against the pretrained one): it is not at hand after the training. Raises `ConfigError`
+    where the most is fewer than are asked first.
+    """
     asked = cfg.retention
-    if not asked.settle or asked["items"] is None or not asked.suite:
+    elsewhere = cfg.model.start is not None and asked.against == "pretrained"
+    if not asked.settle or asked["items"] is None or not asked.suite or elsewhere:
         return None
     return ceiling_of(int(asked["items"]), asked.max_items)
 
@@ -133,7 +138,9 @@ def _designs(cfg: DictConfig, base: ModelSource) -> dict[str, SamplingDesign]:
     if cfg.retention.num_fewshot != 0 or cfg.retention.chat_template:
         return {}
     designs = designs_of(base.id)
-    return {name: one for name, one in designs.items() if len(one.rows) >= most}
+    return {
+        name: one for name, one in designs.items() if len(one.rows) >= min(most, one.population)
+    }
 
 
 def kl_texts(cfg: DictConfig, data: ExampleModule, context_length: int) -> kl.Texts:
