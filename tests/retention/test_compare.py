@@ -15,8 +15,9 @@ from myosotis.records.verdict import Verdict
 from myosotis.retention.benchmarks.scores import TaskScores
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import compare, reachable_verdicts
+from myosotis.retention.statistics import intervals
 from myosotis.retention.statistics.multiple_testing import items_to_settle, judge
-from myosotis.retention.statistics.paired import holm, paired
+from myosotis.retention.statistics.paired import holm, mean_clusters, paired
 from myosotis.utils.errors import DataError
 
 
@@ -277,6 +278,31 @@ def test_where_no_task_is_above_chance_the_mean_stands_and_says_so() -> None:
     assert not of_chance(accuracy(29, 0), 0.25)[0].at_chance, "of so few items nothing is said"
 
 
+def test_few_clusters_get_no_verdict() -> None:
+    """200 items of 7 subjects, all lost: no verdict, though the interval is far beyond any budget;
+    8 subjects of 25 items have one. A note says why."""
+    for subjects, expected in ((7, "inconclusive"), (8, "forgotten")):
+        base, tuned = accuracy(200, 200, lost=180)
+        for side in (base, tuned):
+            side.clusters = [f"subject {i % subjects}" for i in range(200)]
+        found = compare({"t": base}, {"t": tuned})
+        (row,) = found.rows
+        assert found.suite is not None
+        assert (row.verdict, found.suite.verdict) == (expected, expected)
+        for note in (row.note, found.suite.note):
+            assert ("worth 7.0 of equal size" in note) == (subjects == 7)
+
+
+def test_a_task_of_few_clusters_beside_a_large_one() -> None:
+    """The mean's effective clusters go by what each task makes uncertain: of 5 and 500,
+    (v1 + v2)^2 / (v1^2 / 5 + v2^2 / 500); for v1 = v2 that is 4 / (.2 + .002) = 19.8."""
+    few = paired(np.zeros(8), np.arange(8.0))
+    one = dataclasses.replace(few, se=0.1, effective_clusters=5.0)
+    other = dataclasses.replace(few, se=0.1, effective_clusters=500.0)
+    assert mean_clusters([one, other]) == pytest.approx(4 / 0.202)
+    assert mean_clusters([one]) == pytest.approx(5)
+
+
 def test_mcnemar_of_clusters_is_the_test_of_their_interval() -> None:
     """20 whole passages of 10 items, 2 of which are lost: 20 items to none, as single items a p of
     2^-20, but only 2 passages of 20 have changed."""
@@ -312,9 +338,11 @@ def test_judging_by_intervals_is_holm_on_the_tests(seed: int, tasks: int) -> Non
     epsilon = 0.1
     samples = [rng.normal(rng.uniform(-0.3, 0.1), 1.0, 400) for _ in range(tasks)]
     zeros = np.zeros(400)
-    found = judge(
-        [lambda level, d=d: paired(zeros, d, level=level) for d in samples], [epsilon] * tasks
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "FEWEST_CLUSTERS", 1000)  # Student's t alone
+        found = judge(
+            [lambda level, d=d: paired(zeros, d, level=level) for d in samples], [epsilon] * tasks
+        )
     budget = holm([stats.ttest_1samp(d, -epsilon).pvalue for d in samples])
     change = holm([stats.ttest_1samp(d, 0).pvalue for d in samples])
     for d, judged, settled, changed in zip(samples, found, budget, change, strict=True):

@@ -18,6 +18,7 @@ import numpy as np
 
 from myosotis.records.schema import RetentionRow, SuiteVerdict
 from myosotis.records.verdict import (
+    MIN_CLUSTERS,
     MIN_ITEMS,
     DetectableEffect,
     Verdict,
@@ -31,6 +32,8 @@ from myosotis.retention.statistics.paired import (
     Paired,
     holm,
     mcnemar_midp,
+    mean_clusters,
+    mean_interval,
     minimum_detectable_effect,
 )
 from myosotis.retention.statistics.pairing import Pair, ece
@@ -163,6 +166,8 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool)
     notes = [said] if (said := pair.base.note) else []
     if p.n < MIN_ITEMS:
         notes.append(f"Fewer than {MIN_ITEMS} items: too few for a verdict.")
+    elif p.effective_clusters < MIN_CLUSTERS:
+        notes.append(_few_clusters(p.effective_clusters))
     elif (alone := verdict_of(*p.gain, epsilon)) != judged.verdict:
         notes.append(
             f"This interval alone would say {alone}; adjusted for the other tasks (Holm) it is "
@@ -187,6 +192,13 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool)
             f"{even.delta:+.4f} ({even.lo:+.4f} to {even.hi:+.4f})."
         )
     return notes
+
+
+def _few_clusters(effective: float) -> str:
+    return (
+        f"The passages or subjects that the items share are worth {effective:.1f} of equal size: "
+        f"fewer than {MIN_CLUSTERS} are too few for a verdict."
+    )
 
 
 def _format(pair: Pair) -> list[str]:
@@ -228,31 +240,28 @@ def _with_tasks(
 
 
 def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> SuiteVerdict:
-    """The mean change over the tasks of `tasks_in_mean`: each counts alike, as does its budget.
-
-    The interval combines those of the tasks (MOVER, Zou & Donner 2008): each end is as far from
-    the mean as the root of the summed squares of the tasks' own distances, over their number. It
-    keeps what a root of summed SE^2 would lose: the width of a task without discordant items.
-    """
+    """The mean change over the tasks of `tasks_in_mean`: each counts alike, as does its budget."""
     found, epsilons, names = (list(column) for column in zip(*like, strict=True))
     k = len(found)
     delta, base = (float(np.mean([getattr(p, name) for p in found])) for name in ("delta", "base"))
-    below = float(np.sqrt(sum((p.delta - p.lo) ** 2 for p in found))) / k
-    above = float(np.sqrt(sum((p.hi - p.delta) ** 2 for p in found))) / k
+    lo, hi = mean_interval(found)
+    clusters = mean_clusters(found)
     se = float(np.sqrt(sum(p.se**2 for p in found))) / k
     epsilon = float(np.mean(epsilons))
     total, needed, note = sum(p.n for p in found), None, ""
-    said = verdict_of(delta - below, delta + above, epsilon, total)
+    said = verdict_of(lo, hi, epsilon, total, clusters)
     if total < MIN_ITEMS:
         note = f"Fewer than {MIN_ITEMS} items: too few for a verdict."
+    elif clusters < MIN_CLUSTERS:
+        note = _few_clusters(clusters)
     elif said in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
         needed = items_to_settle(total, se, delta + epsilon)
         if k > 1:
             note = f"The items needed are of all {k} tasks together, in the proportions measured."
     return SuiteVerdict(
         delta=delta,
-        lo=delta - below,
-        hi=delta + above,
+        lo=lo,
+        hi=hi,
         epsilon=epsilon,
         verdict=said.value,
         base=base,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from myosotis.records.verdict import MIN_ITEMS, Verdict, verdict_of
+from myosotis.records.verdict import MIN_CLUSTERS, MIN_ITEMS, Verdict, verdict_of
 from myosotis.retention.statistics.paired import LEVEL, POWER, Paired
 
 MOST_ITEMS = 10_000_000
@@ -36,19 +36,20 @@ class Judged(NamedTuple):
     needed_items: int | None
 
 
-def judge(tasks: Sequence[At], epsilons: Sequence[float]) -> list[Judged]:
+def judge(tasks: Sequence[At], epsilons: Sequence[float], level: float = LEVEL) -> list[Judged]:
     """Each task's verdict against its own budget, in the order given.
 
-    Tasks of fewer than `MIN_ITEMS` items are inconclusive and no burden on the others.
+    Tasks of fewer than `MIN_ITEMS` items or `MIN_CLUSTERS` effective clusters are inconclusive and
+    no burden on the others. `level` is that of all tasks together.
     """
-    judged = [i for i, at in enumerate(tasks) if at(LEVEL).n >= MIN_ITEMS]
+    judged = [i for i, at in enumerate(tasks) if enough(at(level))]
 
     def against_budget(i: int, p: Paired) -> bool:
         return verdict_of(*p.gain, epsilons[i]) in (Verdict.RETAINED, Verdict.FORGOTTEN)
 
-    budget_step = holm_steps(tasks, judged, against_budget)
-    change_step = holm_steps(tasks, judged, lambda _, p: p.lo > 0 or p.hi < 0)
-    found = [Judged(Verdict.INCONCLUSIVE, LEVEL, None)] * len(tasks)
+    budget_step = holm_steps(tasks, judged, against_budget, level)
+    change_step = holm_steps(tasks, judged, lambda _, p: p.lo > 0 or p.hi < 0, level)
+    found = [Judged(Verdict.INCONCLUSIVE, level, None)] * len(tasks)
     for i in judged:
         p, needed = budget_step[i], None
         said = verdict_of(*p.gain, epsilons[i])
@@ -60,15 +61,23 @@ def judge(tasks: Sequence[At], epsilons: Sequence[float]) -> list[Judged]:
     return found
 
 
+def enough(p: Paired) -> bool:
+    """Whether there is enough of it for any verdict."""
+    return p.n >= MIN_ITEMS and p.effective_clusters >= MIN_CLUSTERS
+
+
 def holm_steps(
-    tasks: Sequence[At], indices: Sequence[int], settles: Callable[[int, Paired], bool]
+    tasks: Sequence[At],
+    indices: Sequence[int],
+    settles: Callable[[int, Paired], bool],
+    level: float = LEVEL,
 ) -> dict[int, Paired]:
     """Holm's step-down by intervals: for each task the comparison it was judged by."""
     found: dict[int, Paired] = {}
     still = list(indices)
     while still:
-        level = 1 - (1 - LEVEL) / len(still)
-        found |= {i: tasks[i](level) for i in still}
+        each = 1 - (1 - level) / len(still)
+        found |= {i: tasks[i](each) for i in still}
         rest = [i for i in still if not settles(i, found[i])]
         if len(rest) == len(still):
             break
