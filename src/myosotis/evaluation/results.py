@@ -27,13 +27,15 @@ from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Comparison, compare
 from myosotis.retention.sequential_eval import CONTINUOUS_METRICS
-from myosotis.retention.statistics.paired import forgetting, paired
+from myosotis.retention.statistics.paired import LEVEL, forgetting, paired
 from myosotis.utils.atomic_write import replacing
 
 
-def retention_rows(base: Measurement, tuned: Measurement, budget: Budget) -> Comparison:
-    """The paired change of every task, and of the suite's mean."""
-    return compare(base.tasks, tuned.tasks, budget)
+def retention_rows(
+    base: Measurement, tuned: Measurement, budget: Budget, *, level: float = LEVEL
+) -> Comparison:
+    """The paired change of every task, and of the suite's mean; verdicts are read at `level`."""
+    return compare(base.tasks, tuned.tasks, budget, level=level)
 
 
 def scores_only(measured: Measurement) -> list[RetentionRow]:

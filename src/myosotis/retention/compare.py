@@ -53,22 +53,23 @@ def compare(
     budget: Budget | None = None,
     *,
     seed: int = 0,
+    level: float = LEVEL,
 ) -> Comparison:
     """Compare two measurements of the same items.
 
-    Items are paired by their ids. Raises `DataError` naming what differs when the two did not
-    measure the same tasks, metrics or items.
+    Items are paired by their ids. Intervals and verdicts are at `level`. Raises `DataError` naming
+    what differs when the two did not measure the same tasks, metrics or items.
     """
     budget = budget or Budget()
     if set(base_tasks) != set(tuned_tasks):
         odd = sorted(set(base_tasks) ^ set(tuned_tasks))
         raise DataError(f"Only one of the two models was measured on: {', '.join(odd)}.")
     pairs = [Pair.of(name, base_tasks[name], tuned_tasks[name], seed) for name in base_tasks]
-    plain = [pair.at(LEVEL) for pair in pairs]
+    plain = [pair.at(level) for pair in pairs]
     epsilons = [budget.epsilon(p.base, pair.name) for pair, p in zip(pairs, plain, strict=True)]
     mcnemar = [_mcnemar(pair, p) for pair, p in zip(pairs, plain, strict=True)]
     adjusted = holm([p.p if m is None else m for p, m in zip(plain, mcnemar, strict=True)])
-    judged = judge([pair.at for pair in pairs], epsilons)
+    judged = judge([pair.at for pair in pairs], epsilons, level)
     columns = zip(pairs, plain, epsilons, judged, mcnemar, adjusted, strict=True)
     inside = tasks_in_mean(base_tasks)
     rows = [
