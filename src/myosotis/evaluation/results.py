@@ -98,6 +98,7 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
         columns["item"] += before.items
         columns["half"] += before.halves
         columns["cluster"] += before.clusters
+        columns["weight"] += before.weights.tolist()
         columns["metric"] += [before.metric] * n
         columns["gold"] += before.gold.tolist()
         for side, scores in (("base", before), ("tuned", after)):
@@ -115,6 +116,7 @@ ITEM_COLUMNS = (
     "item",
     "half",
     "cluster",
+    "weight",
     "metric",
     "gold",
     "base",

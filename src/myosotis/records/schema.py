@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from myosotis.records.codec import plain, read
+from myosotis.records.codec import NOT_WRITTEN, plain, read
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import DataError, RunError
 
@@ -387,6 +387,8 @@ class RunRecord:
     baselines: list[Baseline] = field(default_factory=list)
     cost: dict[str, float | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    folder: str = field(default="", repr=False, compare=False, metadata=NOT_WRITTEN)
+    """Where it was read from, "" if from no folder; what lies beside it can be read, too."""
 
     def to_json(self) -> str:
         """The document as text; the same record always gives the same bytes."""
@@ -420,7 +422,9 @@ class RunRecord:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"Could not read the run record {path}: {error}.") from error
-        return cls.from_json(text, str(path))
+        record = cls.from_json(text, str(path))
+        record.folder = str(path.parent)
+        return record
 
     @classmethod
     def from_json(cls, text: str, where: str = "run record") -> Self:
