@@ -74,8 +74,9 @@ def test_one_row_by_hand() -> None:
     assert row.p_mcnemar == row.p_holm == pytest.approx(0.001450, abs=1e-5)
     assert row.lo < -row.epsilon < row.hi < 0
     assert row.verdict == "slipped"
-    # (2.801585 * .0125346 * sqrt(500) / .015)^2 items, were the loss really 4 pp
-    assert row.needed_items == round((2.801585 * row.se / 0.015) ** 2 * 500)
+    # Variance an item .0785571, with 50 items of .05: (500 * .0785571 + 2.5) / 550 = .0759610;
+    # 7.848879 * that / .025^2 = 954 were nothing lost, / .015^2 = 2,650 were the loss really 4 pp.
+    assert (row.needed_items, row.needed_items_most) == (954, 2650)
     assert found.suite is not None
     assert (found.suite.lo, found.suite.hi) == pytest.approx((row.lo, row.hi))
 
@@ -95,7 +96,9 @@ def test_the_four_verdicts(lost: int, gained: int, expected: str) -> None:
     assert row.verdict == expected
     assert suite is not None
     assert suite.verdict == expected
-    assert (row.needed_items is None) == (expected in ("retained", "forgotten"))
+    for part in (row, suite):
+        open_items = (part.needed_items, part.needed_items_most)
+        assert (open_items == (None, None)) == (expected in ("retained", "forgotten"))
 
 
 @pytest.mark.parametrize(("n", "lost"), [(5, 0), (5, 5), (20, 0), (20, 20), (29, 29)])
@@ -382,10 +385,32 @@ def test_planted_losses(loss: float) -> None:
 
 
 def test_items_to_settle_settle() -> None:
-    """Twice as far needs a quarter; on the budget itself no number does."""
-    assert items_to_settle(400, 0.015, 0.01) == round(400 * (2.801585 * 1.5) ** 2)
-    assert items_to_settle(400, 0.015, 0.02) == round(400 * (2.801585 * 0.75) ** 2)
-    assert items_to_settle(400, 0.015, 0.0) is None
+    """Twice as far needs a quarter; on the budget itself more than any number. One end is for no
+    loss, which is the budget away from it."""
+    near, far = (round(400 * (2.801585 * 0.015 / gap) ** 2) for gap in (0.01, 0.02))
+    assert items_to_settle(400, 0.015, 0.01, 0.02) == (far, near)
+    assert items_to_settle(400, 0.015, -0.02, 0.01) == (far, near)
+    assert items_to_settle(400, 0.015, 0.0, 0.02) == (far, 10_000_000)
+    assert items_to_settle(400, 0.015, 0.0, 0.0) is None
+
+
+def test_items_to_settle_of_few_items_are_no_guess() -> None:
+    """60 items, 8 % of which change sides, nothing lost, budget 2.25 points: the truth is 7.8489 *
+    .08 / .0225^2 = 1,240. One number from the distance as measured went from under a fifth of it to
+    ten times it and more; the end for "nothing lost" is within a factor of 2 in nine of ten."""
+    rng, found, before = np.random.default_rng(0), [], []
+    for _ in range(300):
+        u = rng.random(60)
+        p = paired(u < 0.04, u > 0.96)
+        distance = 0.0225 + p.delta
+        needed = items_to_settle(60, p.se, distance, 0.0225, binary=True)
+        assert needed is not None
+        found.append(needed.fewest if abs(distance) < 0.0225 else needed.most)
+        before.append(60 * (2.801585 * p.se / distance) ** 2)
+    low, high = np.quantile(found, [0.05, 0.95])
+    assert 620 < low < high < 2480
+    low, high = np.quantile(before, [0.05, 0.95])
+    assert low < 250 and high > 12_400
 
 
 def test_what_the_items_can_show_beforehand() -> None:
@@ -396,7 +421,8 @@ def test_what_the_items_can_show_beforehand() -> None:
     found = reachable_verdicts(base)
     assert [r.task for r in found] == ["a", "b", "c", "suite mean"]
     assert found[-1].items == 600
-    assert found[-1].retained_items == round(7.848879 * 0.1 / 0.025**2)
+    assert found[-1].retained_items == round(7.848879 * 0.05 / 0.025**2)
+    assert found[-1].discordant == 0.05
     assert found[0].retained_items > found[-1].retained_items  # adjusted for four tasks
 
 

@@ -123,8 +123,9 @@ class RetentionRow:
     The verdict rests on `metric` alone: retained, forgotten, slipped or inconclusive against
     the budget `epsilon` (docs/science.md, section 3). It is adjusted for the other tasks (Holm), so
     it can be more careful than `lo` and `hi`, which are not, would be. `mde` is the minimum
-    detectable effect, `needed_items` how many items would settle an open verdict, `p_gold_*`
-    the probability of the right choice, which moves before accuracy does.
+    detectable effect, `needed_items` to `needed_items_most` how many items would settle an open
+    verdict (no loss, and the change as measured), `p_gold_*` the probability of the right choice,
+    which moves before accuracy does.
     """
 
     task: str
@@ -156,6 +157,7 @@ class RetentionRow:
     ece_base: float | None = None  # expected calibration error of the choices, 0 to 1
     ece_tuned: float | None = None
     epsilon_above_chance: float | None = None  # the budget as a share of what is above chance
+    needed_items_most: int | None = None
 
 
 @dataclass
@@ -175,6 +177,7 @@ class SuiteVerdict:
     budget: float | None = None
     accept: str = ""
     note: str = ""
+    needed_items_most: int | None = None
 
 
 @dataclass

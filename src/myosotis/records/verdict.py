@@ -138,7 +138,8 @@ class DetectableEffect:
     Losses are in the metric's unit (an accuracy is a fraction) and are called so with 80 % power:
     `slipped_from` is the smallest loss told from none, `forgotten_from` the smallest told from the
     budget `epsilon`. `retained_items` would show `retained` for a model that lost nothing. `tasks`
-    is how many tasks, each of as many items, are taken together.
+    is how many tasks, each of as many items, are taken together. `discordant` is the share of items
+    assumed to be right in one of the two models only.
     """
 
     task: str
@@ -148,6 +149,7 @@ class DetectableEffect:
     forgotten_from: float
     retained_items: int
     tasks: int = 1
+    discordant: float = 0.10
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -140,7 +140,8 @@ def _row(
         verdict=judged.verdict.value,
         p_mcnemar=mcnemar,
         p_holm=adjusted,
-        needed_items=judged.needed_items,
+        needed_items=judged.needed_items and judged.needed_items.fewest,
+        needed_items_most=judged.needed_items and judged.needed_items.most,
         p_gold_base=sure and sure.base,
         p_gold_tuned=sure and sure.tuned,
         p_gold_delta=sure and sure.delta,
@@ -225,6 +226,15 @@ def _format(pair: Pair) -> list[str]:
     return notes
 
 
+def _needed_note(tasks: int) -> str:
+    """What the number of items that would settle the mean stands for."""
+    of = f" of all {tasks} tasks together, in the proportions measured," if tasks > 1 else ""
+    return (
+        f"The items needed are{of} for a model that lost nothing (or twice the budget), and for "
+        "one that changed as measured."
+    )
+
+
 def _with_tasks(
     suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budget, outside: Collection[str]
 ) -> SuiteVerdict:
@@ -256,9 +266,9 @@ def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> SuiteVe
     elif clusters < MIN_CLUSTERS:
         note = _few_clusters(clusters)
     elif said in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
-        needed = items_to_settle(total, se, delta + epsilon)
-        if k > 1:
-            note = f"The items needed are of all {k} tasks together, in the proportions measured."
+        binary = all(p.binary for p in found)
+        needed = items_to_settle(total, se, delta + epsilon, epsilon, binary=binary)
+        note = _needed_note(k) if needed else ""
     return SuiteVerdict(
         delta=delta,
         lo=lo,
@@ -268,7 +278,8 @@ def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget) -> SuiteVe
         base=base,
         tuned=base + delta,
         mde=minimum_detectable_effect(se),
-        needed_items=needed,
+        needed_items=needed and needed.fewest,
+        needed_items_most=needed and needed.most,
         tasks=names,
         budget=budget.fraction if not budget.tasks else None,
         accept=budget.accept,

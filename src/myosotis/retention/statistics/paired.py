@@ -45,6 +45,7 @@ class Paired:
     level: float
     higher_is_better: bool
     effective_clusters: float
+    binary: bool  # scores are 0 and 1
 
     @property
     def forgetting(self) -> float:
@@ -95,6 +96,7 @@ def paired(
         level=level,
         higher_is_better=higher_is_better,
         effective_clusters=x.effective,
+        binary=x.binary,
     )
 
 
