@@ -3,18 +3,21 @@
     python bench/looks.py RUN [RUN …]
 
 Reads the items of finished runs (`retention_items.parquet`) and asks the models nothing. Of every
-task with choices a first block is drawn without replacement; a sign is what `retention.alarm.signs`
+task with choices a first block is drawn without replacement; a sign is what `sequential_eval.signs`
 calls one: p_gold or the bits per byte of the right answer, mean over the tasks, worse at a joint
 80 %. A look that saw one goes on to 200 items of each: it raises the alarm where one of the two is
-worse at a joint 95 % there, and its verdict is that of the interval that holds at every look,
-against 0 and against the budget (5 %). A dose is the loss of mean accuracy on all items, in
-budgets; "none" is the same items with base and tuned model swapped at random.
+worse at a joint 95 % there, and its verdict is that of planned looks on the way, against 0 and
+against the budget (5 %). A dose is the loss of mean accuracy on all items, in budgets; "none" is
+the same items with base and tuned model swapped at random: two models that are exchangeable, which
+is more than no loss (a model that is less sure of everything and as often right is not "none").
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
+from functools import partial
 from pathlib import Path
 
 import common
@@ -23,9 +26,8 @@ from evidence import Floats, tasks_of
 
 from myosotis.records.verdict import Verdict, verdict_of
 from myosotis.retention.budget import Budget
-from myosotis.retention.sequential_eval import CONTINUOUS_METRICS, SIGN, worse
-from myosotis.retention.statistics.paired import LEVEL
-from myosotis.retention.statistics.sequential import ConfidenceSequence
+from myosotis.retention.sequential_eval import CONTINUOUS_METRICS, SIGN, Levels, planned, worse
+from myosotis.retention.statistics.paired import LEVEL, Paired, paired
 
 FLOORS = (15, 30, 60)
 ITEMS = 200
@@ -67,14 +69,20 @@ class Suite:
         return sign, sign and _worse(drawn, LEVEL)
 
     def tells(self, dice: np.random.Generator) -> Verdict:
-        """What `ITEMS` of each task say by the interval that holds at every look."""
-        clusters = {task: [None] * len(gains) for task, gains in self.gains.items()}
-        evidence = ConfidenceSequence(clusters)
-        drawn = {task: dice.permutation(len(gains))[:ITEMS] for task, gains in self.gains.items()}
-        for k in range(min(map(len, drawn.values()))):
-            for task, rows in drawn.items():
-                evidence.add(task, [int(rows[k])], self.gains[task][rows[k], :1])
-        return verdict_of(*evidence.interval(), self.epsilon)
+        """What up to `ITEMS` of each task say at planned looks."""
+        drawn = [dice.permutation(gains[:, 0])[:ITEMS] for gains in self.gains.values()]
+        looks, said = planned([len(d) for d in drawn], FLOORS[1]), Verdict.INCONCLUSIVE
+        for share, levels in zip(looks, Levels.of(looks), strict=True):
+            parts = [d[: math.ceil(share * len(d) - 1e-9)] for d in drawn]
+            interval, _ = levels.read([partial(_compared, d) for d in parts])
+            said = verdict_of(*interval, self.epsilon)
+            if said in (Verdict.RETAINED, Verdict.FORGOTTEN):
+                break
+        return said
+
+
+def _compared(d: Floats, level: float) -> Paired:
+    return paired(d < 0, d > 0, level=level)
 
 
 def _worse(drawn: list[Floats], level: float) -> bool:

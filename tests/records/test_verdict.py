@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myosotis.records.verdict import (
+    MIN_CLUSTERS,
     MIN_ITEMS,
     SEVERITY,
     VERDICTS,
@@ -62,6 +63,11 @@ def test_fewer_than_thirty_items_settle_nothing(lo: float, hi: float) -> None:
     """Retained, forgotten, slipped and inconclusive with 30 items; with 29 all are inconclusive."""
     assert verdict_of(lo, hi, 0.02, MIN_ITEMS - 1) == Verdict.INCONCLUSIVE
     assert verdict_of(lo, hi, 0.02, MIN_ITEMS) == verdict_of(lo, hi, 0.02)
+
+
+def test_few_effective_clusters_settle_nothing() -> None:
+    assert verdict_of(-0.01, 0.01, 0.02, 200, MIN_CLUSTERS - 0.1) == Verdict.INCONCLUSIVE
+    assert verdict_of(-0.01, 0.01, 0.02, 200, MIN_CLUSTERS) == Verdict.RETAINED
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,9 @@ def test_what_the_items_can_show():
     """Of three tasks pooled, 1,593 items are 531 each."""
     effect = DetectableEffect("suite mean", 600, 0.022, 0.0362, 0.0582, 1593, tasks=3)
     assert narrator.detectable(effect) == (
-        "suite mean: 600 items, budget 2.2 points. Smallest detectable loss 3.6 points; smallest "
-        "provably over budget 5.8 points; confirming “retained” needs about 1,593 items "
-        "(retention.items=531)."
+        "suite mean: 600 items, budget 2.2 points. If 10 % of the items change: smallest "
+        "detectable loss 3.6 points; smallest provably over budget 5.8 points; confirming "
+        "“retained” needs about 1,593 items (retention.items=531)."
     )
     assert "they can confirm “retained”" in narrator.detectable(replace(effect, items=1593))
 

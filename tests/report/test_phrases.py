@@ -105,3 +105,17 @@ def test_ticks_have_room_for_their_labels() -> None:
     assert spaced([0, 0.25, 0.5, 0.5625, 0.625, 0.75, 1]) == [0, 0.25, 0.5, 0.625, 0.75, 1]
     assert spaced([2.0]) == [2.0]
     assert spaced([]) == []
+
+
+@pytest.mark.parametrize(
+    ("fewest", "most", "said"),
+    [
+        (None, None, ""),
+        (1954, None, "1 954"),  # a record of an earlier version
+        (1612, 4126, "1 600 to 4 100"),
+        (1612, 1638, "1 600"),
+        (1612, 10_000_000, "1 600 or more"),
+    ],
+)
+def test_items_that_would_settle_it(fewest: int | None, most: int | None, said: str):
+    assert phrases.items_needed(fewest, most).replace("\u2009", " ").replace("\u202f", " ") == said

@@ -95,21 +95,24 @@ def test_an_unknown_acceptance_is_refused() -> None:
 
 def test_reach_reference_points() -> None:
     """7.848879 * .1 / .02^2 = 1962 items for "retained" at 2 pp, / .03^2 = 872; with 500 items the
-    smallest loss noticed is 2.801585 * sqrt(.1 / 500) = .03962."""
-    found = detectable_effect("hellaswag", 500, 0.02)
+    smallest loss noticed is 2.801585 * sqrt(.1 / 500) = .03962. A plan assumes half of that
+    discordance: 981 and 436 items."""
+    assert detectable_effect("hellaswag", 500, 0.02).retained_items == 981
+    assert detectable_effect("hellaswag", 500, 0.03).retained_items == 436
+    found = detectable_effect("hellaswag", 500, 0.02, discordant=0.1)
     assert found.retained_items == 1962
-    assert detectable_effect("hellaswag", 500, 0.03).retained_items == 872
     assert found.slipped_from == pytest.approx(0.03962, abs=1e-5)
     assert found.forgotten_from == pytest.approx(0.05962, abs=1e-5)
     assert "retained" not in found.verdicts
     assert "about 1,962 items" in narrator.detectable(found)
-    assert "retained" in detectable_effect("hellaswag", 1962, 0.02).verdicts
+    assert "If 10 % of the items change" in narrator.detectable(found)
+    assert "retained" in detectable_effect("hellaswag", 1962, 0.02, discordant=0.1).verdicts
 
 
 def test_tasks_judged_together_reach_less() -> None:
     """Holm's first step over 3 tasks: z(1 - .05/6) = 2.39398; its square with .841621: 10.46911."""
     found = detectable_effect("piqa", 500, 0.02, tasks=3)
-    assert found.retained_items == round(10.46911 * 0.1 / 0.0004)
+    assert found.retained_items == round(10.46911 * 0.05 / 0.0004)
 
 
 def test_a_tiny_sample_reaches_no_verdict() -> None:

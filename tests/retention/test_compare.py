@@ -15,8 +15,9 @@ from myosotis.records.verdict import Verdict
 from myosotis.retention.benchmarks.scores import TaskScores
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import compare, reachable_verdicts
+from myosotis.retention.statistics import intervals
 from myosotis.retention.statistics.multiple_testing import items_to_settle, judge
-from myosotis.retention.statistics.paired import holm, paired
+from myosotis.retention.statistics.paired import holm, mean_clusters, paired
 from myosotis.utils.errors import DataError
 
 
@@ -73,8 +74,9 @@ def test_one_row_by_hand() -> None:
     assert row.p_mcnemar == row.p_holm == pytest.approx(0.001450, abs=1e-5)
     assert row.lo < -row.epsilon < row.hi < 0
     assert row.verdict == "slipped"
-    # (2.801585 * .0125346 * sqrt(500) / .015)^2 items, were the loss really 4 pp
-    assert row.needed_items == round((2.801585 * row.se / 0.015) ** 2 * 500)
+    # Variance an item .0785571, with 50 items of .05: (500 * .0785571 + 2.5) / 550 = .0759610;
+    # 7.848879 * that / .025^2 = 954 were nothing lost, / .015^2 = 2,650 were the loss really 4 pp.
+    assert (row.needed_items, row.needed_items_most) == (954, 2650)
     assert found.suite is not None
     assert (found.suite.lo, found.suite.hi) == pytest.approx((row.lo, row.hi))
 
@@ -94,7 +96,9 @@ def test_the_four_verdicts(lost: int, gained: int, expected: str) -> None:
     assert row.verdict == expected
     assert suite is not None
     assert suite.verdict == expected
-    assert (row.needed_items is None) == (expected in ("retained", "forgotten"))
+    for part in (row, suite):
+        open_items = (part.needed_items, part.needed_items_most)
+        assert (open_items == (None, None)) == (expected in ("retained", "forgotten"))
 
 
 @pytest.mark.parametrize(("n", "lost"), [(5, 0), (5, 5), (20, 0), (20, 20), (29, 29)])
@@ -277,6 +281,31 @@ def test_where_no_task_is_above_chance_the_mean_stands_and_says_so() -> None:
     assert not of_chance(accuracy(29, 0), 0.25)[0].at_chance, "of so few items nothing is said"
 
 
+def test_few_clusters_get_no_verdict() -> None:
+    """200 items of 7 subjects, all lost: no verdict, though the interval is far beyond any budget;
+    8 subjects of 25 items have one. A note says why."""
+    for subjects, expected in ((7, "inconclusive"), (8, "forgotten")):
+        base, tuned = accuracy(200, 200, lost=180)
+        for side in (base, tuned):
+            side.clusters = [f"subject {i % subjects}" for i in range(200)]
+        found = compare({"t": base}, {"t": tuned})
+        (row,) = found.rows
+        assert found.suite is not None
+        assert (row.verdict, found.suite.verdict) == (expected, expected)
+        for note in (row.note, found.suite.note):
+            assert ("worth 7.0 of equal size" in note) == (subjects == 7)
+
+
+def test_a_task_of_few_clusters_beside_a_large_one() -> None:
+    """The mean's effective clusters go by what each task makes uncertain: of 5 and 500,
+    (v1 + v2)^2 / (v1^2 / 5 + v2^2 / 500); for v1 = v2 that is 4 / (.2 + .002) = 19.8."""
+    few = paired(np.zeros(8), np.arange(8.0))
+    one = dataclasses.replace(few, se=0.1, effective_clusters=5.0)
+    other = dataclasses.replace(few, se=0.1, effective_clusters=500.0)
+    assert mean_clusters([one, other]) == pytest.approx(4 / 0.202)
+    assert mean_clusters([one]) == pytest.approx(5)
+
+
 def test_mcnemar_of_clusters_is_the_test_of_their_interval() -> None:
     """20 whole passages of 10 items, 2 of which are lost: 20 items to none, as single items a p of
     2^-20, but only 2 passages of 20 have changed."""
@@ -312,9 +341,11 @@ def test_judging_by_intervals_is_holm_on_the_tests(seed: int, tasks: int) -> Non
     epsilon = 0.1
     samples = [rng.normal(rng.uniform(-0.3, 0.1), 1.0, 400) for _ in range(tasks)]
     zeros = np.zeros(400)
-    found = judge(
-        [lambda level, d=d: paired(zeros, d, level=level) for d in samples], [epsilon] * tasks
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "FEWEST_CLUSTERS", 1000)  # Student's t alone
+        found = judge(
+            [lambda level, d=d: paired(zeros, d, level=level) for d in samples], [epsilon] * tasks
+        )
     budget = holm([stats.ttest_1samp(d, -epsilon).pvalue for d in samples])
     change = holm([stats.ttest_1samp(d, 0).pvalue for d in samples])
     for d, judged, settled, changed in zip(samples, found, budget, change, strict=True):
@@ -354,10 +385,32 @@ def test_planted_losses(loss: float) -> None:
 
 
 def test_items_to_settle_settle() -> None:
-    """Twice as far needs a quarter; on the budget itself no number does."""
-    assert items_to_settle(400, 0.015, 0.01) == round(400 * (2.801585 * 1.5) ** 2)
-    assert items_to_settle(400, 0.015, 0.02) == round(400 * (2.801585 * 0.75) ** 2)
-    assert items_to_settle(400, 0.015, 0.0) is None
+    """Twice as far needs a quarter; on the budget itself more than any number. One end is for no
+    loss, which is the budget away from it."""
+    near, far = (round(400 * (2.801585 * 0.015 / gap) ** 2) for gap in (0.01, 0.02))
+    assert items_to_settle(400, 0.015, 0.01, 0.02) == (far, near)
+    assert items_to_settle(400, 0.015, -0.02, 0.01) == (far, near)
+    assert items_to_settle(400, 0.015, 0.0, 0.02) == (far, 10_000_000)
+    assert items_to_settle(400, 0.015, 0.0, 0.0) is None
+
+
+def test_items_to_settle_of_few_items_are_no_guess() -> None:
+    """60 items, 8 % of which change sides, nothing lost, budget 2.25 points: the truth is 7.8489 *
+    .08 / .0225^2 = 1,240. One number from the distance as measured went from under a fifth of it to
+    ten times it and more; the end for "nothing lost" is within a factor of 2 in nine of ten."""
+    rng, found, before = np.random.default_rng(0), [], []
+    for _ in range(300):
+        u = rng.random(60)
+        p = paired(u < 0.04, u > 0.96)
+        distance = 0.0225 + p.delta
+        needed = items_to_settle(60, p.se, distance, 0.0225, binary=True)
+        assert needed is not None
+        found.append(needed.fewest if abs(distance) < 0.0225 else needed.most)
+        before.append(60 * (2.801585 * p.se / distance) ** 2)
+    low, high = np.quantile(found, [0.05, 0.95])
+    assert 620 < low < high < 2480
+    low, high = np.quantile(before, [0.05, 0.95])
+    assert low < 250 and high > 12_400
 
 
 def test_what_the_items_can_show_beforehand() -> None:
@@ -368,7 +421,8 @@ def test_what_the_items_can_show_beforehand() -> None:
     found = reachable_verdicts(base)
     assert [r.task for r in found] == ["a", "b", "c", "suite mean"]
     assert found[-1].items == 600
-    assert found[-1].retained_items == round(7.848879 * 0.1 / 0.025**2)
+    assert found[-1].retained_items == round(7.848879 * 0.05 / 0.025**2)
+    assert found[-1].discordant == 0.05
     assert found[0].retained_items > found[-1].retained_items  # adjusted for four tasks
 
 

@@ -151,6 +151,7 @@ def _retention_of(run: Run, base: EvalResult) -> Any:
             floor=None if asks_everything(cfg) else cfg.retention.sequential_floor,
             ceiling=cfg.retention.sequential_ceiling,
             cheap=run.schedule.cheap,
+            evaluations=len(run.schedule.steps),
         )
         metrics |= kl.metrics(parts.kl())
         verdict = mean.verdict if mean else ""

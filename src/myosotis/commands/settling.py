@@ -68,7 +68,7 @@ def ask_until_settled(
 
     def judge(level: float) -> tuple[Comparison, str]:
         sides = (base, tuned) if half is None else (base.half(half), tuned.half(half))
-        found = results.retention_rows(*sides, budget, level)
+        found = results.retention_rows(*sides, budget, level=level)
         return found, found.suite.verdict if found.suite else ""
 
     def further(items: int) -> None:

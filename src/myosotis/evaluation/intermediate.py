@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from myosotis.evaluation import results
 from myosotis.records.schema import CurvePoint, RetentionRow, SuiteVerdict
+from myosotis.records.verdict import Verdict
 from myosotis.retention.benchmarks.measure import TreeScorer
 from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
-from myosotis.retention.sequential_eval import SequentialResult, until_settled
+from myosotis.retention.sequential_eval import SequentialResult, spent, until_settled
 from myosotis.utils.console import progress
 
 ALARM = "forgetting/alarm"
@@ -21,7 +22,7 @@ ASKED, SAVED = "cost/look_items", "cost/look_items_saved"
 
 class IntermediateEval(NamedTuple):
     """One look at the benchmarks: a row a task, the verdict on their mean, what is logged, and what
-    speaks of a loss (`alarm.signs`)."""
+    speaks of a loss (`sequential_eval.signs`)."""
 
     rows: list[RetentionRow]
     suite: SuiteVerdict | None
@@ -38,11 +39,14 @@ def look(
     floor: int | None,
     ceiling: int | None,
     cheap: bool = False,
+    evaluations: int = 1,
 ) -> IntermediateEval:
-    """Measure the weights as they are now, until the verdict is settled (`alarm.until_settled`).
+    """Measure the weights as they are now, until the verdict is settled
+    (`sequential_eval.until_settled`).
 
-    Without a `floor` everything is asked at once, and the verdict is that of one look alone. A
-    `cheap` look asks the floor, and goes on where that speaks of a loss.
+    Without a `floor` everything is asked at once, and the verdict is that of a final measurement. A
+    `cheap` look asks the floor, and goes on where that speaks of a loss. Of so many `evaluations`
+    of a training, "forgotten" is said at a level that holds for all of them together.
     """
     with progress("benchmarks, while training", total=len(suite.items)) as advance:
         items = len(suite.items) if floor is None else floor
@@ -54,11 +58,16 @@ def look(
             floor=items,
             ceiling=ceiling,
             cheap=cheap,
+            evaluations=evaluations,
             advance=advance,
         )
     rows, verdict = results.retention_rows(found.base, found.now, budget)
     if floor is not None and verdict is not None and found.interval is not None:
-        verdict = _at_every_look(verdict, found)
+        verdict = _at_every_look(verdict, found, evaluations)
+    elif verdict is not None and verdict.verdict == Verdict.FORGOTTEN and evaluations > 1:
+        level = spent(evaluations)
+        _, sure = results.retention_rows(found.base, found.now, budget, level=level)
+        verdict = _at_every_evaluation(verdict, sure, evaluations)
     forgetting = results.forgetting_metrics(rows, verdict)
     asked = {ASKED: float(found.items), SAVED: float(found.saved)}
     metrics = {
@@ -70,10 +79,15 @@ def look(
     return IntermediateEval(rows, verdict, metrics, found.signs)
 
 
-def _at_every_look(plain: SuiteVerdict, found: SequentialResult) -> SuiteVerdict:
+def _at_every_look(plain: SuiteVerdict, found: SequentialResult, evaluations: int) -> SuiteVerdict:
     """The verdict from the interval that holds at all looks together."""
     assert found.interval is not None
-    note = f"{found.items} of {found.items_of} items asked; the interval holds at every look."
+    note = (
+        f"{found.items} of {found.items_of} items asked; the interval holds at all planned looks "
+        "together."
+    )
+    if evaluations > 1:
+        note += f" {_spending(evaluations)}"
     return dataclasses.replace(
         plain,
         lo=found.interval[0],
@@ -81,6 +95,24 @@ def _at_every_look(plain: SuiteVerdict, found: SequentialResult) -> SuiteVerdict
         epsilon=found.epsilon,
         verdict=found.verdict.value,
         note=note,
+    )
+
+
+def _at_every_evaluation(
+    plain: SuiteVerdict, sure: SuiteVerdict | None, evaluations: int
+) -> SuiteVerdict:
+    """The verdict "forgotten" where that is also said at the level of all evaluations together, and
+    otherwise "slipped": measurably worse, not surely beyond the budget."""
+    if sure is not None and sure.verdict == Verdict.FORGOTTEN:
+        return plain
+    note = f"{plain.note} {_spending(evaluations)}".strip()
+    return dataclasses.replace(plain, verdict=Verdict.SLIPPED.value, note=note)
+
+
+def _spending(evaluations: int) -> str:
+    return (
+        f"“Forgotten” is said at a level that holds for all {evaluations} evaluations of the "
+        "training."
     )
 
 

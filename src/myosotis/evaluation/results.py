@@ -32,9 +32,9 @@ from myosotis.utils.atomic_write import replacing
 
 
 def retention_rows(
-    base: Measurement, tuned: Measurement, budget: Budget, level: float = LEVEL
+    base: Measurement, tuned: Measurement, budget: Budget, *, level: float = LEVEL
 ) -> Comparison:
-    """The paired change of every task, and of the suite's mean; intervals at `level`."""
+    """The paired change of every task, and of the suite's mean; verdicts are read at `level`."""
     return compare(base.tasks, tuned.tasks, budget, level=level)
 
 
@@ -117,8 +117,8 @@ ITEM_COLUMNS = (
     "item",
     "half",
     "cluster",
-    "metric",
     "weight",
+    "metric",
     "gold",
     "base",
     "tuned",
@@ -193,7 +193,7 @@ def halves(
         parts = [before.taking(places), after.taking(places)]
         task = task_quality(*parts) if len(parts[0].scores) > 1 else None
         sides = base.retention.half(name), tuned.retention.half(name)
-        _, suite = retention_rows(*sides, budget, level) if sides[0].tasks else ([], None)
+        _, suite = retention_rows(*sides, budget, level=level) if sides[0].tasks else ([], None)
         found[name] = HalfResult(task, suite)
     return found
 

@@ -18,6 +18,14 @@ from typing import Any, Literal
 
 from myosotis.utils.errors import DataError
 
+NOT_WRITTEN = {"written": False}
+"""Metadata of a field that is no part of the document."""
+
+
+def written(kind: Any) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that its document has."""
+    return [f for f in dataclasses.fields(kind) if f.metadata.get("written", True)]
+
 
 def plain(value: Any) -> Any:
     """`value` in JSON's own types: NaN and infinities become None, numpy scalars numbers."""
@@ -31,7 +39,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in written(value)}
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -81,7 +89,7 @@ def _types(kind: Any) -> dict[str, Any]:
 def _read_dataclass(kind: Any, value: dict[str, Any], where: str) -> Any:
     hints = _types(kind)
     given: dict[str, Any] = {}
-    for part in dataclasses.fields(kind):
+    for part in written(kind):
         if part.name in value:
             given[part.name] = read(hints[part.name], value[part.name], f"{where}.{part.name}")
         elif part.default is dataclasses.MISSING and part.default_factory is dataclasses.MISSING:

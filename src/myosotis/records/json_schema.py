@@ -13,6 +13,7 @@ import types
 import typing
 from typing import Any, Literal
 
+from myosotis.records.codec import written
 from myosotis.records.schema import SCHEMA, RunRecord
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -30,7 +31,7 @@ def json_schema() -> dict[str, Any]:
 
 def _of_dataclass(kind: type, parts: dict[str, Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)
+    fields = written(kind)
     return {
         "description": " ".join((inspect.getdoc(kind) or "").split()),
         "type": "object",

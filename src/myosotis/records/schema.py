@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from myosotis.records.codec import plain, read
+from myosotis.records.codec import NOT_WRITTEN, plain, read
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import DataError, RunError
 
@@ -123,8 +123,9 @@ class RetentionRow:
     The verdict rests on `metric` alone: retained, forgotten, slipped or inconclusive against
     the budget `epsilon` (docs/science.md, section 3). It is adjusted for the other tasks (Holm), so
     it can be more careful than `lo` and `hi`, which are not, would be. `mde` is the minimum
-    detectable effect, `needed_items` how many items would settle an open verdict, `p_gold_*`
-    the probability of the right choice, which moves before accuracy does.
+    detectable effect, `needed_items` to `needed_items_most` how many items would settle an open
+    verdict (no loss, and the change as measured), `p_gold_*` the probability of the right choice,
+    which moves before accuracy does.
     """
 
     task: str
@@ -156,6 +157,7 @@ class RetentionRow:
     ece_base: float | None = None  # expected calibration error of the choices, 0 to 1
     ece_tuned: float | None = None
     epsilon_above_chance: float | None = None  # the budget as a share of what is above chance
+    needed_items_most: int | None = None
 
 
 @dataclass
@@ -175,6 +177,7 @@ class SuiteVerdict:
     budget: float | None = None
     accept: str = ""
     note: str = ""
+    needed_items_most: int | None = None
 
 
 @dataclass
@@ -387,6 +390,8 @@ class RunRecord:
     baselines: list[Baseline] = field(default_factory=list)
     cost: dict[str, float | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    folder: str = field(default="", repr=False, compare=False, metadata=NOT_WRITTEN)
+    """Where it was read from, "" if from no folder; what lies beside it can be read, too."""
 
     def to_json(self) -> str:
         """The document as text; the same record always gives the same bytes."""
@@ -420,7 +425,9 @@ class RunRecord:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"Could not read the run record {path}: {error}.") from error
-        return cls.from_json(text, str(path))
+        record = cls.from_json(text, str(path))
+        record.folder = str(path.parent)
+        return record
 
     @classmethod
     def from_json(cls, text: str, where: str = "run record") -> Self:

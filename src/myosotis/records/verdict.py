@@ -16,6 +16,11 @@ from typing import Literal
 MIN_ITEMS = 30
 """Below this no verdict is given: an interval's coverage rests on too little to settle anything."""
 
+MIN_CLUSTERS = 8
+"""Below so many effective clusters, (sum n)^2 / sum n^2, no verdict is given: items that share a
+passage or a subject move together, and of fewer it is not known how unlike they are. Items without
+a cluster are clusters of their own."""
+
 Accept = Literal["retained", "not_forgotten"]
 """Which verdicts are inside the budget: `retained` alone, or all but `forgotten`."""
 
@@ -49,17 +54,26 @@ def task_name(entry: str) -> str:
     return Path(entry).stem if entry.endswith(OWN_FILES) else entry
 
 
-def verdict_of(lo: float, hi: float, epsilon: float, items: int | None = None) -> Verdict:
+def verdict_of(
+    lo: float,
+    hi: float,
+    epsilon: float,
+    items: int | None = None,
+    clusters: float | None = None,
+) -> Verdict:
     """What the interval [lo, hi] of the gain (a loss is negative) says about a loss of `epsilon`.
 
     retained: lo > -epsilon. forgotten: hi < -epsilon. slipped: hi < 0 but neither, a measurable
     loss that may or may not exceed the budget. Otherwise, and always of fewer than `MIN_ITEMS`
-    items, inconclusive; without `items` there are enough. Raises `ValueError` for a negative
+    items or `MIN_CLUSTERS` effective clusters, inconclusive; what is not given is enough. Raises
+    `ValueError` for a negative
     epsilon or lo > hi.
     """
     if not (lo <= hi and epsilon >= 0):
         raise ValueError(f"not an interval and a budget: [{lo}, {hi}], {epsilon}")
     if items is not None and items < MIN_ITEMS:
+        return Verdict.INCONCLUSIVE
+    if clusters is not None and clusters < MIN_CLUSTERS:
         return Verdict.INCONCLUSIVE
     if lo > -epsilon:
         return Verdict.RETAINED
@@ -124,7 +138,8 @@ class DetectableEffect:
     Losses are in the metric's unit (an accuracy is a fraction) and are called so with 80 % power:
     `slipped_from` is the smallest loss told from none, `forgotten_from` the smallest told from the
     budget `epsilon`. `retained_items` would show `retained` for a model that lost nothing. `tasks`
-    is how many tasks, each of as many items, are taken together.
+    is how many tasks, each of as many items, are taken together. `discordant` is the share of items
+    assumed to be right in one of the two models only.
     """
 
     task: str
@@ -134,6 +149,7 @@ class DetectableEffect:
     forgotten_from: float
     retained_items: int
     tasks: int = 1
+    discordant: float = 0.10
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -15,6 +15,7 @@ from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Verd
 from myosotis.report.phrases import (
     count,
     interval,
+    items_needed,
     label,
     listed,
     outcome,
@@ -139,7 +140,8 @@ def _mean(suite: SuiteVerdict) -> list[str]:
         f"(95 % interval {interval(s, suite.lo, suite.hi)}){budget}."
     ]
     if suite.needed_items and suite.verdict in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
-        said.append(f"About {count(suite.needed_items)} items would settle it.")
+        items = items_needed(suite.needed_items, suite.needed_items_most)
+        said.append(f"About {items} items would settle it.")
     return said
 
 
@@ -281,6 +283,7 @@ def detectable(effect: DetectableEffect) -> str:
             f"(retention.items={each})"
         )
     return (
-        f"{head} Smallest detectable loss {s.amount(effect.slipped_from)}; smallest provably over "
-        f"budget {s.amount(effect.forgotten_from)}; {can}."
+        f"{head} If {effect.discordant * 100:g} % of the items change: smallest detectable loss "
+        f"{s.amount(effect.slipped_from)}; smallest provably over budget "
+        f"{s.amount(effect.forgotten_from)}; {can}."
     )

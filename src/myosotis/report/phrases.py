@@ -138,6 +138,21 @@ def count(number: float | None) -> str:
     return MISSING if number is None else fixed(number, 0)
 
 
+OUT_OF_REACH = 10_000_000
+"""Items that are as good as infinitely many; what a record of more items holds."""
+
+
+def items_needed(fewest: int | None, most: int | None) -> str:
+    """`1 600 to 4 100`, to two digits; `1 600 or more` where the upper end is out of reach. Records
+    of earlier versions have one number."""
+    if not fewest or most is None:
+        return count(fewest) if fewest else ""
+    few, many = (float(f"{number:.2g}") for number in (fewest, most))
+    if most >= OUT_OF_REACH:
+        return f"{count(few)} or more"
+    return count(few) if few == many else f"{count(few)} to {count(many)}"
+
+
 def plural(number: int, one: str, several: str = "") -> str:
     """`1 setting`, `3 settings`."""
     return f"{count(number)} {one if number == 1 else several or one + 's'}"

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from myosotis.records.schema import RetentionRow, RunRecord
 from myosotis.records.verdict import VERDICTS, Verdict, over_runs, task_name, verdict_of, with_tasks
 from myosotis.report import phrases
-from myosotis.report.seeds import Estimate, over_seeds
+from myosotis.report.crossed import over_items_and_seeds
+from myosotis.report.seeds import Estimate
 
 
 def seed_verdict(
@@ -62,7 +63,7 @@ def own_budgets(run: RunRecord) -> set[str]:
 
 def task_over_seeds(task: str, runs: Sequence[RunRecord]) -> Estimate | None:
     """The change of one task over seeds, turned so that a loss is negative."""
-    return over_seeds([_gain(row) for row in _rows(task, runs)])
+    return over_items_and_seeds(runs, [_gain(row) for row in _rows(task, runs)], [task])
 
 
 def _task_verdict(task: str, runs: Sequence[RunRecord]) -> str:

@@ -13,6 +13,7 @@ from typing import Literal
 from myosotis.records.schema import HalfResult, RunRecord
 from myosotis.records.verdict import Verdict, inside_budget
 from myosotis.report import phrases
+from myosotis.report.crossed import over_items_and_seeds
 from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.seed_verdict import outside_mean, seed_verdict, task_over_seeds
 from myosotis.report.seeds import Estimate, over_seeds, told_apart
@@ -43,7 +44,10 @@ def group_stats(group: ConfigGroup, part: Part = "all") -> GroupStats:
         if gain is not None:
             gains.append((gain, phrases.gain(lo, better), phrases.gain(hi, better)))
     suites = [h.suite for h in halves if h.suite is not None and h.suite.delta is not None]
-    kept = over_seeds([(s.delta, s.lo, s.hi) for s in suites if s.delta is not None])
+    parts = [(s.delta, s.lo, s.hi) for s in suites if s.delta is not None]
+    tasks = suites[0].tasks if suites else []
+    half = "" if part == "all" else part
+    kept = over_items_and_seeds(group.runs, parts, tasks, half)
     budgets = [s.epsilon for s in suites if s.epsilon is not None]
     epsilon = sum(e / len(budgets) for e in budgets) if budgets else None
     said = [h.suite.verdict for h in halves if h.suite is not None]

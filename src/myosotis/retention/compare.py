@@ -18,6 +18,7 @@ import numpy as np
 
 from myosotis.records.schema import RetentionRow, SuiteVerdict
 from myosotis.records.verdict import (
+    MIN_CLUSTERS,
     MIN_ITEMS,
     DetectableEffect,
     Verdict,
@@ -31,6 +32,8 @@ from myosotis.retention.statistics.paired import (
     Paired,
     holm,
     mcnemar_midp,
+    mean_clusters,
+    mean_interval,
     minimum_detectable_effect,
 )
 from myosotis.retention.statistics.pairing import Pair, ece
@@ -52,10 +55,10 @@ def compare(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two measurements of the same items, with intervals and verdicts at `level`.
+    """Compare two measurements of the same items.
 
-    Items are paired by their ids. Raises `DataError` naming what differs when the two did not
-    measure the same tasks, metrics or items.
+    Items are paired by their ids. Intervals and verdicts are at `level`. Raises `DataError` naming
+    what differs when the two did not measure the same tasks, metrics or items.
     """
     budget = budget or Budget()
     if set(base_tasks) != set(tuned_tasks):
@@ -137,7 +140,8 @@ def _row(
         verdict=judged.verdict.value,
         p_mcnemar=mcnemar,
         p_holm=adjusted,
-        needed_items=judged.needed_items,
+        needed_items=judged.needed_items and judged.needed_items.fewest,
+        needed_items_most=judged.needed_items and judged.needed_items.most,
         p_gold_base=sure and sure.base,
         p_gold_tuned=sure and sure.tuned,
         p_gold_delta=sure and sure.delta,
@@ -166,6 +170,8 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool)
     notes = [said] if (said := pair.base.note) else []
     if p.n < MIN_ITEMS:
         notes.append(f"Fewer than {MIN_ITEMS} items: too few for a verdict.")
+    elif p.effective_clusters < MIN_CLUSTERS:
+        notes.append(_few_clusters(p.effective_clusters))
     elif (alone := verdict_of(*p.gain, epsilon)) != judged.verdict:
         notes.append(
             f"This interval alone would say {alone}; adjusted for the other tasks (Holm) it is "
@@ -196,6 +202,13 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool)
     return notes
 
 
+def _few_clusters(effective: float) -> str:
+    return (
+        f"The passages or subjects that the items share are worth {effective:.1f} of equal size: "
+        f"fewer than {MIN_CLUSTERS} are too few for a verdict."
+    )
+
+
 def _format(pair: Pair) -> list[str]:
     """Of written answers: whether there was an answer to read, apart from whether it was right."""
     if (read := pair.compare_metric("answered")) is None:
@@ -219,6 +232,15 @@ def _format(pair: Pair) -> list[str]:
     return notes
 
 
+def _needed_note(tasks: int) -> str:
+    """What the number of items that would settle the mean stands for."""
+    of = f" of all {tasks} tasks together, in the proportions measured," if tasks > 1 else ""
+    return (
+        f"The items needed are{of} for a model that lost nothing (or twice the budget), and for "
+        "one that changed as measured."
+    )
+
+
 def _with_tasks(
     suite: SuiteVerdict, rows: Sequence[RetentionRow], budget: Budget, outside: Collection[str]
 ) -> SuiteVerdict:
@@ -235,37 +257,35 @@ def _with_tasks(
 
 
 def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget, level: float) -> SuiteVerdict:
-    """The mean change over the tasks of `tasks_in_mean`: each counts alike, as does its budget.
-
-    The interval combines those of the tasks (MOVER, Zou & Donner 2008): each end is as far from
-    the mean as the root of the summed squares of the tasks' own distances, over their number. It
-    keeps what a root of summed SE^2 would lose: the width of a task without discordant items.
-    """
+    """The mean change over the tasks of `tasks_in_mean`: each counts alike, as does its budget."""
     found, epsilons, names = (list(column) for column in zip(*like, strict=True))
     k = len(found)
     delta, base = (float(np.mean([getattr(p, name) for p in found])) for name in ("delta", "base"))
-    below = float(np.sqrt(sum((p.delta - p.lo) ** 2 for p in found))) / k
-    above = float(np.sqrt(sum((p.hi - p.delta) ** 2 for p in found))) / k
+    lo, hi = mean_interval(found)
+    clusters = mean_clusters(found)
     se = float(np.sqrt(sum(p.se**2 for p in found))) / k
     epsilon = float(np.mean(epsilons))
     total, needed, note = sum(p.n for p in found), None, ""
-    said = verdict_of(delta - below, delta + above, epsilon, total)
+    said = verdict_of(lo, hi, epsilon, total, clusters)
     if total < MIN_ITEMS:
         note = f"Fewer than {MIN_ITEMS} items: too few for a verdict."
+    elif clusters < MIN_CLUSTERS:
+        note = _few_clusters(clusters)
     elif said in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
-        needed = items_to_settle(total, se, delta + epsilon, level)
-        if k > 1:
-            note = f"The items needed are of all {k} tasks together, in the proportions measured."
+        binary = all(p.binary for p in found)
+        needed = items_to_settle(total, se, delta + epsilon, epsilon, level, binary=binary)
+        note = _needed_note(k) if needed else ""
     return SuiteVerdict(
         delta=delta,
-        lo=delta - below,
-        hi=delta + above,
+        lo=lo,
+        hi=hi,
         epsilon=epsilon,
         verdict=said.value,
         base=base,
         tuned=base + delta,
         mde=minimum_detectable_effect(se),
-        needed_items=needed,
+        needed_items=needed and needed.fewest,
+        needed_items_most=needed and needed.most,
         tasks=names,
         budget=budget.fraction if not budget.tasks else None,
         accept=budget.accept,

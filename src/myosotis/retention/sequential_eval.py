@@ -1,16 +1,19 @@
 """Benchmarks while training: asked in growing blocks, until the verdict is settled.
 
 What belongs here: which items are asked in which block, and when it is enough. Each task's items
-come in a random order that depends on the suite's seed alone; after every block the interval of the
-mean change (`retention/statistics/sequential.py`, valid at every look) is held against the budget.
-A cheap look goes beyond its first block only where something in it speaks of a loss (`signs`).
-Final scores do not come this way: they keep the fixed set, so that runs stay comparable.
+come in a random order that depends on the suite's seed alone, a like share of every cluster first;
+after every block the interval of the mean change is held against the budget. The looks are planned
+(`planned`), so the interval is that of a final measurement, at the level that a group-sequential
+test gives this look (`retention/statistics/group_sequential.py`). A cheap look goes beyond its
+first block only where something in it speaks of a loss (`signs`). Final scores do not come this
+way: they keep the fixed set, so that runs stay comparable.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +25,10 @@ from myosotis.retention.benchmarks.requests import Answer
 from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
-from myosotis.retention.statistics.paired import LEVEL
+from myosotis.retention.statistics.group_sequential import boundaries
+from myosotis.retention.statistics.multiple_testing import At
+from myosotis.retention.statistics.paired import LEVEL, mean_clusters, mean_interval
 from myosotis.retention.statistics.pairing import Pair
-from myosotis.retention.statistics.sequential import ConfidenceSequence, Rounds, rounds
 
 GROWTH = 1.5
 """How many times the items of one look the next look has."""
@@ -43,9 +47,10 @@ class SequentialResult:
     """What was asked until the verdict was settled, or all of it.
 
     `base` and `now` are the two models on the items asked; [lo, hi] is the interval of the change
-    of the suite's mean, valid at every look. It is None where no task is accuracy-like: nothing can
-    be settled then, and everything is asked. `epsilon` is the budget of that mean. `signs` are what
-    speaks of a loss in all that was asked, at 95 %: an alarm, whatever the verdict.
+    of the suite's mean, valid at all planned looks together. It is None where no task is
+    accuracy-like: nothing can be settled then, and everything is asked. `epsilon` is the budget of
+    that mean. `signs` are what speaks of a loss in all that was asked, at 95 %: an alarm, whatever
+    the verdict.
     """
 
     base: Measurement
@@ -72,48 +77,81 @@ def until_settled(
     floor: int,
     ceiling: int | None = None,
     cheap: bool = False,
+    evaluations: int = 1,
     advance: Callable[[int], object] | None = None,
 ) -> SequentialResult:
     """Ask a model the suite in blocks until "retained" or "forgotten" is settled at the budget.
 
     `base` is the base's measurement of the whole suite. Of each task at least `floor` items are
-    asked, and (whole rounds, see `sequential.rounds`) about `ceiling` at most. With `cheap` it ends
-    after the first block when nothing there speaks of a loss. `advance` counts items,
-    `len(suite.items)` at most.
+    asked, and about `ceiling` at most. With `cheap` it ends after the first block when nothing
+    there speaks of a loss. `evaluations` are planned in one training (`Levels`). `advance` counts
+    items, `len(suite.items)` at most.
     """
     inside = tasks_in_mean({task.name: base[task.name] for task in suite})
-    like = {name: base[name].clusters for name in inside}
-    dealt = rounds(like, suite.seed)
-    epsilon = budget.epsilon(float(np.mean([base[n].mean for n in like]))) if like else 0.0
-    evidence = ConfidenceSequence(like) if like else None
+    order = {name: deal(base[name].clusters, name, suite.seed) for name in inside}
+    epsilon = budget.epsilon(float(np.mean([base[n].mean for n in inside]))) if inside else 0.0
     answers: dict[tuple[str, str], list[Answer]] = {}
-    asked, now, done = suite, Measurement({}), 0
+    asked, now = suite, Measurement({})
     interval: tuple[float, float] | None = None
     found = Verdict.INCONCLUSIVE
-    for end in looks(dealt, floor, ceiling):
-        wanted = _upto(suite, dealt, end)
+    looks = planned([len(rows) for rows in order.values()], floor, ceiling)
+    for share, levels in zip(looks, Levels.of(looks, evaluations), strict=True):
+        wanted = _upto(suite, order, share)
         asked = suite.where(lambda item, wanted=wanted: (item.task, item.id) in wanted)
         new = wanted - answers.keys()
         block = suite.where(lambda item, new=new: (item.task, item.id) in new)
         answers |= ask(block, scorer)
         now = scored(asked, answers)
+        same = _same(base, now)
         if advance is not None:
             advance(len(block.items))
-        if evidence is not None:
-            for r in range(done, end):
-                for name, of_task in dealt.items():
-                    evidence.add(name, of_task[r], _differences(base, now, name, of_task[r]))
-            interval = evidence.interval()
-            counted = sum(len(t.items) for t in asked if t.name in like)
-            found = verdict_of(*interval, epsilon, counted)
+        if inside:
+            pairs = [Pair.of(name, same[name], now[name]) for name in inside]
+            interval, clusters = levels.read([pair.at for pair in pairs])
+            counted = sum(len(same[name].items) for name in inside)
+            found = verdict_of(*interval, epsilon, counted, clusters)
         if found in (Verdict.RETAINED, Verdict.FORGOTTEN):
             break
-        if cheap and not done and not signs(_same(base, now), now, budget, SIGN):
+        if cheap and share == looks[0] and not signs(same, now, budget, SIGN):
             break
-        done = end
     items, same = len(asked.items), _same(base, now)
     seen = signs(same, now, budget, LEVEL)
     return SequentialResult(same, now, interval, epsilon, found, items, len(suite.items), seen)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How sure a look must be: of "retained", and of a loss.
+
+    A training that acts on a loss (it ends, or goes back) does so at the first evaluation that
+    finds one, so the error of that is shared out over its `evaluations`, equally: the upper bound,
+    which a loss is read from, is that of a test at 1 - 0.05 / evaluations. That a model is inside
+    the budget is a choice, which the final measurement confirms: its bound is that of one
+    evaluation.
+    """
+
+    retained: float
+    loss: float
+
+    @classmethod
+    def of(cls, looks: Sequence[float], evaluations: int = 1) -> list[Levels]:
+        """For each of the planned looks of an evaluation."""
+        loss = boundaries(looks, spent(evaluations))
+        return [*map(cls, boundaries(looks, LEVEL), loss)]
+
+    def read(self, tasks: Sequence[At]) -> tuple[tuple[float, float], float]:
+        """The interval of the mean over tasks at this look, and the effective clusters behind
+        it."""
+        plain = [at(self.retained) for at in tasks]
+        lo, hi = mean_interval(plain)
+        if self.loss != self.retained:
+            _, hi = mean_interval([at(self.loss) for at in tasks])
+        return (lo, hi), mean_clusters(plain)
+
+
+def spent(evaluations: int) -> float:
+    """The level at which each of several evaluations may find a loss, all together at 95 %."""
+    return 1 - (1 - LEVEL) / max(evaluations, 1)
 
 
 def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> tuple[str, ...]:
@@ -156,47 +194,47 @@ def _same(base: Measurement, now: Measurement) -> Measurement:
     return Measurement({name: base[name].taking(task.items) for name, task in now.tasks.items()})
 
 
-def looks(dealt: Mapping[str, Rounds], floor: int, ceiling: int | None) -> Iterator[int]:
-    """After how many rounds to look: at `floor` items of every task, then at growing numbers.
+def planned(items: Sequence[int], floor: int, ceiling: int | None = None) -> list[float]:
+    """After which share of every task's items to look: at `floor` items of the smallest task, then
+    at growing numbers, the last time at `ceiling` or at all. `items` are the tasks' numbers.
 
-    Without tasks that can settle anything there is one look, at everything (0 rounds).
+    Without tasks that can settle anything there is one look, at everything.
     """
-    if not dealt:
-        yield 0
-        return
-    sizes = [np.cumsum([len(items) for items in of_task]) for of_task in dealt.values()]
-    fewest = np.min(sizes, axis=0)  # items of the smallest task after each round
-    last = int(np.searchsorted(fewest, ceiling or math.inf)) + 1
-    last = min(last, len(fewest))
-    target, before = float(max(floor, 1)), 0
-    while before < last:
-        end = min(int(np.searchsorted(fewest, target)) + 1, last)
-        if end > before:
-            yield end
-        before, target = end, max(target, float(fewest[end - 1])) * GROWTH
+    fewest = min(items, default=0)
+    last = min(fewest, ceiling or fewest)
+    found, target = [], float(max(floor, 1))
+    while target < last:
+        found.append(math.ceil(target))
+        target = found[-1] * GROWTH
+    return [count / fewest for count in (*found, last)] if last else [1.0]
 
 
-def _upto(suite: Suite, dealt: Mapping[str, Rounds], end: int) -> set[tuple[str, str]]:
-    """The items of the first `end` rounds; of tasks that settle nothing, as large a share."""
+def deal(clusters: Sequence[str | None], task: str, seed: int) -> list[int]:
+    """The positions of a task's items in the order in which they are asked.
+
+    Clusters are strata: item j of a cluster of n, in random order, comes at (j + u) / n of the way,
+    u uniform and the cluster's own. So a share of the items is as large a share of every cluster,
+    and what is asked first differs from the whole by single items, not by clusters. Random, and a
+    function of `seed` and the task's name.
+    """
+    dice = random.Random(f"myosotis order {seed} {task}")
+    groups: dict[object, list[int]] = {}
+    for position, name in enumerate(clusters):
+        groups.setdefault(position if name is None else ("named", name), []).append(position)
+    place: dict[int, float] = {}
+    for group in groups.values():
+        dice.shuffle(group)
+        start = dice.random()
+        place |= {position: (j + start) / len(group) for j, position in enumerate(group)}
+    return sorted(place, key=place.__getitem__)
+
+
+def _upto(suite: Suite, order: Mapping[str, list[int]], share: float) -> set[tuple[str, str]]:
+    """A share of every task's items, those that come first."""
     found: set[tuple[str, str]] = set()
-    total = max((len(of_task) for of_task in dealt.values()), default=0)
     for task in suite:
-        if task.name in dealt:
-            rows: Sequence[int] = [i for part in dealt[task.name][:end] for i in part]
-        else:  # items stand in the order of their draw, which is random
-            rows = range(math.ceil(len(task.items) * end / total) if total else len(task.items))
-        found |= {(task.name, task.items[row].id) for row in rows}
+        # Of tasks that settle nothing the items stand in the order of their draw, which is random.
+        rows = order.get(task.name, range(len(task.items)))
+        count = math.ceil(share * len(rows) - 1e-9)
+        found |= {(task.name, task.items[row].id) for row in rows[:count]}
     return found
-
-
-def _differences(
-    base: Measurement, now: Measurement, task: str, rows: Sequence[int]
-) -> list[float]:
-    """now - base of the metric, for items by their place in the whole task."""
-    before, after = base[task], now[task]
-    place = {item: i for i, item in enumerate(after.items)}
-    names = [before.items[row] for row in rows]
-    return [
-        float(after.primary[place[name]] - before.primary[row])
-        for name, row in zip(names, rows, strict=True)
-    ]

@@ -6,15 +6,17 @@ it.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import linalg, optimize, stats
 
-from myosotis.retention.statistics import intervals
-from myosotis.retention.statistics.intervals import tango
+from myosotis.records.verdict import verdict_of
+from myosotis.retention.statistics import bootstrap
+from myosotis.retention.statistics.intervals import PairedScores, tango
 from myosotis.retention.statistics.paired import Paired, paired
 
 DRAWS = 2000
@@ -59,10 +61,8 @@ def continuous(clusters: int, size: int, shared: float, noise: str, uneven: bool
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """999 instead of 4,999: five times the simulations in the same time."""
-    monkeypatch.setattr(intervals, "RESAMPLES", 999)
-    intervals._multiplicities.cache_clear()
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 999)
     yield
-    intervals._multiplicities.cache_clear()
 
 
 def misses(draw: Draw, truth: float = 0.0, draws: int = DRAWS) -> tuple[float, float, Paired]:
@@ -87,7 +87,8 @@ def misses(draw: Draw, truth: float = 0.0, draws: int = DRAWS) -> tuple[float, f
         ("bootstrap-t", continuous(40, 5, 0.3, "normal", uneven=True)),
         ("bootstrap-t", continuous(57, 4, 0.1, "normal")),
         ("t", continuous(8, 10, 0.3, "normal")),
-        ("t", continuous(350, 2, 0.5, "skewed", uneven=True)),
+        ("t", continuous(9, 1, 0.0, "normal")),
+        ("bootstrap-t", continuous(350, 2, 0.5, "skewed", uneven=True)),
     ],
 )
 def test_type_one_error(method: str, draw: Draw) -> None:
@@ -109,10 +110,11 @@ def test_type_one_error(method: str, draw: Draw) -> None:
     ],
 )
 def test_coverage(method: str, draw: Draw, truth: float) -> None:
-    """95 % intervals cover the truth in 93 to 97 % of draws."""
+    """95 % intervals cover the truth in 93 to 97 % of draws; where each bound is the farther of two
+    (clusters of 0/1 items), in 93 to 97.5 %."""
     above, below, found = misses(draw, truth)
     assert found.method == method
-    assert 0.03 <= above + below <= 0.07
+    assert (0.025 if method == "score-cluster" else 0.03) <= above + below <= 0.07
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,125 @@ def test_with_few_changed_items_errors_stay_below_the_stated_level(draw, truth) 
     above, below, _ = misses(draw, truth, draws=1000)
     assert above <= 0.035
     assert below <= 0.035
+
+
+@pytest.mark.parametrize("items", [299, 300, 2000, 2500])
+def test_a_few_items_that_lose_much_make_no_cliff(items: int) -> None:
+    """5 % of the items lose, exponentially much: "retained" at a budget of just that loss is said
+    in about 2.5 % of draws (at most 4.5 %: three standard errors); by Student's t alone in 11 %
+    at 300 items."""
+
+    def draw(rng):
+        loss = rng.exponential(size=items) * (rng.random(items) < 0.05)
+        return np.zeros(items), -loss, None
+
+    retained, _, found = misses(draw, -0.05, draws=500)
+    assert found.method == "bootstrap-t"
+    assert retained <= 0.045
+
+
+def test_one_large_cluster_among_small_ones() -> None:
+    """Clusters of 160, 10, 10, 10 and 10 are worth one and a half of equal size: 200^2 / 26,000.
+    With G - 1 degrees of freedom and the plain cluster-robust error the interval misses in half of
+    the draws; with those of Bell & McCaffrey in about 5 %. There is no verdict either way."""
+    cluster = np.repeat(np.arange(5), (160, 10, 10, 10, 10))
+
+    def draw(rng):
+        d = np.sqrt(0.3) * rng.standard_normal(5)[cluster]
+        return np.zeros(200), d + np.sqrt(0.7) * rng.standard_normal(200), cluster
+
+    above, below, found = misses(draw)
+    assert above + below <= 0.065
+    assert found.effective_clusters == pytest.approx(1.538462)
+    assert verdict_of(found.lo, found.hi, 5.0, found.n, found.effective_clusters) == "inconclusive"
+    assert verdict_of(found.lo, found.hi, 50.0, found.n) == "retained"
+
+
+def unlike(clusters: int, size: int, uneven: bool = False) -> Draw:
+    """0/1 scores; one cluster in ten loses half of its items, in all 2 % change either way by
+    themselves: -.05 + .1 * .02 = -.048 on average."""
+
+    def draw(rng):
+        sizes = 1 + rng.poisson(rng.exponential(size - 1, clusters)) if uneven else size
+        cluster = np.repeat(np.arange(clusters), sizes)
+        loses = np.where(rng.random(clusters) < 0.1, 0.5, 0.02)[cluster]
+        u = rng.random(len(cluster))
+        lost, gained = u < loses, u > 0.98
+        return lost.astype(float), gained.astype(float), cluster
+
+    return draw
+
+
+@pytest.mark.parametrize(("uneven", "most"), [(False, 0.04), (True, 0.095)])
+def test_unlike_clusters(uneven: bool, most: float) -> None:
+    """57 subjects, a few of which are lost: "retained" at a budget of just that loss. Counts alone
+    (score-cluster) say it in 4.5 % of draws, of subjects of very uneven sizes in 10 %."""
+    retained, _, found = misses(unlike(57, 10, uneven), -0.048, draws=1000)
+    assert found.method == "score-cluster"
+    assert retained <= most
+
+
+def test_degrees_of_freedom_of_equal_and_unequal_clusters() -> None:
+    """G equal clusters have G - 1. Of 160, 10, 10, 10, 10: shares .8 and .05, squares .65 in sum;
+    h^2 / (1 - h) is 3.2 and .0026316, in sum 3.2105263, its square 10.3074792, squares in sum
+    10.2400277: 1 / (.65 + .0674515) = 1.39382."""
+
+    def degrees(sizes):
+        cluster = np.repeat(np.arange(len(sizes)), sizes)
+        d = np.random.default_rng(0).standard_normal(len(cluster))
+        return PairedScores.of(np.zeros(len(cluster)), d, cluster, None).degrees
+
+    assert degrees([4] * 9) == pytest.approx(8)
+    assert degrees([1] * 50) == pytest.approx(49)
+    assert degrees([160, 10, 10, 10, 10]) == pytest.approx(1.39382, abs=1e-4)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_standard_error_and_degrees_are_those_of_the_matrices(seed: int) -> None:
+    """CR2 and its degrees of freedom from their definitions: A_g = (I - H_gg)^(-1/2) of the
+    regression on a constant, and the eigenvalues of the quadratic form (Bell & McCaffrey 2002)."""
+    rng = np.random.default_rng(seed)
+    cluster = np.repeat(np.arange(6), rng.integers(1, 7, 6))
+    n = len(cluster)
+    d = rng.standard_normal(n)
+    x = PairedScores.of(np.zeros(n), d, cluster, None)
+    residuals, maker = d - d.mean(), np.eye(n) - 1 / n
+    variance, columns = 0.0, []
+    for g in range(6):
+        inside = np.flatnonzero(cluster == g)
+        m = len(inside)
+        root = linalg.inv(linalg.sqrtm(np.eye(m) - 1 / n))
+        variance += float((np.ones(m) @ root @ residuals[inside]) ** 2) / n**2
+        columns.append(maker[:, inside] @ root @ np.ones(m) / n)
+    values = np.linalg.eigvalsh(np.stack(columns) @ np.stack(columns).T)
+    assert x.se**2 == pytest.approx(variance)
+    assert x.degrees == pytest.approx(values.sum() ** 2 / (values**2).sum())
+
+
+def test_levels_that_resamples_cannot_tell() -> None:
+    """At a level of 1 - 1e-6 there is no quantile of 999 resamples: the bound lies beyond the
+    widest that there is, and beyond Student's t. Levels nest."""
+    rng = np.random.default_rng(0)
+    loss = -rng.exponential(size=200) * (rng.random(200) < 0.1)
+    found = [paired(np.zeros(200), loss, level=level) for level in (0.95, 0.99, 0.999, 1 - 1e-6)]
+    for narrow, wide in pairwise(found):
+        assert wide.lo < narrow.lo
+        assert wide.hi > narrow.hi
+    last = found[-1]
+    reach = stats.t.ppf(1 - 5e-7, 199) * last.se
+    assert last.lo < last.delta - reach
+    assert last.hi >= last.delta + reach - 1e-6
+
+
+def test_many_clusters_are_put_together() -> None:
+    """5,000 items: 2,000 groups of two or three. Mean and SE are those of the items."""
+    rng = np.random.default_rng(0)
+    d = rng.standard_normal(5000)
+    found = paired(np.zeros(5000), d)
+    assert (found.method, found.clusters) == ("bootstrap-t", 5000)
+    assert found.se == pytest.approx(d.std(ddof=1) / np.sqrt(5000))
+    assert found.hi - found.lo == pytest.approx(2 * 1.96 * found.se, rel=0.1)
 
 
 def test_the_plain_interval_would_not_do() -> None:
@@ -236,7 +357,7 @@ def test_what_cannot_matter_does_not(seed: int, n: int, binary: bool, share: int
     assert found.mde == pytest.approx(2.801585 * found.se)
     assert (shuffled.delta, shuffled.se) == pytest.approx((found.delta, found.se))
     assert (back.delta, back.se) == pytest.approx((-found.delta, found.se))
-    if found.method != "bootstrap-t":  # which draws by the order of the clusters
+    if found.method in ("score", "t"):  # the others draw by the order of the clusters
         assert (shuffled.lo, shuffled.hi) == pytest.approx((found.lo, found.hi), abs=1e-7)
     assert (back.lo, back.hi) == pytest.approx((-found.hi, -found.lo), abs=0.05 * found.se + 1e-7)
     wider = paired(base, tuned, clusters=cluster, level=0.99)

@@ -27,8 +27,9 @@ class Paired:
 
     `base`, `tuned` are means, `delta` = tuned - base whichever direction is better, `lo` and `hi`
     its interval at `level`, all in the unit of the scores. `se` is the (cluster-robust) standard
-    error; where it cannot be estimated, the half width over 1.96. `mde` = (1.960 + 0.842) * se,
-    `p` the two-sided p-value of "no change" by the test that the interval inverts.
+    error; where it cannot be estimated, the half width over 1.96. `effective_clusters` of
+    equal size would be worth as much as the `clusters` are, (sum n)^2 / sum n^2. `mde` = (1.960 +
+    0.842) * se, `p` the two-sided p-value of "no change" by the test that the interval inverts.
     """
 
     n: int
@@ -44,6 +45,8 @@ class Paired:
     method: str
     level: float
     higher_is_better: bool
+    effective_clusters: float
+    binary: bool  # scores are 0 and 1
 
     @property
     def forgetting(self) -> float:
@@ -95,7 +98,32 @@ def paired(
         method=found.method,
         level=level,
         higher_is_better=higher_is_better,
+        effective_clusters=x.effective,
+        binary=x.binary,
     )
+
+
+def mean_interval(tasks: Sequence[Paired]) -> tuple[float, float]:
+    """[lo, hi] of the mean change over tasks that count alike, each with its interval.
+
+    MOVER (Zou & Donner 2008): each end is as far from the mean as the root of the summed squares of
+    the tasks' own distances, over their number. It keeps what a root of summed SE^2 would lose: the
+    width of a task without discordant items, and on which side a skewed interval is the longer.
+    """
+    k, mean = len(tasks), float(np.mean([p.delta for p in tasks]))
+    below = float(np.sqrt(sum((p.delta - p.lo) ** 2 for p in tasks))) / k
+    above = float(np.sqrt(sum((p.hi - p.delta) ** 2 for p in tasks))) / k
+    return mean - below, mean + above
+
+
+def mean_clusters(tasks: Sequence[Paired]) -> float:
+    """Effective clusters behind the mean over tasks: each task's weigh by its share of the variance
+    (Satterthwaite's rule), so that a task of few clusters counts by what it makes uncertain."""
+    variance = [p.se**2 for p in tasks]
+    if not (total := sum(variance)):
+        return float(sum(p.effective_clusters for p in tasks))
+    parts = zip(variance, tasks, strict=True)
+    return total**2 / sum(v**2 / p.effective_clusters for v, p in parts)
 
 
 def mcnemar_midp(b: int, c: int) -> float:

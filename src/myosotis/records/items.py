@@ -1,0 +1,83 @@
+"""The benchmark items of a run, which lie beside its record: what each item's score changed by.
+
+What belongs here: reading `retention_items.parquet`. What several runs' items say together is in
+`report/crossed.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from myosotis.records.run_folder import RunFolder
+from myosotis.records.schema import RunRecord
+
+COLUMNS = ("task", "item", "half", "cluster", "base", "tuned")
+WEIGHT = "weight"
+"""A column that earlier versions did not write: every item counts alike."""
+
+
+@dataclass(frozen=True)
+class TaskItems:
+    """One task's items in the order of the file. `changes` are tuned - base; items that share a
+    `clusters` name belong together, None stands for an item of its own."""
+
+    items: tuple[str, ...]
+    halves: tuple[str, ...]
+    clusters: tuple[str | None, ...]
+    weights: tuple[float, ...]
+    changes: tuple[float, ...]
+
+    def half(self, name: str) -> TaskItems:
+        """The items of one half."""
+        rows = [i for i, half in enumerate(self.halves) if half == name]
+        return TaskItems(
+            tuple(self.items[i] for i in rows),
+            tuple(self.halves[i] for i in rows),
+            tuple(self.clusters[i] for i in rows),
+            tuple(self.weights[i] for i in rows),
+            tuple(self.changes[i] for i in rows),
+        )
+
+
+def task_items(record: RunRecord) -> dict[str, TaskItems]:
+    """The items by task; empty where none lie beside the record, or they cannot be read."""
+    if not record.folder:
+        return {}
+    path = RunFolder(Path(record.folder)).items
+    try:
+        state = path.stat()
+    except OSError:
+        return {}
+    return _read(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, _changed: int, _size: int) -> dict[str, TaskItems]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        names = [*COLUMNS, *({WEIGHT} & set(file.schema_arrow.names))]
+        columns = file.read(columns=names).to_pydict()
+        weights = [float(w) for w in columns.get(WEIGHT) or [1.0] * len(columns["task"])]
+        changes = [
+            float(t) - float(b) for t, b in zip(columns["tuned"], columns["base"], strict=True)
+        ]
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return {}  # what was not written by us, or not to its end
+    rows: dict[str, list[int]] = {}
+    for i, task in enumerate(columns["task"]):
+        rows.setdefault(str(task), []).append(i)
+    return {
+        task: TaskItems(
+            tuple(str(columns["item"][i]) for i in at),
+            tuple(str(columns["half"][i]) for i in at),
+            tuple(columns["cluster"][i] for i in at),
+            tuple(weights[i] for i in at),
+            tuple(changes[i] for i in at),
+        )
+        for task, at in rows.items()
+    }
