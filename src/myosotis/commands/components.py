@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from myosotis import updates
@@ -232,7 +233,8 @@ def check_base(parts: TunedComponents, base: EvalResult) -> float:
     scores = off[kind.compared_by]
     before = base.quality[kind.compared_by].scores[: len(scores)]
     worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
-    if not worst <= 1e-4 * max(1.0, max(abs(before), default=0.0)):
+    rounding = 1e-4 if parts.precision.weights is torch.float32 else 2e-2
+    if not worst <= rounding * max(1.0, max(abs(before), default=0.0)):
         raise RunError(
             "With the update disabled, the model scores differently from the base (by "
             f"{worst:.2g} nats per token), so any measured forgetting would be wrong."

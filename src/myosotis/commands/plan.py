@@ -16,12 +16,14 @@ from rich.text import Text
 
 from myosotis import updates
 from myosotis.commands import parts
+from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
-from myosotis.models.load import ModelSource, meta_model
-from myosotis.records.verdict import DetectableEffect
+from myosotis.models.load import meta_model
+from myosotis.records.verdict import DetectableEffect, Outlook
 from myosotis.report import narrator
+from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import detectable_effect
 from myosotis.training.eval_schedule import EvalSchedule
 from myosotis.training.memory_estimate import (
@@ -30,7 +32,6 @@ from myosotis.training.memory_estimate import (
     memory,
     moments_per_parameter,
 )
-from myosotis.updates.base import Update
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import console
 from myosotis.utils.duration import duration
@@ -74,6 +75,7 @@ class Plan:
     seconds: float
     suite: list[str]
     reach: list[DetectableEffect]
+    outlook: Outlook | None
     looks: EvalSchedule
     warnings: list[str] = field(default_factory=list)
 
@@ -102,6 +104,8 @@ def make(cfg: DictConfig) -> Plan:
     update = updates.build(settings)
     update.attach(model)
     steps = count_steps(cfg, data)
+    context = parts.context_of(source)
+    suite = parts.benchmarks(cfg, source, data.template.tokenizer, context)
     precision = resolve(
         cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
     )
@@ -132,7 +136,16 @@ def make(cfg: DictConfig) -> Plan:
         seconds=work * 1e12 / (EFFICIENCY * speed),
         suite=list(cfg.retention.suite),
         reach=reachable(cfg),
-        looks=looks(cfg, source, data, steps.total, update, parameters),
+        outlook=settling(cfg, suite),
+        looks=parts.eval_schedule_of(
+            cfg,
+            data,
+            suite,
+            parts.kl_texts(cfg, data, context),
+            total_steps=steps.total,
+            trained=update.count() / parameters,
+            packs=update.capabilities.packs,
+        ),
         warnings=[*warnings, *steps.warnings],
     )
 
@@ -168,14 +181,11 @@ def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
 
 
 def reachable(cfg: DictConfig) -> list[DetectableEffect]:
-    """Which verdicts the items can reach, were each benchmark's base score `ASSUMED_SCORE`."""
-    if cfg.retention["items"] is None:
+    """Which verdicts a fixed set can reach; a base score of `ASSUMED_SCORE` is assumed."""
+    if cfg.retention["items"] is None or parts.most_items(cfg) is not None:
         return []
-    budget = instantiate.budget(cfg)
-    strictest = min([budget.fraction, *budget.tasks.values()])
-    epsilon = strictest * ASSUMED_SCORE
     suite = [name for name in cfg.retention.suite if name != "prose"]
-    items = int(cfg.retention["items"])
+    items, epsilon = int(cfg.retention["items"]), _epsilon(cfg)
     found = []
     if suite:
         found.append(detectable_effect("each benchmark", items, epsilon, tasks=len(suite)))
@@ -185,25 +195,17 @@ def reachable(cfg: DictConfig) -> list[DetectableEffect]:
     return found
 
 
-def looks(
-    cfg: DictConfig,
-    source: ModelSource,
-    data: ExampleModule,
-    total_steps: int,
-    update: Update,
-    parameters: int,
-) -> EvalSchedule:
-    """When the run would look at its benchmarks while training, and what that would take."""
-    context = parts.context_of(source)
-    return parts.eval_schedule_of(
-        cfg,
-        data,
-        parts.benchmarks(cfg, source, data.template.tokenizer, context),
-        parts.kl_texts(cfg, data, context),
-        total_steps=total_steps,
-        trained=update.count() / parameters,
-        packs=update.capabilities.packs,
-    )
+def settling(cfg: DictConfig, suite: Suite) -> Outlook | None:
+    """How likely the rounds of the final measurement settle the verdict; None for a fixed set."""
+    asked = [task for task in suite if task.accuracy_like]
+    if parts.most_items(cfg) is None or not asked:
+        return None
+    return outlook_of(cfg, {task.name: task for task in asked}, _epsilon(cfg))
+
+
+def _epsilon(cfg: DictConfig) -> float:
+    budget = instantiate.budget(cfg)
+    return min([budget.fraction, *budget.tasks.values()]) * ASSUMED_SCORE
 
 
 def show(plan: Plan) -> None:
@@ -252,9 +254,10 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         ("benchmarks", ", ".join(plan.suite) or "none"),
         *(
             [("", f"if the base scores {ASSUMED_SCORE:g} (not measured yet):")]
-            if plan.reach
+            if plan.reach or plan.outlook is not None
             else []
         ),
         *[("", narrator.detectable(r)) for r in plan.reach],
+        *([("", narrator.outlook(plan.outlook))] if plan.outlook is not None else []),
         *([("", plan.looks.text)] if plan.suite else []),
     ]

@@ -7,7 +7,7 @@ adds. The statistics are in `retention/settle.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig
@@ -16,10 +16,12 @@ from myosotis.commands.parts import most_items
 from myosotis.config import instantiate
 from myosotis.evaluation import results
 from myosotis.records.schema import SuiteVerdict
+from myosotis.records.verdict import Outlook
 from myosotis.retention import settle
 from myosotis.retention.benchmarks.measure import as_drawn
+from myosotis.retention.benchmarks.sampling_design import VARIANCE
 from myosotis.retention.benchmarks.scores import Measurement
-from myosotis.retention.benchmarks.task import Half, Suite
+from myosotis.retention.benchmarks.task import Half, Suite, Task
 from myosotis.retention.compare import Comparison
 from myosotis.retention.statistics.paired import LEVEL
 
@@ -46,6 +48,18 @@ def rounds_of(cfg: DictConfig, base: Measurement) -> settle.Rounds:
     if most is None or not sizes:
         return settle.Rounds.fixed(int(cfg.retention["items"] or 0))
     return settle.Rounds.of(int(cfg.retention["items"]), most, sizes)
+
+
+def outlook_of(cfg: DictConfig, tasks: Mapping[str, Task], epsilon: float) -> Outlook | None:
+    """How likely the rounds settle the verdict on the mean over `tasks` at the budget `epsilon`;
+    None for a fixed set."""
+    most = most_items(cfg)
+    if most is None or not tasks:
+        return None
+    sizes = {name: task.population for name, task in tasks.items()}
+    rounds = settle.Rounds.of(int(cfg.retention["items"]), most, sizes)
+    variance = [VARIANCE if task.shares else 1.0 for task in tasks.values()]
+    return settle.outlook(rounds, epsilon, sizes, variance=sum(variance) / len(variance))
 
 
 def ask_until_settled(

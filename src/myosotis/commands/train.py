@@ -35,7 +35,7 @@ from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
 from myosotis.commands.parts import benchmarks, context_of, eval_schedule_of
 from myosotis.commands.resume import Continued, continued
-from myosotis.commands.settling import Asked, ask_until_settled
+from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
@@ -46,7 +46,7 @@ from myosotis.records.run_folder import SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
-from myosotis.retention.benchmarks.scores import Measurement
+from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.tracking.run_tracker import RunTracker
@@ -138,7 +138,14 @@ def _measure_base(
     if not _first_rank():
         return with_references(merge_initial(parts)), None
     parts, base = measure_base(parts, cfg.task.metric)
-    terminal.detectable(reachable_verdicts(base.retention.tasks, instantiate.budget(cfg)))
+    budget = instantiate.budget(cfg)
+    scores = base.retention.tasks
+    inside = tasks_in_mean(scores)
+    expected = None
+    if inside:
+        epsilon = sum(budget.epsilon(scores[name].mean, name) for name in inside) / len(inside)
+        expected = outlook_of(cfg, {name: parts.suite[name] for name in inside}, epsilon)
+    terminal.detectable([] if expected else reachable_verdicts(scores, budget), expected)
     tracker.log(results.metrics(base), step=0)
     return parts, base
 

@@ -62,7 +62,8 @@ class Trainer:
         None, "stop after this many passes over the data; 1 if neither is set"
     )
     precision: str = key(
-        "auto", "32-true, bf16-mixed or bf16-true; auto: bf16 where the device computes in it"
+        "auto",
+        "32-true, bf16-mixed or bf16-true; auto: fp32 on a CPU, bf16 on a GPU that computes in it",
     )
     gradient_clip_val: float | None = key(
         1.0, "scale larger gradients down to this norm; null: do not"

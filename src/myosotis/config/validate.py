@@ -227,6 +227,10 @@ def _names(cfg: DictConfig) -> None:
         )
     if not cfg.sweep.objectives:
         raise ConfigError("sweep.objectives is empty.", f"Known: {', '.join(OBJECTIVES)}.")
+    if cfg.retention.settle and cfg.retention["items"] and cfg.retention.max_items:
+        from myosotis.retention.settle import ceiling_of
+
+        ceiling_of(cfg.retention["items"], cfg.retention.max_items)
     suite = list(cfg.retention.suite)
     if twice := sorted({name for name in suite if suite.count(name) > 1}):
         raise ConfigError(f"retention.suite names {twice[0]!r} twice.")

@@ -30,8 +30,9 @@ class Precision:
 
 def resolve(name: str, *, update: str, accelerator: str) -> Precision:
     """`32-true` computes in fp32; `bf16-mixed` keeps fp32 weights and multiplies in bf16;
-    `bf16-true` also loads the frozen weights in bf16; `auto` is the cheapest that the device has
-    units for. Raises `ConfigError` for unknown names, and for `bf16-true` with full tuning.
+    `bf16-true` also loads the frozen weights in bf16; `auto` is fp32 on a CPU, so that a result
+    does not depend on which CPU it was, and bf16 on a GPU that computes in it. Raises `ConfigError`
+    for unknown names, and for `bf16-true` with full tuning.
     """
     if name not in PRECISIONS:
         raise ConfigError(
@@ -53,7 +54,6 @@ def resolve(name: str, *, update: str, accelerator: str) -> Precision:
 
 
 def computes_bf16(accelerator: str) -> bool:
-    """Whether the device multiplies in bf16 rather than imitating it (slower than fp32)."""
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether the run is on a GPU that multiplies in bf16 rather than imitating it."""
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)

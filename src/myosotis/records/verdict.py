@@ -158,3 +158,23 @@ class DetectableEffect:
             return (Verdict.INCONCLUSIVE,)
         losses = (Verdict.FORGOTTEN, Verdict.SLIPPED, Verdict.INCONCLUSIVE)
         return (Verdict.RETAINED, *losses) if self.retained_items <= self.items else losses
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """How likely a measurement in rounds settles the verdict on the mean, before it is made.
+
+    `items` of each benchmark are asked first, `most` at most. `retained` is the chance of that
+    verdict for a model that lost nothing, `forgotten` of that for one that lost twice the budget
+    `epsilon`; `items_retained` and `items_forgotten` are what is asked of each benchmark on average
+    then. `discordant` is the share of items assumed to change where nothing is lost.
+    """
+
+    items: int
+    most: int
+    epsilon: float
+    retained: float
+    forgotten: float
+    items_retained: float
+    items_forgotten: float
+    discordant: float

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from myosotis.records.schema import Baseline, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
-from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Verdict
+from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Outlook, Verdict
 from myosotis.report.phrases import (
     count,
     interval,
@@ -266,6 +266,21 @@ def alarm(suite: SuiteVerdict | None, signs: Sequence[str]) -> str:
     seen = "; ".join(_SIGNS.get(sign, f"{sign} is not shown to be retained") for sign in signs)
     return (
         f"early signs of forgetting: {seen}. No loss of accuracy is shown{numbers}. {note}".strip()
+    )
+
+
+def outlook(expected: Outlook) -> str:
+    """How likely the verdict will be settled, in one line."""
+    budget = scale("acc", "", -expected.epsilon, expected.epsilon).amount(expected.epsilon)
+    asked = f"{expected.items:,} items of each benchmark first"
+    if expected.most != expected.items:
+        asked += f", then more until the verdict is settled, {expected.most:,} at most"
+    return (
+        f"their mean, budget {budget}: {asked}. If {expected.discordant * 100:g} % of the items "
+        f"change, a model that lost nothing is called retained with a chance of "
+        f"{expected.retained:.0%} (after {expected.items_retained:,.0f} items on average), and one "
+        f"that lost twice the budget forgotten with {expected.forgotten:.0%} "
+        f"(after {expected.items_forgotten:,.0f})."
     )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from myosotis.records.schema import RunRecord, TaskQuality
-from myosotis.records.verdict import DetectableEffect, Verdict
+from myosotis.records.verdict import DetectableEffect, Outlook, Verdict
 from myosotis.report import dial_curve, narrator
 from myosotis.utils.console import console, wide
 from myosotis.utils.escape import line as one_line
@@ -24,10 +24,13 @@ COLOURS: dict[str, str] = {
 }
 
 
-def detectable(found: Sequence[DetectableEffect]) -> None:
-    """Which verdicts the items of this run can reach."""
-    if found:
+def detectable(found: Sequence[DetectableEffect], expected: Outlook | None = None) -> None:
+    """Which verdicts the items of this run can reach, and where they are asked in rounds how likely
+    the verdict on their mean is."""
+    if found or expected is not None:
         console.print("[bold]What these items can show[/]")
+    if expected is not None:
+        console.print(f"  {escaped(narrator.outlook(expected))}", highlight=False)
     for line in found:
         console.print(f"  {escaped(narrator.detectable(line))}", highlight=False)
 

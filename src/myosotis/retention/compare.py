@@ -93,22 +93,17 @@ def reachable_verdicts(
     """Which verdicts these items can reach, known once the base is measured: accuracy-like tasks,
     then (where there are several) their mean. Other scores vary in ways not known beforehand."""
     budget = budget or Budget()
-    like = {
-        name: base_tasks[name].scores[base_tasks[name].metric] for name in tasks_in_mean(base_tasks)
-    }
+    like = {name: base_tasks[name] for name in tasks_in_mean(base_tasks)}
+    epsilons = {name: budget.epsilon(task.mean, name) for name, task in like.items()}
     found = [
-        detectable_effect(
-            name, len(s), budget.epsilon(float(s.mean()), name), tasks=len(base_tasks)
-        )
-        for name, s in like.items()
+        detectable_effect(name, len(task.items), epsilons[name], tasks=len(base_tasks))
+        for name, task in like.items()
     ]
     if len(like) > 1:
         # As many items in one task would give the mean the same standard error.
-        alike = len(like) ** 2 / sum(1 / len(s) for s in like.values())
-        epsilon = np.mean([budget.epsilon(float(s.mean()), name) for name, s in like.items()])
-        found.append(
-            detectable_effect("suite mean", round(alike), float(epsilon), pooled=len(like))
-        )
+        alike = len(like) ** 2 / sum(1 / len(task.items) for task in like.values())
+        epsilon = sum(epsilons.values()) / len(like)
+        found.append(detectable_effect("suite mean", round(alike), epsilon, pooled=len(like)))
     return found
 
 

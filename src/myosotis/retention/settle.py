@@ -20,9 +20,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from scipy import special
 
-from myosotis.records.verdict import Verdict
+from myosotis.records.verdict import Outlook, Verdict
 from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.statistics.group_sequential import boundaries
+from myosotis.retention.statistics.multiple_testing import DISCORDANT
 from myosotis.retention.statistics.paired import LEVEL
 from myosotis.utils.errors import ConfigError
 
@@ -152,6 +153,38 @@ def chance(
         float(retained[row, last].mean()),
         float(forgotten[row, last].mean()),
         float(sizes[last].mean()),
+    )
+
+
+def outlook(
+    rounds: Rounds,
+    epsilon: float,
+    populations: Mapping[str, int],
+    *,
+    variance: float = 1.0,
+    discordant: float = DISCORDANT,
+) -> Outlook:
+    """What may be expected of `rounds` at a budget `epsilon` of the mean over these benchmarks.
+
+    A share `discordant` of the items changes in a model that lost nothing; in one that lost twice
+    the budget so many more. `variance` is that of the sampling design over simple sampling's.
+    """
+    first, *_, last = (*rounds.planned, rounds.planned[-1])
+    told = information(first.items, populations) * len(populations) ** 2
+    lost = 2 * epsilon
+    none = chance(rounds, math.sqrt(variance * discordant / told), epsilon)
+    twice = chance(
+        rounds, math.sqrt(variance * max(discordant + lost - lost**2, 0) / told), epsilon, lost
+    )
+    return Outlook(
+        items=first.items,
+        most=last.items,
+        epsilon=epsilon,
+        retained=none.retained,
+        forgotten=twice.forgotten,
+        items_retained=none.items,
+        items_forgotten=twice.items,
+        discordant=discordant,
     )
 
 

@@ -23,6 +23,12 @@ from myosotis.trees.tree import Path, Tree
 WINDOW = 12
 """The sliding window during the probe: shrunk, so that short trees reach beyond it."""
 
+ROUNDED = (0.5, 0.1)
+"""In bf16, how far scores of the same tokens may be apart, at most and on average. On the 135M
+model padded rows in bf16 are up to 0.14 (mean 0.035) from fp32, packed ones 0.20 (0.047), and the
+two 0.20 (0.045) from each other; a token at the wrong place or with the wrong neighbours is nats
+away."""
+
 
 def probe(model: nn.Module) -> PackingMode:
     """Choose the backend for `model` (in evaluation mode, no gradients, state left as it was)."""
@@ -72,9 +78,10 @@ def _same(
         scores = _scores(model, trees, backend)
     except Exception as error:  # noqa: BLE001 - whatever an architecture raises on a mask it does not take
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-    worst = max(np.abs(a - b).max() for a, b in zip(scores, reference, strict=True))
-    if not worst <= (2e-4 if exact else 0.1):  # NaN fails too
-        return f"scores differ by up to {worst:.2g} nats per token"
+    apart = np.concatenate([np.abs(a - b) for a, b in zip(scores, reference, strict=True)])
+    worst, mean = apart.max(), apart.mean()
+    if not (worst <= (2e-4 if exact else ROUNDED[0]) and mean <= (2e-4 if exact else ROUNDED[1])):
+        return f"scores differ by up to {worst:.2g} nats per token"  # NaN comes here, too
     return ""
 
 

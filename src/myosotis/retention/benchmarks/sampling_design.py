@@ -38,6 +38,9 @@ STRATA = 6
 NEYMAN = 0.7
 """Part of the draw that follows Neyman's allocation; the rest is proportional to the strata."""
 
+VARIANCE = 0.6
+"""Of a light tuning's change under a design, over that of a simple sample: what a plan expects."""
+
 Floats = NDArray[np.float64]
 
 
