@@ -20,6 +20,7 @@ from myosotis.config import LearningRate, check, config_hash, instantiate, learn
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
 from myosotis.models.load import ModelSource, meta_model
+from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect
 from myosotis.report import narrator
 from myosotis.retention.budget import detectable_effect
@@ -174,7 +175,7 @@ def reachable(cfg: DictConfig) -> list[DetectableEffect]:
     budget = instantiate.budget(cfg)
     strictest = min([budget.fraction, *budget.tasks.values()])
     epsilon = strictest * ASSUMED_SCORE
-    suite = [name for name in cfg.retention.suite if name != "prose"]
+    suite = [name for name in cfg.retention.suite if name not in GENERAL_TEXTS]
     items = int(cfg.retention["items"])
     found = []
     if suite:

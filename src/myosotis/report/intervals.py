@@ -15,7 +15,7 @@ from markupsafe import Markup
 from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.records.verdict import VERDICTS
 from myosotis.report import phrases
-from myosotis.report.narrator import EXPLAINED
+from myosotis.report.narrator import EXPLAINED, name_of
 from myosotis.report.phrases import Scale
 from myosotis.report.svg.charts import Bar, interval_axis, interval_scale, interval_strip
 
@@ -187,7 +187,7 @@ def shift(record: RunRecord) -> dict[str, Any] | None:
     return {"rows": rows, "before": bool(before), "said": _start_said(suite) if suite else ""}
 
 
-_TEXTS = {"task": "answers of the task", "general": "general text (prose)"}
+_TEXTS = {"task": "answers of the task", "general": name_of("prose")}
 
 
 def _start_said(suite: SuiteVerdict) -> str:

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from myosotis.retention.benchmarks import jsonl_task, prose
+from myosotis.retention.benchmarks import jsonl_task, prose, wikipedia
+from myosotis.retention.benchmarks.prose import Passage
 from myosotis.retention.benchmarks.requests import (
     ROLLING,
     WRITTEN,
@@ -56,7 +57,7 @@ def build(
     chat_template: bool = False,
     locator: DataLocator | None = None,
 ) -> Suite:
-    """Load tasks by their lm-eval names (`prose`, or a jsonl file) and render all they ask.
+    """Load tasks by their lm-eval names (or general text, or a jsonl file) and render all they ask.
 
     `items` of each task are taken, by `seed` (None: all); a larger number takes the same and more.
     No names make an empty suite, which asks nothing (`retention=none`).
@@ -70,7 +71,9 @@ def build(
     with progress("Preparing benchmarks", total=len(tasks)) as advance:
         for name in tasks:
             if name == "prose":
-                built.append(renderer.prose())
+                built.append(renderer.text(name, prose.passages(), prose.version(), prose.SOURCE))
+            elif name == "wikipedia":
+                built.append(renderer.text(name, *wikipedia.passages(locator or DataLocator())))
             elif jsonl_task.is_own(name):
                 built.append(renderer.own(Path(name).expanduser()))
             else:
@@ -116,11 +119,11 @@ class _Renderer:
         taken = order if self.items is None else order[: self.items]
         return [(row, "selection" if i % 2 == 0 else "report") for i, row in enumerate(taken)]
 
-    def prose(self) -> Task:
-        passages = prose.passages()
-        drawn = self.drawn("prose", len(passages))
+    def text(self, name: str, passages: Sequence[Passage], version: str, source: str) -> Task:
+        """General text: passages of one kind, of which fewer are enough than of questions."""
+        drawn = self.drawn(name, len(passages))
         enough = None if self.items is None else prose.ENOUGH
-        return prose.task(self.encoder, passages, drawn[:enough])
+        return prose.task(name, self.encoder, passages, drawn[:enough], version, source)
 
     def own(self, path: Path) -> Task:
         return jsonl_task.task(path, self.encoder, self.chat, self.drawn)
