@@ -170,6 +170,11 @@ def name_of(task: str) -> str:
     return f"general text ({text})" if text else task
 
 
+def begin(words: str) -> str:
+    """The same at the beginning of a sentence; names within it stay as they are."""
+    return words[:1].upper() + words[1:]
+
+
 def _beyond_the_mean(record: RunRecord) -> list[str]:
     """What made the verdict where no mean speaks for it: benchmarks in other units."""
     suite = record.suite_verdict
@@ -184,8 +189,7 @@ def _beyond_the_mean(record: RunRecord) -> list[str]:
 
 def _got_worse(row: RetentionRow) -> str:
     """`General text (Wikipedia) got 8.6 % worse (0.951 → 1.034 bits per byte; limit …).`"""
-    s, name = row_scale(row), name_of(row.task)
-    name = name[:1].upper() + name[1:]
+    s, name = row_scale(row), begin(name_of(row.task))
     around = f"95 % interval of the change {interval(s, row.lo, row.hi)}"
     if not row.base or row.tuned is None or row.delta is None or row.epsilon is None:
         return (
