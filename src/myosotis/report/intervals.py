@@ -126,15 +126,15 @@ def _group(metric: str, rows: Sequence[RetentionRow], suite: SuiteVerdict | None
 
 
 def _row_said(row: RetentionRow) -> str:
-    s = phrases.row_scale(row)
-    return f"{row.task}: {s.change(row.delta)} ({phrases.interval(s, row.lo, row.hi)})"
+    s, name = phrases.row_scale(row), phrases.benchmark(row.task)
+    return f"{name}: {s.change(row.delta)} ({phrases.interval(s, row.lo, row.hi)})"
 
 
 def _row(row: RetentionRow, drawn: Markup) -> dict[str, Any]:
     s = phrases.row_scale(row)
     p = phrases.scale("p_gold", "", row.p_gold_lo, row.p_gold_hi)
     return {
-        "task": row.task,
+        "task": phrases.benchmark(row.task),
         "metric": phrases.label(row.metric),
         "n": phrases.count(row.n),
         "items_of": phrases.count(row.items_of),
