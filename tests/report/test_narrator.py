@@ -85,14 +85,14 @@ def test_what_no_mean_speaks_for_is_named_with_its_numbers(record: RunRecord):
     record.retention.append(prose)
     said = narrator.ledes(record)[1]
     assert said.endswith(
-        "General text (prose) got worse by 0.165 bits per byte (95 % interval of the change +0.152 "
-        "to +0.180; the limit is 0.048)."
+        "General text (Python's documentation) got worse by 0.165 bits per byte (95 % interval of "
+        "the change +0.152 to +0.180; the limit is 0.048)."
     )
     record.retention[-1] = replace(prose, base=0.96, tuned=1.125)
     said = narrator.ledes(record)[1]
     assert said.endswith(
-        "General text (prose) got 17.2 % worse (0.960 → 1.125 bits per byte; 95 % interval of the "
-        "change +0.152 to +0.180; the limit is 5 %)."
+        "General text (Python's documentation) got 17.2 % worse (0.960 → 1.125 bits per byte; "
+        "95 % interval of the change +0.152 to +0.180; the limit is 5 %)."
     )
 
 
@@ -179,13 +179,16 @@ def test_the_dial_speaks_of_what_is_in_no_mean(record: RunRecord):
     full.beside = [replace(row, delta=0.10, lo=0.08, hi=0.12, verdict="forgotten")]
     said = dial_curve.said(record)
     assert (
-        "General text (prose) +0.040 bits per byte" in said
+        "General text (Python's documentation) +0.040 bits per byte" in said
         and "the whole update +0.100): slipped." in said
     )
-    assert "recovers 68 % of the loss and recovers 60 % of what general text (prose) lost" in said
+    assert (
+        "recovers 68 % of the loss and recovers 60 % of what general text (Python's documentation) "
+        "lost" in said
+    )
     assert dial_curve.beside([found]) == ["prose +0.040, slipped"]
     full.beside[0].lo = -0.01
-    assert "what general text (prose) lost" not in dial_curve.said(record)
+    assert "what general text (Python's documentation) lost" not in dial_curve.said(record)
 
 
 def test_the_dial_draws_what_is_in_no_mean(record: RunRecord):

@@ -119,3 +119,9 @@ def test_ticks_have_room_for_their_labels() -> None:
 )
 def test_items_that_would_settle_it(fewest: int | None, most: int | None, said: str):
     assert phrases.items_needed(fewest, most).replace("\u2009", " ").replace("\u202f", " ") == said
+
+
+def test_a_benchmark_of_general_text_names_its_text():
+    assert phrases.benchmark("prose") == "prose (Python's documentation)"
+    assert phrases.benchmark("wikipedia") == "wikipedia"
+    assert phrases.benchmark("piqa") == "piqa"

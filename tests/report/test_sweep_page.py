@@ -319,7 +319,7 @@ def test_the_grid_shows_holes_as_holes():
     assert [m["title"] for m in maps] == [
         "Learned",
         "General ability",
-        "prose",
+        "prose (Python's documentation)",
         "Training time",
         "Peak memory",
     ]

@@ -21,6 +21,7 @@ from myosotis.config import LearningRate, check, config_hash, instantiate, learn
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
 from myosotis.models.load import meta_model
+from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
 from myosotis.report import narrator
 from myosotis.retention.benchmarks.task import Suite
@@ -184,7 +185,7 @@ def reachable(cfg: DictConfig) -> list[DetectableEffect]:
     """Which verdicts a fixed set can reach; a base score of `ASSUMED_SCORE` is assumed."""
     if cfg.retention["items"] is None or parts.most_items(cfg) is not None:
         return []
-    suite = [name for name in cfg.retention.suite if name != "prose"]
+    suite = [name for name in cfg.retention.suite if name not in GENERAL_TEXTS]
     items, epsilon = int(cfg.retention["items"]), _epsilon(cfg)
     found = []
     if suite:

@@ -88,12 +88,12 @@ class Trainer:
 @dataclass
 class Retention:
     suite: list[str] = key(
-        ["hellaswag", "arc_easy", "piqa", "prose"],
-        "benchmarks: lm-eval tasks by name or YAML path, prose (general text, in bits per byte), "
-        "or a .jsonl file with items of your own",
+        ["hellaswag", "arc_easy", "piqa", "wikipedia", "prose"],
+        "benchmarks: lm-eval tasks by name or YAML path, wikipedia and prose (general text, in "
+        "bits per byte; prose is Python's documentation), or a .jsonl file with items of your own",
     )
     items: int | None = key(
-        200, "items per benchmark, a seeded subset (at most 64 of prose); null: all"
+        200, "items per benchmark, a seeded subset (at most 64 of general text); null: all"
     )
     settle: bool = key(
         True,

@@ -26,6 +26,10 @@ SCHEMA = 1
 FORMER_HALVES = {"select": "selection"}
 """What halves were called in records and caches of earlier versions, and what they are called."""
 
+GENERAL_TEXTS = {"wikipedia": "Wikipedia", "prose": "Python's documentation"}
+"""Benchmarks that are running text outside the task, scored in bits per byte, and what the text is:
+it stands beside every figure, since forgetting differs from one kind of text to another."""
+
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 WITHOUT_EFFECT = (

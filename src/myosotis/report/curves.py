@@ -10,6 +10,7 @@ from typing import Any
 
 from myosotis.records.schema import CurvePoint, DialChoice, DialPoint, RunRecord
 from myosotis.report import dial_curve, phrases
+from myosotis.report.narrator import begin
 from myosotis.report.preference import CURVES
 from myosotis.report.svg.charts import Chart, Reference, Series, line_chart
 from myosotis.report.svg.marks import spaced
@@ -124,7 +125,7 @@ def curves(record: RunRecord) -> list[dict[str, Any]]:
                 references.append(Reference(row.base - sign * row.epsilon, "budget", "budget"))
         unit = phrases.label(metric) if metric else ""
         unit += ", lower is better" if row and not row.higher_is_better else ""
-        title = "mean of the benchmarks" if task == "mean" else task
+        title = "mean of the benchmarks" if task == "mean" else phrases.benchmark(task)
         chart = Chart(title, [_series(title, points, "main", dots=True)], write, "step", references)
         drawn.append(_panel(title, unit, write(points[-1].value or 0.0), chart))
     return drawn
@@ -226,9 +227,10 @@ def _beside(task: str, points: Sequence[DialPoint], ticks: Sequence[float]) -> d
     zero = Reference(0.0, "base")
     budget = [Reference(-sign * last.epsilon, "budget", "budget")] if last.epsilon else []
     direction = "up" if last.higher_is_better else "down"
-    chart = Chart(task, [line], s.change, "α", [zero, *budget], ticks, 190)
+    name = phrases.benchmark(task)
+    chart = Chart(name, [line], s.change, "α", [zero, *budget], ticks, 190)
     return _panel(
-        task.capitalize(),
+        begin(name),
         f"change of {phrases.label(last.metric)}, {direction} is better",
         "",
         chart,

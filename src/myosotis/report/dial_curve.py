@@ -80,7 +80,7 @@ def _reported(choice: DialChoice) -> str:
     for row, of_whole in _beside_both(choice):
         s = phrases.row_scale(row)
         told.append(
-            f" {narrator.name_of(row.task).capitalize()} {s.change(row.delta)} {s.of} "
+            f" {narrator.begin(narrator.name_of(row.task))} {s.change(row.delta)} {s.of} "
             f"({phrases.interval(s, row.lo, row.hi)}"
             f"{'' if whole else f'; the whole update {s.change(of_whole.delta)}'}): {row.verdict}."
         )

@@ -35,7 +35,7 @@ def benchmarks(found: Study, choice: Choice) -> dict[str, Any] | None:
     return {
         "columns": [
             {
-                "task": task,
+                "task": phrases.benchmark(task),
                 "metric": phrases.label(metric),
                 "unit": scales[task, metric].of,
                 "lower": not firsts[task, metric].higher_is_better,

@@ -51,7 +51,7 @@ def heat_maps(found: Study, choice: Choice, numbers: Numbers) -> list[dict[str, 
             return scale.change(sign * e.value)
 
         said = f"change of {phrases.label(metric)}; darker = larger loss"
-        maps.append(_heat(found, choice, task, said, "bad", pick, write, min))
+        maps.append(_heat(found, choice, phrases.benchmark(task), said, "bad", pick, write, min))
     maps.append(
         _heat(
             found, choice, "Training time", "darker = longer", "plain",

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.records.verdict import VERDICTS
 from myosotis.report import phrases
-from myosotis.report.narrator import EXPLAINED
+from myosotis.report.narrator import EXPLAINED, name_of
 from myosotis.report.phrases import Scale
 from myosotis.report.svg.charts import Bar, interval_axis, interval_scale, interval_strip
 
@@ -126,15 +126,15 @@ def _group(metric: str, rows: Sequence[RetentionRow], suite: SuiteVerdict | None
 
 
 def _row_said(row: RetentionRow) -> str:
-    s = phrases.row_scale(row)
-    return f"{row.task}: {s.change(row.delta)} ({phrases.interval(s, row.lo, row.hi)})"
+    s, name = phrases.row_scale(row), phrases.benchmark(row.task)
+    return f"{name}: {s.change(row.delta)} ({phrases.interval(s, row.lo, row.hi)})"
 
 
 def _row(row: RetentionRow, drawn: Markup) -> dict[str, Any]:
     s = phrases.row_scale(row)
     p = phrases.scale("p_gold", "", row.p_gold_lo, row.p_gold_hi)
     return {
-        "task": row.task,
+        "task": phrases.benchmark(row.task),
         "metric": phrases.label(row.metric),
         "n": phrases.count(row.n),
         "items_of": phrases.count(row.items_of),
@@ -187,7 +187,7 @@ def shift(record: RunRecord) -> dict[str, Any] | None:
     return {"rows": rows, "before": bool(before), "said": _start_said(suite) if suite else ""}
 
 
-_TEXTS = {"task": "answers of the task", "general": "general text (prose)"}
+_TEXTS = {"task": "answers of the task", "general": name_of("prose")}
 
 
 def _start_said(suite: SuiteVerdict) -> str:

@@ -10,7 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from myosotis.records.schema import Baseline, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
+from myosotis.records.schema import (
+    GENERAL_TEXTS,
+    Baseline,
+    RetentionRow,
+    RunRecord,
+    SuiteVerdict,
+    TaskQuality,
+)
 from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Outlook, Verdict
 from myosotis.report.phrases import (
     count,
@@ -158,8 +165,14 @@ def _at_chance(record: RunRecord) -> list[str]:
 
 
 def name_of(task: str) -> str:
-    """A benchmark as a sentence names it: `prose` is text of no task."""
-    return "general text (prose)" if task == "prose" else task
+    """A benchmark as a sentence names it: of general text, which text it is."""
+    text = GENERAL_TEXTS.get(task)
+    return f"general text ({text})" if text else task
+
+
+def begin(words: str) -> str:
+    """The same at the beginning of a sentence; names within it stay as they are."""
+    return words[:1].upper() + words[1:]
 
 
 def _beyond_the_mean(record: RunRecord) -> list[str]:
@@ -175,9 +188,8 @@ def _beyond_the_mean(record: RunRecord) -> list[str]:
 
 
 def _got_worse(row: RetentionRow) -> str:
-    """`General text (prose) got 8.6 % worse (0.951 → 1.034 bits per byte; the limit is 5 %).`"""
-    s, name = row_scale(row), name_of(row.task)
-    name = name[:1].upper() + name[1:]
+    """`General text (Wikipedia) got 8.6 % worse (0.951 → 1.034 bits per byte; limit …).`"""
+    s, name = row_scale(row), begin(name_of(row.task))
     around = f"95 % interval of the change {interval(s, row.lo, row.hi)}"
     if not row.base or row.tuned is None or row.delta is None or row.epsilon is None:
         return (

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from myosotis.records.schema import RetentionRow, SuiteVerdict, TaskQuality
+from myosotis.records.schema import GENERAL_TEXTS, RetentionRow, SuiteVerdict, TaskQuality
 from myosotis.utils.duration import duration as said_duration
 
 MISSING = "—"
@@ -136,6 +136,12 @@ def percent(share: float | None) -> str:
 def count(number: float | None) -> str:
     """A whole number with thin groups: `1 954`."""
     return MISSING if number is None else fixed(number, 0)
+
+
+def benchmark(task: str) -> str:
+    """A benchmark beside its figures: `prose (Python's documentation)`, `wikipedia`, `piqa`."""
+    text = GENERAL_TEXTS.get(task, task)
+    return task if text.lower() == task.lower() else f"{task} ({text})"
 
 
 OUT_OF_REACH = 10_000_000

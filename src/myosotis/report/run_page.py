@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from myosotis.records.schema import RunRecord
+from myosotis.records.schema import GENERAL_TEXTS, RunRecord
 from myosotis.records.verdict import VERDICTS
 from myosotis.report import curves, details, dial_curve, intervals, narrator, phrases, preference
 from myosotis.report.narrator import ABILITY
@@ -31,7 +31,7 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
         "task": intervals.task_rows(record),
         "forest": intervals.forest(record),
         "shift": intervals.shift(record),
-        "general_text": any(row.task == "prose" for row in record.retention),
+        "general_text": any(row.task in GENERAL_TEXTS for row in record.retention),
         "curves": curves.curves(record),
         "more_curves": curves.more_curves(record),
         "preference": preference.of_run(record),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from myosotis.records.schema import RunRecord
+from myosotis.records.schema import GENERAL_TEXTS, RunRecord
 from myosotis.report import decision, factors, forgotten, heat_map, phrases, preference, trials
 from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.numbers import Numbers
@@ -52,7 +52,7 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
         "commands": trials.commands(found, choice),
         "told": told_in_full(found, choice, marks),
         "runs": len(records),
-        "general_text": any(row.task == "prose" for r in records for row in r.retention),
+        "general_text": any(row.task in GENERAL_TEXTS for r in records for row in r.retention),
     }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import datasets
 import pytest
 
+from myosotis.retention.benchmarks import wikipedia
 from myosotis.retention.benchmarks.build import build
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
@@ -215,6 +217,37 @@ def test_prose_is_cut_the_same_each_time() -> None:
     assert all(200 <= len(item.prompt) <= 3000 for item in once.items)
     assert len({item.cluster for item in once.items}) > 10
     assert once.items[0].num_bytes == (len(once.items[0].prompt.encode()),)
+
+
+def test_wikipedia_is_general_text_from_the_passages_of_boolq(tmp_path: Path) -> None:
+    """Four questions on a long passage, another and one too short: two passages, each of them once,
+    cut behind a sentence; the quotes of the data set are plain ones."""
+    long = "A river ``runs'' through it -- all the way. " * 8
+    rows = [
+        *({"question": q, "passage": long, "answer": True} for q in "ab"),
+        {"question": "c", "passage": "Another text. " * 20, "answer": True},
+        {"question": "d", "passage": "Short.", "answer": False},
+    ]
+    folder = tmp_path / "boolq"
+    folder.mkdir()
+    (folder / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    locator = DataLocator(tmp_path)
+    task = build(["wikipedia"], byte_tokenizer(), context_length=1024, locator=locator)["wikipedia"]
+    assert task.population == len(task.items) == 2
+    sentence = 'A river "runs" through it – all the way.'
+    texts = sorted((item.prompt for item in task.items), key=len)
+    assert texts == ["Another text. " * 19 + "Another text.", " ".join([sentence] * 8)]
+    assert wikipedia.cut(long * 2) == " ".join([sentence] * 8)  # 8 sentences are 327 characters
+    assert {item.cluster for item in task.items} == {None}
+    assert (task.metric, task.higher_is_better) == ("bits_per_byte", False)
+    assert task.identity()["task"] == "wikipedia"
+
+
+def test_a_sentence_ends_behind_its_quotes() -> None:
+    begin = "x" * wikipedia.PASSAGE_CHARACTERS
+    assert wikipedia.cut(f'{begin} he said. "Why?" Nobody knew.') == f"{begin} he said."
+    assert wikipedia.cut(f'{begin} he said "Why?" Nobody knew.') == f'{begin} he said "Why?"'
+    assert wikipedia.cut("No end to it") == "No end to it"
 
 
 def test_a_misspelt_name_is_answered_with_near_ones(tmp_path: Path) -> None:

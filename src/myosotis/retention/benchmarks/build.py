@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from myosotis.retention.benchmarks import jsonl_task, prose
+from myosotis.retention.benchmarks import jsonl_task, prose, wikipedia
+from myosotis.retention.benchmarks.prose import Passage
 from myosotis.retention.benchmarks.requests import (
     ROLLING,
     WRITTEN,
@@ -58,7 +59,7 @@ def build(
     locator: DataLocator | None = None,
     designs: Mapping[str, SamplingDesign] | None = None,
 ) -> Suite:
-    """Load tasks by their lm-eval names (`prose`, or a jsonl file) and render all they ask.
+    """Load tasks by their lm-eval names (or general text, or a jsonl file) and render all they ask.
 
     `items` of each task are taken, by `seed` (None: all); a larger number takes the same and more.
     A task in `designs` is drawn by its design, which has at least `items` rows.
@@ -73,7 +74,9 @@ def build(
     with progress("Preparing benchmarks", total=len(tasks)) as advance:
         for name in tasks:
             if name == "prose":
-                built.append(renderer.prose())
+                built.append(renderer.text(name, prose.passages(), prose.version(), prose.SOURCE))
+            elif name == "wikipedia":
+                built.append(renderer.text(name, *wikipedia.passages(locator or DataLocator())))
             elif jsonl_task.is_own(name):
                 built.append(renderer.own(Path(name).expanduser()))
             else:
@@ -126,11 +129,11 @@ class _Renderer:
         design = self.designs.get(name)
         return design if design is not None and design.population == population else None
 
-    def prose(self) -> Task:
-        passages = prose.passages()
-        drawn = self.drawn("prose", len(passages))
+    def text(self, name: str, passages: Sequence[Passage], version: str, source: str) -> Task:
+        """General text: passages of one kind, of which fewer are enough than of questions."""
+        drawn = self.drawn(name, len(passages))
         enough = None if self.items is None else prose.ENOUGH
-        return prose.task(self.encoder, passages, drawn[:enough])
+        return prose.task(name, self.encoder, passages, drawn[:enough], version, source)
 
     def own(self, path: Path) -> Task:
         return jsonl_task.task(path, self.encoder, self.chat, self.drawn)

@@ -1,12 +1,15 @@
-"""General prose that every Python carries, to watch the model's grip on plain English.
+"""General text as a benchmark, in bits per byte; and the text that every Python carries.
+
+What belongs here: passages of running text as a task, and those of Python's documentation. Those of
+Wikipedia are in `wikipedia.py`.
 
 `pydoc_data.topics` is the language reference as text, one entry a topic. Its paragraphs of prose
 (headings, grammar and code left out) are joined to passages of about 600 characters. The cut
 depends on nothing but the text, and the text on the Python version, which is therefore part of the
 benchmark's identity.
 
-It is technical prose: a model tuned on Python text may get better at it. Read it beside the other
-benchmarks, not instead of them.
+It is technical prose: a model tuned on Python text may get better at it, while it forgets other
+text. So it stands beside Wikipedia in the default suite, and every figure names its text.
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ ENOUGH = 64
 per byte to about 0.007, where the budget is some 0.05; and each is as long as four questions."""
 
 
-class Passage(NamedTuple):
-    """A few paragraphs of one topic of the Python reference."""
+SOURCE = "pydoc_data.topics"
 
-    topic: str
+
+class Passage(NamedTuple):
+    """A few paragraphs or sentences of one topic, where the text has topics."""
+
+    topic: str | None
     number: int
     text: str
 
@@ -81,21 +87,31 @@ def is_prose(paragraph: str) -> bool:
     return paragraph.count(" ") >= 9 and letters >= 0.9 * len(paragraph)
 
 
-def task(encoder: Encoder, passages: Sequence[Passage], drawn: Sequence[tuple[int, Half]]) -> Task:
-    """The drawn passages as a task of its own: bits per byte, clustered by topic."""
+def task(
+    name: str,
+    encoder: Encoder,
+    passages: Sequence[Passage],
+    drawn: Sequence[tuple[int, Half]],
+    version: str,
+    source: str,
+) -> Task:
+    """The drawn passages as a task of its own: bits per byte, clustered by topic.
+
+    `version` and `source` are what the text depends on and where it is from.
+    """
     return Task(
-        name="prose",
+        name=name,
         kind="loglikelihood_rolling",
         metric="bits_per_byte",
         higher_is_better=False,
         chance=None,
-        version=version(),
-        source="pydoc_data.topics",
+        version=version,
+        source=source,
         substitution="",
         num_fewshot=0,
         chat_template=False,
         population=len(passages),
-        items=tuple(_item(encoder, passages[row], half) for row, half in drawn),
+        items=tuple(_item(name, encoder, passages[row], half) for row, half in drawn),
         aggregations={},
     )
 
@@ -112,11 +128,11 @@ def texts(encoder: Encoder, count: int, seed: int) -> list[Tree]:
     return [Tree.of([Window(ids[: start + TOKENS], start).path()]) for ids, start in whole]
 
 
-def _item(encoder: Encoder, passage: Passage, half: Half) -> Item:
+def _item(name: str, encoder: Encoder, passage: Passage, half: Half) -> Item:
     return Item(
-        task="prose",
+        task=name,
         id=f"{passage.number}-{fingerprint(passage.text)}",
-        member="prose",
+        member=name,
         cluster=passage.topic,
         half=half,
         prompt=passage.text,

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from myosotis.models import wheels
+from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import progress
 from myosotis.utils.did_you_mean import did_you_mean
@@ -50,11 +51,12 @@ class TaskFiles:
 
     def unknown(self, name: str) -> ConfigError:
         """The error for a name that is not here, with the nearest that are."""
-        names = [*self.groups, *self.tags, *self.tasks, "prose"]
+        names = [*self.groups, *self.tags, *self.tasks, *GENERAL_TEXTS]
         hint = f"{meant} " if (meant := did_you_mean(name, names, "")) else ""
         return ConfigError(
             f"retention.suite: no benchmark is called {name!r}.",
-            f"{hint}Names are those of lm-eval {version()} (`lm-eval ls tasks`), and `prose`.",
+            f"{hint}Names are those of lm-eval {version()} (`lm-eval ls tasks`), "
+            f"and {', '.join(GENERAL_TEXTS)}.",
         )
 
 
