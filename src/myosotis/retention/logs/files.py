@@ -1,0 +1,198 @@
+"""Files that somebody else wrote: text, JSON and zip archives, within bounds and through no link.
+
+What belongs here: opening and parsing, and the one message for what is broken. What the content
+means is for the readers. Nothing is unpacked to disk and nothing is run.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from myosotis.utils.errors import DataError
+
+MOST_BYTES = 16 * 2**30
+MOST_LINE = 64 * 2**20
+MOST_DOCUMENT = 2**30
+MOST_ITEMS = 2_000_000
+"""A log of more bytes, a longer line, a larger JSON document or more items is refused: real ones
+are far from these bounds (a whole MMLU with five examples takes 0.3 GB)."""
+
+
+@contextmanager
+def opened(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
+    """A file to read from its beginning. Raises `DataError` for a link, for what is no regular file
+    (a pipe would be waited on for ever), and for more than `most` bytes."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        handle = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP or path.is_symlink():
+            raise linked(path) from None
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{path} is no regular file.")
+        if found.st_size > most:
+            size = f"{found.st_size / 1e9:.1f} GB"
+            raise DataError(f"{path} has {size}; at most {most / 1e9:.1f} GB are read.")
+        try:
+            yield file
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+@contextmanager
+def not_too_deep(what: str) -> Iterator[None]:
+    """JSON that nests some hundred levels is read by the parser, and by nothing that follows it."""
+    try:
+        yield
+    except RecursionError:
+        raise DataError(f"{what} is nested too deeply to be a log.") from None
+
+
+def linked(path: Path) -> DataError:
+    return DataError(
+        f"{path} is a symbolic link: nothing is read through one in there.",
+        "Name the file it points to, or put a copy in its place.",
+    )
+
+
+def document(path: Path) -> Any:
+    """The JSON document in a file."""
+    with opened(path, MOST_DOCUMENT) as file:
+        return parsed(file.read(), str(path))
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Number, position in bytes and content of each line that holds a JSON object.
+
+    Raises `DataError`, naming file and line, for one that does not, or is too long.
+    """
+    with opened(path) as file:
+        position = 0
+        for number in count(1):
+            line = file.readline(MOST_LINE + 1)
+            if not line:
+                return
+            where = f"{path}:{number}"
+            if len(line) > MOST_LINE:
+                raise DataError(f"{where} is longer than {MOST_LINE >> 20} MB.")
+            if number > MOST_ITEMS:
+                raise DataError(f"{path} has more than {MOST_ITEMS:,} lines.")
+            if line.strip():
+                yield number, position, an_object(parsed(line, where), where)
+            position += len(line)
+
+
+def line_at(path: Path, position: int) -> dict[str, Any]:
+    """The JSON object in the line that begins there."""
+    with opened(path) as file:
+        file.seek(position)
+        line = file.readline(MOST_LINE + 1)
+    return an_object(parsed(line, str(path)), str(path))
+
+
+def parsed(content: bytes, where: str) -> Any:
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise DataError(f"{where} is not text in UTF-8.") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where} is not JSON: {str(error)[:120]}.", "It may have been cut off, or edited."
+        ) from None
+
+
+def an_object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is not a JSON object.")
+    return value
+
+
+class Archive:
+    """A zip archive of JSON documents; entries are read by name, into memory, one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sizes: dict[str, int] = {}
+        with self._open() as archive:
+            entries = archive.infolist()
+        if len(entries) > MOST_ITEMS or sum(entry.file_size for entry in entries) > MOST_BYTES:
+            raise DataError(f"{path} would unpack to more than {MOST_BYTES / 1e9:.0f} GB.")
+        self.sizes = {entry.filename: entry.file_size for entry in entries}
+
+    @contextmanager
+    def _open(self) -> Iterator[zipfile.ZipFile]:
+        with opened(self.path) as file:
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    yield archive
+            except NotImplementedError:
+                raise DataError(
+                    f"{self.path} is compressed in a way that this Python cannot read.",
+                    f"inspect log convert {self.path} --to json --output-dir FOLDER writes JSON.",
+                ) from None
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:
+                raise DataError(
+                    f"{self.path} is no whole zip archive: {str(error)[:120]}.",
+                    "It may still be written, or have been cut off.",
+                ) from None
+
+    def documents(self, names: list[str]) -> Iterator[tuple[str, Any]]:
+        """The parsed entries of these names."""
+        with self._open() as archive:
+            for name in names:
+                yield name, self._document(archive, name)
+
+    def document(self, name: str) -> Any:
+        """One of them."""
+        with self._open() as archive:
+            return self._document(archive, name)
+
+    def _document(self, archive: zipfile.ZipFile, name: str) -> Any:
+        where = f"{self.path}, {name}"
+        with archive.open(name) as entry:
+            # What the directory says of an entry's size may be untrue.
+            content = entry.read(MOST_LINE * 4 + 1)
+        if len(content) > MOST_LINE * 4:
+            raise DataError(f"{where} is larger than {MOST_LINE >> 18} MB.")
+        return parsed(content, where)
+
+
+def text(value: Any) -> str:
+    """A value of a log as text; nothing for null."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def number(value: Any) -> float | None:
+    """A value of a log as a number; None for what is none, or is not finite."""
+    if isinstance(value, bool | int | float):
+        try:
+            found = float(value)
+        except OverflowError:
+            return None
+        return found if abs(found) < float("inf") else None
+    return None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A JSON object of a log; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def listing(value: Any) -> list[Any]:
+    """A JSON array of a log; an empty one for anything else."""
+    return value if isinstance(value, list) else []
