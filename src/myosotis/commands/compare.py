@@ -55,7 +55,12 @@ def compare(words: Sequence[str], cfg: DictConfig, wishes: Wishes) -> tuple[RunR
         both = find.sides(words, wishes.cluster, wishes.metrics)
         page = _page(both, wishes)
         matched = match(both.base, both.tuned, common=wishes.common, other_setup=wishes.other_setup)
-        found = measured(matched, wishes.metrics, common=wishes.common)
+        found = measured(
+            matched,
+            wishes.metrics,
+            common=wishes.common,
+            by_member=wishes.cluster is None,
+        )
     found.notes = [*both.base.notes, *both.tuned.notes, *matched.notes, *found.notes]
     record = _record(both, found, _budget(both, cfg, wishes), wishes)
     record.cost = {"total_seconds": time.perf_counter() - began}

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -136,6 +137,7 @@ def model(folder: Path, noise: float) -> None:
 def log(place: Path, name: str, *more: str, tasks: tuple[str, ...] = TASKS) -> Path:
     """Run `lm_eval … --log_samples` in this process; the folder of the log."""
     from lm_eval.__main__ import cli_evaluate
+    from lm_eval.tasks import TaskManager
 
     words = [
         *("lm_eval", "run", "--model", "hf", "--device", "cpu", "--batch_size", "16"),
@@ -143,7 +145,14 @@ def log(place: Path, name: str, *more: str, tasks: tuple[str, ...] = TASKS) -> P
         *("--tasks", ",".join(tasks), "--include_path", str(place / "tasks")),
         *("--output_path", str(place / "logs" / name), "--log_samples", *more),
     ]
-    with patch.object(sys, "argv", words), contextlib.redirect_stdout(io.StringIO()):
+    # The index of lm-eval's own tasks takes seconds, and none of them is asked.
+    own = partialmethod(TaskManager.__init__, include_defaults=False)
+    with (
+        patch.object(sys, "argv", words),
+        patch.object(TaskManager, "__init__", own),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         cli_evaluate()
     return place / "logs" / name
 

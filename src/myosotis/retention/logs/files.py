@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,9 +24,13 @@ from myosotis.utils.errors import DataError
 MOST_BYTES = 16 * 2**30
 MOST_LINE = 64 * 2**20
 MOST_DOCUMENT = 2**30
+MOST_ENTRY = 256 * 2**20
 MOST_ITEMS = 2_000_000
-"""A log of more bytes, a longer line, a larger JSON document or more items is refused: real ones
-are far from these bounds (a whole MMLU with five examples takes 0.3 GB)."""
+"""A log of more bytes, a longer line, a larger JSON document or entry of an archive, or more items
+is refused. Real ones are far from these bounds: a whole MMLU with five examples takes 0.3 GB."""
+
+ZSTANDARD, LOCAL_HEADER = 93, 30
+"""A method of compression, and the bytes before an entry's name, in a zip archive."""
 
 
 @contextmanager
@@ -125,22 +130,21 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.sizes: dict[str, int] = {}
-        with self._open() as archive:
+        with self._open() as (_, archive):
             entries = archive.infolist()
         if len(entries) > MOST_ITEMS or sum(entry.file_size for entry in entries) > MOST_BYTES:
             raise DataError(f"{path} would unpack to more than {MOST_BYTES / 1e9:.0f} GB.")
-        self.sizes = {entry.filename: entry.file_size for entry in entries}
+        self.names = [entry.filename for entry in entries]
 
     @contextmanager
-    def _open(self) -> Iterator[zipfile.ZipFile]:
+    def _open(self) -> Iterator[tuple[BinaryIO, zipfile.ZipFile]]:
         with opened(self.path) as file:
             try:
                 with zipfile.ZipFile(file) as archive:
-                    yield archive
+                    yield file, archive
             except NotImplementedError:
                 raise DataError(
-                    f"{self.path} is compressed in a way that this Python cannot read.",
+                    f"{self.path} is compressed in a way that is not known here.",
                     f"inspect log convert {self.path} --to json --output-dir FOLDER writes JSON.",
                 ) from None
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:
@@ -151,23 +155,47 @@ class Archive:
 
     def documents(self, names: list[str]) -> Iterator[tuple[str, Any]]:
         """The parsed entries of these names."""
-        with self._open() as archive:
+        with self._open() as (file, archive):
             for name in names:
-                yield name, self._document(archive, name)
+                where = f"{self.path}, {name}"
+                yield name, parsed(_entry(file, archive.getinfo(name), archive, where), where)
 
     def document(self, name: str) -> Any:
         """One of them."""
-        with self._open() as archive:
-            return self._document(archive, name)
+        return next(iter(self.documents([name])))[1]
 
-    def _document(self, archive: zipfile.ZipFile, name: str) -> Any:
-        where = f"{self.path}, {name}"
-        with archive.open(name) as entry:
-            # What the directory says of an entry's size may be untrue.
-            content = entry.read(MOST_LINE * 4 + 1)
-        if len(content) > MOST_LINE * 4:
-            raise DataError(f"{where} is larger than {MOST_LINE >> 18} MB.")
-        return parsed(content, where)
+
+def _entry(file: BinaryIO, info: zipfile.ZipInfo, archive: zipfile.ZipFile, where: str) -> bytes:
+    """The bytes of an entry; what the directory says of its size may be untrue."""
+    if info.compress_type == ZSTANDARD and not hasattr(zipfile, "ZIP_ZSTANDARD"):
+        content = _zstandard(file, info)
+    else:
+        with archive.open(info) as entry:
+            content = entry.read(MOST_ENTRY + 1)
+    if len(content) > MOST_ENTRY:
+        raise DataError(f"{where} is larger than {MOST_ENTRY >> 20} MB.")
+    return content
+
+
+def _zstandard(file: BinaryIO, info: zipfile.ZipInfo) -> bytes:
+    """An entry as Inspect packs it by default, which Python reads by itself from 3.14 on."""
+    import pyarrow as pa
+
+    file.seek(info.header_offset)
+    head = file.read(LOCAL_HEADER)
+    if len(head) < LOCAL_HEADER or head[:4] != b"PK\3\4":
+        raise zipfile.BadZipFile("an entry does not begin where the directory says")
+    file.seek(sum(struct.unpack("<HH", head[26:30])), os.SEEK_CUR)
+    try:
+        with pa.CompressedInputStream(
+            pa.BufferReader(file.read(info.compress_size)), "zstd"
+        ) as raw:
+            content = raw.read(MOST_ENTRY + 1)
+    except (OSError, pa.ArrowException) as error:
+        raise zipfile.BadZipFile(str(error)) from None
+    if len(content) <= MOST_ENTRY and zlib.crc32(content) != info.CRC:
+        raise zipfile.BadZipFile("an entry is damaged (CRC)")
+    return content
 
 
 def text(value: Any) -> str:

@@ -49,7 +49,7 @@ def header(path: Path) -> Header:
     if path.suffix == ENDING:
         archive = Archive(path)
         names = ("header.json", "_journal/start.json", "start.json")
-        name = next((name for name in names if name in archive.sizes), None)
+        name = next((name for name in names if name in archive.names), None)
         if name is None:
             raise DataError(f"{path} is no log of Inspect: it has no header.json.")
         content = archive.document(name)
@@ -92,7 +92,7 @@ def read(found: Sequence[Header], place: str, cluster: str | None = None) -> Log
         log.written = max(log.written, one.created)
         version = mapping(one.content["eval"].get("packages")).get("inspect_ai")
         log.tool = f"Inspect {files.text(version)}".strip()
-    return log.seal()
+    return log.seal(cluster)
 
 
 def _task(one: Header, log: Log, cluster: str | None) -> LoggedTask:
@@ -111,7 +111,8 @@ def _task(one: Header, log: Log, cluster: str | None) -> LoggedTask:
     epochs: dict[str, list[dict[str, float]]] = {}
     for where, sample, text in _samples(one):
         key = files.text(sample.get("id"))
-        item = _item(sample, cluster, where, text)
+        item = _item(sample, cluster, text)
+        task.keys = task.keys or list(mapping(sample.get("metadata")))
         epochs.setdefault(key, []).append(item.scores)
         if (before := task.items.get(key)) is None:
             task.add(key, item, where)
@@ -141,26 +142,22 @@ def _samples(one: Header) -> Iterator[tuple[str, dict[str, Any], Any]]:
             yield where, found, partial(_text, found)
         return
     archive = Archive(one.path)
-    names = sorted(name for name in archive.sizes if _SAMPLE.fullmatch(name))
+    names = sorted(name for name in archive.names if _SAMPLE.fullmatch(name))
     for name, sample in archive.documents(names):
         where = f"{one.path}, {name}"
         again = partial(_text_of_entry, archive, name)
         yield where, files.an_object(sample, where), again
 
 
-def _item(sample: dict[str, Any], cluster: str | None, where: str, text: Any) -> LoggedItem:
+def _item(sample: dict[str, Any], cluster: str | None, text: Any) -> LoggedItem:
     metadata = mapping(sample.get("metadata"))
-    if cluster is not None and cluster not in metadata:
-        raise DataError(
-            f"{where}: the sample's metadata has no {cluster!r} to cluster by.",
-            f"It has: {', '.join(list(metadata)[:20]) or 'no keys'}.",
-        )
+    together = passage(metadata) if cluster is None else metadata.get(cluster)
     asked = [sample.get(key) for key in ("input", "choices", "target")]
     item = LoggedItem(
         dict(_scores(sample)),
         content=fingerprint([_plain(part) for part in asked]),
         prompt=fingerprint([_plain(message) for message in _read_by_model(sample)]),
-        cluster=passage(metadata) if cluster is None else fingerprint(metadata[cluster]),
+        cluster=None if together is None else fingerprint(together),
         text=text,
     )
     item.choice = _chosen(sample)

@@ -113,7 +113,7 @@ def read(found: Sequence[Samples], place: str, cluster: str | None = None) -> Lo
     for name, one in sorted(newest.items()):
         log.tasks[name] = _task(name, one.path, beside[one.date], cluster)
     _describe(log, [results.content for _, results in sorted(beside.items())])
-    return log.seal()
+    return log.seal(cluster)
 
 
 def _results(samples: Samples) -> Results:
@@ -189,7 +189,7 @@ class _Reader:
             scores = {f"{name},{reading}": value for name, value in scores.items()}
         item = self.task.items.get(key)
         if item is None:
-            item = self._item(sample, position, where)
+            item = self._item(sample, position)
             item.weight = weight
             self.task.add(key, item, where)
         elif (key, reading) in self.seen:
@@ -203,7 +203,7 @@ class _Reader:
         """The items by number, which a log of several processes does not keep."""
         return dict(sorted(self.task.items.items(), key=lambda entry: _order(entry[0])))
 
-    def _item(self, sample: dict[str, Any], position: int, where: str) -> LoggedItem:
+    def _item(self, sample: dict[str, Any], position: int) -> LoggedItem:
         asked = arguments(sample)
         texts = [[part for part in one if isinstance(part, str)] for one in asked]
         settings = [part for one in asked[:1] for part in one if not isinstance(part, str)]
@@ -216,22 +216,19 @@ class _Reader:
             {},
             content=content_of(sample),
             prompt=fingerprint(texts),
-            cluster=self._cluster(doc, where),
+            cluster=self._cluster(doc),
             logp=logp,
             lengths=tuple(float(max(1, len(choice))) for choice in choices),
             gold=gold_of(sample.get("target"), choices) if not contexts_differ(texts) else (),
             text=partial(text_at, self.path, position, self.delimiter),
         )
 
-    def _cluster(self, doc: Any, where: str) -> str | None:
+    def _cluster(self, doc: Any) -> str | None:
+        self.task.keys = self.task.keys or list(mapping(doc))
         if self.cluster is None:
             return passage(doc)
-        if self.cluster not in mapping(doc):
-            raise DataError(
-                f"{where}: the document has no {self.cluster!r} to cluster by.",
-                f"It has: {', '.join(list(mapping(doc))[:20]) or 'no keys'}.",
-            )
-        return fingerprint(mapping(doc)[self.cluster])
+        given = mapping(doc).get(self.cluster)
+        return None if given is None else fingerprint(given)
 
     def _choices(self, texts: Sequence[Sequence[str]], count: int) -> tuple[str, ...]:
         return choices_of(texts[:count], self.delimiter)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from myosotis.retention.benchmarks.task import PRIMARY, SHARES, fingerprint
+from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError, DataError
 
 LOWER_IS_BETTER = {
@@ -62,6 +63,7 @@ class LoggedTask:
     group: str = ""
     population: int | None = None
     chance: float | None = None
+    keys: list[str] = field(default_factory=list)  # of a document: what one may cluster by
 
     def add(self, key: str, item: LoggedItem, where: str) -> None:
         """Raises `DataError` where the item was there already."""
@@ -96,12 +98,15 @@ class Log:
     tool: str = ""  # what wrote it, with its version
     digest: str = ""  # of the items and scores; see `Log.seal`
 
-    def seal(self) -> Log:
-        """The same with its digest; raises `DataError` for a log without any item."""
+    def seal(self, cluster: str | None = None) -> Log:
+        """The same with its digest; raises `DataError` for a log without any item, or without
+        the key `cluster` that items were to be clustered by."""
         tasks = {name: task for name, task in self.tasks.items() if task.items}
         if not tasks:
             raise DataError(f"{self.place} holds no items.")
         self.tasks = tasks
+        if cluster is not None:
+            self._clustered_by(cluster)
         self.digest = fingerprint(
             [
                 [name, key, item.content, item.prompt, sorted(item.scores.items())]
@@ -110,6 +115,29 @@ class Log:
             ]
         )
         return self
+
+    def _clustered_by(self, key: str) -> None:
+        """Each task has the key in all of its items, or in none and is said to be without."""
+        counts = {
+            name: sum(item.cluster is not None for item in task.items.values())
+            for name, task in self.tasks.items()
+        }
+        if not any(counts.values()):
+            keys = next(iter(self.tasks.values())).keys
+            raise DataError(
+                f"{self.place}: no item has {key!r} to cluster by.",
+                did_you_mean(key, keys, f"They have: {', '.join(keys)[:300] or 'no keys'}."),
+            )
+        for name, count in counts.items():
+            if 0 < count < (of := len(self.tasks[name].items)):
+                raise DataError(
+                    f"{self.place}, {name}: {of - count} of {of} items have no {key!r}."
+                )
+        if without := [name for name, count in counts.items() if not count]:
+            self.notes.append(
+                f"{self.place}: {', '.join(without)} has no {key!r}; its items are taken as "
+                "independent."
+            )
 
 
 def accuracy_like(metric: str, higher_is_better: bool, scores: Sequence[float]) -> bool:

@@ -50,10 +50,6 @@ def read_items(
 ) -> Both:
     """The items of a run. Without its record `record`, metrics alone say which way is better."""
     rows = _rows(path)
-    if cluster is not None and rows and cluster not in rows[0]:
-        raise DataError(
-            f"{path} has no column {cluster!r} to cluster by.", f"It has: {', '.join(rows[0])}."
-        )
     base, tuned = (_log(side, rows, place, record, cluster) for side in SIDES)
     budget = mapping(mapping(record.config if record else {}).get("retention"))
     accept = budget.get("accept")
@@ -92,7 +88,7 @@ def _log(
     for number, row in enumerate(rows):
         where = f"{place}, row {number}"
         name, key, metric = (files.text(row[column]) for column in ("task", "item", "metric"))
-        task = log.tasks.setdefault(name, LoggedTask(name))
+        task = log.tasks.setdefault(name, LoggedTask(name, keys=list(row)))
         task.directions.setdefault(metric, metric not in LOWER_IS_BETTER)
         flip = lost.get((name, key))
         task.add(key, _item(row, side, metric, cluster, where, flip), where)
@@ -105,7 +101,7 @@ def _log(
     if record is not None:
         log.written, log.tool = record.started, f"myosotis {record.versions.get('myosotis', '')}"
         _described(log, record)
-    return log.seal()
+    return log.seal(cluster)
 
 
 def _name(side: Side, place: str, record: RunRecord | None) -> str:

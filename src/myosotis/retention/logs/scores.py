@@ -41,6 +41,7 @@ class Row:
     higher_is_better: bool
     entries: list[Entry]
     members: Mapping[str, Pair]
+    by_member: bool = False  # its items are clustered by the task they are of
 
 
 @dataclass
@@ -53,8 +54,15 @@ class Measured:
     notes: list[str] = field(default_factory=list)
 
 
-def measured(found: Matched, metrics: Sequence[str] = (), *, common: bool = False) -> Measured:
-    """The rows of two matched logs. `metrics` are the wanted ones, the first that a row has.
+def measured(
+    found: Matched,
+    metrics: Sequence[str] = (),
+    *,
+    common: bool = False,
+    by_member: bool = True,
+) -> Measured:
+    """The rows of two matched logs. `metrics` are the wanted ones, the first that a row has. The
+    members of a group are its clusters, unless `by_member` is false: then those of the logs.
 
     Raises `ConfigError` where a row has none of them, `DataError` where an item has no score; with
     `common` such items are left out, and counted.
@@ -62,6 +70,7 @@ def measured(found: Matched, metrics: Sequence[str] = (), *, common: bool = Fals
     done, flipped = Measured(), []
     for name, members in _rows(found.tasks).items():
         row = _row(name, members, metrics, done.notes, common=common)
+        row.by_member = by_member and len(members) > 1
         done.base[name], done.tuned[name] = _scores(row)
         flipped.append(list(_flips(row)))
     done.flips = [_flip(row_name, entry) for row_name, entry in in_turn(flipped)]
@@ -168,8 +177,7 @@ def _accuracy_like(row: Row) -> bool:
 
 def _clusters(row: Row) -> list[str | None]:
     """The member of a group, else what the log says; clusters that no two items share are none."""
-    pooled = len(row.members) > 1
-    named = [entry.member if pooled else entry.base.cluster for entry in row.entries]
+    named = [entry.member if row.by_member else entry.base.cluster for entry in row.entries]
     return list(named) if len(set(named)) < len(named) else [None] * len(named)
 
 

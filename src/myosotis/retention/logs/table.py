@@ -45,16 +45,14 @@ def read(path: Path, place: str, cluster: str | None = None, metrics: Sequence[s
                 f"{where} has no {missing!r}.",
                 did_you_mean(missing, map(str, row), f"It has: {', '.join(map(str, row))[:200]}."),
             )
-        if cluster is not None and cluster not in row:
-            raise DataError(f"{where} has no {cluster!r} to cluster by.")
         name = files.text(row.get("task")) or path.stem
-        task = log.tasks.setdefault(name, LoggedTask(name))
+        task = log.tasks.setdefault(name, LoggedTask(name, keys=list(map(str, row))))
         task.add(files.text(row["item"]), _item(row, where, cluster, metrics), where)
     for task in log.tasks.values():
         if all(item.scores.get(SCORE) in (0.0, 1.0) for item in task.items.values()):
             for item in task.items.values():
                 item.scores = {"acc" if k == SCORE else k: v for k, v in item.scores.items()}
-    return log.seal()
+    return log.seal(cluster)
 
 
 def _item(
