@@ -132,8 +132,8 @@ def text_at(path: Path, position: int, delimiter: str) -> ItemText:
     taken = sample.get("resps")
     while isinstance(taken, list) and taken:
         taken = taken[0]
-    first = texts[0] if texts else [""]
+    first = next(iter(texts), None) or [""]
     if not count:
-        return ItemText(first[0] if first else "", (), files.text(taken))
+        return ItemText(first[0], (), files.text(taken))
     prompt = first[-1] if contexts_differ(texts[:count]) else first[0]
     return ItemText(prompt, choices_of(texts[:count], delimiter))
