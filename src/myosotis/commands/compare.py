@@ -134,8 +134,8 @@ def _record(both: Both, found: Measured, budget: Budget, wishes: Wishes) -> RunR
                 "accept": budget.accept,
             },
         },
-        versions=versions(),
-        model=ModelInfo(id=names[1], note=f"Compared with {names[0]}."),
+        versions={name: versions()[name] for name in ("python", "myosotis")},  # no model ran here
+        model=ModelInfo(id=names[0]),
         suite={
             "hash": fingerprint([[name, task.items] for name, task in found.base.items()]),
             "tasks": [
