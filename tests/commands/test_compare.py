@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from myosotis.cli import main
-from myosotis.records.schema import RunRecord
+from myosotis.records.schema import RetentionRow, RunRecord
 from tests.retention.logs import made
+from tests.retention.small import benchmark_folder
+from tests.world import call, settings
 
 
 @pytest.fixture
@@ -158,3 +161,29 @@ def test_ten_thousand_items_take_seconds_and_no_framework(tmp_path: Path) -> Non
     (row,) = json.loads(done.stdout)["retention"]
     assert (row["n"], row["right_to_wrong"], row["wrong_to_right"]) == (10_000, 600, 500)
     assert time.perf_counter() - began < 60
+
+
+def by_task(record: RunRecord) -> dict[str, RetentionRow]:
+    """The rows, but for what takes every choice's log-prob, which the items do not keep."""
+    return {
+        row.task: replace(row, ece_base=None, ece_tuned=None, note="") for row in record.retention
+    }
+
+
+@pytest.mark.slow
+def test_a_real_run_says_of_itself_what_it_said(world: Path, tmp_path: Path) -> None:
+    """Trained, then compared by its id: the same rows, verdict and lost items; the same budget."""
+    out = tmp_path / "runs" / "one"
+    data = benchmark_folder(tmp_path / "data", 40)
+    changes = {"retention.suite": "[arc_easy,prose]", "retention.data_dir": data}
+    call(["train", *settings(world, out, **changes), "retention.budget=0.2"], tmp_path)
+    told = RunRecord.load(out)
+    for words in (["last"], [told.run_id[:8], "--out", "two.html"], [str(out / "record.json")]):
+        said, _ = call(["compare", *words, "--json"], tmp_path)
+        found = RunRecord.from_json(said)
+        assert by_task(found) == by_task(told)
+        assert found.suite_verdict == told.suite_verdict
+        assert [(f.task, f.item, f.prompt) for f in found.flips] == [
+            (f.task, f.item, f.prompt) for f in told.flips
+        ]
+    call(["compare", str(out), f"{out}#base", "--gate", "--budget", "0.9"], tmp_path)

@@ -10,8 +10,8 @@ from typing import Any
 from myosotis.cli.arguments import share
 from myosotis.utils.errors import ConfigError
 
-SETTINGS = "retention."
-"""What a word that is no log begins with."""
+SETTINGS, BUDGET = "retention.", ("retention.budget=", "retention.accept=")
+"""What a word that is no log begins with, and one that sets the budget."""
 
 
 def build(
@@ -25,7 +25,12 @@ def build(
         ".jsonl with the columns item and score (and task, cluster, text). With one RUN its base "
         "and its tuned model are compared. No model is loaded."
     )
-    parser.add_argument("logs", nargs="+", metavar="A B", help="two logs, or one run")
+    parser.add_argument(
+        "logs",
+        nargs="+",
+        metavar="LOG",
+        help="A and B, or one run; beside them settings of the budget, as retention.budget=0.02",
+    )
     parser.add_argument(
         "--budget",
         type=share,
@@ -104,7 +109,7 @@ def _start(parsed: argparse.Namespace, config: Callable[[argparse.Namespace], An
         cluster=parsed.cluster,
         common=parsed.common,
         other_setup=parsed.other_setup,
-        own_budget=not any(word.startswith("retention.budget=") for word in given),
+        own_budget=not any(word.startswith(BUDGET) for word in given),
         out=parsed.out,
         format=parsed.format,
         command=["compare", *typed, *_flags(parsed)],

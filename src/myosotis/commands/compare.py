@@ -90,9 +90,9 @@ def _slug(name: str) -> str:
 
 def _budget(both: Both, cfg: DictConfig, wishes: Wishes) -> Budget:
     """The budget asked for; of one run, where none was, the one it had."""
-    given = both.budget
-    if wishes.own_budget and isinstance(given, int | float | dict):
-        return Budget.of(given, "not_forgotten" if both.accept == "not_forgotten" else "retained")
+    if wishes.own_budget and both.budget is not None:
+        accept = "not_forgotten" if both.accept == "not_forgotten" else "retained"
+        return Budget.of(both.budget, accept)
     return instantiate.budget(cfg)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from myosotis.utils.errors import DataError
+from myosotis.utils.escape import line
 
 MOST_BYTES = 16 * 2**30
 MOST_LINE = 64 * 2**20
@@ -43,18 +44,18 @@ def opened(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.errno == errno.ELOOP or path.is_symlink():
             raise linked(path) from None
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        raise DataError(f"{line(path)} cannot be read: {error.strerror}.") from None
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{path} is no regular file.")
+            raise DataError(f"{line(path)} is no regular file.")
         if found.st_size > most:
             size = f"{found.st_size / 1e9:.1f} GB"
-            raise DataError(f"{path} has {size}; at most {most / 1e9:.1f} GB are read.")
+            raise DataError(f"{line(path)} has {size}; at most {most / 1e9:.1f} GB are read.")
         try:
             yield file
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+            raise DataError(f"{line(path)} cannot be read: {error.strerror or error}.") from None
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def not_too_deep(what: str) -> Iterator[None]:
 
 def linked(path: Path) -> DataError:
     return DataError(
-        f"{path} is a symbolic link: nothing is read through one in there.",
+        f"{line(path)} is a symbolic link: nothing is read through one in there.",
         "Name the file it points to, or put a copy in its place.",
     )
 
@@ -76,36 +77,36 @@ def linked(path: Path) -> DataError:
 def document(path: Path) -> Any:
     """The JSON document in a file."""
     with opened(path, MOST_DOCUMENT) as file:
-        return parsed(file.read(), str(path))
+        return parsed(file.read(), line(path))
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Number, position in bytes and content of each line that holds a JSON object.
+def json_lines(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """File and number, position in bytes, and content of each line that holds a JSON object.
 
     Raises `DataError`, naming file and line, for one that does not, or is too long.
     """
     with opened(path) as file:
         position = 0
         for number in count(1):
-            line = file.readline(MOST_LINE + 1)
-            if not line:
+            content = file.readline(MOST_LINE + 1)
+            if not content:
                 return
-            where = f"{path}:{number}"
-            if len(line) > MOST_LINE:
+            where = f"{line(path)}:{number}"
+            if len(content) > MOST_LINE:
                 raise DataError(f"{where} is longer than {MOST_LINE >> 20} MB.")
             if number > MOST_ITEMS:
-                raise DataError(f"{path} has more than {MOST_ITEMS:,} lines.")
-            if line.strip():
-                yield number, position, an_object(parsed(line, where), where)
-            position += len(line)
+                raise DataError(f"{line(path)} has more than {MOST_ITEMS:,} lines.")
+            if content.strip():
+                yield where, position, an_object(parsed(content, where), where)
+            position += len(content)
 
 
 def line_at(path: Path, position: int) -> dict[str, Any]:
     """The JSON object in the line that begins there."""
     with opened(path) as file:
         file.seek(position)
-        line = file.readline(MOST_LINE + 1)
-    return an_object(parsed(line, str(path)), str(path))
+        content = file.readline(MOST_LINE + 1)
+    return an_object(parsed(content, line(path)), line(path))
 
 
 def parsed(content: bytes, where: str) -> Any:
@@ -133,7 +134,7 @@ class Archive:
         with self._open() as (_, archive):
             entries = archive.infolist()
         if len(entries) > MOST_ITEMS or sum(entry.file_size for entry in entries) > MOST_BYTES:
-            raise DataError(f"{path} would unpack to more than {MOST_BYTES / 1e9:.0f} GB.")
+            raise DataError(f"{line(path)} would unpack to more than {MOST_BYTES / 1e9:.0f} GB.")
         self.names = [entry.filename for entry in entries]
 
     @contextmanager
@@ -144,12 +145,12 @@ class Archive:
                     yield file, archive
             except NotImplementedError:
                 raise DataError(
-                    f"{self.path} is compressed in a way that is not known here.",
-                    f"inspect log convert {self.path} --to json --output-dir FOLDER writes JSON.",
+                    f"{line(self.path)} is compressed in a way that is not known here.",
+                    "inspect log convert FILE --to json --output-dir FOLDER writes JSON.",
                 ) from None
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:
                 raise DataError(
-                    f"{self.path} is no whole zip archive: {str(error)[:120]}.",
+                    f"{line(self.path)} is no whole zip archive: {str(error)[:120]}.",
                     "It may still be written, or have been cut off.",
                 ) from None
 
@@ -157,7 +158,7 @@ class Archive:
         """The parsed entries of these names."""
         with self._open() as (file, archive):
             for name in names:
-                where = f"{self.path}, {name}"
+                where = line(f"{self.path}, {name}")
                 yield name, parsed(_entry(file, archive.getinfo(name), archive, where), where)
 
     def document(self, name: str) -> Any:

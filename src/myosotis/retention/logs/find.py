@@ -46,7 +46,7 @@ def one_side(word: str, cluster: str | None = None, metrics: Sequence[str] = ())
     """The log of one model that a word names. Raises `DataError` for what is none."""
     name, side = word, "tuned"
     for one in SIDES:
-        if word.endswith(f"#{one}"):
+        if word.endswith(f"#{one}") and not os.path.exists(word):  # noqa: PTH110 - never raises
             name, side = word.removesuffix(f"#{one}"), one
     found = _opened(name, cluster, metrics)
     if isinstance(found, Both):

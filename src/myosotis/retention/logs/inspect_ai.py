@@ -19,6 +19,7 @@ from myosotis.retention.logs import files
 from myosotis.retention.logs.files import Archive, listing, mapping, number
 from myosotis.retention.logs.log import ItemText, Log, LoggedItem, LoggedTask
 from myosotis.utils.errors import DataError
+from myosotis.utils.escape import line
 
 ENDING = ".eval"
 
@@ -51,12 +52,12 @@ def header(path: Path) -> Header:
         names = ("header.json", "_journal/start.json", "start.json")
         name = next((name for name in names if name in archive.names), None)
         if name is None:
-            raise DataError(f"{path} is no log of Inspect: it has no header.json.")
+            raise DataError(f"{line(path)} is no log of Inspect: it has no header.json.")
         content = archive.document(name)
     else:
         content = files.document(path)
     if not isinstance(content, dict) or not is_log(content):
-        raise DataError(f"{path} is no log of Inspect: it names no task.")
+        raise DataError(f"{line(path)} is no log of Inspect: it names no task.")
     about = content["eval"]
     task, model, created = (files.text(about.get(key)) for key in ("task", "model", "created"))
     return Header(path, task, model, created, content)
@@ -137,14 +138,14 @@ def _samples(one: Header) -> Iterator[tuple[str, dict[str, Any], Any]]:
                 f"{one.path} holds no samples.", "It was written with --no-log-samples."
             )
         for place, sample in enumerate(listed):
-            where = f"{one.path}, sample {place}"
+            where = f"{line(one.path)}, sample {place}"
             found = files.an_object(sample, where)
             yield where, found, partial(_text, found)
         return
     archive = Archive(one.path)
     names = sorted(name for name in archive.names if _SAMPLE.fullmatch(name))
     for name, sample in archive.documents(names):
-        where = f"{one.path}, {name}"
+        where = line(f"{one.path}, {name}")
         again = partial(_text_of_entry, archive, name)
         yield where, files.an_object(sample, where), again
 

@@ -162,8 +162,8 @@ def _task(name: str, path: Path, results: Results, cluster: str | None) -> Logge
     task.population = population if isinstance(population, int) else None
     delimiter = mapping(results.of_task("configs", name)).get("target_delimiter", " ")
     reader = _Reader(task, path, delimiter if isinstance(delimiter, str) else " ", cluster)
-    for line, position, sample in files.json_lines(path):
-        reader.add(sample, position, f"{path}:{line}")
+    for where, position, sample in files.json_lines(path):
+        reader.add(sample, position, where)
     task.items = reader.finished()
     return task
 
@@ -183,7 +183,8 @@ class _Reader:
         if not is_sample(sample):
             raise DataError(f"{where} is no sample of lm-eval: no doc_id or no filtered_resps.")
         reading, key = files.text(sample.get("filter")) or "none", files.text(sample["doc_id"])
-        self.first = self.first or reading
+        if not self.first:
+            self.first = self.task.setup["first filter"] = reading
         scores, weight = scored(sample)
         if reading != self.first:
             scores = {f"{name},{reading}": value for name, value in scores.items()}
@@ -195,7 +196,9 @@ class _Reader:
         elif (key, reading) in self.seen:
             self.task.add(key, item, where)
         elif item.content != content_of(sample):
-            raise DataError(f"{where}: document {key} is another one than under {self.first}.")
+            raise DataError(
+                f"{where}: document {key!r:.80} is another one than under the first filter."
+            )
         self.seen.add((key, reading))
         item.scores |= scores
 

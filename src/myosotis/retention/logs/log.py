@@ -13,12 +13,17 @@ from typing import NamedTuple
 from myosotis.retention.benchmarks.task import PRIMARY, SHARES, fingerprint
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError, DataError
+from myosotis.utils.escape import line
 
 LOWER_IS_BETTER = {
     *("bits_per_byte", "nll", "loss", "perplexity", "word_perplexity", "byte_perplexity"),
     *("brier_score", "brier", "ter", "wer", "cer", "mse", "mae", "rmse"),
 }
 """Metrics of which less is better, where the log does not say."""
+
+
+MOST_NAME = 200
+"""Characters of a name that are kept."""
 
 
 class ItemText(NamedTuple):
@@ -69,7 +74,8 @@ class LoggedTask:
         """Raises `DataError` where the item was there already."""
         if key in self.items:
             raise DataError(
-                f"{where}: item {key!r:.80} of {self.name} is there twice; items cannot be paired.",
+                f"{where}: item {key!r:.80} of {line(self.name)} is there twice; items cannot be "
+                "paired.",
                 "Two logs may have been joined in one file.",
             )
         self.items[key] = item
@@ -99,11 +105,23 @@ class Log:
     digest: str = ""  # of the items and scores; see `Log.seal`
 
     def seal(self, cluster: str | None = None) -> Log:
-        """The same with its digest; raises `DataError` for a log without any item, or without
-        the key `cluster` that items were to be clustered by."""
-        tasks = {name: task for name, task in self.tasks.items() if task.items}
+        """The same with its digest, and with names that stand on one line.
+
+        Raises `DataError` for a log without any item, or without the key `cluster` that items were
+        to be clustered by.
+        """
+        tasks: dict[str, LoggedTask] = {}
+        for task in self.tasks.values():
+            task.name, task.group = line(task.name)[:MOST_NAME], line(task.group)[:MOST_NAME]
+            if task.name in tasks:
+                raise DataError(f"{self.place} holds two tasks that both read {task.name!r}.")
+            if task.items:
+                tasks[task.name] = task
         if not tasks:
             raise DataError(f"{self.place} holds no items.")
+        self.model, self.tool = line(self.model)[:MOST_NAME], line(self.tool)[:MOST_NAME]
+        self.notes = [line(note) for note in self.notes]
+        self.prompting = {name: line(said) for name, said in self.prompting.items()}
         self.tasks = tasks
         if cluster is not None:
             self._clustered_by(cluster)

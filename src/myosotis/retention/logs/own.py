@@ -15,6 +15,7 @@ from myosotis.retention.logs import files
 from myosotis.retention.logs.files import listing, mapping
 from myosotis.retention.logs.log import LOWER_IS_BETTER, ItemText, Log, LoggedItem, LoggedTask
 from myosotis.utils.errors import DataError
+from myosotis.utils.escape import line
 
 Side = Literal["base", "tuned"]
 SIDES: tuple[Side, Side] = ("base", "tuned")
@@ -28,7 +29,7 @@ class Both(NamedTuple):
 
     base: Log
     tuned: Log
-    budget: Any = None
+    budget: float | dict[str, float] | None = None
     accept: str = ""
 
 
@@ -51,9 +52,16 @@ def read_items(
     """The items of a run. Without its record `record`, metrics alone say which way is better."""
     rows = _rows(path)
     base, tuned = (_log(side, rows, place, record, cluster) for side in SIDES)
-    budget = mapping(mapping(record.config if record else {}).get("retention"))
-    accept = budget.get("accept")
-    return Both(base, tuned, budget.get("budget"), accept if isinstance(accept, str) else "")
+    had = mapping(mapping(record.config if record else {}).get("retention"))
+    return Both(base, tuned, _budget(had.get("budget")), files.text(had.get("accept")))
+
+
+def _budget(given: Any) -> float | dict[str, float] | None:
+    """A fraction, or one by task; None for anything else."""
+    if not isinstance(given, dict):
+        return files.number(given)
+    found = {str(name): files.number(fraction) for name, fraction in given.items()}
+    return {name: fraction for name, fraction in found.items() if fraction is not None}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -64,16 +72,18 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         try:
             read = pq.ParquetFile(file)
             if read.metadata.num_rows > files.MOST_ITEMS:
-                raise DataError(f"{path} has more than {files.MOST_ITEMS:,} rows.")
+                raise DataError(f"{line(path)} has more than {files.MOST_ITEMS:,} rows.")
             missing = [name for name in _NEEDED if name not in read.schema_arrow.names]
             if missing:
                 raise DataError(
-                    f"{path} is not the items of a run: it has no {', '.join(missing)}.",
+                    f"{line(path)} is not the items of a run: it has no {', '.join(missing)}.",
                     f"Expected are the columns {', '.join(_NEEDED)}.",
                 )
             return read.read().to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{path} is no readable parquet file: {str(error)[:200]}.") from None
+            raise DataError(
+                f"{line(path)} is no readable parquet file: {str(error)[:200]}."
+            ) from None
 
 
 def _log(

@@ -73,7 +73,7 @@ def measured(
         row.by_member = by_member and len(members) > 1
         done.base[name], done.tuned[name] = _scores(row)
         flipped.append(list(_flips(row)))
-    done.flips = [_flip(row_name, entry) for row_name, entry in in_turn(flipped)]
+    done.flips = [_flip(row, entry) for row, entry in in_turn(flipped)]
     return done
 
 

@@ -23,6 +23,7 @@ from myosotis.retention.logs import files
 from myosotis.retention.logs.log import ItemText, Log, LoggedItem, LoggedTask
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import DataError
+from myosotis.utils.escape import line
 
 ENDINGS = (".csv", ".jsonl")
 SCORE = "score"
@@ -82,20 +83,20 @@ def _score(value: Any, name: str, where: str) -> float:
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.suffix.lower() == ".jsonl":
-        for line, _, row in files.json_lines(path):
-            yield f"{path}:{line}", row
+        for where, _, row in files.json_lines(path):
+            yield where, row
         return
     with files.opened(path, MOST_TABLE) as file:
         try:
             content = file.read().decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise DataError(f"{path} is not text in UTF-8.") from None
+            raise DataError(f"{line(path)} is not text in UTF-8.") from None
     rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
         for row in rows:
-            where = f"{path}:{rows.line_num}"
+            where = f"{line(path)}:{rows.line_num}"
             if None in row or None in row.values():
                 raise DataError(f"{where} has more or fewer cells than the first line has columns.")
             yield where, row
     except csv.Error as error:
-        raise DataError(f"{path}:{rows.line_num} is not CSV: {error}.") from None
+        raise DataError(f"{line(path)}:{rows.line_num} is not CSV: {error}.") from None
