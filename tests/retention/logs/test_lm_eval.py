@@ -182,7 +182,9 @@ def test_files_alone_are_logs_too(real_pair: Pair) -> None:
     whole = one_side(str(real_pair[0]))
     alone = one_side(str(samples))
     assert list(alone.tasks) == ["facts"]
-    assert alone.tasks["facts"].setup == {"task version": "1.0", "number of examples": "0"}
+    assert alone.tasks["facts"].setup == {
+        "task version": "1.0", "number of examples": "0", "first filter": "none",
+    }  # fmt: skip
     assert one_side(str(about)).digest == whole.digest
     assert whole.model == str(real_pair[0].parents[1] / "models" / "base")
     assert whole.tool == "lm-eval 0.4.13"

@@ -120,6 +120,16 @@ def test_settings_of_generation_are_part_of_the_setup(tmp_path: Path) -> None:
     )
 
 
+def test_answers_read_by_another_filter_are_another_setup(tmp_path: Path) -> None:
+    a, b = pair(tmp_path, filter="strict-match")
+    assert "quiz: the first filter is none in A, strict-match in B." in refused(a, b)
+
+
+def test_a_name_cannot_pretend_to_be_a_line_of_its_own(tmp_path: Path) -> None:
+    a = made.log(tmp_path / "a", RIGHT, results={"model_name": "m\nerror: forged\x1b[2J"})
+    assert one_side(str(a)).model == "m error: forged␛[2J"
+
+
 def test_nothing_in_common_is_no_comparison(tmp_path: Path) -> None:
     a = made.log(tmp_path / "a", RIGHT)
     b = made.log(tmp_path / "b", RIGHT, task="other")
