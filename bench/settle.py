@@ -49,7 +49,7 @@ class Pool:
         return float(np.mean([self.base[t].mean - self.tuned[t].mean for t in TASKS]))
 
     def losing(self, loss: float, dice: np.random.Generator) -> Pool:
-        """The same with `loss` of the mean more lost (negative: less); see the head of this file."""
+        """The same with `loss` of the mean more lost (negative: less)."""
         tuned = {}
         for task in TASKS:
             scores, before = self.tuned[task], self.base[task].primary

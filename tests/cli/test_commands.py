@@ -90,6 +90,7 @@ def test_documented_flags_of_every_command(capfd: pytest.CaptureFixture[str]) ->
     flags = {
         "evaluate": ["MODEL", "--base"],
         "generate": ["RUN", "--prompt", "--compare", "--temperature", "--top-k", "--top-p"],
+        "compare": ["LOG", "--budget", "--metric", "--cluster", "--common", "--gate", "--out"],
         "scorecard": ["RUN|SWEEP|FOLDER|FILE", "--out", "--format"],
         "sweep": ["NAME", "methods"],
         "export": ["RUN", "--to", "--rank", "--alpha", "--out"],
@@ -130,6 +131,7 @@ def test_own_folder_and_primary_config(tmp_path: Path, capfd: pytest.CaptureFixt
     ("line", "wanted"),
     [
         ("myosotis tr", {"train"}),
+        ("myosotis com", {"compare"}),
         ("myosotis train objective=d", {"objective=dpo", "objective=dpop"}),
         ("myosotis plan schedule.w", {"schedule.warmup="}),
     ],

@@ -9,6 +9,7 @@ hydra_app.py      `train`, through `hydra.main`
 sweep.py      `sweep`, a multirun by name
 multirun.py   what a multirun's jobs do: the ledger
 commands.py   the others: their arguments
+compare.py    `compare`: its arguments
 runs.py       `runs`: its arguments, and what it prints
 arguments.py  the values those take
 exit_codes.py    exit codes, messages, JSON
@@ -61,6 +62,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("fine-tune, and measure what is forgotten; -m: a sweep", _train),
     "sweep": Command("run a study of many runs: sweeps/NAME.yaml", _sweep),
     "evaluate": Command("run the benchmarks on any model, against its base", _command("evaluate")),
+    "compare": Command("compare two logs of lm-eval or Inspect, item by item", _command("compare")),
     "generate": Command("print the answers of a run, and of its base", _command("generate")),
     "dial": Command("scale an update down until it is within budget", _command("dial")),
     "export": Command("write a run out for other tools, and score that", _command("export")),

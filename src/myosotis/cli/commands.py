@@ -367,6 +367,12 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _compare(parser: argparse.ArgumentParser) -> Built:
+    from myosotis.cli import compare
+
+    return compare.build(parser, _config)
+
+
 def _runs(parser: argparse.ArgumentParser) -> Built:
     from myosotis.cli import runs
 
@@ -394,6 +400,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "audit": _audit,
     "demo": _demo,
     "evaluate": _evaluate,
+    "compare": _compare,
     "generate": _generate,
     "dial": _dial,
     "export": _export,

@@ -102,6 +102,7 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
         columns["metric"] += [before.metric] * n
         columns["weight"] += before.item_weights.tolist()
         columns["gold"] += before.gold.tolist()
+        columns["weight"] += before.weights.tolist()
         for side, scores in (("base", before), ("tuned", after)):
             columns[side] += scores.primary.tolist()
             for metric in CONTINUOUS_METRICS:
@@ -120,6 +121,7 @@ ITEM_COLUMNS = (
     "weight",
     "metric",
     "gold",
+    "weight",  # in the mean: 1, or the bytes of a text
     "base",
     "tuned",
     *(f"{metric}_{side}" for metric in CONTINUOUS_METRICS for side in ("base", "tuned")),

@@ -11,22 +11,18 @@ from myosotis.evaluation.evaluator import EvalResult
 from myosotis.records.schema import Flip, Sample, Wording
 from myosotis.retention.benchmarks.scores import Measurement, TaskScores
 from myosotis.retention.benchmarks.task import Suite, Task
+from myosotis.retention.flips import in_turn
 from myosotis.retention.statistics.paired import paired
-
-MOST_FLIPS = 40
-"""Items shown on the scorecard; all of them are in the items artifact."""
 
 
 def flips(suite: Suite, base: Measurement, tuned: Measurement) -> list[Flip]:
-    """Items answered right before and wrong after, task by task in turn, at most `MOST_FLIPS`."""
+    """Items answered right before and wrong after, as many as a record shows."""
     by_task: list[list[Flip]] = []
     for task in suite:
         before, after = base.tasks[task.name], tuned.tasks[task.name]
         flipped = _written_flips if before.texts else _chosen_flips
         by_task.append(flipped(task, before, after))
-    longest = max(map(len, by_task), default=0)
-    mixed = [of_task[k] for k in range(longest) for of_task in by_task if k < len(of_task)]
-    return mixed[:MOST_FLIPS]
+    return in_turn(by_task)
 
 
 def _chosen_flips(task: Task, before: TaskScores, after: TaskScores) -> list[Flip]:

@@ -71,10 +71,11 @@ def show(record: RunRecord, scorecard: Path | None = None) -> None:
     console.print(Panel(said, border_style="blue", title="in words"))
     if scorecard is not None:
         console.print(f"scorecard: {escaped(scorecard)}", highlight=False, soft_wrap=True)
-    console.print(
-        f"run {escaped(record.run_id[:8])} · {_cost(record)} · myosotis ui shows its curves",
-        highlight=False,
-    )
+    if record.curves:
+        console.print(
+            f"run {escaped(record.run_id[:8])} · {_cost(record)} · myosotis ui shows its curves",
+            highlight=False,
+        )
 
 
 def table(records: Sequence[RunRecord], scorecard: Path) -> None:

@@ -11,9 +11,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import psutil
-import torch
-
 from myosotis.records.schema import GitState
 
 PACKAGES = (
@@ -70,6 +67,9 @@ def _git(*args: str, settings: Mapping[str, str] | None = None) -> str:
 
 def host() -> dict[str, Any]:
     """What the figures were measured on; no names of people or machines."""
+    import psutil
+    import torch
+
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {
         "platform": f"{platform.system()} {platform.machine()}",

@@ -27,7 +27,17 @@ from myosotis.retention.benchmarks.requests import (
     tokenizer_hash,
 )
 from myosotis.retention.benchmarks.sampling_design import Drawn, SamplingDesign
-from myosotis.retention.benchmarks.task import SHARES, Half, Item, Kind, Suite, Task, fingerprint
+from myosotis.retention.benchmarks.task import (
+    PRIMARY,
+    SHARES,
+    Half,
+    Item,
+    Kind,
+    Suite,
+    Task,
+    fingerprint,
+    passage,
+)
 from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.harness.loader import Loaded, judged_text, load
 from myosotis.retention.harness.splits import FewShot, fewshot_guard
@@ -37,14 +47,6 @@ from myosotis.utils.errors import ConfigError, DataError
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
-
-_PRIMARY = ("acc_norm", "acc", "exact_match", "acc_mutual_info", "acc_bytes")
-"""The metric a verdict rests on is the first of these that lm-eval reports for the task: length-
-normalised accuracy where choices differ in length (HellaSwag, ARC, PIQA, OpenBookQA: the
-convention of the Open LLM Leaderboard), plain accuracy elsewhere (MMLU, WinoGrande, BLiMP)."""
-
-_PASSAGES = ("passage", "article", "paragraph", "story")
-"""Columns of a text that several questions may share."""
 
 
 def build(
@@ -228,7 +230,7 @@ class _Renderer:
             task=name,
             id=f"{one.name}/{identity}" if pooled else identity,
             member=one.name,
-            cluster=one.name if pooled else _passage(doc),
+            cluster=one.name if pooled else passage(doc),
             half=half,
             prompt=scored[0] if same else requests[0].text[0],
             choices=choices,
@@ -249,7 +251,7 @@ def primary(one: Loaded) -> tuple[str, bool]:
     if kind(one) == ROLLING:
         return "bits_per_byte", False
     reported = one.harness.higher_is_better()
-    for metric in _PRIMARY:
+    for metric in PRIMARY:
         if metric in reported:
             return metric, bool(reported[metric])
     if kind(one) == WRITTEN and reported:
@@ -306,14 +308,7 @@ def _answerable(items: list[Item], members: list[Loaded]) -> tuple[list[Item], s
 def _chance(kind: Kind, metric: str, items: list[Item]) -> float | None:
     if kind == "multiple_choice":
         return math.fsum(len(i.gold) / len(i.choices) for i in items) / len(items)
-    return 0.0 if metric in _PRIMARY else None
-
-
-def _passage(doc: Any) -> str | None:
-    for column in _PASSAGES:
-        if isinstance(doc, dict) and isinstance(doc.get(column), str) and doc[column]:
-            return fingerprint(doc[column])
-    return None
+    return 0.0 if metric in PRIMARY else None
 
 
 def _clustered(items: list[Item]) -> list[Item]:

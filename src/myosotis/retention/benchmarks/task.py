@@ -30,6 +30,15 @@ Judge = Callable[[Sequence[Answer]], dict[str, Any]]
 """An item's own scoring (lm-eval's `process_results`): answers to metrics by name."""
 
 
+PRIMARY = ("acc_norm", "acc", "exact_match", "acc_mutual_info", "acc_bytes")
+"""The metric a verdict rests on is the first of these that lm-eval reports for the task: length-
+normalised accuracy where choices differ in length (HellaSwag, ARC, PIQA, OpenBookQA: the
+convention of the Open LLM Leaderboard), plain accuracy elsewhere (MMLU, WinoGrande, BLiMP)."""
+
+_PASSAGES = ("passage", "article", "paragraph", "story")
+"""Columns of a text that several questions may share."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One question and all that is asked of the model for it.
@@ -193,4 +202,12 @@ def digest(parts: Iterable[str]) -> str:
 def fingerprint(content: Any) -> str:
     """A short hash of a row, by which it is known again if the data set is reordered."""
     text = json.dumps(content, sort_keys=True, default=str, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+
+
+def passage(doc: Any) -> str | None:
+    """What tells the text that a row asks about from others; None where it has none."""
+    for column in _PASSAGES:
+        if isinstance(doc, dict) and isinstance(doc.get(column), str) and doc[column]:
+            return fingerprint(doc[column])
+    return None
