@@ -102,7 +102,6 @@ def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
         columns["metric"] += [before.metric] * n
         columns["weight"] += before.item_weights.tolist()
         columns["gold"] += before.gold.tolist()
-        columns["weight"] += before.weights.tolist()
         for side, scores in (("base", before), ("tuned", after)):
             columns[side] += scores.primary.tolist()
             for metric in CONTINUOUS_METRICS:
@@ -118,10 +117,9 @@ ITEM_COLUMNS = (
     "item",
     "half",
     "cluster",
-    "weight",
+    "weight",  # in the task's mean: bytes of a text, more where items were drawn less often
     "metric",
     "gold",
-    "weight",  # in the mean: 1, or the bytes of a text
     "base",
     "tuned",
     *(f"{metric}_{side}" for metric in CONTINUOUS_METRICS for side in ("base", "tuned")),
