@@ -14,6 +14,7 @@ from myosotis.records.schema import Baseline, RetentionRow, RunRecord, SuiteVerd
 from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Verdict
 from myosotis.report.phrases import (
     count,
+    duration,
     interval,
     label,
     listed,
@@ -22,7 +23,16 @@ from myosotis.report.phrases import (
     row_scale,
     scale,
     suite_scale,
+    task_said,
     task_scale,
+)
+from myosotis.report.run_verdict import (
+    BENCHMARKS,
+    ToSettle,
+    mean_verdict,
+    slightly_worse,
+    to_settle,
+    worse_than_mean,
 )
 
 EXPLAINED: dict[str, str] = {
@@ -33,22 +43,11 @@ EXPLAINED: dict[str, str] = {
 }
 """What each verdict means, in a few words."""
 
-ABILITY = "Change in general ability"
-"""What tiles call the change of the benchmarks' mean."""
-
 _LEARNED = {
-    "better": "learned its task",
-    "worse": "got worse at its task",
-    "same": "is not measurably better at its task",
-    "missing": "was not measured on its task",
-}
-_KEPT: dict[str, str] = {
-    Verdict.RETAINED: "retained what it knew: any loss is smaller than the budget",
-    Verdict.SLIPPED: "slipped on the benchmarks: measurably worse, which may or may not exceed the "
-    "budget",
-    Verdict.FORGOTTEN: "has forgotten more than the budget allows",
-    Verdict.INCONCLUSIVE: "retention is inconclusive: too few items to decide",
-    "": "what it forgot was not measured",
+    "better": "Learned its task",
+    "worse": "Got worse at its task",
+    "same": "Not measurably better at its task",
+    "missing": "Its task was not measured",
 }
 _STATUS = {
     "FAILED": "This run failed before it had a result.",
@@ -63,16 +62,83 @@ def headline(record: RunRecord) -> str:
     verdict = suite.verdict if suite is not None and suite.verdict in VERDICTS else ""
     if task == "missing" and not verdict:
         return _STATUS.get(record.status, "This run measured nothing.")
-    if verdict in ("", Verdict.INCONCLUSIVE):
-        joint = ";"
-    elif (task == "better") == (verdict == Verdict.RETAINED):
-        joint = " and"
-    else:
-        joint = ", but"
-    kept = _KEPT[verdict]
-    if not verdict and record.retention:  # nothing with an accuracy, of which there is a mean
-        kept = f"what it forgot was measured on {', '.join(r.task for r in record.retention)} alone"
-    return f"The model {_LEARNED[task]}{joint} {kept}."
+    return f"{_LEARNED[task]}; {_kept(record, verdict)}."
+
+
+def _kept(record: RunRecord, verdict: str) -> str:
+    """What was lost, by name, and how that stands to the budget."""
+    if not verdict:
+        if not record.retention:
+            return "what it forgot was not measured"
+        # Nothing with an accuracy, of which there is a mean.
+        return f"what it forgot was measured on {listed([r.task for r in record.retention])} alone"
+    if verdict == Verdict.RETAINED:
+        if worse := slightly_worse(record):
+            return f"{_are(worse)} slightly worse, within budget"
+        return "what it knew is retained: any loss is smaller than the budget"
+    if verdict == Verdict.INCONCLUSIVE:
+        return "too few items to decide whether it stayed within budget"
+    named = _deciding(record, verdict)
+    if verdict == Verdict.FORGOTTEN:
+        return f"{listed(named)} got worse by more than the budget allows"
+    return f"{_are(named)} measurably worse, which may or may not exceed the budget"
+
+
+def _are(names: Sequence[str]) -> str:
+    """`the benchmarks are`, `general text is`."""
+    return f"{listed(names)} {'is' if len(names) == 1 and names[0] != BENCHMARKS else 'are'}"
+
+
+def _deciding(record: RunRecord, verdict: str) -> list[str]:
+    """The measures that say `verdict`: the mean, the tasks that count beside it, or both."""
+    beside = [task_said(row.task) for row in worse_than_mean(record) if row.verdict == verdict]
+    mean = [BENCHMARKS] if mean_verdict(record) == verdict or not beside else []
+    return [*mean, *beside]
+
+
+def reason(record: RunRecord) -> str:
+    """Why the run's verdict is what it is, beside the mean's own; "" without one."""
+    suite, mean = record.suite_verdict, mean_verdict(record)
+    if suite is None or suite.verdict not in VERDICTS:
+        return ""
+    if suite.verdict == mean:
+        return "As the mean says, and nothing that counts beside it is worse."
+    if not (worse := worse_than_mean(record)):
+        return suite.note
+    names = listed([task_said(row.task) for row in worse])
+    are = "is" if len(worse) == 1 else "are"
+    return (
+        f"The mean alone is {mean}, but {names} {are} {suite.verdict}, and "
+        f"{'counts by itself' if are == 'is' else 'count by themselves'}."
+    )
+
+
+def settle(record: RunRecord) -> str:
+    """What would settle the run's verdict; empty where it is settled."""
+    found = to_settle(record)
+    return "" if found is None else settled_by(found)
+
+
+def settled_by(found: ToSettle, per: str = "") -> str:
+    """`To settle: 1 200 more items, about 14 min (retention.items=600).`
+
+    Where no number is known, or the benchmarks hold too few, what else can be done. `per` follows
+    the time: ` per trial`.
+    """
+    if found.too_few:
+        return f"To settle: any verdict takes at least {MIN_ITEMS} items (retention.items)."
+    if found.more is None:
+        return "To settle: more items (retention.items); these do not tell how many."
+    said = f"To settle: {count(found.more)} more items"
+    said += f", about {duration(found.seconds)}{per}" if found.seconds is not None else ""
+    if found.enough:
+        return f"{said} (retention.items={found.per_task})."
+    one = len(found.tasks) == 1
+    return (
+        f"{said}, but {listed([task_said(task) for task in found.tasks])} "
+        f"{'holds' if one else 'hold'} no more than {count(found.held)}{'' if one else ' each'}: "
+        "add a benchmark to retention.suite."
+    )
 
 
 def ledes(record: RunRecord) -> list[str]:
@@ -84,6 +150,7 @@ def ledes(record: RunRecord) -> list[str]:
         + _beyond_the_mean(record)
         + _exceptions(record.retention, suite.verdict if suite else "")
     )
+    kept += filter(None, [settle(record)])
     paragraphs = [" ".join(_task(record)), " ".join(kept), checkpoint(record)]
     return [said for said in paragraphs if said]
 
@@ -134,13 +201,10 @@ def _mean(suite: SuiteVerdict) -> list[str]:
     s = suite_scale(suite)
     over = f"over {len(suite.tasks)} benchmarks " if len(suite.tasks) > 1 else ""
     budget = f"; the budget allows a loss of {s.amount(suite.epsilon)}" if suite.epsilon else ""
-    said = [
+    return [
         f"Its mean accuracy {over}changed by {s.change(suite.delta)} points "
         f"(95 % interval {interval(s, suite.lo, suite.hi)}){budget}."
     ]
-    if suite.needed_items and suite.verdict in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
-        said.append(f"About {count(suite.needed_items)} items would settle it.")
-    return said
 
 
 def _at_chance(record: RunRecord) -> list[str]:

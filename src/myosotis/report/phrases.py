@@ -32,6 +32,11 @@ def label(metric: str) -> str:
     return LABELS.get(metric, metric)
 
 
+def task_said(task: str) -> str:
+    """A benchmark as a sentence names it: `prose` is text of no task."""
+    return "general text" if task == "prose" else task
+
+
 def is_share(metric: str, unit: str = "") -> bool:
     """Whether a metric is a share of items, shown in per cent."""
     named = metric.startswith(("acc", "exact_match")) or metric in ("em", "reward_accuracy")

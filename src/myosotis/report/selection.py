@@ -18,7 +18,7 @@ from myosotis.report.seed_verdict import outside_mean, seed_verdict, task_over_s
 from myosotis.report.seeds import Estimate, over_seeds, told_apart
 
 Part = Literal["selection", "report", "all"]
-Mark = Literal["front", "tied", "behind"]
+Mark = Literal["front", "tied", "behind", "over"]
 
 
 @dataclass(frozen=True)
@@ -175,13 +175,19 @@ def front(found: Study) -> dict[int, Mark]:
     `front`: none learned more, kept more of the mean and of every task outside it (prose). `tied`:
     behind one of the front, but not told apart on any of these. `behind`: told to be worse than a
     setting of the front that is no worse elsewhere, by Holm's procedure over all such comparisons.
-    A setting of one seed is never told from another.
+    A setting of one seed is never told from another. `over`: forgotten, and no trade-off to offer,
+    however much it learned.
     """
     beside = outside_mean([run for group in found.measured for run in group.runs])
     placed: dict[int, list[Estimate]] = {}
+    over: dict[int, Mark] = {}
     for group in found.measured:
         seen = group_stats(group)
-        if seen.gain is not None and seen.kept is not None:
+        if seen.gain is None or seen.kept is None:
+            continue
+        if seen.verdict == Verdict.FORGOTTEN:
+            over[group.number] = "over"
+        else:
             tasks = [task_over_seeds(task, group.runs) or UNKNOWN for task in beside]
             placed[group.number] = [seen.gain, seen.kept, *tasks]
     best = [n for n, at in placed.items() if not any(_beats(o, at) for o in placed.values())]
@@ -194,7 +200,7 @@ def front(found: Study) -> dict[int, Mark]:
     ]
     apart = told_apart([pair for _, pair in compared])
     behind = {number for (number, _), told in zip(compared, apart, strict=True) if told}
-    return {n: "front" if n in best else "behind" if n in behind else "tied" for n in placed}
+    return over | {n: "front" if n in best else "behind" if n in behind else "tied" for n in placed}
 
 
 UNKNOWN = Estimate(float("-inf"))
