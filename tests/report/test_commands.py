@@ -1,4 +1,4 @@
-"""Every command on a page runs: it is taken from the page and composed as the shell would give it."""
+"""Every command on a page runs: it is taken from there and composed as the shell would give it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ def composed(printed: list[str]) -> int:
         of_config.setdefault(config, []).append(words)
     for (folder, config_name), given in of_config.items():
         with hydra_on(folder) as hydra:
+            # As Hydra composes the jobs of a sweep: once in full, then a tenth of a second each.
+            whole = hydra.compose_config(config_name, [], RunMode.MULTIRUN, from_shell=True)
             for words in given:
-                cfg = hydra.compose_config(config_name, words, RunMode.RUN, from_shell=True)
+                cfg = hydra.config_loader.load_sweep_config(whole, words)
                 assert cfg.hydra.mode in (RunMode.RUN, None), "one trial, not the whole sweep"
                 with open_dict(cfg):
                     del cfg["hydra"]

@@ -122,7 +122,8 @@ def _benchmark(row: RetentionRow) -> _Measure:
     what = phrases.label(row.metric) + ("" if row.higher_is_better else ", lower is better")
     moved = f"{s.value(row.base)} → {s.value(row.tuned)}"
     sign = 1 if row.higher_is_better else -1
-    return _Measure(name, what, intervals.row_bar(row), s, sign, row.verdict, moved)
+    bar = intervals.row_bar(row)
+    return _Measure(name, what, bar, s, sign, bar.mark, moved)
 
 
 def _per_budget(bar: Bar) -> float:
