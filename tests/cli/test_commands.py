@@ -90,7 +90,7 @@ def test_documented_flags_of_every_command(capfd: pytest.CaptureFixture[str]) ->
     flags = {
         "evaluate": ["MODEL", "--base"],
         "generate": ["RUN", "--prompt", "--compare", "--temperature", "--top-k", "--top-p"],
-        "scorecard": ["RUN|SWEEP|FOLDER|FILE", "--out", "--format"],
+        "scorecard": ["RUN|SWEEP|FOLDER|FILE", "--out", "--format", "--figures"],
         "sweep": ["NAME", "methods"],
         "export": ["RUN", "--to", "--rank", "--alpha", "--out"],
         "ui": ["--port"],

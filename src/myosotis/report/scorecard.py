@@ -27,7 +27,7 @@ from myosotis.report.sweep_page import view
 from myosotis.report.tables import labelled
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.errors import ConfigError, DataError, RunError
-from myosotis.utils.escape import visible
+from myosotis.utils.escape import no_characters
 
 # What a page of each format begins with.
 SIGNS_WITHIN = 65_536  # characters
@@ -110,8 +110,7 @@ def render_html(records: list[RunRecord]) -> str:
         script=script,
         script_hash=_pinned(script),
     )
-    # HTML has no place for control characters; what a model wrote may hold any.
-    return re.sub("[\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", visible(page))
+    return no_characters(page)  # what a model wrote may hold any
 
 
 @cache

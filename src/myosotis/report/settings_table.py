@@ -41,7 +41,7 @@ def settings_table(
     found: Study, choice: Choice, marks: Mapping[int, Mark], numbers: Numbers
 ) -> dict[str, Any] | None:
     """Rows by what they learned, those over budget and those without a result at the end."""
-    groups = sorted(found.groups, key=_place)
+    groups = sorted(found.groups, key=settings_order)
     beside = measures(found, numbers)[:COLUMNS]
     columns = [_learned(found, numbers), *(_kept(found, measure) for measure in beside)]
     columns = [column for column in columns if column is not None]
@@ -63,7 +63,7 @@ def settings_table(
     }
 
 
-def _place(group: ConfigGroup) -> tuple[int, float, int]:
+def settings_order(group: ConfigGroup) -> tuple[int, float, int]:
     """By gain; what is forgotten below the rest, what has no result below that."""
     seen = group_stats(group)
     last = 2 if not group.runs else 1 if seen.verdict == Verdict.FORGOTTEN else 0

@@ -17,7 +17,7 @@ from myosotis.report.svg.forest import Cell, Forest
 from myosotis.report.svg.marks import tag
 from myosotis.report.svg.strips import interval_strip
 from myosotis.report.svg.tradeoff import Plane, draw_plane
-from myosotis.utils.escape import visible
+from myosotis.utils.escape import no_characters
 
 COLUMN, PAGE = 336, 700
 """Pixels: a column of a two-column paper (3.5 inches at 96 per inch), and its whole width."""
@@ -43,7 +43,7 @@ def standalone(source: Chart | Plane | Forest) -> str:
         ]
     text = str(Markup("").join(inside))
     paper = '<rect width="100%" height="100%" fill="#fff"/>'
-    return visible(
+    return no_characters(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'font-family="{FONT}"><style>{_rules(text)}</style>{paper}{text}</svg>'
     )
