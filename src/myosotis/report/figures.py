@@ -74,34 +74,35 @@ def write_figures(records: Sequence[RunRecord], folder: str | os.PathLike[str]) 
 
 
 def _write(figure: Figure, folder: Path) -> list[Path]:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise RunError(
+            "Figures are drawn by matplotlib, which is not installed.", "pip install matplotlib"
+        ) from error
     paths = [folder / f"{figure.name}.{ending}" for ending in ("pdf", "svg", "csv")]
-    drawn = _drawn(figure.source)
-    for path, metadata in zip(paths, ({"CreationDate": None}, {"Date": None}), strict=False):
-        with replacing(path) as partial:
-            drawn.savefig(partial, format=path.suffix[1:], metadata=metadata)
+    with matplotlib.rc_context(STYLE):
+        drawn = _drawn(figure.source)
+        # Without dates: the same records make the same bytes.
+        for path, metadata in zip(paths, ({"CreationDate": None}, {"Date": None}), strict=False):
+            with replacing(path) as partial:
+                drawn.savefig(partial, format=path.suffix[1:], metadata=metadata)
     write_bytes(paths[-1], figure.csv.encode("utf-8", "replace"))
     return paths
 
 
 def _drawn(source: Chart | Plane | Forest) -> Any:
     """The matplotlib figure."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise RunError(
-            "Figures are drawn by matplotlib, which is not installed.", "pip install matplotlib"
-        ) from error
-    with matplotlib.rc_context(STYLE):
-        canvas = Canvas(layout="constrained")
-        if isinstance(source, Forest):
-            _forest(canvas, source)
-        elif isinstance(source, Chart):
-            _chart(canvas, source)
-        else:
-            _plane(canvas, source)
-        canvas.draw_without_rendering()
-        return canvas
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(layout="constrained")
+    if isinstance(source, Forest):
+        _forest(canvas, source)
+    elif isinstance(source, Chart):
+        _chart(canvas, source)
+    else:
+        _plane(canvas, source)
+    return canvas
 
 
 def _ticks(axis: Any, write: Any) -> None:

@@ -73,8 +73,16 @@ def overview(record: RunRecord) -> dict[str, Any] | None:
             for m, cell in cells
         ],
         "adjusted": any(m.bar.wide for m, _ in cells),
+        "general_text": _text_source(record),
         "figure": Figure.of("overview", forest),
     }
+
+
+def _text_source(record: RunRecord) -> str:
+    """Where the general text is from: what is said of it holds for text of that kind."""
+    tasks = record.suite.get("tasks")
+    named = [t for t in tasks if isinstance(t, dict)] if isinstance(tasks, list) else []
+    return next((str(t.get("source") or "") for t in named if t.get("task") == "prose"), "")
 
 
 def _change(measure: _Measure) -> str:

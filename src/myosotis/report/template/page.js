@@ -62,7 +62,7 @@ function filtered(bar) {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of rows) {
-      const text = row.cells[0].textContent.toLowerCase();
+      const text = row.cells[0].textContent.toLowerCase().replaceAll("\u2011", "-");
       row.hidden = hidden.has(row.dataset.kind) || !words.every((word) => text.includes(word));
       shown += !row.hidden;
     }
