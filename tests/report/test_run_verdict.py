@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict
-from myosotis.report import intervals, narrator
+from myosotis.report import intervals, narrator, remedy
 from myosotis.report.run_verdict import mean_verdict, to_settle, worse_than_mean
 from myosotis.report.scorecard import render_html
 
@@ -69,6 +69,10 @@ def test_a_loss_within_budget_is_named_as_one(record: RunRecord):
     assert narrator.headline(record) == (
         "Learned its task; general text is slightly worse, within budget."
     )
+    assert (
+        "General text (prose) got 0.9 % worse (1.0520 → 1.0610 bits per byte; 95 % "
+        in (narrator.ledes(record)[1])
+    )
 
 
 def test_what_would_settle_it_by_hand(record: RunRecord):
@@ -78,18 +82,18 @@ def test_what_would_settle_it_by_hand(record: RunRecord):
     assert found is not None
     assert (found.more, found.per_task, found.enough) == (810, 470, True)
     assert found.seconds == pytest.approx(127.6, abs=0.1)
-    assert narrator.settle(record) == (
+    assert remedy.settle(record) == (
         "To settle: 810 more items, about 2 min 08 s (retention.items=470)."
     )
     record.cost = {}
-    assert narrator.settle(record) == "To settle: 810 more items (retention.items=470)."
+    assert remedy.settle(record) == "To settle: 810 more items (retention.items=470)."
 
 
 def test_where_the_benchmarks_hold_too_few_another_is_asked_for(record: RunRecord):
     """arc_easy has 570 items; 3,000 of three tasks are 1,000 of each."""
     assert record.suite_verdict is not None
     record.suite_verdict.needed_items = 3000
-    assert narrator.settle(record).endswith(
+    assert remedy.settle(record).endswith(
         ", but hellaswag, arc_easy and piqa hold no more than 570 each: add a benchmark to "
         "retention.suite."
     )
@@ -99,14 +103,14 @@ def test_where_nothing_can_be_settled_it_says_what_to_do():
     rows = [RetentionRow("piqa", "acc", n=12, verdict="inconclusive")]
     few = RunRecord("x", retention=rows, suite_verdict=SuiteVerdict(verdict="inconclusive"))
     few.suite_verdict = SuiteVerdict(0.0, -0.3, 0.3, 0.03, "inconclusive", tasks=["piqa"])
-    assert "any verdict takes at least 30 items" in narrator.settle(few)
+    assert "any verdict takes at least 30 items" in remedy.settle(few)
     more = replace(few, retention=[replace(rows[0], n=200)])
-    assert narrator.settle(more).startswith("To settle: more items (retention.items)")
+    assert remedy.settle(more).startswith("To settle: more items (retention.items)")
 
 
 def test_what_is_settled_needs_nothing():
     assert to_settle(forgot_its_prose()) is None
-    assert narrator.settle(RunRecord("x")) == ""
+    assert remedy.settle(RunRecord("x")) == ""
 
 
 def test_the_interval_of_the_verdict_is_drawn_beside_the_plain_one(record: RunRecord):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from myosotis.records.schema import RunRecord
-from myosotis.report import narrator, terminal
+from myosotis.report import remedy, terminal
 from myosotis.utils.console import console
 
 from . import made
@@ -73,7 +73,7 @@ def test_where_nothing_is_settled_it_says_what_would(
 ):
     terminal.show(record)
     said = " ".join(shown(capfd).replace("│", " ").split())
-    assert narrator.settle(record) == (
+    assert remedy.settle(record) == (
         "To settle: 810 more items, about 2 min 08 s (retention.items=470)."
     )
-    assert narrator.settle(record) in said
+    assert remedy.settle(record) in said

@@ -11,7 +11,7 @@ from typing import Any
 
 from myosotis.records.schema import RunRecord
 from myosotis.records.verdict import Verdict
-from myosotis.report import narrator, phrases
+from myosotis.report import phrases, remedy
 from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.narrator import EXPLAINED
 from myosotis.report.numbers import Numbers
@@ -218,7 +218,7 @@ def settle(choice: Choice) -> str:
     tasks = suite.tasks if suite is not None else []
     rows = [row for row in choice.run.retention if row.task in tasks]
     found = items_of(choice.run, rows, None if needed is None else share * needed)
-    return narrator.settled_by(found, " per trial")
+    return remedy.settled_by(found, " per trial")
 
 
 def table(choice: Choice, numbers: Numbers) -> dict[str, Any] | None:

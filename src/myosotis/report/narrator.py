@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from myosotis.records.schema import Baseline, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Verdict
+from myosotis.report import remedy
 from myosotis.report.phrases import (
     count,
-    duration,
     interval,
     label,
     listed,
@@ -28,10 +28,10 @@ from myosotis.report.phrases import (
 )
 from myosotis.report.run_verdict import (
     BENCHMARKS,
-    ToSettle,
+    beside_the_mean,
     mean_verdict,
+    measurably_worse,
     slightly_worse,
-    to_settle,
     worse_than_mean,
 )
 
@@ -113,34 +113,6 @@ def reason(record: RunRecord) -> str:
     )
 
 
-def settle(record: RunRecord) -> str:
-    """What would settle the run's verdict; empty where it is settled."""
-    found = to_settle(record)
-    return "" if found is None else settled_by(found)
-
-
-def settled_by(found: ToSettle, per: str = "") -> str:
-    """`To settle: 1 200 more items, about 14 min (retention.items=600).`
-
-    Where no number is known, or the benchmarks hold too few, what else can be done. `per` follows
-    the time: ` per trial`.
-    """
-    if found.too_few:
-        return f"To settle: any verdict takes at least {MIN_ITEMS} items (retention.items)."
-    if found.more is None:
-        return "To settle: more items (retention.items); these do not tell how many."
-    said = f"To settle: {count(found.more)} more items"
-    said += f", about {duration(found.seconds)}{per}" if found.seconds is not None else ""
-    if found.enough:
-        return f"{said} (retention.items={found.per_task})."
-    one = len(found.tasks) == 1
-    return (
-        f"{said}, but {listed([task_said(task) for task in found.tasks])} "
-        f"{'holds' if one else 'hold'} no more than {count(found.held)}{'' if one else ' each'}: "
-        "add a benchmark to retention.suite."
-    )
-
-
 def ledes(record: RunRecord) -> list[str]:
     """The paragraphs under the headline, with the numbers: the task, the benchmarks, the step."""
     suite = record.suite_verdict
@@ -150,7 +122,7 @@ def ledes(record: RunRecord) -> list[str]:
         + _beyond_the_mean(record)
         + _exceptions(record.retention, suite.verdict if suite else "")
     )
-    kept += filter(None, [settle(record)])
+    kept += filter(None, [remedy.settle(record)])
     paragraphs = [" ".join(_task(record)), " ".join(kept), checkpoint(record)]
     return [said for said in paragraphs if said]
 
@@ -225,14 +197,14 @@ def name_of(task: str) -> str:
 
 
 def _beyond_the_mean(record: RunRecord) -> list[str]:
-    """What made the verdict where no mean speaks for it: benchmarks in other units."""
-    suite = record.suite_verdict
-    if suite is None or suite.verdict != Verdict.FORGOTTEN:
+    """What no mean speaks for and is measurably worse: benchmarks in other units."""
+    if (suite := record.suite_verdict) is None:
         return []
+    beside = [row for row in beside_the_mean(record) if row.task not in suite.tasks]
     return [
         _got_worse(row)
-        for row in record.retention
-        if row.task not in suite.tasks and row.verdict == Verdict.FORGOTTEN
+        for row in beside
+        if measurably_worse(row) or row.verdict == Verdict.FORGOTTEN
     ]
 
 

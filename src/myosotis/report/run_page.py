@@ -19,6 +19,7 @@ from myosotis.report import (
     narrator,
     overview,
     preference,
+    remedy,
 )
 from myosotis.report.export import render_csv
 from myosotis.report.figure import data_link
@@ -61,7 +62,7 @@ def _sections(record: RunRecord, number: int) -> dict[str, Any]:
         "badge": badge(record),
         "overview": overview.overview(record),
         "facts": overview.grey_line(record),
-        "settle": narrator.settle(record),
+        "settle": remedy.settle(record),
         "csv_link": data_link("text/csv", render_csv([record])),
         "plane": curves.plane_of_run(record),
         "task": intervals.task_rows(record),

@@ -124,12 +124,15 @@ def _seconds(record: RunRecord, items: int) -> float | None:
     return seconds if 0 <= seconds < MOST_SECONDS else None
 
 
+def measurably_worse(row: RetentionRow) -> bool:
+    """Whether the whole interval lies on the side of a loss."""
+    ends = [phrases.gain(end, row.higher_is_better) for end in (row.lo, row.hi)]
+    return all(end is not None and end < 0 for end in ends)
+
+
 def slightly_worse(record: RunRecord) -> list[str]:
     """What is measurably worse: the mean, and the tasks that count beside it."""
     suite = record.suite_verdict
-    named = [BENCHMARKS] if suite and suite.hi is not None and suite.hi < 0 else []
-    for row in beside_the_mean(record):
-        ends = (phrases.gain(end, row.higher_is_better) for end in (row.lo, row.hi))
-        if all(end is not None and end < 0 for end in ends):
-            named.append(phrases.task_said(row.task))
-    return named
+    mean = [BENCHMARKS] if suite and suite.hi is not None and suite.hi < 0 else []
+    worse = [row for row in beside_the_mean(record) if measurably_worse(row)]
+    return [*mean, *(phrases.task_said(row.task) for row in worse)]
