@@ -103,6 +103,8 @@ def test_a_budget_of_its_own_is_a_measure():
     found = study(records)
     names = [m.name for m in measures(found, Numbers.of(found))]
     assert names == ["Mean accuracy", "General text", "arc_easy"]
+    drawn = planes(found, choose(found), front(found), Numbers.of(found))
+    assert drawn is not None and [p["title"] for p in drawn["drawn"]] == names
 
 
 def test_seeds_that_were_added_on_purpose_are_no_alarm():

@@ -41,7 +41,7 @@ PLACES = {
     "tied": ("o", "white", 18), "behind": ("o", PALE, 14), "over": ("X", "#8f1414", 20),
     "base": ("o", "white", 22), "dialled": ("o", PALE, 12),
 }  # fmt: skip
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.labelsize": 7,
     "ytick.labelsize": 7, "legend.fontsize": 6.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.linewidth": 0.6, "pdf.fonttype": 42, "svg.fonttype": "path",

@@ -60,7 +60,7 @@ def _of_benchmark(found: Study, task: str, metric: str, higher: bool) -> _Map:
     known = [e for s in found.measured if (e := _benchmark(s, task))]
     scale = phrases.scale(metric, "", *(v for e in known for v in (e.lo, e.hi)))
     return _Map(
-        phrases.task_said(task).capitalize(),
+        phrases.task_title(task),
         f"change of {phrases.label(metric)}; darker = larger loss",
         "bad",
         -1 if higher else 1,

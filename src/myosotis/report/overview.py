@@ -126,7 +126,7 @@ def _beside(record: RunRecord) -> list[RetentionRow]:
 
 def _benchmark(row: RetentionRow) -> _Measure:
     s = phrases.row_scale(row)
-    name = "General text" if row.task == "prose" else row.task
+    name = phrases.task_title(row.task)
     what = phrases.label(row.metric) + ("" if row.higher_is_better else ", lower is better")
     moved = f"{s.value(row.base)} → {s.value(row.tuned)}"
     sign = 1 if row.higher_is_better else -1

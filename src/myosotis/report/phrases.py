@@ -37,6 +37,12 @@ def task_said(task: str) -> str:
     return "general text" if task == "prose" else task
 
 
+def task_title(task: str) -> str:
+    """The same at the head of a row or a column."""
+    said = task_said(task)
+    return said if said == task else said[:1].upper() + said[1:]
+
+
 def is_share(metric: str, unit: str = "") -> bool:
     """Whether a metric is a share of items, shown in per cent."""
     named = metric.startswith(("acc", "exact_match")) or metric in ("em", "reward_accuracy")

@@ -85,7 +85,7 @@ def _of_task(found: Study, task: str) -> Measure:
     scale, first = phrases.scale(rows[0].metric, "", -half, half), rows[0]
     unit = scale.of + ("" if first.higher_is_better else ", lower is better")
     return Measure(
-        phrases.task_said(task).capitalize() if task == "prose" else task,
+        phrases.task_title(task),
         unit,
         scale,
         1 if first.higher_is_better else -1,

@@ -95,9 +95,7 @@ def spaced(values: Iterable[float]) -> list[float]:
 def tick_label(value: float, ticks: Sequence[float]) -> str:
     """A tick with as many decimals as tell it from its neighbours."""
     gap = min((b - a for a, b in pairwise(ticks)), default=abs(value) or 1)
-    if not math.isfinite(gap):
-        return f"{value:.2g}".replace("-", "−")
-    digits = min(max(0, -math.floor(math.log10(gap) + 1e-9)), 6) if gap > 0 else 2
+    digits = min(max(0, -math.floor(math.log10(gap) + 1e-9)), 6) if 0 < gap < math.inf else 2
     if gap and round(gap, digits) != gap and digits < 6:  # steps of 2.5
         digits += 1
     if abs(value) >= 1e6:

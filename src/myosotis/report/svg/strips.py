@@ -80,7 +80,7 @@ def interval_strip(bar: Bar, axis: Axis, height: float = 34) -> Markup:
     parts.append(tag("line", x1=zero, x2=zero, y1=0, y2=height, class_="zero"))
     mark: list[Markup] = [tag("title", bar.said)]
     if bar.wide is not None:
-        mark += _capped(*(axis.x(end) for end in bar.wide), middle)
+        mark += _capped(axis.x(bar.wide[0]), axis.x(bar.wide[1]), middle)
     if bar.lo is not None and bar.hi is not None:
         whisker = {"x1": axis.x(bar.lo), "x2": axis.x(bar.hi), "y1": middle, "y2": middle}
         mark.append(tag("line", **whisker, class_="whisker"))
