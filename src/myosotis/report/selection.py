@@ -173,10 +173,10 @@ def front(found: Study) -> dict[int, Mark]:
     """Each setting's place among the others, by number, on all items.
 
     `front`: none learned more, kept more of the mean and of every task that counts beside it.
-    `tied`: behind one of the front, but not told apart on any of these. `behind`: told to be worse than a
-    setting of the front that is no worse elsewhere, by Holm's procedure over all such comparisons.
-    A setting of one seed is never told from another. `over`: forgotten, and no trade-off to offer,
-    however much it learned.
+    `tied`: behind one of the front, but not told apart on any of these. `behind`: told to be worse
+    than a setting of the front that is no worse elsewhere, by Holm's procedure over all such
+    comparisons. A setting of one seed is never told from another. `over`: forgotten, and no
+    trade-off to offer, however much it learned.
     """
     beside = counted_beside([run for group in found.measured for run in group.runs])
     placed: dict[int, list[Estimate]] = {}
