@@ -91,7 +91,7 @@ def test_documented_flags_of_every_command(capfd: pytest.CaptureFixture[str]) ->
         "evaluate": ["MODEL", "--base"],
         "generate": ["RUN", "--prompt", "--compare", "--temperature", "--top-k", "--top-p"],
         "compare": ["LOG", "--budget", "--metric", "--cluster", "--common", "--gate", "--out"],
-        "scorecard": ["RUN|SWEEP|FOLDER|FILE", "--out", "--format"],
+        "scorecard": ["RUN|SWEEP|FOLDER|FILE", "--out", "--format", "--figures"],
         "sweep": ["NAME", "methods"],
         "export": ["RUN", "--to", "--rank", "--alpha", "--out"],
         "ui": ["--port"],

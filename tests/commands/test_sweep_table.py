@@ -87,7 +87,7 @@ def test_each_end_is_told_once_with_the_best_and_the_time_left(
     err = capfd.readouterr().err
     lines = [line for line in err.splitlines() if "/5  " in line]
     assert len(lines) == 2
-    assert any("new  task +0.400  general ability -0.010 retained" in line for line in lines)
+    assert any("new  task +0.400  mean accuracy −1.0 points ✓ retained" in line for line in lines)
     assert any("again  FAILED: new" in line for line in lines)
     assert "FAILED: old" not in err and "finished already: 1 trials" in err
     assert [trial.record.run_id for trial in study.failed()] == ["again"]

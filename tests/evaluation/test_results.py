@@ -36,7 +36,7 @@ def test_the_tuned_model_against_the_base_with_examples_in_its_prompt() -> None:
     record = RunRecord("r", task=results.task_summary(base, tuned, "loglik"))
     record.baselines = [baseline]
     said = narrator.sentences(record)
-    assert said[0].startswith("The model learned its task")
+    assert said[0].startswith("Learned its task")
     assert "It is better than the base with 3 solved examples" in said[1]
     (worse,) = results.baselines(base, sitting(loglik(*[-2.6, -2.4] * 20)))
     record.baselines = [worse]

@@ -13,10 +13,12 @@ import pytest
 from myosotis.records.schema import RunRecord
 from myosotis.report.scorecard import scorecard
 
+from . import kept
 from .conftest import make_record
 from .test_scorecard import HOSTILE, study, with_text
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+REPORTS = Path(__file__).parents[2] / "reports"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -109,7 +111,7 @@ def test_hostile_text_neither_runs_nor_breaks_the_layout(browser: Any, tmp_path:
         path = scorecard([with_text(r, text) for r in made], tmp_path / f"{number}.html")
         visit = Visit(browser, path, 390, "light")
         assert visit.page.evaluate("typeof window.pwned") == "undefined"
-        assert visit.page.evaluate("document.scripts.length") == 0
+        assert visit.page.evaluate("document.scripts.length") == 1
         assert visit.said == []
         assert [url for url in visit.asked if not url.startswith("data:")] == [path.as_uri()]
         assert visit.sideways() <= 0, text[:40]
@@ -132,6 +134,62 @@ def test_it_prints_a_study_in_black_on_white(browser: Any, tmp_path: Path):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     scrolls = "[...document.querySelectorAll('.scroll')].map(e => getComputedStyle(e).overflowX)"
     assert set(page.evaluate(scrolls)) == {"visible"}
+    page.close()
+
+
+def test_print_keeps_a_plane_with_its_heading(browser: Any, tmp_path: Path):
+    """On A4 with margins of a centimetre: 718 by 1047 pixels, in which the section has room."""
+    page = browser.new_page(viewport={"width": 718, "height": 1047})
+    page.goto(scorecard(study(), tmp_path / "card.html").as_uri())
+    page.emulate_media(media="print")
+    section = page.locator("#plane")
+    assert section.evaluate("e => getComputedStyle(e).breakInside") == "avoid"
+    assert section.evaluate("e => e.offsetHeight") < 1047
+    for what in ("h2", ".how", ".keys"):
+        assert section.locator(what).first.evaluate("e => getComputedStyle(e).breakAfter") == (
+            "avoid"
+        )
+    page.close()
+
+
+def test_no_table_is_cut_off(browser: Any, tmp_path: Path):
+    """At 1280 and at 390 pixels every table of the page has room; the runs in full are closed."""
+    path = scorecard(kept.read(REPORTS / "rank_lr"), tmp_path / "card.html")
+    for width in (1280, 390):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(path.as_uri())
+        wide = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(e => e.checkVisibility() && "
+            "e.scrollWidth > e.clientWidth + 1).map(e => e.getAttribute('aria-label'))"
+        )
+        assert wide == []
+        page.close()
+
+
+def test_settings_are_filtered_and_sorted(browser: Any, tmp_path: Path):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(scorecard(kept.read(REPORTS / "rank_lr"), tmp_path / "card.html").as_uri())
+    rows = page.locator("#settings-table tbody tr:visible")
+    before = rows.all_inner_texts()
+    assert len(before) == 15
+    page.get_by_role("button", name="forgotten").click()
+    assert len(rows.all()) == 12
+    page.get_by_role("searchbox").fill("r=16 5e-4")
+    assert [row.split("\n")[0].split()[0] for row in rows.all_inner_texts()] == ["8", "7"]
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="forgotten").click()
+    assert rows.all_inner_texts() == before
+
+    def order(column: int) -> list[float]:
+        cells = page.locator(f"#settings-table tbody tr td:nth-of-type({column})")
+        return [float(cell.get_attribute("data-value")) for cell in cells.all()]
+
+    page.get_by_role("button", name="Mean accuracy").click()
+    assert order(2) == sorted(order(2), reverse=True)
+    page.get_by_role("button", name="Mean accuracy").click()
+    assert order(2) == sorted(order(2))
+    page.get_by_role("button", name="Mean accuracy").click()
+    assert rows.all_inner_texts() == before
     page.close()
 
 

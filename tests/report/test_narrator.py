@@ -36,30 +36,31 @@ def with_verdict(task: str, verdict: str | None) -> RunRecord:
 @pytest.mark.parametrize(
     ("task", "verdict", "said"),
     [
-        ("better", "retained", "learned its task and retained what it knew: any loss is smaller "
+        ("better", "retained", "Learned its task; what it knew is retained: any loss is smaller "
          "than the budget"),
-        ("better", "forgotten", "learned its task, but has forgotten more than the budget allows"),
-        ("worse", "forgotten", "got worse at its task and has forgotten more than the budget "
-         "allows"),
-        ("same", "retained", "is not measurably better at its task, but retained what it knew: "
-         "any loss is smaller than the budget"),
-        ("better", "inconclusive", "learned its task; retention is inconclusive: too few items to "
-         "decide"),
-        ("better", "slipped", "learned its task, but slipped on the benchmarks: measurably worse, "
-         "which may or may not exceed the budget"),
-        ("better", None, "learned its task; what it forgot was not measured"),
-        ("missing", "retained", "was not measured on its task, but retained what it knew: any "
+        ("better", "forgotten", "Learned its task; the benchmarks got worse by more than the "
+         "budget allows"),
+        ("worse", "forgotten", "Got worse at its task; the benchmarks got worse by more than the "
+         "budget allows"),
+        ("same", "retained", "Not measurably better at its task; what it knew is retained: any "
          "loss is smaller than the budget"),
+        ("better", "inconclusive", "Learned its task; too few items to decide whether it stayed "
+         "within budget"),
+        ("better", "slipped", "Learned its task; the benchmarks are measurably worse, which may "
+         "or may not exceed the budget"),
+        ("better", None, "Learned its task; what it forgot was not measured"),
+        ("missing", "retained", "Its task was not measured; what it knew is retained: any loss is "
+         "smaller than the budget"),
     ],
 )  # fmt: skip
 def test_the_headline_says_gain_loss_and_budget(task: str, verdict: str | None, said: str):
-    assert narrator.headline(with_verdict(task, verdict)) == f"The model {said}."
+    assert narrator.headline(with_verdict(task, verdict)) == f"{said}."
 
 
 def test_benchmarks_without_an_accuracy_are_named():
     record = with_verdict("better", None)
     record.retention = [RetentionRow("prose", "bits_per_byte")]
-    said = "The model learned its task; what it forgot was measured on prose alone."
+    said = "Learned its task; what it forgot was measured on prose alone."
     assert narrator.headline(record) == said
 
 
@@ -198,9 +199,9 @@ def test_the_dial_draws_what_is_in_no_mean(record: RunRecord):
     record.dial[-1].beside = [replace(row, delta=0.4, lo=0.38, hi=0.42), RetentionRow("odd", "odd")]
     found = curves.dial(record)
     assert found is not None
-    assert [panel["title"] for panel in found["panels"]] == ["Learned", "General ability", "Prose"]
+    assert [panel["title"] for panel in found["panels"]] == ["Learned", "Mean accuracy", "Prose"]
     assert found["panels"][-1]["unit"] == "change of bits per byte, down is better"
-    drawn = found["panels"][-1]["drawn"]
+    drawn = found["panels"][-1]["figure"].drawn
     assert "prose, α 0.5: +0.100" in drawn and "prose, α 1.25: +0.400" in drawn
     assert "prose, α 0: 0.000" in drawn and "α 0.75" not in drawn
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -51,7 +54,7 @@ class Page(HTMLParser):
         self.open.pop()
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] not in (["style"], ["title"]):
+        if self.open[-1:] not in (["style"], ["title"], ["script"]):
             self.texts.append(data)
 
     @property
@@ -70,10 +73,20 @@ def test_same_records_same_bytes(tmp_path: Path, record: RunRecord):
 def test_it_answers_in_order(record: RunRecord):
     text = Page(render_html([record])).text
     asked = [
-        "The model learned its task, but slipped on the benchmarks",
-        "+0.803; 95 % interval +0.722 to +0.884",
+        "slipped",
+        "Learned its task; the benchmarks are measurably worse, which may or may not exceed",
+        "Task answer log-likelihood",
+        "Benchmarks mean accuracy of 3",
+        "General text bits per byte",
+        "SmolLM2-135M-Instruct lora r=16 docstrings (4 000 examples)",
+        "200 items per benchmark seed 0 11 min 34 s",
+        "To settle: 810 more items, about 2 min 08 s (retention.items=470).",
+        "myosotis train method=lora",
+        "SVG · CSV · all numbers as CSV",
         "dequantised from Q4_1",
         "3 of 4000 training examples were longer",
+        "In words",
+        "+0.803; 95 % interval +0.722 to +0.884",
         "Forgetting against learning",
         "What it learned",
         "What it kept",
@@ -91,16 +104,21 @@ def test_it_answers_in_order(record: RunRecord):
         "0a08646e0c1d with uncommitted changes",
         "update.r",
     ]
-    places = [text.find(said) for said in asked]
-    assert -1 not in places, asked[places.index(-1)]
-    assert places == sorted(places)
+    at = 0
+    for said in asked:
+        assert said in text[at:], said
+        at = text.index(said, at)
 
 
-def test_nothing_is_fetched_and_no_script_is_there(record: RunRecord):
+def test_nothing_is_fetched_and_only_the_pages_own_script_may_run(record: RunRecord):
     page = render_html([record, record])
     parsed = Page(page)
-    names = {tag for tag, _ in parsed.elements}
-    assert not names & {"script", "iframe", "object", "embed", "img", "form", "base"}
+    names = [tag for tag, _ in parsed.elements]
+    assert not {"iframe", "object", "embed", "img", "form", "base"} & set(names)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in page
+    assert names.count("script") == 1 and len(script.splitlines()) < 130
     attributes = {key for _, attrs in parsed.elements for key, _ in attrs}
     assert not {key for key in attributes if key.startswith("on") or key in ("style", "src")}
     assert "default-src 'none'" in page
@@ -153,10 +171,10 @@ def test_non_finite_numbers_in_memory_are_missing(tmp_path: Path, record: RunRec
 
 def test_formats_follow_the_ending(tmp_path: Path, record: RunRecord):
     said = scorecard(record, tmp_path / "card.md").read_text()
-    assert said.startswith("# The model learned its task, but slipped on the benchmarks")
+    assert said.startswith("# Learned its task; the benchmarks are measurably worse")
     assert "| arc\\_easy | 50.5 % | 47.0 % | −3.5 | −6.5 to −0.5 | 2.5 | slipped | 200 |" in said
     document = json.loads(scorecard(record, tmp_path / "card.json").read_text())
-    assert document["headline"].startswith("The model learned its task")
+    assert document["headline"].startswith("Learned its task")
     assert document["runs"][0]["record"]["run_id"] == record.run_id
     (line,) = csv.DictReader(scorecard(record, tmp_path / "card.csv").open())
     assert float(line["retention/arc_easy/delta"]) == -0.035

@@ -17,6 +17,7 @@ from myosotis.report import decision, forgotten, preference, trials
 from myosotis.report.factors import along_axis
 from myosotis.report.grouping import study
 from myosotis.report.heat_map import LEVELS, _level, heat_maps
+from myosotis.report.ladder import ladder as ladder_of
 from myosotis.report.numbers import Numbers
 from myosotis.report.scorecard import render_html
 from myosotis.report.seeds import (
@@ -318,10 +319,8 @@ def test_the_grid_shows_holes_as_holes():
     maps = heat_maps(found, choose(found), Numbers.of(found))
     assert [m["title"] for m in maps] == [
         "Learned",
-        "General ability",
-        "prose (Python's documentation)",
-        "Training time",
-        "Peak memory",
+        "Mean accuracy",
+        "General text",
     ]
     hole = maps[0]["rows"][2]["cells"][4]
     assert (hole["text"], hole["small"], hole["level"]) == ("—", "failed", "none")
@@ -464,7 +463,7 @@ def test_benchmarks_show_each_seeds_verdict():
 
 def test_the_ladder_rises_from_the_base_by_parameters():
     found = study(made.methods())
-    ladder = trials.ladder(found, choose(found), Numbers.of(found))
+    ladder = ladder_of(found, choose(found), Numbers.of(found))
     assert ladder is not None
     names = [row["name"] for row in ladder["rows"]]
     assert names[0] == "the base"
@@ -498,9 +497,17 @@ def test_the_page_answers_in_order():
     text = Page(render_html(made.rank_lr())).text
     asked = [
         "Ship lora r=64 lr=1e‑3",
+        "fresh items its answer log-likelihood changed by",
+        "statistically tied with",
+        "myosotis train method=lora update.r=64",
+        "setting",
+        "Learned nats per token",
+        "Mean accuracy points",
+        "General text bits per byte",
         "Of 44 trials, 3 failed",
         "Which to ship, and why",
-        "Forgetting against learning",
+        "The setting is chosen by the columns on the left",
+        "a plane for each measure",
         "Over the grid",
         "Where is the best learning rate?",
         "Turning them down",
@@ -515,9 +522,10 @@ def test_the_page_answers_in_order():
         "myosotis train method=lora update.r=64",
         "The runs in full",
     ]
-    places = [text.find(said) for said in asked]
-    assert -1 not in places, asked[places.index(-1)]
-    assert places == sorted(places)
+    at = 0
+    for said in asked:
+        assert said in text[at:], said
+        at = text.index(said, at)
     assert not {"None", "nan", "inf"} & set(text.split())
 
 

@@ -312,6 +312,11 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
         choices=("html", "md", "json", "csv"),
         help="default: by the ending of --out, else html",
     )
+    parser.add_argument(
+        "--figures",
+        metavar="DIR",
+        help="also write every figure to this folder: PDF, SVG at column width, CSV",
+    )
     parser.set_defaults(overrides=[], config_name="train", config_dir=None)
 
     def start(parsed: Arguments) -> Any:
@@ -333,7 +338,15 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
         said = ", ".join(names) if len(names) <= 6 else f"{len(names)} runs"
         console.print(f"Scorecard of {terminal(said)}:", style="bold")
         console.print(terminal(written), soft_wrap=True)
-        return {"scorecard": str(written), "runs": [r.run_id for r in found.records]}
+        done = {"scorecard": str(written), "runs": [r.run_id for r in found.records]}
+        if parsed.figures:
+            from myosotis.report.figures import write_figures
+
+            drawn = write_figures(found.records, parsed.figures)
+            told = f"{len(drawn)} files of {len(drawn) // 3} figures in {parsed.figures}"
+            console.print(terminal(told), soft_wrap=True)
+            done["figures"] = [str(path) for path in drawn]
+        return done
 
     return parser, start
 

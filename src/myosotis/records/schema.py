@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -126,10 +127,10 @@ class RetentionRow:
 
     The verdict rests on `metric` alone: retained, forgotten, slipped or inconclusive against
     the budget `epsilon` (docs/science.md, section 3). It is adjusted for the other tasks (Holm), so
-    it can be more careful than `lo` and `hi`, which are not, would be. `mde` is the minimum
-    detectable effect, `needed_items` to `needed_items_most` how many items would settle an open
-    verdict (no loss, and the change as measured), `p_gold_*` the probability of the right choice,
-    which moves before accuracy does.
+    it can be more careful than `lo` and `hi`, which are not, would be: it is read from
+    `adjusted_lo` and `adjusted_hi`. `mde` is the minimum detectable effect, `needed_items` to
+    `needed_items_most` how many items would settle an open verdict (no loss, and the change as
+    measured), `p_gold_*` the probability of the right choice, which moves before accuracy does.
     """
 
     task: str
@@ -162,11 +163,17 @@ class RetentionRow:
     ece_tuned: float | None = None
     epsilon_above_chance: float | None = None  # the budget as a share of what is above chance
     needed_items_most: int | None = None
+    adjusted_lo: float | None = None
+    adjusted_hi: float | None = None
 
 
 @dataclass
 class SuiteVerdict:
-    """The verdict on the mean over the accuracy-like `tasks`. `budget` is the fraction."""
+    """The mean over the accuracy-like `tasks`, and the verdict on the whole; `budget` a fraction.
+
+    `verdict` counts the tasks that speak for themselves, too: those outside the mean and those with
+    a budget of their own. `mean_verdict` is what the mean's own interval, `lo` to `hi`, says.
+    """
 
     delta: float | None = None
     lo: float | None = None
@@ -182,6 +189,7 @@ class SuiteVerdict:
     accept: str = ""
     note: str = ""
     needed_items_most: int | None = None
+    mean_verdict: str = ""
 
 
 @dataclass
@@ -452,4 +460,14 @@ class RunRecord:
             )
         if isinstance(halves := document.get("halves"), dict):
             document["halves"] = {FORMER_HALVES.get(name, name): h for name, h in halves.items()}
+        if isinstance(command := document.get("command"), list):
+            document["command"] = _of_today(command)
         return read(cls, document, where)
+
+
+def _of_today(command: list[Any]) -> list[Any]:
+    """The command as it runs today: a trial of a study was once written `myosotis train NAME …`."""
+    once = command[:2] == ["myosotis", "train"] and len(command) > 2
+    if once and re.fullmatch(r"[\w-]+", str(command[2])) and not str(command[2]).startswith("-"):
+        return ["myosotis", "sweep", *command[2:]]
+    return command

@@ -6,15 +6,17 @@ What belongs here: which numbers of a record go into which drawing, and what is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from myosotis.records.schema import CurvePoint, DialChoice, DialPoint, RunRecord
 from myosotis.report import dial_curve, phrases
+from myosotis.report.figure import Figure
 from myosotis.report.narrator import begin
 from myosotis.report.preference import CURVES
-from myosotis.report.svg.charts import Chart, Reference, Series, line_chart
+from myosotis.report.svg.charts import Chart, Reference, Series
 from myosotis.report.svg.marks import spaced
-from myosotis.report.svg.tradeoff import Place, plane
+from myosotis.report.svg.tradeoff import Place, Plane
 
 Points = list[tuple[float, float]]
 
@@ -70,16 +72,20 @@ def plane_view(
     tallest = max((abs(p.y) for p in places), default=0.05)
     kept = phrases.scale("acc", "", -max(tallest, 0.05), max(tallest, 0.05))
     sign = 1 if task.higher_is_better else -1
+    unit = f"{phrases.label(task.metric)}, {s.of}" if s.of else phrases.label(task.metric)
+    plane = Plane(
+        "Change of mean accuracy against what was learned",
+        places,
+        suite.epsilon,
+        lambda v: s.change(sign * v),
+        kept.change,
+        f"task: change of {unit}",
+        "benchmarks: change of mean accuracy, points",
+        joined,
+    )
     return {
-        "drawn": plane(
-            places,
-            epsilon=suite.epsilon,
-            x_value=lambda v: s.change(sign * v),
-            y_value=kept.change,
-            joined=joined,
-            title="Change in general ability against what was learned",
-        ),
-        "x_unit": f"{phrases.label(task.metric)}, {s.of}" if s.of else phrases.label(task.metric),
+        "figure": Figure.of("plane", plane),
+        "x_unit": unit,
         "epsilon": phrases.suite_scale(suite).amount(suite.epsilon),
         "dialled": bool(joined),
     }
@@ -156,7 +162,8 @@ def _panel(
     title: str, unit: str, note: str, chart: Chart, *, legend: bool = False
 ) -> dict[str, Any]:
     keys = [{"name": s.name, "style": s.style} for s in chart.series] if legend else []
-    return {"title": title, "unit": unit, "note": note, "drawn": line_chart(chart), "keys": keys}
+    figure = Figure.of(title, replace(chart, unit=unit))
+    return {"title": title, "unit": unit, "note": note, "figure": figure, "keys": keys}
 
 
 def _plain(value: float) -> str:
@@ -191,8 +198,8 @@ def dial(record: RunRecord) -> dict[str, Any] | None:
         unit = f"change of {phrases.label(choice.metric)}, {direction} is better"
         panels.append(_panel("Learned", unit, "", chart))
     if lost.points:
-        chart = Chart("General ability", [lost], kept.change, "α", [zero, *budget], ticks, 190)
-        panels.append(_panel("General ability", "change of mean accuracy, points", "", chart))
+        chart = Chart("Mean accuracy", [lost], kept.change, "α", [zero, *budget], ticks, 190)
+        panels.append(_panel("Mean accuracy", "change, points", "", chart))
     panels += [_beside(r.task, points, ticks) for r in last.beside if r.delta is not None]
     rows = [
         {

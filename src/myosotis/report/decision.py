@@ -11,11 +11,12 @@ from typing import Any
 
 from myosotis.records.schema import RunRecord
 from myosotis.records.verdict import Verdict
-from myosotis.report import phrases
+from myosotis.report import phrases, remedy
 from myosotis.report.grouping import ConfigGroup, Study, study
-from myosotis.report.narrator import ABILITY, EXPLAINED
+from myosotis.report.narrator import EXPLAINED
 from myosotis.report.numbers import Numbers
-from myosotis.report.selection import Choice, GroupStats, best_run, choose, group_stats
+from myosotis.report.run_verdict import OPEN, items_of
+from myosotis.report.selection import Choice, GroupStats, best_run, choose, group_stats, half_of
 
 
 def headline(found: Study, choice: Choice) -> str:
@@ -58,20 +59,20 @@ def _doubt(choice: Choice, claimed: str) -> str:
 def _fresh_items(choice: Choice) -> str:
     """`the 60 fresh items`: those of the mean's benchmarks that had no part in the choice."""
     if choice.run is None or choice.run.suite_verdict is None or choice.claimed_on != "report":
-        return "the items it is reported on"
+        return "all items"
     tasks = choice.run.suite_verdict.tasks
     items = sum((row.n or 0) // 2 for row in choice.run.retention if row.task in tasks)
     return f"the {phrases.count(items)} fresh items" if items else "the fresh items"
 
 
 def ledes(found: Study, choice: Choice, numbers: Numbers) -> list[str]:
-    """Why, with the numbers, and how sure that is."""
+    """Why, with the numbers, how sure that is, and what would make it sure."""
     if choice.group is None:
         return []
     return [
         _basis(choice),
-        _claim(choice, numbers),
-        " ".join(filter(None, [_neighbours(choice), _seeds(choice)])),
+        why(choice, numbers),
+        " ".join(filter(None, [tied(choice), _seeds(choice), settle(choice)])),
     ]
 
 
@@ -107,14 +108,18 @@ def _basis(choice: Choice) -> str:
     )
 
 
-def _claim(choice: Choice, numbers: Numbers) -> str:
-    assert choice.group is not None
+def why(choice: Choice, numbers: Numbers) -> str:
+    """What the choice learned and lost, on the items that had no part in choosing it."""
+    if choice.group is None:
+        return ""
     seen = group_stats(choice.group, choice.claimed_on)
     budget = (
         f"; the budget allows a loss of {numbers.kept.amount(seen.epsilon)}" if seen.epsilon else ""
     )
+    on = _fresh_items(choice)
     return (
-        f"Its {phrases.label(numbers.metric)} changed by {numbers.gain(seen.gain)} {numbers.unit} "
+        f"On {on} its {phrases.label(numbers.metric)} changed by {numbers.gain(seen.gain)} "
+        f"{numbers.unit} "
         f"(95 % interval {numbers.gain_interval(seen.gain)}), its mean accuracy on the benchmarks "
         f"by {numbers.loss(seen.kept)} points ({numbers.loss_interval(seen.kept)}){budget}."
     )
@@ -124,18 +129,17 @@ NAMED = 5
 """Settings that a sentence names; of more it says the number, too."""
 
 
-def _neighbours(choice: Choice) -> str:
-    """What else could be shipped as well, and what learned more."""
+def tied(choice: Choice) -> str:
+    """What else could be shipped as well, which of it is cheapest, and what learned more."""
     said = []
-    tied = [s for s in choice.rivals if compared(s, choice)]
-    if tied:
-        said.append(f"What it learned is statistically tied with {_named(tied)}.")
-        cheapest = min([*tied, choice.group], key=_seconds) if choice.group else None
-        if cheapest is not None and cheapest is not choice.group and _seconds(cheapest) < 1e300:
-            said.append(f"Of these, {cheapest.label} trained fastest.")
+    equals = [s for s in choice.rivals if compared(s, choice)]
+    if equals:
+        said.append(f"What it learned is statistically tied with {_named(equals)}.")
+        said += filter(None, [_cheapest(equals, choice)])
     single = [s for s in choice.rivals if len(s.runs) == 1]
     if single and choice.group is not None and len(choice.group.runs) > 1:
-        said.append(f"One seed tells nothing of how it compares with {_named(single)}.")
+        with_what = _named(single) if len(single) < 3 else f"{len(single)} other settings"
+        said.append(f"One seed tells nothing of how it compares with {with_what}.")
     if choice.greedier:
         names = [s.label for s in choice.greedier[:3]]
         more = f" and {len(choice.greedier) - 3} more" if len(choice.greedier) > 3 else ""
@@ -160,9 +164,30 @@ def _named(groups: Sequence[ConfigGroup]) -> str:
     return many + (f"{', '.join(names)} and {more} more" if more else phrases.listed(names))
 
 
-def _seconds(group: ConfigGroup) -> float:
-    known = [s for run in group.runs if (s := run.cost.get("train_seconds")) is not None]
-    return sum(s / len(known) for s in known) if known else float("inf")
+def _cheapest(equals: Sequence[ConfigGroup], choice: Choice) -> str:
+    """Which of the choice and its equals trains the fewest parameters. Not which was fastest: times
+    of single runs differ by chance."""
+    assert choice.group is not None
+    sizes = {s.number: _parameters(s) for s in (choice.group, *equals)}
+    known = [size for size in sizes.values() if size is not None]
+    if len(known) < len(sizes) or min(known) == max(known):
+        return ""
+    fewest = [s for s in (choice.group, *equals) if sizes[s.number] == min(known)]
+    size = f"({phrases.large(min(known))})"
+    if choice.group in fewest:
+        return f"Of these, none trains fewer parameters than it does {size}."
+    verb = "trains" if len(fewest) == 1 else "train"
+    return f"Cheapest of these: {_names(fewest)} {verb} the fewest parameters {size}."
+
+
+def _parameters(group: ConfigGroup) -> int | None:
+    return group.runs[0].update.trainable if group.runs else None
+
+
+def _names(groups: Sequence[ConfigGroup]) -> str:
+    """A few settings by name; of more, how many."""
+    names = [s.label for s in groups[:3]]
+    return phrases.listed([*names, f"{len(groups) - 3} more"] if len(groups) > 3 else names)
 
 
 def _seeds(choice: Choice) -> str:
@@ -178,40 +203,22 @@ def _seeds(choice: Choice) -> str:
     )
 
 
-def tiles(choice: Choice, numbers: Numbers) -> list[dict[str, str]]:
-    """The three numbers a reader takes away."""
-    if choice.group is None:
-        return []
-    assert choice.run is not None
-    seen = group_stats(choice.group, choice.claimed_on)
-    where = "fresh items (reporting half)" if choice.claimed_on == "report" else "all items"
-    gain = seen.gain
-    sure = gain is not None and gain.lo is not None and gain.lo > 0
-    record = choice.run
-    trainable = record.update.trainable
-    return [
-        {
-            "label": "Learned",
-            "value": numbers.gain(gain),
-            "unit": numbers.unit,
-            "note": f"{phrases.label(numbers.metric)}, on {where}",
-            "kind": "retained" if sure else "",
-        },
-        {
-            "label": ABILITY,
-            "value": numbers.loss(seen.kept),
-            "unit": "points",
-            "note": f"mean accuracy, on {where}; budget −{numbers.kept.amount(seen.epsilon)}",
-            "kind": seen.verdict,
-        },
-        {
-            "label": "Cost",
-            "value": phrases.duration(record.cost.get("train_seconds")),
-            "note": f"of training; {phrases.large(trainable)} parameters"
-            if trainable
-            else "of training",
-        },
-    ]
+def settle(choice: Choice) -> str:
+    """What would confirm the choice on fresh items; empty where they do, or say that it cannot be.
+
+    The fresh items are half of all, and are asked anew of every trial.
+    """
+    if choice.group is None or choice.run is None:
+        return ""
+    if group_stats(choice.group, choice.claimed_on).verdict not in OPEN:
+        return ""
+    suite = half_of(choice.run, choice.claimed_on).suite
+    share = 2 if choice.claimed_on == "report" else 1
+    needed = suite.needed_items if suite is not None else None
+    tasks = suite.tasks if suite is not None else []
+    rows = [row for row in choice.run.retention if row.task in tasks]
+    found = items_of(choice.run, rows, None if needed is None else share * needed)
+    return remedy.settled_by(found, " per trial")
 
 
 def table(choice: Choice, numbers: Numbers) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from statistics import fmean
 
 from myosotis.records.schema import DialChoice, DialPoint, RetentionRow, RunRecord
 from myosotis.report import narrator, phrases
+from myosotis.report.run_verdict import measurably_worse
 
 
 def metric(record: RunRecord) -> str:
@@ -55,12 +56,6 @@ def _beside_both(choice: DialChoice) -> list[tuple[RetentionRow, RetentionRow]]:
     return [(row, of_whole[row.task]) for row in chosen if row.task in of_whole]
 
 
-def _lost(row: RetentionRow) -> bool:
-    """Whether the whole interval lies on the side of a loss."""
-    ends = [phrases.gain(end, row.higher_is_better) for end in (row.lo, row.hi)]
-    return all(end is not None and end < 0 for end in ends)
-
-
 def _reported(choice: DialChoice) -> str:
     """What the half that reports says of the chosen strength, beside the whole update."""
     found, full = choice.reported, choice.full
@@ -80,7 +75,7 @@ def _reported(choice: DialChoice) -> str:
     for row, of_whole in _beside_both(choice):
         s = phrases.row_scale(row)
         told.append(
-            f" {narrator.begin(narrator.name_of(row.task))} {s.change(row.delta)} {s.of} "
+            f" {narrator.begin(phrases.task_said(row.task))} {s.change(row.delta)} {s.of} "
             f"({phrases.interval(s, row.lo, row.hi)}"
             f"{'' if whole else f'; the whole update {s.change(of_whole.delta)}'}): {row.verdict}."
         )
@@ -102,7 +97,7 @@ def _shares(choice: DialChoice) -> str:
     if lost and found.retention is not None and full.retention:
         parts.append(f"recovers {100 * (1 - found.retention / full.retention):.0f} % of the loss")
     for row, of_whole in _beside_both(choice):
-        if _lost(of_whole) and row.delta is not None and of_whole.delta:
+        if measurably_worse(of_whole) and row.delta is not None and of_whole.delta:
             back = 100 * (1 - row.delta / of_whole.delta)
-            parts.append(f"recovers {back:.0f} % of what {narrator.name_of(row.task)} lost")
+            parts.append(f"recovers {back:.0f} % of what {phrases.task_said(row.task)} lost")
     return f"Of the whole update it {phrases.listed(parts)}." if parts else ""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from myosotis.records.schema import DialPoint
 from myosotis.report import dial_curve, phrases
+from myosotis.report.figure import Figure
 from myosotis.report.grouping import RATE, ConfigGroup, Study, short, written
 from myosotis.report.numbers import Numbers
 from myosotis.report.seeds import Estimate, over_seeds, told_apart
 from myosotis.report.selection import Choice, Mark, group_stats
-from myosotis.report.svg.charts import Chart, Reference, Series, line_chart, line_key
+from myosotis.report.svg.charts import Chart, Reference, Series, line_key
 from myosotis.report.svg.marks import spaced
 
 STYLES = ("s0", "s1", "s2", "s3", "s4", "s5")
@@ -69,14 +71,15 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
     for title, unit, pick, write, references in (
         ("Learned", f"change of {phrases.label(numbers.metric)}",
          lambda s: group_stats(s).gain, lambda v: numbers.task.change(numbers.sign * v), [zero]),
-        ("General ability", "change of mean accuracy, points", lambda s: group_stats(s).kept,
+        ("Mean accuracy", "change, points", lambda s: group_stats(s).kept,
          numbers.kept.change, [zero, *budget]),
     ):  # fmt: skip
         lines = series(pick)
         if lines:
             name = axis_name(found)
-            chart = Chart(title, lines, write, name, references, ticks, 230, x_value)
-            panels.append({"title": title, "unit": unit, "note": "", "drawn": line_chart(chart)})
+            chart = Chart(title, lines, write, name, references, ticks, 230, x_value, unit)
+            figure = Figure.of(f"{name}-{title}", chart)
+            panels.append({"title": title, "unit": unit, "note": "", "figure": figure})
     if not panels:
         return None
     optima = [found_at for row in rows if (found_at := _optimum(found, row, numbers))]
@@ -212,12 +215,13 @@ def dials(
         return numbers.task.change(numbers.sign * value)
 
     learned = Chart("Learned", gains, task, "α", [zero], ticks, 210)
-    kept = Chart("General ability", losses, numbers.kept.change, "α", [zero, *budget], ticks, 210)
+    kept = Chart("Mean accuracy", losses, numbers.kept.change, "α", [zero, *budget], ticks, 210)
     return {
         "panels": [
-            {"title": c.title, "unit": unit, "note": "", "drawn": line_chart(c)}
+            {"title": c.title, "unit": unit, "note": "",
+             "figure": Figure.of(f"strength-{c.title}", replace(c, unit=unit))}
             for c, unit in ((learned, f"change of {phrases.label(numbers.metric)}"),
-                            (kept, "change of mean accuracy, points"))
+                            (kept, "change, points"))
             if any(line.points for line in c.series)
         ],
         "keys": [

@@ -5,6 +5,7 @@ What belongs here: from many records to tables, where nothing is drawn.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,10 +56,7 @@ def benchmarks(found: Study, choice: Choice) -> dict[str, Any] | None:
             }
             for s in found.measured
         ],
-        "notes": [
-            {"task": task, "note": note}
-            for task, note in dict.fromkeys((r.task, r.note) for r in rows if _lasting(r.note))
-        ][:12],
+        "notes": _notes(rows),
         "seeds": any(len(s.runs) > 1 for s in found.measured),
     }
 
@@ -72,9 +70,19 @@ def _range(counts: Sequence[int | None]) -> str:
     return " to ".join(ends)
 
 
-def _lasting(note: str) -> bool:
-    """Notes on how a task was asked, not on one run's numbers."""
-    return "is not at hand" in note or "within noise of chance" in note
+def _notes(rows: Sequence[RetentionRow]) -> list[dict[str, str]]:
+    """What is said of a task in every run: how it was asked, not what one run's numbers mean."""
+    said: dict[str, list[list[str]]] = {}
+    for row in rows:
+        said.setdefault(row.task, []).append(_SENTENCE.split(row.note) if row.note else [])
+    shared = {
+        task: [sentence for sentence in first if all(sentence in other for other in others)]
+        for task, (first, *others) in said.items()
+    }
+    return [{"task": task, "note": " ".join(found)} for task, found in shared.items() if found]
+
+
+_SENTENCE = re.compile(r"(?<=[.)])\s+(?=[A-Z0-9])")
 
 
 def _typical(rows: Sequence[RetentionRow]) -> tuple[float, float]:

@@ -1,12 +1,13 @@
-"""Heat maps: quality, forgetting and cost over the rows and the axis of a study.
+"""Heat maps: what was learned and lost over the rows and the axis of a study.
 
-What belongs here: tables whose cells are coloured. The number stands in every cell, so that nothing
-rests on colour.
+What belongs here: tables whose cells are coloured. The number and its interval stand in every cell,
+so that nothing rests on colour. What a setting cost is in the table of costs (`trials.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from myosotis.report import phrases
@@ -21,68 +22,52 @@ LEVELS = 6
 Write = Callable[[Estimate], str]
 
 
+@dataclass(frozen=True)
+class _Map:
+    """One map: what it shows, and how. `depth` is 1 where more has more colour, else -1."""
+
+    title: str
+    unit: str
+    kind: str  # good | bad: the colour, and whether what is not lost has none
+    depth: int
+    pick: Pick
+    value: Write
+    interval: Write
+
+
 def heat_maps(found: Study, choice: Choice, numbers: Numbers) -> list[dict[str, Any]]:
-    """What was learned and lost, and cost, over rows and axis; darker is more.
+    """What was learned and lost over rows and axis; darker is more.
 
     Empty where that is no grid: one row, one column, or more holes than cells.
     """
     if len(found.rows) < 2 or len(axis_values(found)) < 2 or holes(found.groups) is None:
         return []
     maps = [
-        _heat(
-            found, choice, "Learned", f"change of {phrases.label(numbers.metric)}",
-            "good", lambda s: group_stats(s).gain, numbers.gain, max,
+        _Map(
+            "Learned", f"change of {phrases.label(numbers.metric)}; darker = more learned", "good",
+            1, lambda s: group_stats(s).gain, numbers.gain, numbers.gain_interval,
         ),
-        _heat(
-            found, choice, "General ability",
-            "change of mean accuracy, points; darker = larger loss", "bad",
-            lambda s: _turned(group_stats(s).kept), lambda e: numbers.loss(_turned(e)), min,
+        _Map(
+            "Mean accuracy", "change, points; darker = larger loss", "bad", -1,
+            lambda s: group_stats(s).kept, numbers.loss, numbers.loss_interval,
         ),
     ]  # fmt: skip
-    for task, metric, higher in _other_benchmarks(found):
-        half = [e for s in found.measured if (e := _benchmark(s, task))]
-        scale = phrases.scale(metric, "", *(v for e in half for v in (e.lo, e.hi)))
-        sign = -1 if higher else 1  # deeper is more lost
-
-        def pick(s: ConfigGroup, task: str = task, sign: int = sign) -> Estimate | None:
-            return _turned(_benchmark(s, task)) if sign < 0 else _benchmark(s, task)
-
-        def write(e: Estimate, scale: phrases.Scale = scale, sign: int = sign) -> str:
-            return scale.change(sign * e.value)
-
-        said = f"change of {phrases.label(metric)}; darker = larger loss"
-        maps.append(_heat(found, choice, phrases.benchmark(task), said, "bad", pick, write, min))
-    maps.append(
-        _heat(
-            found, choice, "Training time", "darker = longer", "plain",
-            lambda s: _cost(s, "train_seconds"), lambda e: _duration(e.value), min,
-        )
-    )  # fmt: skip
-    if any(_cost(s, "peak_memory_gb") for s in found.measured):
-        maps.append(
-            _heat(
-                found, choice, "Peak memory", "GB; darker = more", "plain",
-                lambda s: _cost(s, "peak_memory_gb"), lambda e: phrases.general(e.value), min,
-            )
-        )  # fmt: skip
-    return maps
+    maps += [_of_benchmark(found, *named) for named in _other_benchmarks(found)]
+    return [_heat(found, choice, drawn) for drawn in maps]
 
 
-def _turned(e: Estimate | None) -> Estimate | None:
-    if e is None:
-        return None
-    ends = (None if end is None else -end for end in (e.hi, e.lo))
-    return Estimate(-e.value, *ends, seeds=e.seeds)
-
-
-def _duration(seconds: float) -> str:
-    """In a narrow cell: a line may end behind a unit, not before it."""
-    return phrases.duration(seconds).replace(" s", "\u00a0s").replace(" min", "\u00a0min")
-
-
-def _cost(group: ConfigGroup, key: str) -> Estimate | None:
-    known = [v for run in group.runs if (v := run.cost.get(key)) is not None]
-    return over_seeds([(v, None, None) for v in known])
+def _of_benchmark(found: Study, task: str, metric: str, higher: bool) -> _Map:
+    known = [e for s in found.measured if (e := _benchmark(s, task))]
+    scale = phrases.scale(metric, "", *(v for e in known for v in (e.lo, e.hi)))
+    return _Map(
+        phrases.task_title(task),
+        f"change of {phrases.label(metric)}; darker = larger loss",
+        "bad",
+        -1 if higher else 1,
+        lambda s: _benchmark(s, task),
+        lambda e: scale.change(e.value),
+        lambda e: phrases.interval(scale, e.lo, e.hi),
+    )
 
 
 def _benchmark(group: ConfigGroup, task: str) -> Estimate | None:
@@ -108,24 +93,15 @@ def _level(value: float, lo: float, hi: float) -> int:
     return min(int(share * LEVELS), LEVELS - 1)
 
 
-def _heat(
-    found: Study,
-    choice: Choice,
-    title: str,
-    unit: str,
-    kind: str,
-    pick: Pick,
-    write: Write,
-    best_is: Callable[[Sequence[float]], float],
-) -> dict[str, Any]:
+def _heat(found: Study, choice: Choice, drawn: _Map) -> dict[str, Any]:
     xs = axis_values(found)
     at = {(s.row, s.x): s for s in found.groups}
-    values = {k: e for k, s in at.items() if s.runs and (e := pick(s)) is not None}
-    numbers = [e.value for e in values.values()]
-    lo, hi = (min(numbers), max(numbers)) if numbers else (0.0, 0.0)
-    if kind == "bad":  # what was not lost has no colour
+    values = {k: e for k, s in at.items() if s.runs and (e := drawn.pick(s)) is not None}
+    depths = [drawn.depth * e.value for e in values.values()]
+    lo, hi = (min(depths), max(depths)) if depths else (0.0, 0.0)
+    if drawn.kind == "bad":  # what was not lost has no colour
         lo, hi = 0.0, max(hi, 0.0)
-    best = best_is(numbers) if numbers else None
+    best = None if not depths else max(depths) if drawn.kind == "good" else min(depths)
     rows = []
     for row in found.rows:
         cells = []
@@ -135,18 +111,18 @@ def _heat(
             if value is None:
                 cell |= {"text": MISSING, "small": _absent(group), "level": "none"}
             else:
-                level = _level(value.value, lo, hi)
+                depth = drawn.depth * value.value
                 cell |= {
-                    "text": write(value),
-                    "small": _half(value, write),
-                    "level": f"{kind}{level}",
+                    "text": drawn.value(value),
+                    "small": drawn.interval(value),
+                    "level": f"{drawn.kind}{_level(depth, lo, hi)}",
+                    "best": depth == best and depths.count(depth) == 1,
                 }
-                cell["best"] = value.value == best and numbers.count(value.value) == 1
             cells.append(cell)
         rows.append({"name": row, "cells": cells})
     return {
-        "title": title,
-        "unit": unit,
+        "title": drawn.title,
+        "unit": drawn.unit,
         "columns": [written(x, found.axis) for x in xs],
         "axis": axis_name(found),
         "rows": rows,
@@ -160,11 +136,3 @@ def _absent(group: ConfigGroup | None) -> str:
     if group.runs:
         return "not measured"
     return "failed" if any(r.status == "FAILED" for r in group.others) else "not finished"
-
-
-def _half(value: Estimate, write: Write) -> str:
-    """`±` half the interval, in the unit of the cell."""
-    if value.lo is None or value.hi is None:
-        return ""
-    said = write(Estimate(value.hi / 2 - value.lo / 2))
-    return f"±{said.lstrip('+−')}"

@@ -7,24 +7,30 @@ is better).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
 
 from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.records.verdict import VERDICTS
-from myosotis.report import phrases
-from myosotis.report.narrator import EXPLAINED, name_of
+from myosotis.report import narrator, phrases
+from myosotis.report.figure import Figure
 from myosotis.report.phrases import Scale
-from myosotis.report.svg.charts import Bar, interval_axis, interval_scale, interval_strip
+from myosotis.report.run_verdict import mean_verdict
+from myosotis.report.svg.forest import Cell, Forest
+from myosotis.report.svg.strips import Bar, interval_axis, interval_scale, interval_strip
 
 
 def task_rows(record: RunRecord) -> dict[str, Any] | None:
     """Task quality: a row a metric, each on its own scale, with its own drawing."""
     if record.task is None:
         return None
-    rows = [_task_row(task) for task in (record.task, *record.task.extra)]
+    every = (record.task, *record.task.extra)
+    rows = [_task_row(task) for task in every]
+    cells = [
+        (row["name"], [_cell(task_bar(task), row)]) for task, row in zip(every, rows, strict=True)
+    ]
+    figure = Figure.of("task", Forest("What it learned", ["change"], cells))
     baselines = []
     for entry in record.baselines:
         same = entry.metric == record.task.metric
@@ -44,14 +50,24 @@ def task_rows(record: RunRecord) -> dict[str, Any] | None:
                 "note": entry.note,
             }
         )
-    return {"rows": rows, "baselines": baselines}
+    return {"rows": rows, "baselines": baselines, "figure": figure}
 
 
-def _task_row(task: TaskQuality) -> dict[str, Any]:
+def task_bar(task: TaskQuality) -> Bar:
+    """The change of a task metric."""
     s = phrases.task_scale(task)
     around = phrases.interval(s, task.lo, task.hi)
     said = f"{phrases.label(task.metric)}: {s.change(task.delta)} ({around})"
-    bar = _bar(task.delta, task.lo, task.hi, task.higher_is_better, said, phrases.outcome(task))
+    return _bar(task.delta, task.lo, task.hi, task.higher_is_better, said, phrases.outcome(task))
+
+
+def _cell(bar: Bar, row: dict[str, Any]) -> Cell:
+    """A row of a figure that stands for itself: on an axis of its own."""
+    return Cell(bar, interval_axis([bar], 0.25), row["change"], row["interval"], row["of"])
+
+
+def _task_row(task: TaskQuality) -> dict[str, Any]:
+    s, bar = phrases.task_scale(task), task_bar(task)
     drawn = None if task.delta is None else interval_strip(bar, interval_axis([bar], 0.25))
     return {
         "name": phrases.label(task.metric),
@@ -80,12 +96,43 @@ def _bar(
     said: str,
     mark: str,
     epsilon: float | None = None,
+    wide: tuple[float | None, float | None] = (None, None),
 ) -> Bar:
     """A bar in gain units: what is better lies to the right."""
     mark = mark if mark in _MARKS else ""  # it becomes a class
+    low, high = _turned(lo, hi, higher_is_better)
+    wide_lo, wide_hi = _turned(*wide, higher_is_better)
+    adjusted = None
+    if wide_lo is not None and wide_hi is not None and (wide_lo, wide_hi) != (low, high):
+        adjusted = (wide_lo, wide_hi)
+    return Bar(phrases.gain(value, higher_is_better), low, high, said, mark, epsilon, adjusted)
+
+
+def _turned(
+    lo: float | None, hi: float | None, higher_is_better: bool
+) -> tuple[float | None, float | None]:
+    """Both ends as gains, the lower first."""
     ends = (lo, hi) if higher_is_better else (hi, lo)
-    low, high = (phrases.gain(end, higher_is_better) for end in ends)
-    return Bar(phrases.gain(value, higher_is_better), low, high, said, mark, epsilon)
+    return phrases.gain(ends[0], higher_is_better), phrases.gain(ends[1], higher_is_better)
+
+
+def row_bar(row: RetentionRow) -> Bar:
+    """The change of a benchmark, with the interval that its verdict was read from."""
+    wide = (row.adjusted_lo, row.adjusted_hi)
+    ends = (row.delta, row.lo, row.hi)
+    return _bar(*ends, row.higher_is_better, _row_said(row), row.verdict, row.epsilon, wide)
+
+
+def mean_bar(record: RunRecord) -> Bar | None:
+    """The change of the mean, with its own verdict."""
+    suite = record.suite_verdict
+    if suite is None or suite.delta is None:
+        return None
+    s = phrases.suite_scale(suite)
+    around = phrases.interval(s, suite.lo, suite.hi)
+    said = f"mean of {len(suite.tasks)}: {s.change(suite.delta)} points ({around})"
+    ends = (suite.delta, suite.lo, suite.hi)
+    return _bar(*ends, True, said, mean_verdict(record), suite.epsilon)
 
 
 def forest(record: RunRecord) -> list[dict[str, Any]]:
@@ -94,21 +141,12 @@ def forest(record: RunRecord) -> list[dict[str, Any]]:
     for row in record.retention:
         groups.setdefault("" if phrases.is_share(row.metric) else row.metric, []).append(row)
     ordered = sorted(groups.items(), key=lambda entry: entry[0] != "")
-    return [_group(metric, rows, record.suite_verdict) for metric, rows in ordered]
+    return [_group(metric, rows, record) for metric, rows in ordered]
 
 
-def _group(metric: str, rows: Sequence[RetentionRow], suite: SuiteVerdict | None) -> dict[str, Any]:
-    better = rows[0].higher_is_better
-    bars = [
-        _bar(r.delta, r.lo, r.hi, r.higher_is_better, _row_said(r), r.verdict, r.epsilon)
-        for r in rows
-    ]
-    mean = None
-    if metric == "" and len(rows) > 1 and suite is not None and suite.delta is not None:
-        s = phrases.suite_scale(suite)
-        said = f"mean of {len(suite.tasks)}: {s.change(suite.delta)} points"
-        bar = _bar(suite.delta, suite.lo, suite.hi, True, said, suite.verdict, suite.epsilon)
-        mean = replace(bar, diamond=True)
+def _group(metric: str, rows: Sequence[RetentionRow], record: RunRecord) -> dict[str, Any]:
+    better, bars = rows[0].higher_is_better, [row_bar(row) for row in rows]
+    mean = mean_bar(record) if metric == "" and len(rows) > 1 else None
     axis = interval_axis([*bars, *([mean] if mean else [])])
     shared = phrases.scale(rows[0].metric, "", *(e for r in rows for e in (r.lo, r.hi)))
 
@@ -116,13 +154,31 @@ def _group(metric: str, rows: Sequence[RetentionRow], suite: SuiteVerdict | None
         return shared.change(value if better else -value)
 
     view = [_row(row, interval_strip(bar, axis)) for row, bar in zip(rows, bars, strict=True)]
+    total = _mean(record, interval_strip(mean, axis)) if mean else None
+    named = [(row["task"], bar, row) for row, bar in zip(view, bars, strict=True)]
+    named += [("mean", mean, total)] if mean and total else []
+    cells = [
+        (name, [Cell(bar, axis, said["change"], said["interval"], said["of"])])
+        for name, bar, said in named
+    ]
+    unit = "percentage points of accuracy" if metric == "" else phrases.label(metric)
     return {
-        "unit": "percentage points of accuracy" if metric == "" else phrases.label(metric),
+        "unit": unit,
         "lower": not better,
         "rows": view,
-        "mean": _mean(suite, interval_strip(mean, axis)) if mean and suite else None,
+        "mean": total,
+        "adjusted": any(bar.wide for bar in bars),
         "axis": interval_scale(axis, tick),
+        "figure": Figure.of(f"benchmarks-{metric}", Forest("What it kept", [unit], cells)),
     }
+
+
+def run_row(record: RunRecord) -> dict[str, str] | None:
+    """The run's own row: its verdict, and why it is not simply the mean's."""
+    suite = record.suite_verdict
+    if suite is None or suite.verdict not in VERDICTS:
+        return None
+    return {"verdict": suite.verdict, "reason": narrator.reason(record)}
 
 
 def _row_said(row: RetentionRow) -> str:
@@ -148,7 +204,6 @@ def _row(row: RetentionRow, drawn: Markup) -> dict[str, Any]:
         "epsilon": s.size(row.epsilon),
         "mde": s.size(row.mde),
         "verdict": row.verdict,
-        "explained": EXPLAINED.get(row.verdict, ""),
         "needed": phrases.items_needed(row.needed_items, row.needed_items_most),
         "above_chance": phrases.percent(row.epsilon_above_chance),
         "ece": f"{phrases.percent(row.ece_base)} → {phrases.percent(row.ece_tuned)}",
@@ -187,7 +242,7 @@ def shift(record: RunRecord) -> dict[str, Any] | None:
     return {"rows": rows, "before": bool(before), "said": _start_said(suite) if suite else ""}
 
 
-_TEXTS = {"task": "answers of the task", "general": name_of("prose")}
+_TEXTS = {"task": "answers of the task", "general": phrases.task_said("prose")}
 
 
 def _start_said(suite: SuiteVerdict) -> str:
@@ -201,7 +256,9 @@ def _start_said(suite: SuiteVerdict) -> str:
     )
 
 
-def _mean(suite: SuiteVerdict, drawn: Markup) -> dict[str, Any]:
+def _mean(record: RunRecord, drawn: Markup) -> dict[str, Any]:
+    suite = record.suite_verdict
+    assert suite is not None
     s: Scale = phrases.suite_scale(suite)
     return {
         "tasks": suite.tasks,
@@ -212,10 +269,8 @@ def _mean(suite: SuiteVerdict, drawn: Markup) -> dict[str, Any]:
         "interval": phrases.interval(s, suite.lo, suite.hi),
         "epsilon": s.amount(suite.epsilon),
         "mde": s.amount(suite.mde),
-        "verdict": suite.verdict,
-        "explained": EXPLAINED.get(suite.verdict, ""),
+        "verdict": mean_verdict(record),
         "needed": phrases.items_needed(suite.needed_items, suite.needed_items_most),
-        "budget": f"{suite.budget * 100:g} %" if suite.budget is not None else "",
         "note": suite.note,
         "drawn": drawn,
     }

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 
 from myosotis.records.schema import (
-    GENERAL_TEXTS,
     Baseline,
     RetentionRow,
     RunRecord,
@@ -19,10 +18,10 @@ from myosotis.records.schema import (
     TaskQuality,
 )
 from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Outlook, Verdict
+from myosotis.report import remedy
 from myosotis.report.phrases import (
     count,
     interval,
-    items_needed,
     label,
     listed,
     outcome,
@@ -30,7 +29,16 @@ from myosotis.report.phrases import (
     row_scale,
     scale,
     suite_scale,
+    task_said,
     task_scale,
+)
+from myosotis.report.run_verdict import (
+    BENCHMARKS,
+    beside_the_mean,
+    mean_verdict,
+    measurably_worse,
+    slightly_worse,
+    worse_than_mean,
 )
 
 EXPLAINED: dict[str, str] = {
@@ -41,22 +49,11 @@ EXPLAINED: dict[str, str] = {
 }
 """What each verdict means, in a few words."""
 
-ABILITY = "Change in general ability"
-"""What tiles call the change of the benchmarks' mean."""
-
 _LEARNED = {
-    "better": "learned its task",
-    "worse": "got worse at its task",
-    "same": "is not measurably better at its task",
-    "missing": "was not measured on its task",
-}
-_KEPT: dict[str, str] = {
-    Verdict.RETAINED: "retained what it knew: any loss is smaller than the budget",
-    Verdict.SLIPPED: "slipped on the benchmarks: measurably worse, which may or may not exceed the "
-    "budget",
-    Verdict.FORGOTTEN: "has forgotten more than the budget allows",
-    Verdict.INCONCLUSIVE: "retention is inconclusive: too few items to decide",
-    "": "what it forgot was not measured",
+    "better": "Learned its task",
+    "worse": "Got worse at its task",
+    "same": "Not measurably better at its task",
+    "missing": "Its task was not measured",
 }
 _STATUS = {
     "FAILED": "This run failed before it had a result.",
@@ -71,16 +68,55 @@ def headline(record: RunRecord) -> str:
     verdict = suite.verdict if suite is not None and suite.verdict in VERDICTS else ""
     if task == "missing" and not verdict:
         return _STATUS.get(record.status, "This run measured nothing.")
-    if verdict in ("", Verdict.INCONCLUSIVE):
-        joint = ";"
-    elif (task == "better") == (verdict == Verdict.RETAINED):
-        joint = " and"
-    else:
-        joint = ", but"
-    kept = _KEPT[verdict]
-    if not verdict and record.retention:  # nothing with an accuracy, of which there is a mean
-        kept = f"what it forgot was measured on {', '.join(r.task for r in record.retention)} alone"
-    return f"The model {_LEARNED[task]}{joint} {kept}."
+    return f"{_LEARNED[task]}; {_kept(record, verdict)}."
+
+
+def _kept(record: RunRecord, verdict: str) -> str:
+    """What was lost, by name, and how that stands to the budget."""
+    if not verdict:
+        if not record.retention:
+            return "what it forgot was not measured"
+        # Nothing with an accuracy, of which there is a mean.
+        return f"what it forgot was measured on {listed([r.task for r in record.retention])} alone"
+    if verdict == Verdict.RETAINED:
+        if worse := slightly_worse(record):
+            return f"{_are(worse)} slightly worse, within budget"
+        return "what it knew is retained: any loss is smaller than the budget"
+    if verdict == Verdict.INCONCLUSIVE:
+        return "too few items to decide whether it stayed within budget"
+    named = _deciding(record, verdict)
+    if verdict == Verdict.FORGOTTEN:
+        return f"{listed(named)} got worse by more than the budget allows"
+    return f"{_are(named)} measurably worse, which may or may not exceed the budget"
+
+
+def _are(names: Sequence[str]) -> str:
+    """`the benchmarks are`, `general text is`."""
+    return f"{listed(names)} {'is' if len(names) == 1 and names[0] != BENCHMARKS else 'are'}"
+
+
+def _deciding(record: RunRecord, verdict: str) -> list[str]:
+    """The measures that say `verdict`: the mean, the tasks that count beside it, or both."""
+    beside = [task_said(row.task) for row in worse_than_mean(record) if row.verdict == verdict]
+    mean = [BENCHMARKS] if mean_verdict(record) == verdict or not beside else []
+    return [*mean, *beside]
+
+
+def reason(record: RunRecord) -> str:
+    """Why the run's verdict is what it is, beside the mean's own; "" without one."""
+    suite, mean = record.suite_verdict, mean_verdict(record)
+    if suite is None or suite.verdict not in VERDICTS:
+        return ""
+    if suite.verdict == mean:
+        return "As the mean says, and nothing that counts beside it is worse."
+    if not (worse := worse_than_mean(record)):
+        return suite.note
+    names = listed([task_said(row.task) for row in worse])
+    are = "is" if len(worse) == 1 else "are"
+    return (
+        f"The mean alone is {mean}, but {names} {are} {suite.verdict}, and "
+        f"{'counts by itself' if are == 'is' else 'count by themselves'}."
+    )
 
 
 def ledes(record: RunRecord) -> list[str]:
@@ -92,6 +128,7 @@ def ledes(record: RunRecord) -> list[str]:
         + _beyond_the_mean(record)
         + _exceptions(record.retention, suite.verdict if suite else "")
     )
+    kept += filter(None, [remedy.settle(record)])
     paragraphs = [" ".join(_task(record)), " ".join(kept), checkpoint(record)]
     return [said for said in paragraphs if said]
 
@@ -142,14 +179,10 @@ def _mean(suite: SuiteVerdict) -> list[str]:
     s = suite_scale(suite)
     over = f"over {len(suite.tasks)} benchmarks " if len(suite.tasks) > 1 else ""
     budget = f"; the budget allows a loss of {s.amount(suite.epsilon)}" if suite.epsilon else ""
-    said = [
+    return [
         f"Its mean accuracy {over}changed by {s.change(suite.delta)} points "
         f"(95 % interval {interval(s, suite.lo, suite.hi)}){budget}."
     ]
-    if suite.needed_items and suite.verdict in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
-        items = items_needed(suite.needed_items, suite.needed_items_most)
-        said.append(f"About {items} items would settle it.")
-    return said
 
 
 def _at_chance(record: RunRecord) -> list[str]:
@@ -164,32 +197,26 @@ def _at_chance(record: RunRecord) -> list[str]:
     ]
 
 
-def name_of(task: str) -> str:
-    """A benchmark as a sentence names it: of general text, which text it is."""
-    text = GENERAL_TEXTS.get(task)
-    return f"general text ({text})" if text else task
-
-
 def begin(words: str) -> str:
     """The same at the beginning of a sentence; names within it stay as they are."""
     return words[:1].upper() + words[1:]
 
 
 def _beyond_the_mean(record: RunRecord) -> list[str]:
-    """What made the verdict where no mean speaks for it: benchmarks in other units."""
-    suite = record.suite_verdict
-    if suite is None or suite.verdict != Verdict.FORGOTTEN:
+    """What no mean speaks for and is measurably worse: benchmarks in other units."""
+    if (suite := record.suite_verdict) is None:
         return []
+    beside = [row for row in beside_the_mean(record) if row.task not in suite.tasks]
     return [
         _got_worse(row)
-        for row in record.retention
-        if row.task not in suite.tasks and row.verdict == Verdict.FORGOTTEN
+        for row in beside
+        if measurably_worse(row) or row.verdict == Verdict.FORGOTTEN
     ]
 
 
 def _got_worse(row: RetentionRow) -> str:
     """`General text (Wikipedia) got 8.6 % worse (0.951 → 1.034 bits per byte; limit …).`"""
-    s, name = row_scale(row), begin(name_of(row.task))
+    s, name = row_scale(row), begin(task_said(row.task))
     around = f"95 % interval of the change {interval(s, row.lo, row.hi)}"
     if not row.base or row.tuned is None or row.delta is None or row.epsilon is None:
         return (

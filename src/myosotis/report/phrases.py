@@ -32,6 +32,18 @@ def label(metric: str) -> str:
     return LABELS.get(metric, metric)
 
 
+def task_said(task: str) -> str:
+    """A benchmark as a sentence names it: of general text, which text it is."""
+    text = GENERAL_TEXTS.get(task)
+    return f"general text ({text})" if text else task
+
+
+def task_title(task: str) -> str:
+    """The same at the head of a row or a column."""
+    said = task_said(task)
+    return said if said == task else said[:1].upper() + said[1:]
+
+
 def is_share(metric: str, unit: str = "") -> bool:
     """Whether a metric is a share of items, shown in per cent."""
     named = metric.startswith(("acc", "exact_match")) or metric in ("em", "reward_accuracy")

@@ -11,9 +11,10 @@ from typing import Any
 
 from myosotis.records.schema import CurvePoint, RunRecord
 from myosotis.report import phrases
+from myosotis.report.figure import Figure
 from myosotis.report.grouping import Study
 from myosotis.report.phrases import MISSING
-from myosotis.report.svg.charts import Chart, Reference, Series, line_chart, line_key
+from myosotis.report.svg.charts import Chart, Reference, Series, line_key
 
 NAMES = (
     "reward_margin", "reward_accuracy", "chosen_logp", "rejected_logp",
@@ -203,13 +204,14 @@ def _panel(
         return None
     accuracy = title == "Reward accuracy"
     references = [Reference(0.5, "a coin")] if accuracy else []
-    chart = Chart(title, lines, _share if accuracy else _plain, "step", references, height=170)
+    write = _share if accuracy else _plain
+    chart = Chart(title, lines, write, "step", references, height=170, unit=unit)
     keys = [{"name": line.name, "drawn": line_key(line.style)} for line in lines]
     return {
         "title": title,
         "unit": unit,
         "note": "",
-        "drawn": line_chart(chart),
+        "figure": Figure.of(title, chart),
         "marks": keys if len(lines) > 1 else [],
     }
 

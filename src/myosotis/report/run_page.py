@@ -11,13 +11,48 @@ from typing import Any
 
 from myosotis.records.schema import GENERAL_TEXTS, RunRecord
 from myosotis.records.verdict import VERDICTS
-from myosotis.report import curves, details, dial_curve, intervals, narrator, phrases, preference
-from myosotis.report.narrator import ABILITY
-from myosotis.report.phrases import MISSING
+from myosotis.report import (
+    curves,
+    details,
+    dial_curve,
+    intervals,
+    narrator,
+    overview,
+    preference,
+    remedy,
+)
+from myosotis.report.export import render_csv
+from myosotis.report.figure import data_link
+
+CONTENTS = (
+    ("ledes", "words", "In words"),
+    ("plane", "plane", "Forgetting against learning"),
+    ("task", "task", "What it learned"),
+    ("forest", "benchmarks", "What it kept"),
+    ("curves", "curves", "While it trained"),
+    ("preference", "preference", "Preferences"),
+    ("dial", "dial", "Turning it down"),
+    ("flips", "flips", "What it got wrong that the base got right"),
+    ("samples", "samples", "In its own words"),
+    ("cost", "cost", "What it cost"),
+    ("command", "again", "To run it again"),
+)
+"""The sections: where their data stand, their id and their title."""
 
 
 def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
     """Everything the template needs for one run; `number` is that of its setting."""
+    shown = _sections(record, number)
+    there = {**shown, "curves": shown["curves"] or shown["more_curves"]}
+    there["flips"] = shown["flips"]["counted"] or shown["flips"]["first"]
+    always = ("task", "forest", "cost", "command")
+    return {
+        **shown,
+        "contents": [(id, title) for key, id, title in CONTENTS if key in always or there[key]],
+    }
+
+
+def _sections(record: RunRecord, number: int) -> dict[str, Any]:
     return {
         "number": number,
         "record": record,
@@ -25,11 +60,14 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
         "headline": narrator.headline(record),
         "ledes": narrator.ledes(record),
         "badge": badge(record),
-        "facts": _facts(record),
-        "tiles": _tiles(record),
+        "overview": overview.overview(record),
+        "facts": overview.grey_line(record),
+        "settle": remedy.settle(record),
+        "csv_link": data_link("text/csv", render_csv([record])),
         "plane": curves.plane_of_run(record),
         "task": intervals.task_rows(record),
         "forest": intervals.forest(record),
+        "run_row": intervals.run_row(record),
         "shift": intervals.shift(record),
         "general_text": any(row.task in GENERAL_TEXTS for row in record.retention),
         "curves": curves.curves(record),
@@ -58,66 +96,3 @@ def badge(record: RunRecord) -> dict[str, str]:
     if verdict not in VERDICTS:
         return {"words": "no verdict", "kind": "inconclusive"}
     return {"words": verdict, "kind": verdict}
-
-
-def _facts(record: RunRecord) -> list[str]:
-    """The line under the title: what was tuned, how, on what, when."""
-    settings = record.update.settings
-    rank = f" r={settings['r']}" if isinstance(settings.get("r"), int) else ""
-    counts = record.data.counts.get("train")
-    examples = f" ({phrases.count(counts)} examples)" if counts is not None else ""
-    return [
-        fact
-        for fact in (
-            record.model.id,
-            f"{record.update.name}{rank}" if record.update.name else "",
-            f"{record.data.name}{examples}" if record.data.name else "",
-            record.started[:10],
-        )
-        if fact
-    ]
-
-
-def _tiles(record: RunRecord) -> list[dict[str, str]]:
-    """The three numbers a reader takes away."""
-    task, suite = record.task, record.suite_verdict
-    tiles = []
-    if task is not None and task.delta is not None:
-        s = phrases.task_scale(task)
-        kind = {"better": "retained", "worse": "forgotten"}.get(phrases.outcome(task), "")
-        tiles.append(
-            {
-                "label": "Learned",
-                "value": s.change(task.delta),
-                "unit": s.of,
-                "note": f"{phrases.label(task.metric)}, "
-                f"{s.value(task.base)} → {s.value(task.tuned)}",
-                "kind": kind,
-            }
-        )
-    else:
-        tiles.append({"label": "Learned", "value": MISSING, "note": "not measured"})
-    if suite is not None and suite.delta is not None:
-        s = phrases.suite_scale(suite)
-        tiles.append(
-            {
-                "label": ABILITY,
-                "value": s.change(suite.delta),
-                "unit": "points",
-                "note": f"mean accuracy; budget −{s.amount(suite.epsilon)}",
-                "kind": suite.verdict if suite.verdict in VERDICTS else "",
-            }
-        )
-    else:
-        alone = ", ".join(f"{row.task}: {row.verdict or 'measured'}" for row in record.retention)
-        tiles.append({"label": ABILITY, "value": MISSING, "note": alone or "not measured"})
-    seconds = record.cost.get("total_seconds") or record.cost.get("train_seconds")
-    trainable = phrases.large(record.update.trainable)
-    tiles.append(
-        {
-            "label": "Cost",
-            "value": phrases.duration(seconds),
-            "note": f"{trainable} trainable parameters" if record.update.trainable else "",
-        }
-    )
-    return tiles

@@ -1,8 +1,8 @@
 """The scorecard: run records in, one self-contained page out.
 
 What belongs here: putting the page together and writing it. A pure function of the records: the
-same records give the same bytes, no clock, no network, no model. The page holds no script, and
-its content policy allows none, so that text a model wrote cannot become one.
+same records give the same bytes, no clock, no network, no model. The page holds one script, and its
+content policy allows that one alone, by its hash, so that text a model wrote cannot become another.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from myosotis.report.markdown import render_markdown
 from myosotis.report.narrator import EXPLAINED
 from myosotis.report.run_page import run_view
 from myosotis.report.sweep_page import view
+from myosotis.report.tables import labelled
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.errors import ConfigError, DataError, RunError
-from myosotis.utils.escape import visible
+from myosotis.utils.escape import no_characters
 
 # What a page of each format begins with.
 SIGNS_WITHIN = 65_536  # characters
@@ -100,16 +101,26 @@ def render_html(records: list[RunRecord]) -> str:
     environment = _environment()
     study = view(records) if len(records) > 1 else None
     told = study["told"] if study else [(1, records[0])]
-    style = (Path(__file__).parent / "template" / "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style, script = _part("style.css"), _part("page.js")
     page = environment.get_template("scorecard.html.j2").render(
         runs=[run_view(record, number) for number, record in told],
         study=study,
         style=style,
-        style_hash=f"sha256-{digest}",
+        style_hash=_pinned(style),
+        script=script,
+        script_hash=_pinned(script),
     )
-    # HTML has no place for control characters; what a model wrote may hold any.
-    return re.sub("[\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", visible(page))
+    return no_characters(page)  # what a model wrote may hold any
+
+
+@cache
+def _part(name: str) -> str:
+    return (Path(__file__).parent / "template" / name).read_text(encoding="utf-8")
+
+
+def _pinned(text: str) -> str:
+    """How a content policy names the one text it allows."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 @cache
@@ -122,6 +133,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["unbroken"] = _unbroken
+    environment.filters["labelled"] = labelled
     # Its declared type knows only what Jinja puts there itself.
     cast("dict[str, Any]", environment.globals)["EXPLAINED"] = EXPLAINED
     return environment

@@ -34,7 +34,7 @@ def seed_verdict(
     if not (kept is None or kept.lo is None or kept.hi is None or epsilon is None or epsilon < 0):
         pooled = verdict_of(kept.lo, kept.hi, epsilon)
     rows = {row.task: row for run in runs for row in run.retention}
-    verdicts = {task: _task_verdict(task, runs) for task in rows}
+    verdicts = {task: task_verdict(task, runs) for task in rows}
     judged = {task: verdict for task, verdict in verdicts.items() if verdict}
     own = {name for run in runs for name in own_budgets(run)}
     whole, _ = with_tasks(pooled, judged, own, outside_mean(runs))
@@ -61,12 +61,22 @@ def own_budgets(run: RunRecord) -> set[str]:
     return {task_name(str(name)) for name in budget}
 
 
+def counted_beside(runs: Sequence[RunRecord]) -> list[str]:
+    """The tasks that count by themselves: outside the mean, then those with a budget of their own.
+    Where there is no mean, every task."""
+    named = {row.task for run in runs for row in run.retention if row.delta is not None}
+    if not any(run.suite_verdict for run in runs):
+        return list(dict.fromkeys(r.task for run in runs for r in run.retention if r.task in named))
+    own = sorted({name for run in runs for name in own_budgets(run)})
+    return [task for task in dict.fromkeys([*outside_mean(runs), *own]) if task in named]
+
+
 def task_over_seeds(task: str, runs: Sequence[RunRecord]) -> Estimate | None:
     """The change of one task over seeds, turned so that a loss is negative."""
     return over_items_and_seeds(runs, [_gain(row) for row in _rows(task, runs)], [task])
 
 
-def _task_verdict(task: str, runs: Sequence[RunRecord]) -> str:
+def task_verdict(task: str, runs: Sequence[RunRecord]) -> str:
     """One task's verdict over seeds, by the rule of the whole."""
     rows = _rows(task, runs)
     said = [row.verdict for row in rows]

@@ -15,11 +15,11 @@ from myosotis.records.verdict import Verdict, inside_budget
 from myosotis.report import phrases
 from myosotis.report.crossed import over_items_and_seeds
 from myosotis.report.grouping import ConfigGroup, Study, study
-from myosotis.report.seed_verdict import outside_mean, seed_verdict, task_over_seeds
+from myosotis.report.seed_verdict import counted_beside, seed_verdict, task_over_seeds
 from myosotis.report.seeds import Estimate, over_seeds, told_apart
 
 Part = Literal["selection", "report", "all"]
-Mark = Literal["front", "tied", "behind"]
+Mark = Literal["front", "tied", "behind", "over"]
 
 
 @dataclass(frozen=True)
@@ -176,16 +176,22 @@ def _close(
 def front(found: Study) -> dict[int, Mark]:
     """Each setting's place among the others, by number, on all items.
 
-    `front`: none learned more, kept more of the mean and of every task outside it (prose). `tied`:
-    behind one of the front, but not told apart on any of these. `behind`: told to be worse than a
-    setting of the front that is no worse elsewhere, by Holm's procedure over all such comparisons.
-    A setting of one seed is never told from another.
+    `front`: none learned more, kept more of the mean and of every task that counts beside it.
+    `tied`: behind one of the front, but not told apart on any of these. `behind`: told to be worse
+    than a setting of the front that is no worse elsewhere, by Holm's procedure over all such
+    comparisons. A setting of one seed is never told from another. `over`: forgotten, and no
+    trade-off to offer, however much it learned.
     """
-    beside = outside_mean([run for group in found.measured for run in group.runs])
+    beside = counted_beside([run for group in found.measured for run in group.runs])
     placed: dict[int, list[Estimate]] = {}
+    marks: dict[int, Mark] = {}
     for group in found.measured:
         seen = group_stats(group)
-        if seen.gain is not None and seen.kept is not None:
+        if seen.gain is None or seen.kept is None:
+            continue
+        if seen.verdict == Verdict.FORGOTTEN:
+            marks[group.number] = "over"
+        else:
             tasks = [task_over_seeds(task, group.runs) or UNKNOWN for task in beside]
             placed[group.number] = [seen.gain, seen.kept, *tasks]
     best = [n for n, at in placed.items() if not any(_beats(o, at) for o in placed.values())]
@@ -198,7 +204,9 @@ def front(found: Study) -> dict[int, Mark]:
     ]
     apart = told_apart([pair for _, pair in compared])
     behind = {number for (number, _), told in zip(compared, apart, strict=True) if told}
-    return {n: "front" if n in best else "behind" if n in behind else "tied" for n in placed}
+    for n in placed:
+        marks[n] = "front" if n in best else "behind" if n in behind else "tied"
+    return marks
 
 
 UNKNOWN = Estimate(float("-inf"))

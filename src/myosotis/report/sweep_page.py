@@ -1,7 +1,7 @@
 """The page of many runs: which setting to ship and why, and how the others stand.
 
-What belongs here: the plane and the table of settings, and where each further section comes from.
-A single run's story is `run_page.py`.
+What belongs here: where each section comes from, and which runs are told in full. The first screen
+is `decision.py` beside `settings_table.py`; a single run's story is `run_page.py`.
 """
 
 from __future__ import annotations
@@ -10,31 +10,72 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from myosotis.records.schema import GENERAL_TEXTS, RunRecord
-from myosotis.report import decision, factors, forgotten, heat_map, phrases, preference, trials
-from myosotis.report.grouping import ConfigGroup, Study, study
+from myosotis.report import (
+    decision,
+    factors,
+    forgotten,
+    heat_map,
+    ladder,
+    phrases,
+    preference,
+    trials,
+)
+from myosotis.report.export import render_csv
+from myosotis.report.figure import data_link
+from myosotis.report.grouping import Study, study
 from myosotis.report.numbers import Numbers
-from myosotis.report.phrases import MISSING
+from myosotis.report.planes import mark_said, planes
 from myosotis.report.selection import Choice, Mark, choose, front, group_stats
-from myosotis.report.svg.tradeoff import Place, place_key, plane
+from myosotis.report.settings_table import lost_by_a_seed, settings_table
 
 TOLD_IN_FULL = 8
 """Runs whose own stories stand at the end of the page."""
 
 
+CONTENTS = (
+    ("decision", "decision", "Which to ship, and why"),
+    ("planes", "plane", "Forgetting against learning"),
+    ("settings", "settings", "The settings"),
+    ("heat", "grid", "Over the grid"),
+    ("rates", "rates", "Where is the best {axis}?"),
+    ("dial", "dial", "Turning them down"),
+    ("preference", "preference", "Preferences"),
+    ("benchmarks", "benchmarks", "Benchmark by benchmark"),
+    ("items", "items", "What was forgotten, item by item"),
+    ("cost", "cost", "What it cost"),
+    ("ladder", "ladder", "The ladder"),
+    ("trials", "trials", "Failed and missing trials"),
+    ("commands", "again", "To run it again"),
+    ("told", "runs", "The runs in full"),
+)
+"""The sections: where their data stand, their id and their title."""
+
+
 def view(records: Sequence[RunRecord]) -> dict[str, Any]:
     """Everything the template needs for several runs."""
+    shown = _sections(records)
+    axis = shown["rates"]["name"] if shown["rates"] else ""
+    contents = [(id, title.format(axis=axis)) for key, id, title in CONTENTS if shown[key]]
+    return {**shown, "contents": contents}
+
+
+def _sections(records: Sequence[RunRecord]) -> dict[str, Any]:
     found = study(records)
     choice, marks, numbers = choose(found), front(found), Numbers.of(found)
     comparable = choice.how != "different"
     return {
         "headline": decision.headline(found, choice),
+        "why": decision.why(choice, numbers),
+        "tied": decision.tied(choice),
+        "settle": decision.settle(choice),
         "ledes": decision.ledes(found, choice, numbers),
-        "tiles": decision.tiles(choice, numbers),
+        "table": settings_table(found, choice, marks, numbers) if comparable else None,
+        "csv_link": data_link("text/csv", render_csv(records)),
         "alarm": trials.alarm(found),
         "notes": trials.differences(records),
         "decision": decision.table(choice, numbers),
-        "plane": _plane(found, choice, marks, numbers) if comparable else None,
-        "settings": group_rows(found, choice, marks, numbers),
+        "planes": planes(found, choice, marks, numbers) if comparable else None,
+        "settings": [] if comparable else group_rows(found, choice, marks, numbers),
         "unit": numbers.unit if comparable else "",
         "replicated": any(len(s.runs) > 1 for s in found.groups),
         "two_seeds": any(len(s.runs) == 2 for s in found.groups),
@@ -43,7 +84,7 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
         "dial": factors.dials(found, choice, marks, numbers) if comparable else None,
         "benchmarks": forgotten.benchmarks(found, choice),
         "items": forgotten.items(found),
-        "ladder": trials.ladder(found, choice, numbers) if comparable else None,
+        "ladder": ladder.ladder(found, choice, numbers) if comparable else None,
         "preference": preference.of_groups(found),
         "cost": trials.cost(found, choice),
         "trials": trials.not_finished(found),
@@ -54,75 +95,6 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
         "runs": len(records),
         "general_text": any(row.task in GENERAL_TEXTS for r in records for row in r.retention),
     }
-
-
-MARKS = {
-    "front": "a best trade-off",
-    "tied": "not told from a best trade-off",
-    "behind": "beaten on all that counts",
-}
-
-
-def _plane(
-    found: Study, choice: Choice, marks: Mapping[int, Mark], numbers: Numbers
-) -> dict[str, Any] | None:
-    places = [Place(0.0, 0.0, "base", "base: the origin", "base")]
-    epsilons = []
-    for group in found.measured:
-        seen = group_stats(group)
-        if seen.gain is None or seen.kept is None:
-            continue
-        if seen.epsilon is not None:
-            epsilons.append(seen.epsilon)
-        mark = marks[group.number]
-        style = "chosen" if group is choice.group else mark
-        name = "" if mark == "behind" and style != "chosen" else str(group.number)
-        places.append(
-            Place(
-                seen.gain.value,
-                seen.kept.value,
-                name,
-                f"{group.number}, {numbers.said(group)}; {_mark_said(group, marks)}",
-                style,
-                _ends(seen.gain.lo, seen.gain.hi),
-                _ends(seen.kept.lo, seen.kept.hi),
-            )
-        )
-    if len(places) < 2:
-        return None
-    on_front = [p for p in places if p.style in ("front", "chosen")]
-    line = sorted((p.x, p.y) for p in on_front if marks.get(_number(p)) == "front")
-    epsilon = sum(e / len(epsilons) for e in epsilons) if epsilons else None
-    widest = max(abs(p.x) for p in places)
-    s = phrases.scale(numbers.metric, numbers.unit, -widest / 5, widest / 5)
-    used = [
-        style
-        for style in ("chosen", "front", "tied", "behind")
-        if any(p.style == style for p in places)
-    ]
-    said = {**MARKS, "chosen": "the choice"}
-    return {
-        "drawn": plane(
-            places,
-            epsilon=epsilon,
-            x_value=lambda v: s.change(numbers.sign * v),
-            y_value=numbers.kept.change,
-            joined=line,
-            title="Change in general ability against what was learned",
-            height=400,
-        ),
-        "x_unit": ", ".join(filter(None, (phrases.label(numbers.metric), numbers.unit))),
-        "epsilon": numbers.kept.amount(epsilon),
-        "keys": [{"drawn": place_key(style), "said": said[style]} for style in used],
-    }
-
-
-def _ends(lo: float | None, hi: float | None) -> tuple[float, float] | None:
-    return None if lo is None or hi is None else (lo, hi)
-
-
-def _number(place: Place) -> int:
-    return int(place.name) if place.name.isdigit() else 0
 
 
 def group_rows(
@@ -141,10 +113,10 @@ def group_rows(
                 "label": group.label,
                 "chosen": group is choice.group,
                 "mark": marks.get(group.number, ""),
-                "mark_said": _mark_said(group, marks),
+                "mark_said": mark_said(group, marks),
                 "badge": badge,
                 "kind": seen.verdict if group.runs else "forgotten",
-                "lost": _lost(group),
+                "lost": lost_by_a_seed(group),
                 "seeds": phrases.count(len(group.runs)),
                 "failed": dead,
                 "trainable": phrases.large(first.update.trainable),
@@ -152,21 +124,6 @@ def group_rows(
             }
         )
     return rows
-
-
-def _mark_said(group: ConfigGroup, marks: Mapping[int, Mark]) -> str:
-    """A setting's place in words; of one seed no more is claimed than that it has one."""
-    if (mark := marks.get(group.number)) is None:
-        return MISSING
-    if len(group.runs) > 1:
-        return MARKS[mark]
-    return f"{MARKS[mark]}, with one seed" if mark == "front" else "one seed: not told apart"
-
-
-def _lost(group: ConfigGroup) -> list[str]:
-    """Benchmarks called forgotten with any seed: one that is no accuracy is not in the mean."""
-    rows = [row for run in group.runs for row in run.retention]
-    return list(dict.fromkeys(row.task for row in rows if row.verdict == "forgotten"))
 
 
 def told_in_full(
@@ -177,8 +134,8 @@ def told_in_full(
     every = [(s.number, run) for s in found.groups for run in s.all]
     if len(every) <= TOLD_IN_FULL:
         return every
-    order = {"front": 1, "tied": 2, "behind": 3}
+    order = {"front": 1, "tied": 2, "behind": 3, "over": 4}
     first = [(s.number, s.runs[0]) for s in found.measured if s is not choice.group]
-    first.sort(key=lambda entry: (order.get(marks.get(entry[0], ""), 4), entry[0]))
+    first.sort(key=lambda entry: (order.get(marks.get(entry[0], ""), 5), entry[0]))
     chosen = [(choice.group.number, choice.run)] if choice.group and choice.run else []
     return [*chosen, *first][:TOLD_IN_FULL]

@@ -1,6 +1,6 @@
 """The trials of a study as such: which ended and which did not, what they cost, what they share.
 
-What belongs here: failed and missing trials, cost, the ladder of methods, identity and commands.
+What belongs here: failed and missing trials, cost, identity and commands.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from myosotis.report.grouping import (
     short,
     written,
 )
-from myosotis.report.numbers import Numbers
 from myosotis.report.phrases import MISSING
-from myosotis.report.selection import Choice, group_stats
-from myosotis.report.svg.charts import Bar, interval_axis, interval_scale, interval_strip
+from myosotis.report.selection import Choice
 
 _STATES = {
     "FAILED": "failed",
@@ -55,25 +53,51 @@ def not_finished(found: Study) -> dict[str, Any]:
         for s in found.groups
         for run in s.others
     ]
-    return {"rows": rows, "missing": missing(found)}
+    return {"rows": rows, "missing": missing(found), "further": further_seeds(found)}
 
 
 def missing(found: Study) -> list[str]:
     """What the other trials make one expect: grid cells and seeds that no record is of."""
-    said = []
+    return [said for said, _ in _gaps(found)]
+
+
+def _gaps(found: Study) -> list[tuple[str, int]]:
+    """What is missing, and how many trials that is."""
+    expected, gaps = _expected_seeds(found), []
     for method in dict.fromkeys(s.method for s in found.groups):
         members = [s for s in found.groups if s.method == method]
-        said += [
-            f"{row} {short(found.axis)}={written(x, found.axis)}: never run"
+        gaps += [
+            (f"{row} {short(found.axis)}={written(x, found.axis)}: never run", len(expected) or 1)
             for row, x in holes(members) or []
         ]
-    seeds = {json.dumps(seed_of(r)) for s in found.groups for r in s.all if seed_of(r) is not None}
-    for group in found.groups if len(seeds) > 1 else []:
-        own = {json.dumps(seed_of(r)) for r in group.all}
-        gone = sorted(seeds - own)
-        if gone and len(own) > 0:
-            said.append(f"{group.label}: never run with seed {', '.join(gone)}")
-    return said
+    for group in found.groups:
+        gone = sorted(expected - _seeds(group))
+        if gone and _seeds(group):
+            gaps.append((f"{group.label}: never run with seed {', '.join(gone)}", len(gone)))
+    return gaps
+
+
+def _seeds(group: ConfigGroup) -> set[str]:
+    return {json.dumps(seed_of(r)) for r in group.all if seed_of(r) is not None}
+
+
+def _expected_seeds(found: Study) -> set[str]:
+    """The seeds that most settings ran with. One that only some have was added to them on purpose,
+    and is not missing elsewhere."""
+    every = [_seeds(group) for group in found.groups]
+    known = set[str]().union(*every)
+    return {seed for seed in known if 2 * sum(seed in own for own in every) > len(every)}
+
+
+def further_seeds(found: Study) -> str:
+    """Which settings ran with more seeds than the rest."""
+    expected = _expected_seeds(found)
+    more = [group for group in found.groups if expected and _seeds(group) - expected]
+    if not more:
+        return ""
+    names = [group.label for group in more[:5]]
+    names += [f"{len(more) - 5} more"] if len(more) > 5 else []
+    return f"With further seeds ran {phrases.listed(names)}."
 
 
 def alarm(found: Study) -> str:
@@ -82,7 +106,7 @@ def alarm(found: Study) -> str:
     other = sum(
         run.status != "FAILED" and not measured(run) for s in found.groups for run in s.others
     )
-    gone = len(missing(found))
+    gone = sum(number for _, number in _gaps(found))
     parts = [f"{failed} failed"] if failed else []
     parts += [f"{other} did not finish"] if other else []
     were = "was" if gone == 1 else "were"
@@ -125,80 +149,6 @@ _COSTS = (
     ("peak_memory_gb", "peak memory, GB", phrases.general),
     ("update_bytes", "size of the update", phrases.size),
 )
-
-
-def ladder(found: Study, choice: Choice, numbers: Numbers) -> dict[str, Any] | None:
-    """From the base and the base with examples to each method at its best, by what it trains."""
-    best: dict[str, ConfigGroup] = {}
-    part = choice.chosen_on
-    for group in found.measured:
-        gain = group_stats(group, part).gain
-        held = best.get(group.method)
-        held_gain = group_stats(held, part).gain if held else None
-        if group is choice.group or (
-            gain is not None
-            and held is not choice.group
-            and (held_gain is None or gain.value > held_gain.value)
-        ):
-            best[group.method] = group
-    steps = _without_tuning(list(best.values()), numbers)
-    rungs = sorted(best.values(), key=lambda s: s.runs[0].update.trainable or 0)
-    bars = [step["bar"] for step in steps]
-    for group in rungs:
-        gain = group_stats(group).gain
-        if gain is not None:
-            bar = Bar(gain.value, gain.lo, gain.hi, numbers.said(group))
-            bars.append(bar)
-            steps.append({"setting": group, "bar": bar})
-    if len(steps) < 3:
-        return None
-    axis = interval_axis(bars, 0.12)
-    rows = []
-    for step in steps:
-        group = step.get("setting")
-        seen = group_stats(group) if group else None
-        bar = step["bar"]
-        rows.append(
-            {
-                "name": group.label if group else step["name"],
-                "note": step.get("note", "")
-                if group is None
-                else f"{phrases.large(group.runs[0].update.trainable)} parameters",
-                "gain": numbers.task.change(numbers.sign * (bar.value or 0.0))
-                if bar.value
-                else "0",
-                "interval": numbers.gain_interval(seen.gain) if seen else "",
-                "kept": numbers.loss(seen.kept) if seen else "",
-                "verdict": seen.verdict if seen else "",
-                "chosen": group is not None and group is choice.group,
-                "drawn": interval_strip(bar, axis),
-            }
-        )
-
-    def tick(value: float) -> str:
-        return numbers.task.change(numbers.sign * value)
-
-    return {"rows": rows, "axis": interval_scale(axis, tick), "unit": numbers.unit}
-
-
-def _without_tuning(groups: Sequence[ConfigGroup], numbers: Numbers) -> list[dict[str, Any]]:
-    """The base, and the base with solved examples in its prompt, as gains over the base."""
-    steps: list[dict[str, Any]] = [
-        {"name": "the base", "note": "no tuning", "bar": Bar(0.0, None, None, "the base: 0")}
-    ]
-    for run in (run for s in groups for run in s.runs):
-        task = run.task
-        same = [b for b in run.baselines if task is not None and b.metric == task.metric]
-        for baseline in same:
-            if task is None or baseline.value is None or task.base is None:
-                continue
-            gain = numbers.sign * (baseline.value - task.base)
-            said = f"{baseline.name}: {numbers.task.change(numbers.sign * gain)}"
-            bar = Bar(gain, None, None, said)
-            steps.append({"name": baseline.name, "note": baseline.note or "no tuning", "bar": bar})
-        if same:
-            break
-    return steps
 
 
 def differences(records: Sequence[RunRecord]) -> list[str]:

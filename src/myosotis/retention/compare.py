@@ -117,6 +117,7 @@ def _row(
     in_mean: bool,
 ) -> RetentionRow:
     flips, sure = pair.discordant, pair.p_gold()
+    wider = p if judged.level == LEVEL else pair.at(judged.level)
     return RetentionRow(
         task=pair.name,
         metric=pair.base.metric,
@@ -148,6 +149,8 @@ def _row(
         ece_base=ece(pair.base),
         ece_tuned=ece(pair.tuned),
         epsilon_above_chance=chance_corrected(epsilon, p.base, pair.base.chance),
+        adjusted_lo=wider.lo,
+        adjusted_hi=wider.hi,
     )
 
 
@@ -285,4 +288,5 @@ def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget, level: flo
         budget=budget.fraction if not budget.tasks else None,
         accept=budget.accept,
         note=note,
+        mean_verdict=said.value,
     )

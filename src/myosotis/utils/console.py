@@ -5,7 +5,6 @@ Everything here goes to stderr; stdout belongs to results (`--json`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -39,22 +38,6 @@ class SafeConsole(Console):
 
 
 console = SafeConsole(stderr=True, highlight=False, emoji=False)
-
-LOG_WIDTH = 160
-
-
-@contextmanager
-def wide() -> Iterator[None]:
-    """Room for a table where there is no terminal to fit: names stay whole in a log."""
-    if console.is_terminal or "COLUMNS" in os.environ:
-        yield
-        return
-    before, console.width = console.width, LOG_WIDTH
-    try:
-        yield
-    finally:
-        console.width = before
-
 
 # One live display for the process: a bar opened while another runs becomes a line below it.
 _shown: list[Progress] = []

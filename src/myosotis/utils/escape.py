@@ -40,6 +40,11 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda found: _SHOWN.get(ord(found[0]), "\ufffd"), text)
 
 
+def no_characters(text: str) -> str:
+    """The same for HTML and XML, which have no place for code points that are no characters."""
+    return re.sub("[\ufdd0-\ufdef\ufffe\uffff]", "\ufffd", visible(text))
+
+
 def line(text: object) -> str:
     """The same on one line: a name cannot pretend to be a line of its own."""
     return visible(" ".join(str(text).split()))

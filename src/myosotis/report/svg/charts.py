@@ -1,13 +1,13 @@
-"""The scorecard's drawings: intervals, and lines over steps or settings.
+"""Charts: lines over steps or settings.
 
 What belongs here: from plain numbers to SVG. Which numbers are drawn is decided in
-`report/curves.py` and its like. Up and right are always better. The plane of gain and forgetting is
-in `tradeoff.py`.
+`report/curves.py` and its like. Intervals are in `strips.py`, the plane of gain and forgetting in
+`tradeoff.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
@@ -24,6 +24,7 @@ from myosotis.report.svg.marks import (
     tick_label,
     tidy,
 )
+from myosotis.report.svg.strips import Format
 
 MOST_POINTS = 300
 """Longer curves are drawn as the means of so many neighbourhoods."""
@@ -31,68 +32,8 @@ MOST_POINTS = 300
 NAME_HEIGHT = 14
 """Pixels that the name of a line takes above it."""
 
-Format = Callable[[float], str]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A point with its interval, in gain units (right is better); `said` is its tooltip."""
-
-    value: float | None
-    lo: float | None
-    hi: float | None
-    said: str
-    mark: str = ""  # class of the mark: a verdict
-    epsilon: float | None = None
-    diamond: bool = False
-
-
-def interval_axis(bars: Sequence[Bar], pad: float = 0.06) -> Axis:
-    """One axis for bars that are compared: zero and the budgets are always on it."""
-    ends: list[float | None] = [0.0]
-    for bar in bars:
-        ends += [bar.value, bar.lo, bar.hi]
-        ends += [-bar.epsilon] if bar.epsilon is not None else []
-    lo, hi = span(ends, pad)
-    # Never a plot that makes a whisker of a difference look like an abyss, nor one without air.
-    return Axis(lo, hi, 1, 99)
-
-
-def interval_strip(bar: Bar, axis: Axis, height: float = 34) -> Markup:
-    """One row of a forest plot."""
-    middle = height / 2
-    parts: list[Markup] = []
-    if bar.epsilon is not None:
-        at = axis.x(-bar.epsilon)
-        parts.append(tag("rect", x=0, y=0, width=at, height=height, class_="beyond"))
-        parts.append(tag("line", x1=at, x2=at, y1=0, y2=height, class_="budget"))
-    zero = axis.x(0)
-    parts.append(tag("line", x1=zero, x2=zero, y1=0, y2=height, class_="zero"))
-    mark: list[Markup] = [tag("title", bar.said)]
-    if bar.lo is not None and bar.hi is not None:
-        whisker = {"x1": axis.x(bar.lo), "x2": axis.x(bar.hi), "y1": middle, "y2": middle}
-        mark.append(tag("line", **whisker, class_="whisker"))
-    if bar.value is not None:
-        mark.append(_mark(axis.x(bar.value), middle, bar.diamond))
-    parts.append(tag("g", *mark, class_=f"mark {bar.mark}".strip()))
-    return drawing(*parts, height=height, title=bar.said, class_="strip")
-
-
-def _mark(x: str, y: float, diamond: bool) -> Markup:
-    if not diamond:
-        return tag("circle", cx=x, cy=y, r=5.5, class_="dot")
-    shape = tag("polygon", points="0,-7.5 7.5,0 0,7.5 -7.5,0", class_="dot")
-    return tag("svg", shape, x=x, y=y, overflow="visible")
-
-
-def interval_scale(axis: Axis, change: Format) -> Markup:
-    """The tick labels under a forest plot."""
-    ticks = axis.ticks(5)
-    parts = [
-        tag("text", said, x=axis.x(t), y=14, class_="tick", text_anchor=anchor(axis, t))
-        for t, said in zip(ticks, tidy([change(t) for t in ticks]), strict=True)
-    ]
-    return tag("svg", *parts, width="100%", height=20, class_="strip-axis", aria_hidden="true")
+FEWEST_JOINED = 3
+"""Of fewer points, a line between them would show a climb that nobody measured."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +73,7 @@ class Chart:
     x_ticks: Sequence[float] = field(default_factory=tuple)
     height: float = 150
     x_value: Format | None = None
+    unit: str = ""
 
     def x_said(self, x: float) -> str:
         return f"{x:g}" if self.x_value is None else self.x_value(x)
@@ -145,7 +87,8 @@ def line_chart(chart: Chart) -> Markup:
         values += [end for _, lo, hi in series.bands for end in (lo, hi)]
     y = Axis(*span(values), chart.height - 6, 6)
     xs = [x for series in chart.series for x, _ in series.points]
-    air = 5 if any(s.whiskers for s in chart.series) else 1
+    marked = any(s.whiskers or len(s.points) < FEWEST_JOINED for s in chart.series)
+    air = 5 if marked else 1
     x = Axis(*((min(xs), max(xs)) if xs and min(xs) < max(xs) else span(xs)), air, 100 - air)
     ticks = y.ticks(4)
     inside = [rule(y(tick), "grid") for tick in ticks]
@@ -188,7 +131,8 @@ def _spoken(chart: Chart) -> str:
 
 def _line(series: Series, x: Axis, y: Axis, chart: Chart) -> list[Markup]:
     parts: list[Markup] = []
-    if series.whiskers:
+    few = len(series.points) < FEWEST_JOINED
+    if series.whiskers or few:
         for at, lo, hi in series.bands:
             ends = {"x1": x.x(at), "x2": x.x(at), "y1": y(lo), "y2": y(hi)}
             parts.append(tag("line", **ends, class_=f"whisker {series.style}"))
@@ -197,9 +141,9 @@ def _line(series: Series, x: Axis, y: Axis, chart: Chart) -> list[Markup]:
         under = [(x(at), y(lo)) for at, lo, _ in reversed(series.bands)]
         parts.append(area([*over, *under], chart.height, f"band {series.style}"))
     points = _thinned(series.points)
-    if len(points) > 1:
+    if not few:
         parts.append(path([(x(a), y(b)) for a, b in points], chart.height, f"line {series.style}"))
-    if series.dots or len(points) == 1:
+    if series.dots or few:
         for at, value in points:
             where = f"{chart.x_name} {chart.x_said(at)}"
             said = tag("title", f"{series.name}, {where}: {chart.value(value)}")

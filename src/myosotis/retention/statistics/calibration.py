@@ -60,8 +60,8 @@ def best_temperature(logp: ArrayLike, gold: ArrayLike, weights: ArrayLike | None
 
     def loss(log_temperature: float) -> float:
         scaled = scores / np.exp(log_temperature)
-        surprise = special.logsumexp(scaled, axis=1) - _at(scaled, gold)
-        return float(np.average(surprise, weights=weights))
+        gain = _at(scaled, gold) - np.asarray(special.logsumexp(scaled, axis=1))
+        return -float(np.average(gain, weights=weights))
 
     low, high = np.log(TEMPERATURES)
     best = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded")
