@@ -55,7 +55,9 @@ def test_a_sweep_has_its_figures_too():
     figures = figures_in({**view(made.rank_lr()), "told": None})
     assert len(links(page, "image/svg+xml")) > len(figures) >= 8
     names = [figure.name for figure in figures]
-    assert {"settings", "plane-Mean-accuracy", "plane-General-text"} <= set(names)
+    assert {"settings", "plane-Mean-accuracy", "plane-General-text-Python-s-documentation"} <= set(
+        names
+    )
     assert len(set(names)) == len(names)
 
 
@@ -63,7 +65,11 @@ def test_the_numbers_of_a_figure_are_those_of_the_record(record: RunRecord):
     """Unrounded, better positive: prose +.009 bits per byte is -.009."""
     (overview,) = [f for f in figures_in(run_view(record)) if f.name == "overview"]
     rows = list(csv.DictReader(io.StringIO(overview.csv)))
-    assert [row["row"] for row in rows] == ["Task", "Benchmarks", "General text"]
+    assert [row["row"] for row in rows] == [
+        "Task",
+        "Benchmarks",
+        "General text (Python's documentation)",
+    ]
     change, budget, verdict = (
         f"right is better: {name}" for name in ("change", "budget", "verdict")
     )

@@ -27,6 +27,8 @@ from .test_scorecard import Page
 
 RANK_LR = Path(__file__).parents[2] / "reports/rank_lr"
 
+TEXT = "General text (Python's documentation)"
+
 
 def places(drawn: str, what: str) -> list[float]:
     """Where vertical lines of a class stand, in per cent."""
@@ -36,7 +38,7 @@ def places(drawn: str, what: str) -> list[float]:
 def test_three_strips_stand_on_one_baseline(record: RunRecord):
     found = overview(record)
     assert found is not None
-    assert [row["name"] for row in found["rows"]] == ["Task", "Benchmarks", "General text"]
+    assert [row["name"] for row in found["rows"]] == ["Task", "Benchmarks", TEXT]
     zeros = {x for row in found["rows"] for x in places(row["drawn"], "zero")}
     budgets = [places(row["drawn"], "budget") for row in found["rows"]]
     assert len(zeros) == 1
@@ -81,7 +83,7 @@ def test_rows_go_by_gain_and_what_is_over_budget_stands_last():
     assert sum(over) == 3 and over == sorted(over)
     gains = [float(row["cells"][0]["value"]) for row in table["rows"] if not row["over"]]
     assert gains == sorted(gains, reverse=True)
-    assert [c["name"] for c in table["columns"]] == ["Learned", "Mean accuracy", "General text"]
+    assert [c["name"] for c in table["columns"]] == ["Learned", "Mean accuracy", TEXT]
     last = table["rows"][-1]["cells"]
     assert "mark forgotten" in last[2]["drawn"] and "mark retained" in last[1]["drawn"]
 
@@ -91,7 +93,7 @@ def test_every_measure_that_counts_has_a_plane_and_the_front_is_within_budget():
     numbers, marks = Numbers.of(found), front(found)
     drawn = planes(found, choose(found), marks, numbers)
     assert drawn is not None
-    assert [p["title"] for p in drawn["drawn"]] == ["Mean accuracy", "General text"]
+    assert [p["title"] for p in drawn["drawn"]] == ["Mean accuracy", TEXT]
     over = {s.number for s in found.groups if group_stats(s).verdict == "forgotten"}
     assert over == {n for n, mark in marks.items() if mark == "over"} and len(over) == 3
 
@@ -102,7 +104,7 @@ def test_a_budget_of_its_own_is_a_measure():
         run.config["retention"] = {"budget": {"arc_easy": 0.02, "others": 0.05}}
     found = study(records)
     names = [m.name for m in measures(found, Numbers.of(found))]
-    assert names == ["Mean accuracy", "General text", "arc_easy"]
+    assert names == ["Mean accuracy", TEXT, "arc_easy"]
     drawn = planes(found, choose(found), front(found), Numbers.of(found))
     assert drawn is not None and [p["title"] for p in drawn["drawn"]] == names
 

@@ -199,7 +199,11 @@ def test_the_dial_draws_what_is_in_no_mean(record: RunRecord):
     record.dial[-1].beside = [replace(row, delta=0.4, lo=0.38, hi=0.42), RetentionRow("odd", "odd")]
     found = curves.dial(record)
     assert found is not None
-    assert [panel["title"] for panel in found["panels"]] == ["Learned", "Mean accuracy", "Prose"]
+    assert [panel["title"] for panel in found["panels"]] == [
+        "Learned",
+        "Mean accuracy",
+        "Prose (Python's documentation)",
+    ]
     assert found["panels"][-1]["unit"] == "change of bits per byte, down is better"
     drawn = found["panels"][-1]["figure"].drawn
     assert "prose, α 0.5: +0.100" in drawn and "prose, α 1.25: +0.400" in drawn

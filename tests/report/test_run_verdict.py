@@ -46,11 +46,13 @@ def test_the_run_has_a_row_of_its_own_with_its_reason():
     assert [row.task for row in worse_than_mean(record)] == ["prose"]
     assert intervals.run_row(record) == {
         "verdict": "forgotten",
-        "reason": "The mean alone is retained, but general text is forgotten, and counts by "
+        "reason": "The mean alone is retained, but general text (Python's documentation) is "
+        "forgotten, and counts by "
         "itself.",
     }
     assert narrator.headline(record) == (
-        "Learned its task; general text got worse by more than the budget allows."
+        "Learned its task; general text (Python's documentation) got worse by more than the budget "
+        "allows."
     )
 
 
@@ -67,10 +69,10 @@ def test_a_loss_within_budget_is_named_as_one(record: RunRecord):
     assert record.suite_verdict is not None
     record.suite_verdict.verdict, record.suite_verdict.hi = "retained", 0.001
     assert narrator.headline(record) == (
-        "Learned its task; general text is slightly worse, within budget."
+        "Learned its task; general text (Python's documentation) is slightly worse, within budget."
     )
     assert (
-        "General text (prose) got 0.9 % worse (1.0520 → 1.0610 bits per byte; 95 % "
+        "General text (Python's documentation) got 0.9 % worse (1.0520 → 1.0610 bits per byte; "
         in (narrator.ledes(record)[1])
     )
 

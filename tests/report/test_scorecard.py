@@ -77,7 +77,7 @@ def test_it_answers_in_order(record: RunRecord):
         "Learned its task; the benchmarks are measurably worse, which may or may not exceed",
         "Task answer log-likelihood",
         "Benchmarks mean accuracy of 3",
-        "General text bits per byte",
+        "General text (Python's documentation) bits per byte",
         "SmolLM2-135M-Instruct lora r=16 docstrings (4 000 examples)",
         "200 items per benchmark seed 0 11 min 34 s",
         "To settle: 810 more items, about 2 min 08 s (retention.items=470).",

@@ -320,7 +320,7 @@ def test_the_grid_shows_holes_as_holes():
     assert [m["title"] for m in maps] == [
         "Learned",
         "Mean accuracy",
-        "General text",
+        "General text (Python's documentation)",
     ]
     hole = maps[0]["rows"][2]["cells"][4]
     assert (hole["text"], hole["small"], hole["level"]) == ("—", "failed", "none")
@@ -503,7 +503,7 @@ def test_the_page_answers_in_order():
         "setting",
         "Learned nats per token",
         "Mean accuracy points",
-        "General text bits per byte",
+        "General text (Python's documentation) bits per byte",
         "Of 44 trials, 3 failed",
         "Which to ship, and why",
         "The setting is chosen by the columns on the left",

@@ -7,6 +7,7 @@ imported when a figure is asked for, not before: it takes a second.
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -194,19 +195,27 @@ _SIDES = {"start": "left", "middle": "center", "end": "right"}
 def _forest(canvas: Any, forest: Forest) -> None:
     """Rows of intervals under their measures, each cell on the axis that the page draws it on."""
     many = len(forest.columns) > 1
-    canvas.set_size_inches(PAGE if many else COLUMN, 0.5 + 0.21 * len(forest.rows))
+    names = [_folded(name) for name, _ in forest.rows]
+    titles = [_folded(column) for column in forest.columns]
+    lines = sum(name.count("\n") + 1 for name in names)
+    height = 0.3 + 0.16 * max(title.count("\n") + 1 for title in titles) + 0.16 * lines
+    canvas.set_size_inches(PAGE if many else COLUMN, height + 0.05 * len(names))
     every = canvas.subplots(1, len(forest.columns), sharey=True, squeeze=False)[0]
-    names = [line(name)[:40] for name, _ in forest.rows]
     every[0].set_yticks(range(len(names)), names)
     every[0].set_ylim(len(names) - 0.4, -0.6)
-    for place, (axes, column) in enumerate(zip(every, forest.columns, strict=True)):
-        axes.set_title(line(column), loc="left")
+    for place, (axes, title) in enumerate(zip(every, titles, strict=True)):
+        axes.set_title(title, loc="left")
         axes.tick_params(left=False, bottom=False, labelbottom=False)
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.set_xlim(0, 100)
         for row, (_, cells) in enumerate(forest.rows):
             if (cell := cells[place]) is not None:
                 _cell(axes, cell, row)
+
+
+def _folded(name: str) -> str:
+    """A name in lines that leave room for what it names."""
+    return "\n".join(textwrap.wrap(line(name)[:80], 24)) or " "
 
 
 def _cell(axes: Any, cell: Cell, row: int) -> None:
