@@ -15,8 +15,8 @@ from myosotis.records.schema import (
     SuiteVerdict,
     TaskQuality,
 )
-from myosotis.records.verdict import DetectableEffect
-from myosotis.report import curves, dial_curve, narrator
+from myosotis.records.verdict import DetectableEffect, Outlook
+from myosotis.report import beforehand, curves, dial_curve, narrator
 
 
 def with_verdict(task: str, verdict: str | None) -> RunRecord:
@@ -147,12 +147,12 @@ def test_the_alarm_while_training(verdict: str | None, signs: tuple[str, ...], s
 def test_what_the_items_can_show():
     """Of three tasks pooled, 1,593 items are 531 each."""
     effect = DetectableEffect("suite mean", 600, 0.022, 0.0362, 0.0582, 1593, tasks=3)
-    assert narrator.detectable(effect) == (
+    assert beforehand.detectable(effect) == (
         "suite mean: 600 items, budget 2.2 points. If 10 % of the items change: smallest "
         "detectable loss 3.6 points; smallest provably over budget 5.8 points; confirming "
         "“retained” needs about 1,593 items (retention.items=531)."
     )
-    assert "they can confirm “retained”" in narrator.detectable(replace(effect, items=1593))
+    assert "they can confirm “retained”" in beforehand.detectable(replace(effect, items=1593))
 
 
 def test_what_the_dial_chose_and_that_the_other_half_confirms_it(record: RunRecord):
@@ -267,3 +267,14 @@ def test_shares_of_a_gain_that_may_be_none_are_not_given(record: RunRecord):
     assert "whole update" in dial_curve.said(record)
     assert "keeps" not in dial_curve.said(record)
     assert "recovers" not in dial_curve.said(record)
+
+
+def test_the_chance_of_a_verdict_is_told_beforehand() -> None:
+    expected = Outlook(200, 600, 0.025, 0.9961, 0.878, 227.6, 308.2, 0.05)
+    assert beforehand.outlook(expected) == (
+        "their mean, budget 2.5 points: 200 items of each benchmark first, then more until the "
+        "verdict is settled, 600 at most. If 5 % of the items change, a model that lost nothing is "
+        "called retained with a chance of more than 99 % (after 228 items on average), and one "
+        "that lost twice the budget forgotten with 88 % (after 308)."
+    )
+    assert "first." in beforehand.outlook(replace(expected, most=200))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myosotis.records.verdict import MIN_ITEMS
-from myosotis.report import narrator
+from myosotis.report import beforehand
 from myosotis.retention.budget import Budget, chance_corrected, detectable_effect
 from myosotis.utils.errors import ConfigError
 
@@ -104,8 +104,8 @@ def test_reach_reference_points() -> None:
     assert found.slipped_from == pytest.approx(0.03962, abs=1e-5)
     assert found.forgotten_from == pytest.approx(0.05962, abs=1e-5)
     assert "retained" not in found.verdicts
-    assert "about 1,962 items" in narrator.detectable(found)
-    assert "If 10 % of the items change" in narrator.detectable(found)
+    assert "about 1,962 items" in beforehand.detectable(found)
+    assert "If 10 % of the items change" in beforehand.detectable(found)
     assert "retained" in detectable_effect("hellaswag", 1962, 0.02, discordant=0.1).verdicts
 
 
@@ -118,7 +118,7 @@ def test_tasks_judged_together_reach_less() -> None:
 def test_a_tiny_sample_reaches_no_verdict() -> None:
     found = detectable_effect("copa", MIN_ITEMS - 1, 0.5)
     assert found.verdicts == ("inconclusive",)
-    assert "Too few" in narrator.detectable(found)
+    assert "Too few" in beforehand.detectable(found)
 
 
 @given(st.integers(1, 100_000), st.floats(0.0, 0.2), st.floats(0.01, 0.5), st.integers(1, 20))
@@ -127,4 +127,4 @@ def test_more_items_reach_no_less(items, epsilon, discordant, tasks) -> None:
     many = detectable_effect("t", 2 * items, epsilon, discordant=discordant, tasks=tasks)
     assert set(few.verdicts) <= set(many.verdicts)
     assert many.slipped_from < few.slipped_from
-    assert narrator.detectable(few)
+    assert beforehand.detectable(few)

@@ -23,7 +23,7 @@ from myosotis.models.dtype import resolve
 from myosotis.models.load import meta_model
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
-from myosotis.report import narrator
+from myosotis.report import beforehand
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import detectable_effect
 from myosotis.training.eval_schedule import EvalSchedule
@@ -258,7 +258,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
             if plan.reach or plan.outlook is not None
             else []
         ),
-        *[("", narrator.detectable(r)) for r in plan.reach],
-        *([("", narrator.outlook(plan.outlook))] if plan.outlook is not None else []),
+        *[("", beforehand.detectable(r)) for r in plan.reach],
+        *([("", beforehand.outlook(plan.outlook))] if plan.outlook is not None else []),
         *([("", plan.looks.text)] if plan.suite else []),
     ]

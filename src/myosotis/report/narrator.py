@@ -7,7 +7,6 @@ What belongs here: from a record (or a verdict of its kind) to English. Those of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from myosotis.records.schema import (
@@ -17,7 +16,7 @@ from myosotis.records.schema import (
     SuiteVerdict,
     TaskQuality,
 )
-from myosotis.records.verdict import MIN_ITEMS, VERDICTS, DetectableEffect, Outlook, Verdict
+from myosotis.records.verdict import VERDICTS, Verdict
 from myosotis.report import remedy
 from myosotis.report.phrases import (
     count,
@@ -27,7 +26,6 @@ from myosotis.report.phrases import (
     outcome,
     percent,
     row_scale,
-    scale,
     suite_scale,
     task_said,
     task_scale,
@@ -305,39 +303,4 @@ def alarm(suite: SuiteVerdict | None, signs: Sequence[str]) -> str:
     seen = "; ".join(_SIGNS.get(sign, f"{sign} is not shown to be retained") for sign in signs)
     return (
         f"early signs of forgetting: {seen}. No loss of accuracy is shown{numbers}. {note}".strip()
-    )
-
-
-def outlook(expected: Outlook) -> str:
-    """How likely the verdict will be settled, in one line."""
-    budget = scale("acc", "", -expected.epsilon, expected.epsilon).amount(expected.epsilon)
-    asked = f"{expected.items:,} items of each benchmark first"
-    if expected.most != expected.items:
-        asked += f", then more until the verdict is settled, {expected.most:,} at most"
-    return (
-        f"their mean, budget {budget}: {asked}. If {expected.discordant * 100:g} % of the items "
-        f"change, a model that lost nothing is called retained with a chance of "
-        f"{expected.retained:.0%} (after {expected.items_retained:,.0f} items on average), and one "
-        f"that lost twice the budget forgotten with {expected.forgotten:.0%} "
-        f"(after {expected.items_forgotten:,.0f})."
-    )
-
-
-def detectable(effect: DetectableEffect) -> str:
-    """What the items of a benchmark can show, in one line: accuracies, in points."""
-    s = scale("acc", "", -effect.slipped_from, effect.slipped_from)
-    head = f"{effect.task}: {effect.items:,} items, budget {s.amount(effect.epsilon)}."
-    if effect.items < MIN_ITEMS:
-        return f"{head} Too few for any verdict (at least {MIN_ITEMS})."
-    can = "they can confirm “retained”"
-    if Verdict.RETAINED not in effect.verdicts:
-        each = math.ceil(effect.retained_items / effect.tasks)
-        can = (
-            f"confirming “retained” needs about {effect.retained_items:,} items "
-            f"(retention.items={each})"
-        )
-    return (
-        f"{head} If {effect.discordant * 100:g} % of the items change: smallest detectable loss "
-        f"{s.amount(effect.slipped_from)}; smallest provably over budget "
-        f"{s.amount(effect.forgotten_from)}; {can}."
     )

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from myosotis.records.schema import DialChoice, RunRecord, TaskQuality
 from myosotis.records.verdict import DetectableEffect, Outlook, Verdict
-from myosotis.report import dial_curve, narrator, phrases, trials
+from myosotis.report import beforehand, dial_curve, narrator, phrases, trials
 from myosotis.report.grouping import ConfigGroup, study
 from myosotis.report.numbers import Numbers
 from myosotis.report.phrases import MISSING
@@ -45,9 +45,9 @@ def detectable(found: Sequence[DetectableEffect], expected: Outlook | None = Non
     if found or expected is not None:
         console.print("[bold]What these items can show[/]")
     if expected is not None:
-        console.print(f"  {escaped(narrator.outlook(expected))}", highlight=False)
+        console.print(f"  {escaped(beforehand.outlook(expected))}", highlight=False)
     for line in found:
-        console.print(f"  {escaped(narrator.detectable(line))}", highlight=False)
+        console.print(f"  {escaped(beforehand.detectable(line))}", highlight=False)
 
 
 def show(record: RunRecord, scorecard: Path | None = None) -> None:
