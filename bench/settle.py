@@ -26,7 +26,7 @@ from myosotis.retention.benchmarks.sampling_design import SamplingDesign, design
 from myosotis.retention.benchmarks.scores import Measurement, TaskScores
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import compare
-from myosotis.retention.settle import Rounds, until_settled
+from myosotis.retention.settle import Rounds, run_rounds
 
 
 class Pool:
@@ -92,7 +92,7 @@ class Pool:
             assert suite is not None
             return items, suite.verdict
 
-        found, _ = until_settled(rounds, judge, ask)
+        found, _ = run_rounds(rounds, judge, ask)
         return judge(rounds.planned[[r.items for r in rounds.planned].index(found)].level)[1], found
 
     def fixed(self, items: int, dice: np.random.Generator) -> str:

@@ -60,7 +60,7 @@ def test_a_settled_verdict_ends_it(world: Path, questions: Path, tmp_path: Path)
     record, items = trained(world, questions, tmp_path / "run", **{"retention.budget": 0.9})
     assert record["suite_verdict"]["verdict"] == "retained"
     assert len(items) == 40
-    assert "Asked until it was settled: 40 items" in record["suite_verdict"]["note"]
+    assert "Asked in rounds: 40 items" in record["suite_verdict"]["note"]
 
 
 def test_evaluate_goes_on_too(world: Path, questions: Path, tmp_path: Path) -> None:

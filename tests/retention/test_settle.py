@@ -12,7 +12,7 @@ from myosotis.retention.settle import (
     ceiling_of,
     chance,
     information,
-    until_settled,
+    run_rounds,
 )
 from myosotis.utils.errors import ConfigError
 
@@ -52,7 +52,7 @@ def test_it_ends_with_the_first_settled_verdict(verdicts: list[str]) -> None:
         levels.append(level)
         return (found := next(said)), found
 
-    found, count = until_settled(rounds, judge, asked.append)
+    found, count = run_rounds(rounds, judge, asked.append)
     assert found == verdicts[-1]
     assert count == len(verdicts)
     assert asked == [300, 450, 600][: count - 1]

@@ -100,7 +100,7 @@ def ask_until_settled(
             for asked in map(Measurement.joined, (base, tuned), ask(new))
         )
 
-    found, asked = settle.until_settled(rounds, judge, further)
+    found, asked = settle.run_rounds(rounds, judge, further)
     note = settle.asked_text(rounds.planned[:asked])
     if found.suite is not None and note:
         found = Comparison(found.rows, _noted(found.suite, note))

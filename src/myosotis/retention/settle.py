@@ -99,7 +99,7 @@ def ceiling_of(items: int, asked: int | None) -> int:
     return asked
 
 
-def until_settled(
+def run_rounds(
     rounds: Rounds,
     judge: Callable[[float], tuple[Found, str]],
     ask: Callable[[int], None],
@@ -199,6 +199,6 @@ def asked_text(rounds: Sequence[Round]) -> str:
         return ""
     sizes = ", then ".join(str(one.items) for one in rounds)
     return (
-        f"Asked until it was settled: {sizes} items of each benchmark. The interval is that of "
+        f"Asked in rounds: {sizes} items of each benchmark. The interval is that of "
         f"level {rounds[-1].level:.1%}, which holds over all rounds that were planned."
     )
