@@ -164,7 +164,7 @@ def breaching(world: Path, out: Path, bench: Path, **changes: Any) -> list[str]:
         "trainer.checkpoint_every": 2,
         "data.row_tokens": 512,
         "schedule.warmup": 12,
-        "optimizer.lr": 0.02,
+        "optimizer.lr": 0.05,
         "task.generate": 0,
         "task.shots": 0,
         **changes,

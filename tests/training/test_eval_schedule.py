@@ -23,7 +23,7 @@ def paced(cfg: DictConfig, trained: float = 1.0) -> EvalSchedule:
     return parts.eval_schedule_of(
         cfg,
         data,
-        parts.benchmarks(cfg, data.template.tokenizer, context),
+        parts.benchmarks(cfg, None, data.template.tokenizer, context),
         parts.kl_texts(cfg, data, context),
         total_steps=parts.total_steps(cfg, data.steps_per_epoch),
         trained=trained,
@@ -45,7 +45,7 @@ def tokens(cfg: DictConfig) -> tuple[int, int]:
     """Read for all items, and for the texts of the shift."""
     data = parts.data_of(cfg)
     context = parts.context_of(instantiate.model_source(cfg))
-    suite = parts.benchmarks(cfg, data.template.tokenizer, context)
+    suite = parts.benchmarks(cfg, None, data.template.tokenizer, context)
     texts = parts.kl_texts(cfg, data, context).trees
     read = [int(tree.read.sum()) for tree in suite.request_trees.trees]
     return sum(read), sum(int(tree.read.sum()) for trees in texts.values() for tree in trees)

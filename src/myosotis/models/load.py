@@ -97,6 +97,7 @@ def load_base_model(
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
     if quantization:
         _let_go_of_the_file(model)
+        _keep_the_order_of_weights(model)
     _require_all_weights(model, found, place)
     _require_rows(model, tokenizer, place)
     # PEFT writes this into an adapter as its base: a name others can resolve, not our cache.
@@ -110,6 +111,15 @@ def load_base_model(
         content_hash=files.content_hash(place) + (f"+{quantization}" if quantization else ""),
         context_length=context_length(config, tokenizer),
     )
+
+
+def _keep_the_order_of_weights(model: PreTrainedModel) -> None:
+    """On a CPU with AVX512-BF16 bitsandbytes sorts the bytes of a four-bit layer anew when it is
+    first used without gradients, and from then on multiplies in bf16: a base that looks as if it
+    had moved, and that merging would read in the wrong order."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def _let_go_of_the_file(model: PreTrainedModel) -> None:
