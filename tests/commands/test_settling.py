@@ -43,7 +43,9 @@ def test_rounds_until_the_ceiling(world: Path, questions: Path, tmp_path: Path) 
     """A loss of a thousandth cannot be excluded by 120 items: 40, 60, 90 and 120 are asked, the
     same 40 first. The base, asked again after the training, is what it was: right everywhere."""
     strict = {"retention.budget": 0.001}
-    record, items = trained(world, questions, tmp_path / "rounds", **strict)
+    dialled = {"retention.dial": "[0.5]"}
+    record, items = trained(world, questions, tmp_path / "rounds", **strict, **dialled)
+    assert [point["alpha"] for point in record["dial"]] == [0.5, 1.0], "on all that was asked"
     (row,) = record["retention"]
     assert row["n"] == len(items) == items["item"].nunique() == 120
     assert "40, then 60, then 90, then 120 items" in record["suite_verdict"]["note"]

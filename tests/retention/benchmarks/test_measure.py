@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from myosotis.retention.benchmarks.build import build
-from myosotis.retention.benchmarks.measure import measure, task_scores
+from myosotis.retention.benchmarks.measure import as_drawn, measure, task_scores
 from myosotis.retention.benchmarks.requests import Answer
 from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from myosotis.utils.errors import RunError
+from tests.evaluation.test_results import scores
 from tests.retention.small import benchmark_folder, byte_tokenizer, first, tiny_scorer, write
 
 
@@ -163,3 +165,20 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     task = first(suite(benchmark_folder(tmp_path), "wikitext"), 1)["wikitext"]
     with pytest.raises(RunError, match="'wikitext' are not finite"):
         task_scores(task, [[Answer(math.nan, False)]])
+
+
+def test_scores_made_in_parts_take_what_is_the_suites() -> None:
+    """Six questions of three choices and then six of four: the first part's chance is 1/3, that of
+    all is (6/3 + 6/4) / 12; so a measurement made in two is comparable with one made at once."""
+    task = SimpleNamespace(
+        identity=lambda: {"task": "quiz"},
+        chance=(6 / 3 + 6 / 4) / 12,
+        population=40,
+        substitution="a note",
+        items=[SimpleNamespace(cluster=None, half="report", stratum=0)] * 12,
+        shares=(1.0,),
+    )
+    whole = as_drawn(scores([1] * 12, [3] * 6 + [4] * 6), task)  # type: ignore[arg-type]
+    assert whole.chance == task.chance
+    assert (whole.items_of, whole.note, whole.shares) == (40, "a note", [1.0])
+    assert whole.stratum == [0] * 12

@@ -145,6 +145,9 @@ def as_drawn(scores: TaskScores, task: Task) -> TaskScores:
     return replace(
         scores,
         identity=task.identity(),
+        chance=task.chance,  # of the items at hand: some have more choices than others
+        items_of=task.population,
+        note=task.substitution,
         clusters=[item.cluster for item in task.items],
         halves=[item.half for item in task.items],
         stratum=[item.stratum for item in task.items] if task.shares else [],
