@@ -1,7 +1,7 @@
 """How often do looks while training settle, and how often are they wrong? Simulated.
 
     python bench/planned_looks.py
-    python bench/planned_looks.py --draws 2000
+    python bench/planned_looks.py --draws 600 --trainings only
 
 Items of 0 and 1, 10 % of which change sides; the base is right in 45 %, the budget 5 % of that.
 The subjects' own losses differ (an item's change is its subject's with a correlation of .02).
@@ -14,6 +14,7 @@ where it is three times that. Changes of an item at two evaluations have a corre
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -113,10 +114,10 @@ def one_evaluation(draws: int, seed: int) -> None:
     common.show(f"One evaluation, {draws} draws", ["design", "loss, budgets", *columns], rows)
 
 
-def whole_training(draws: int, seed: int) -> None:
+def whole_training(draws: int, seed: int, designs: Sequence[Design], floor: int) -> None:
     rows = []
-    for design in DESIGNS:
-        looks = planned([design.items], FLOOR)
+    for design in designs:
+        looks = planned([design.items], floor)
         for count in (5, 10):
             shares = []
             for loss in (1, 3):
@@ -142,9 +143,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    choices = ("at-once", "only", "looks")
+    said = "whole trainings that ask everything at once; those alone; or also with looks (hours)"
+    parser.add_argument("--trainings", choices=choices, default="at-once", help=said)
     given = parser.parse_args()
-    one_evaluation(given.draws, given.seed)
-    whole_training(given.draws, given.seed)
+    if given.trainings != "only":
+        one_evaluation(given.draws, given.seed)
+    at_once = Design("400 items, all asked", 1, 400, 1)
+    whole_training(given.draws, given.seed, [at_once], at_once.items)
+    if given.trainings == "looks":
+        whole_training(given.draws, given.seed, DESIGNS, FLOOR)
 
 
 if __name__ == "__main__":
