@@ -109,6 +109,8 @@ def test_a_run_with_hardly_a_change_speaks_for_itself() -> None:
     few = d.copy()
     few[:, 1] = np.arange(60) < 4
     assert crossed([Task.of(columns(few))], normal(few)) is None
+    alike = np.full((60, 3), 0.5)
+    assert crossed([Task.of(columns(alike))], normal(alike)) is None  # nothing varies
     plain = crossed([Task.of(columns(d))], normal(d))
     longer = [(v, v - 2 * (v - lo), hi) for v, lo, hi in normal(d)]
     stretched = crossed([Task.of(columns(d))], longer)

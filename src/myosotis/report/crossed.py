@@ -145,6 +145,8 @@ def crossed(tasks: Sequence[Task], parts: Sequence[Part]) -> Estimate | None:
     V_A = [t.items / count**2 for t in tasks]
     V_E = [t.both / count**2 for t in tasks]
     variance = max(sum(V_A) + V_B - sum(V_E), sum(V_A), V_B)
+    if not 0 < variance < math.inf:
+        return None
     squares = [V_B**2 / (k - 1)]
     for task, a, e in zip(tasks, V_A, V_E, strict=True):
         squares += [a**2 / task.degrees, e**2 / task.degrees / (k - 1)]
