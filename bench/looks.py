@@ -24,7 +24,7 @@ import common
 import numpy as np
 from evidence import Floats, tasks_of
 
-from myosotis.records.verdict import Verdict, verdict_of
+from myosotis.records.verdict import SETTLED, Verdict, verdict_of
 from myosotis.retention.budget import Budget
 from myosotis.retention.sequential_eval import CONTINUOUS_METRICS, SIGN, Levels, planned, worse
 from myosotis.retention.statistics.paired import LEVEL, Paired, paired
@@ -76,7 +76,7 @@ class Suite:
             parts = [d[: math.ceil(share * len(d) - 1e-9)] for d in drawn]
             interval, _ = levels.read([partial(_compared, d) for d in parts])
             said = verdict_of(*interval, self.epsilon)
-            if said in (Verdict.RETAINED, Verdict.FORGOTTEN):
+            if said in SETTLED:
                 break
         return said
 

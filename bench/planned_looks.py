@@ -21,7 +21,7 @@ from functools import partial
 import common
 import numpy as np
 
-from myosotis.records.verdict import Verdict, verdict_of
+from myosotis.records.verdict import SETTLED, Verdict, verdict_of
 from myosotis.retention.sequential_eval import Levels, deal, planned
 from myosotis.retention.statistics.multiple_testing import At
 from myosotis.retention.statistics.paired import Paired, paired
@@ -76,7 +76,7 @@ class Design:
         for share, levels in zip(looks, Levels.of(looks, evaluations), strict=True):
             interval, clusters = levels.read(self.look(d_TN, share, 0))
             said = verdict_of(*interval, EPSILON, None, clusters)
-            if said in (Verdict.RETAINED, Verdict.FORGOTTEN):
+            if said in SETTLED:
                 break
         return said, share
 

@@ -42,7 +42,7 @@ class Pool:
             task: dict(zip(self.rows[task], base[task].items, strict=True)) for task in TASKS
         }
         self.sizes = {task: len(rows) for task, rows in self.rows.items()}
-        self.epsilon = float(np.mean([Budget().epsilon(base[task].mean) for task in TASKS]))
+        self.epsilon = Budget().epsilon_of_mean({task: base[task].mean for task in TASKS})
 
     @property
     def loss(self) -> float:
@@ -75,7 +75,7 @@ class Pool:
             nonlocal items
             items = more
 
-        def judge(level: float) -> tuple[int, str]:
+        def judge(level: float) -> tuple[tuple[str, int], str]:
             sides: list[dict[str, TaskScores]] = []
             for side in (self.base, self.tuned):
                 sides.append({})
@@ -90,10 +90,9 @@ class Pool:
                     )
             suite = compare(*sides, Budget(), level=level).suite
             assert suite is not None
-            return items, suite.verdict
+            return (suite.verdict, items), suite.verdict
 
-        found, _ = run_rounds(rounds, judge, ask)
-        return judge(rounds.planned[[r.items for r in rounds.planned].index(found)].level)[1], found
+        return run_rounds(rounds, judge, ask)[0]
 
     def fixed(self, items: int, dice: np.random.Generator) -> str:
         """The verdict of a simple draw of `items` of each benchmark."""

@@ -32,3 +32,12 @@ def port(text: str) -> int:
     if not 0 < value < 65536:
         raise argparse.ArgumentTypeError(f"must be from 1 to 65535, not {text}")
     return value
+
+
+def page_format(parser: argparse.ArgumentParser) -> None:
+    """`--format` of a command that writes a scorecard."""
+    parser.add_argument(
+        "--format",
+        choices=("html", "md", "json", "csv"),
+        help="default: by the ending of --out, else html",
+    )

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from myosotis.cli.arguments import port, positive, share
+from myosotis.cli.arguments import page_format, port, positive, share
 from myosotis.cli.errors import explained
 from myosotis.config import check, compose
 from myosotis.utils.console import console
@@ -307,11 +307,7 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
         "runs", metavar="RUN|SWEEP|FOLDER|FILE", nargs="*", help=f"{RUN_HELP} (default: last)"
     )
     parser.add_argument("--out", metavar="FILE", help="file to write (default: beside the run)")
-    parser.add_argument(
-        "--format",
-        choices=("html", "md", "json", "csv"),
-        help="default: by the ending of --out, else html",
-    )
+    page_format(parser)
     parser.add_argument(
         "--figures",
         metavar="DIR",

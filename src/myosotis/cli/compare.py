@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from myosotis.cli.arguments import share
+from myosotis.cli.arguments import page_format, share
 from myosotis.utils.errors import ConfigError
 
 SETTINGS, BUDGET = "retention.", ("retention.budget=", "retention.accept=")
@@ -67,11 +67,7 @@ def build(
         metavar="FILE",
         help="page to write (default: compare-A-B.html in this folder, by the models' names)",
     )
-    parser.add_argument(
-        "--format",
-        choices=("html", "md", "json", "csv"),
-        help="default: by the ending of --out, else html",
-    )
+    page_format(parser)
     parser.add_argument(
         "--gate",
         action="store_true",

@@ -198,10 +198,8 @@ def reachable(cfg: DictConfig) -> list[DetectableEffect]:
 
 def settling(cfg: DictConfig, suite: Suite) -> Outlook | None:
     """How likely the rounds of the final measurement settle the verdict; None for a fixed set."""
-    asked = [task for task in suite if task.accuracy_like]
-    if parts.most_items(cfg) is None or not asked:
-        return None
-    return outlook_of(cfg, {task.name: task for task in asked}, _epsilon(cfg))
+    asked = {task.name: task for task in suite if task.accuracy_like}
+    return outlook_of(cfg, asked, _epsilon(cfg))
 
 
 def _epsilon(cfg: DictConfig) -> float:

@@ -41,23 +41,21 @@ class Asked:
     seconds: float = 0.0
 
 
-def rounds_of(cfg: DictConfig, base: Measurement) -> settle.Rounds:
-    """The rounds that `cfg` plans, for the benchmarks of this measurement."""
+def rounds_of(cfg: DictConfig, sizes: Mapping[str, int]) -> settle.Rounds | None:
+    """The rounds that `cfg` plans, `sizes` being the items that there are of each benchmark in the
+    mean; None for a fixed set."""
     most = most_items(cfg)
-    sizes = settle.items_there_are(base)
     if most is None or not sizes:
-        return settle.Rounds.fixed(int(cfg.retention["items"] or 0))
+        return None
     return settle.Rounds.of(int(cfg.retention["items"]), most, sizes)
 
 
 def outlook_of(cfg: DictConfig, tasks: Mapping[str, Task], epsilon: float) -> Outlook | None:
     """How likely the rounds settle the verdict on the mean over `tasks` at the budget `epsilon`;
     None for a fixed set."""
-    most = most_items(cfg)
-    if most is None or not tasks:
-        return None
     sizes = {name: task.population for name, task in tasks.items()}
-    rounds = settle.Rounds.of(int(cfg.retention["items"]), most, sizes)
+    if (rounds := rounds_of(cfg, sizes)) is None:
+        return None
     variance = [VARIANCE if task.shares else 1.0 for task in tasks.values()]
     return settle.outlook(rounds, epsilon, sizes, variance=sum(variance) / len(variance))
 
@@ -78,7 +76,8 @@ def ask_until_settled(
     is new. Where one `half` of the items alone is compared, that half has to be settled.
     """
     began, budget = time.perf_counter(), instantiate.budget(cfg)
-    rounds = rounds_of(cfg, base)
+    fixed = settle.Rounds.fixed(int(cfg.retention["items"] or 0))
+    rounds = rounds_of(cfg, settle.items_there_are(base)) or fixed
 
     def judge(level: float) -> tuple[Comparison, str]:
         sides = (base, tuned) if half is None else (base.half(half), tuned.half(half))

@@ -33,7 +33,7 @@ from myosotis.commands.components import (
 from myosotis.commands.fit import Run, evaluations_of, fit
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
-from myosotis.commands.parts import benchmarks, context_of, eval_schedule_of
+from myosotis.commands.parts import benchmarks, eval_schedule_of
 from myosotis.commands.resume import Continued, continued
 from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
@@ -140,10 +140,9 @@ def _measure_base(
     parts, base = measure_base(parts, cfg.task.metric)
     budget = instantiate.budget(cfg)
     scores = base.retention.tasks
-    inside = tasks_in_mean(scores)
     expected = None
-    if inside:
-        epsilon = sum(budget.epsilon(scores[name].mean, name) for name in inside) / len(inside)
+    if inside := tasks_in_mean(scores):
+        epsilon = budget.epsilon_of_mean({name: scores[name].mean for name in inside})
         expected = outlook_of(cfg, {name: parts.suite[name] for name in inside}, epsilon)
     terminal.detectable([] if expected else reachable_verdicts(scores, budget), expected)
     tracker.log(results.metrics(base), step=0)
@@ -243,7 +242,8 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
     Where the weights are those of a step that one half of the items chose, the other half judges.
     """
     cfg, parts, record = run.cfg, run.parts, run.tracker.record
-    source, tokenizer = instantiate.model_source(cfg), parts.base.tokenizer
+    source, tokenizer = instantiate.model_source(cfg), parts.data.template.tokenizer
+    context = parts.base.context_length
 
     def ask(new: Suite) -> tuple[Measurement, Measurement]:
         with parts.update.disabled():
@@ -255,7 +255,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         parts.suite,
         base.retention,
         tuned.retention,
-        build=lambda items: benchmarks(cfg, source, tokenizer, context_of(source), items),
+        build=lambda items: benchmarks(cfg, source, tokenizer, context, items),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
     )

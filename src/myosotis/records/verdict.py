@@ -34,6 +34,10 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+SETTLED = (Verdict.RETAINED, Verdict.FORGOTTEN)
+OPEN = (Verdict.SLIPPED, Verdict.INCONCLUSIVE)
+"""Which side of the budget a loss lies on is shown; or more items would show it."""
+
 VERDICTS: tuple[str, ...] = tuple(Verdict)
 """The words that may stand in a record; the empty one says that there is no verdict."""
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from myosotis.records.schema import RunRecord
-from myosotis.records.verdict import Verdict
+from myosotis.records.verdict import OPEN, Verdict
 from myosotis.report import phrases, remedy
 from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.narrator import EXPLAINED
 from myosotis.report.numbers import Numbers
-from myosotis.report.run_verdict import OPEN, items_of
+from myosotis.report.run_verdict import items_of
 from myosotis.report.selection import Choice, GroupStats, best_run, choose, group_stats, half_of
 
 

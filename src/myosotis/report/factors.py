@@ -16,7 +16,7 @@ from myosotis.report import dial_curve, phrases
 from myosotis.report.figure import Figure
 from myosotis.report.grouping import RATE, ConfigGroup, Study, short, written
 from myosotis.report.numbers import Numbers
-from myosotis.report.seeds import Estimate, over_seeds, told_apart
+from myosotis.report.seeds import Estimate, mean_budget, over_seeds, told_apart
 from myosotis.report.selection import Choice, Mark, group_stats
 from myosotis.report.svg.charts import Chart, Reference, Series, line_key
 from myosotis.report.svg.marks import spaced
@@ -60,12 +60,8 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
     def x_value(at: float) -> str:
         return written(min(xs, key=lambda x: abs(place(x) - at)), found.axis)
 
-    epsilons = [e for s in found.measured if (e := group_stats(s).epsilon) is not None]
-    budget = (
-        [Reference(-sum(e / len(epsilons) for e in epsilons), "budget", "budget")]
-        if epsilons
-        else []
-    )
+    epsilon = mean_budget(group_stats(s).epsilon for s in found.measured)
+    budget = [Reference(-epsilon, "budget", "budget")] if epsilon is not None else []
     zero = Reference(0.0, "base")
     panels = []
     for title, unit, pick, write, references in (

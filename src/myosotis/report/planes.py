@@ -18,7 +18,7 @@ from myosotis.report.numbers import Numbers
 from myosotis.report.phrases import Scale
 from myosotis.report.run_verdict import mean_over_seeds
 from myosotis.report.seed_verdict import counted_beside, task_over_seeds, task_verdict
-from myosotis.report.seeds import Estimate
+from myosotis.report.seeds import Estimate, mean_budget
 from myosotis.report.selection import Choice, Mark, group_stats
 from myosotis.report.svg.tradeoff import Place, Plane, place_key
 
@@ -73,13 +73,7 @@ def measures(found: Study, numbers: Numbers) -> list[Measure]:
 
 
 def _of_task(found: Study, task: str) -> Measure:
-    rows = [
-        row
-        for group in found.measured
-        for run in group.runs
-        for row in run.retention
-        if row.task == task
-    ]
+    rows = [row for group in found.measured for row in _rows(group, task)]
     halves = sorted(r.hi / 2 - r.lo / 2 for r in rows if r.hi is not None and r.lo is not None)
     half = halves[len(halves) // 2] if halves else 0.0
     scale, first = phrases.scale(rows[0].metric, "", -half, half), rows[0]
@@ -90,18 +84,13 @@ def _of_task(found: Study, task: str) -> Measure:
         scale,
         1 if first.higher_is_better else -1,
         lambda group: task_over_seeds(task, group.runs),
-        lambda group: _epsilon(_rows(group, task)),
+        lambda group: mean_budget(row.epsilon for row in _rows(group, task)),
         lambda group: task_verdict(task, group.runs),
     )
 
 
 def _rows(group: ConfigGroup, task: str) -> list[RetentionRow]:
     return [row for run in group.runs for row in run.retention if row.task == task]
-
-
-def _epsilon(rows: list[RetentionRow]) -> float | None:
-    budgets = [row.epsilon for row in rows if row.epsilon is not None]
-    return sum(e / len(budgets) for e in budgets) if budgets else None
 
 
 def planes(
@@ -135,8 +124,7 @@ def _plane(
         gain, kept = group_stats(group).gain, measure.of(group)
         if gain is None or kept is None or group.number not in marks:
             continue
-        if (epsilon := measure.epsilon(group)) is not None:
-            budgets.append(epsilon)
+        budgets.append(measure.epsilon(group))
         style = _style(group, choice, marks)
         if marks[group.number] == "front":
             front.append((gain.value, kept.value))
@@ -160,7 +148,7 @@ def _plane(
     plane = Plane(
         f"{measure.name} against what was learned",
         places,
-        sum(e / len(budgets) for e in budgets) if budgets else None,
+        mean_budget(budgets),
         lambda v: s.change(numbers.sign * v),
         measure.change,
         f"task: change of {task}",

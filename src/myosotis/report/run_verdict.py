@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from myosotis.records.schema import RetentionRow, RunRecord
-from myosotis.records.verdict import MIN_ITEMS, VERDICTS, Verdict, verdict_of, with_tasks
+from myosotis.records.verdict import MIN_ITEMS, OPEN, VERDICTS, verdict_of, with_tasks
 from myosotis.report import phrases
 from myosotis.report.seed_verdict import outside_mean, own_budgets, seed_verdict
-from myosotis.report.seeds import over_seeds
+from myosotis.report.seeds import mean_budget, over_seeds
 
 BENCHMARKS = "the benchmarks"
 """What sentences call the mean over the benchmarks."""
-
-OPEN = (Verdict.SLIPPED, Verdict.INCONCLUSIVE)
-"""Verdicts that more items would settle."""
 
 MOST_SECONDS = 3e8
 """Ten years: what takes longer is no time to tell."""
@@ -48,8 +45,7 @@ def mean_over_seeds(runs: Sequence[RunRecord]) -> str:
     suites = [run.suite_verdict for run in runs if run.suite_verdict is not None]
     known = [s for s in suites if s.delta is not None]
     kept = over_seeds([(s.delta, s.lo, s.hi) for s in known if s.delta is not None])
-    budgets = [s.epsilon for s in known if s.epsilon is not None]
-    epsilon = sum(e / len(budgets) for e in budgets) if budgets else None
+    epsilon = mean_budget(s.epsilon for s in known)
     return seed_verdict([mean_verdict(run) for run in runs], kept, epsilon)
 
 

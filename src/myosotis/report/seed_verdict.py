@@ -12,7 +12,7 @@ from myosotis.records.schema import RetentionRow, RunRecord
 from myosotis.records.verdict import VERDICTS, Verdict, over_runs, task_name, verdict_of, with_tasks
 from myosotis.report import phrases
 from myosotis.report.crossed import over_items_and_seeds
-from myosotis.report.seeds import Estimate
+from myosotis.report.seeds import Estimate, mean_budget
 
 
 def seed_verdict(
@@ -80,8 +80,7 @@ def task_verdict(task: str, runs: Sequence[RunRecord]) -> str:
     """One task's verdict over seeds, by the rule of the whole."""
     rows = _rows(task, runs)
     said = [row.verdict for row in rows]
-    budgets = [row.epsilon for row in rows if row.epsilon is not None]
-    epsilon = sum(e / len(budgets) for e in budgets) if budgets else None
+    epsilon = mean_budget(row.epsilon for row in rows)
     return seed_verdict(said, task_over_seeds(task, runs), epsilon)
 
 

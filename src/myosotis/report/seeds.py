@@ -39,6 +39,13 @@ def t_quantile(degrees: float) -> float:
     return (low + high) / 2
 
 
+def mean_budget(epsilons: Iterable[float | None]) -> float | None:
+    """The mean of the budgets that are known; None without any. Divided first: a record of another
+    tool may hold numbers whose sum is beyond all measures."""
+    known = [epsilon for epsilon in epsilons if epsilon is not None]
+    return sum(epsilon / len(known) for epsilon in known) if known else None
+
+
 def over_seeds(parts: Iterable[Part]) -> Estimate | None:
     """The mean of several seeds. None without any.
 

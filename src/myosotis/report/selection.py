@@ -16,7 +16,7 @@ from myosotis.report import phrases
 from myosotis.report.crossed import over_items_and_seeds
 from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.seed_verdict import counted_beside, seed_verdict, task_over_seeds
-from myosotis.report.seeds import Estimate, over_seeds, told_apart
+from myosotis.report.seeds import Estimate, mean_budget, over_seeds, told_apart
 
 Part = Literal["selection", "report", "all"]
 Mark = Literal["front", "tied", "behind", "over"]
@@ -48,8 +48,7 @@ def group_stats(group: ConfigGroup, part: Part = "all") -> GroupStats:
     tasks = suites[0].tasks if suites else []
     half = "" if part == "all" else part
     kept = over_items_and_seeds(group.runs, parts, tasks, half)
-    budgets = [s.epsilon for s in suites if s.epsilon is not None]
-    epsilon = sum(e / len(budgets) for e in budgets) if budgets else None
+    epsilon = mean_budget(s.epsilon for s in suites)
     said = [h.suite.verdict for h in halves if h.suite is not None]
     rows = group.runs if part == "all" else ()
     return GroupStats(over_seeds(gains), kept, epsilon, seed_verdict(said, kept, epsilon, rows))

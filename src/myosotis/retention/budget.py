@@ -68,6 +68,10 @@ class Budget:
         """The tolerated loss in the metric's own unit: fraction * |base|."""
         return self.tasks.get(task, self.fraction) * abs(base)
 
+    def epsilon_of_mean(self, base: Mapping[str, float]) -> float:
+        """The same of the mean over these tasks: each counts alike, as does its budget."""
+        return sum(self.epsilon(score, task) for task, score in base.items()) / len(base)
+
     def worst(
         self, mean: str, tasks: Mapping[str, str], outside: Collection[str] = ()
     ) -> tuple[str, list[str]]:

@@ -20,8 +20,8 @@ from myosotis.records.schema import RetentionRow, SuiteVerdict
 from myosotis.records.verdict import (
     MIN_CLUSTERS,
     MIN_ITEMS,
+    OPEN,
     DetectableEffect,
-    Verdict,
     verdict_of,
 )
 from myosotis.retention.benchmarks.scores import TaskScores, tasks_in_mean
@@ -94,15 +94,16 @@ def reachable_verdicts(
     then (where there are several) their mean. Other scores vary in ways not known beforehand."""
     budget = budget or Budget()
     like = {name: base_tasks[name] for name in tasks_in_mean(base_tasks)}
-    epsilons = {name: budget.epsilon(task.mean, name) for name, task in like.items()}
     found = [
-        detectable_effect(name, len(task.items), epsilons[name], tasks=len(base_tasks))
+        detectable_effect(
+            name, len(task.items), budget.epsilon(task.mean, name), tasks=len(base_tasks)
+        )
         for name, task in like.items()
     ]
     if len(like) > 1:
         # As many items in one task would give the mean the same standard error.
         alike = len(like) ** 2 / sum(1 / len(task.items) for task in like.values())
-        epsilon = sum(epsilons.values()) / len(like)
+        epsilon = budget.epsilon_of_mean({name: task.mean for name, task in like.items()})
         found.append(detectable_effect("suite mean", round(alike), epsilon, pooled=len(like)))
     return found
 
@@ -117,7 +118,7 @@ def _row(
     in_mean: bool,
 ) -> RetentionRow:
     flips, sure = pair.discordant, pair.p_gold()
-    wider = p if judged.level == LEVEL else pair.at(judged.level)
+    wider = p if judged.level == p.level else pair.at(judged.level)
     return RetentionRow(
         task=pair.name,
         metric=pair.base.metric,
@@ -269,7 +270,7 @@ def _suite(like: Sequence[tuple[Paired, float, str]], budget: Budget, level: flo
         note = f"Fewer than {MIN_ITEMS} items: too few for a verdict."
     elif clusters < MIN_CLUSTERS:
         note = _few_clusters(clusters)
-    elif said in (Verdict.SLIPPED, Verdict.INCONCLUSIVE):
+    elif said in OPEN:
         binary = all(p.binary for p in found)
         needed = items_to_settle(total, se, delta + epsilon, epsilon, level, binary=binary)
         note = _needed_note(k) if needed else ""

@@ -5,8 +5,8 @@ come in a random order that depends on the suite's seed alone, a like share of e
 after every block the interval of the mean change is held against the budget. The looks are planned
 (`planned`), so the interval is that of a final measurement, at the level that a group-sequential
 test gives this look (`retention/statistics/group_sequential.py`). A cheap look goes beyond its
-first block only where something in it speaks of a loss (`signs`). Final scores do not come this
-way: they keep the fixed set, so that runs stay comparable.
+first block only where something in it speaks of a loss (`signs`). The final measurement is
+`settle.py`: it asks beyond the suite, and ends with the run's verdict, not the mean's.
 """
 
 from __future__ import annotations
@@ -19,19 +19,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from myosotis.records.verdict import Verdict, verdict_of
+from myosotis.records.verdict import SETTLED, Verdict, verdict_of
 from myosotis.retention.benchmarks.measure import TreeScorer, ask, scored
 from myosotis.retention.benchmarks.requests import Answer
 from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import Budget
-from myosotis.retention.statistics.group_sequential import boundaries
+from myosotis.retention.statistics.group_sequential import boundaries, growing
 from myosotis.retention.statistics.multiple_testing import At
 from myosotis.retention.statistics.paired import LEVEL, mean_clusters, mean_interval
 from myosotis.retention.statistics.pairing import Pair
-
-GROWTH = 1.5
-"""How many times the items of one look the next look has."""
 
 SIGN = 0.80
 """Level at which a cheap look goes on: one look in ten at a model that lost nothing does."""
@@ -110,7 +107,7 @@ def until_settled(
             interval, clusters = levels.read([pair.at for pair in pairs])
             counted = sum(len(same[name].items) for name in inside)
             found = verdict_of(*interval, epsilon, counted, clusters)
-        if found in (Verdict.RETAINED, Verdict.FORGOTTEN):
+        if found in SETTLED:
             break
         if cheap and share == looks[0] and not signs(same, now, budget, SIGN):
             break
@@ -202,11 +199,7 @@ def planned(items: Sequence[int], floor: int, ceiling: int | None = None) -> lis
     """
     fewest = min(items, default=0)
     last = min(fewest, ceiling or fewest)
-    found, target = [], float(max(floor, 1))
-    while target < last:
-        found.append(math.ceil(target))
-        target = found[-1] * GROWTH
-    return [count / fewest for count in (*found, last)] if last else [1.0]
+    return [count / fewest for count in growing(floor, last)] if last else [1.0]
 
 
 def deal(clusters: Sequence[str | None], task: str, seed: int) -> list[int]:

@@ -20,15 +20,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from scipy import special
 
-from myosotis.records.verdict import Outlook, Verdict
+from myosotis.records.verdict import SETTLED, Outlook
 from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
-from myosotis.retention.statistics.group_sequential import boundaries
+from myosotis.retention.statistics.group_sequential import boundaries, growing
 from myosotis.retention.statistics.multiple_testing import DISCORDANT
 from myosotis.retention.statistics.paired import LEVEL
 from myosotis.utils.errors import ConfigError
-
-GROWTH = 1.5
-"""How many times the items of one round the next one has."""
 
 CEILING = 3
 """How many times the items of the first round the last one has, unless `retention.max_items` says
@@ -61,12 +58,10 @@ class Rounds:
         `populations` are the items that there are of each benchmark in the mean; rounds that would
         add less than a tenth of what is known are left out.
         """
-        sizes, size = [items], float(items)
-        while size < ceiling:
-            size = min(size * GROWTH, float(ceiling))
-            told = information(round(size), populations)
-            if told >= 1.1 * information(sizes[-1], populations):
-                sizes.append(round(size))
+        sizes = [items]
+        for size in growing(items, ceiling)[1:]:
+            if information(size, populations) >= 1.1 * information(sizes[-1], populations):
+                sizes.append(size)
         known = [information(size, populations) for size in sizes]
         levels = boundaries([one / known[-1] for one in known], LEVEL)
         return cls(tuple(map(Round, sizes, levels)))
@@ -113,7 +108,7 @@ def run_rounds(
     found, verdict = judge(first.level)
     asked = 1
     for one in further:
-        if verdict in (Verdict.RETAINED, Verdict.FORGOTTEN, ""):
+        if verdict in (*SETTLED, ""):
             break
         ask(one.items)
         found, verdict = judge(one.level)

@@ -182,3 +182,4 @@ def test_scores_made_in_parts_take_what_is_the_suites() -> None:
     assert whole.chance == task.chance
     assert (whole.items_of, whole.note, whole.shares) == (40, "a note", [1.0])
     assert whole.stratum == [0] * 12
+    assert whole.whole is None, "it is all that was asked, not a part"

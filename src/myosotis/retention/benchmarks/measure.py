@@ -25,13 +25,10 @@ import numpy as np
 
 from myosotis.retention.benchmarks.requests import WRITTEN, Answer, Prompt
 from myosotis.retention.benchmarks.scores import Floats, Measurement, TaskScores
-from myosotis.retention.benchmarks.task import Item, Suite, Task
+from myosotis.retention.benchmarks.task import CORPUS_ONLY, Item, Suite, Task
 from myosotis.trees.scorer import TreeScore
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import DataError, RunError
-
-_CORPUS_ONLY = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "likelihood")
-"""Metrics of lm-eval whose value for one item is raw material, not a score."""
 
 
 class TreeScorer(Protocol):
@@ -116,13 +113,7 @@ def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
         metric=task.metric,
         higher_is_better=task.higher_is_better,
         accuracy_like=task.accuracy_like,
-        chance=task.chance,
-        items_of=task.population,
-        note=task.substitution,
-        identity=task.identity(),
         items=[item.id for item in task.items],
-        clusters=[item.cluster for item in task.items],
-        halves=[item.half for item in task.items],
         aggregates=_aggregates(task, verdicts),
         scores={metric: np.array([row[metric] for row in rows]) for metric in metrics},
         weights=np.array(
@@ -134,25 +125,28 @@ def task_scores(task: Task, answers: Sequence[Sequence[Answer]]) -> TaskScores:
         lengths=np.array([float(n) for item in task.items for n in item.lengths]),
         offsets=np.cumsum([0, *map(len, logp)]).astype(np.int64),
         texts=[said[0].text for said in answers] if written else [],
-        stratum=[item.stratum for item in task.items] if task.shares else [],
-        shares=list(task.shares),
+        **_drawn(task),
     )
 
 
 def as_drawn(scores: TaskScores, task: Task) -> TaskScores:
     """The same scores, with what the suite says of how its items were drawn: a measurement from the
     cache, or one that was made in parts, may have been drawn otherwise."""
-    return replace(
-        scores,
-        identity=task.identity(),
-        chance=task.chance,  # of the items at hand: some have more choices than others
-        items_of=task.population,
-        note=task.substitution,
-        clusters=[item.cluster for item in task.items],
-        halves=[item.half for item in task.items],
-        stratum=[item.stratum for item in task.items] if task.shares else [],
-        shares=list(task.shares),
-    )
+    return replace(scores, **_drawn(task), whole=None)
+
+
+def _drawn(task: Task) -> dict[str, Any]:
+    """What is the suite's to say of a task's scores, in the order of its items."""
+    return {
+        "chance": task.chance,  # of the items at hand: some have more choices than others
+        "items_of": task.population,
+        "note": task.substitution,
+        "identity": task.identity(),
+        "clusters": [item.cluster for item in task.items],
+        "halves": [item.half for item in task.items],
+        "stratum": [item.stratum for item in task.items] if task.shares else [],
+        "shares": list(task.shares),
+    }
 
 
 def _aggregates(task: Task, verdicts: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -174,7 +168,7 @@ def item_scores(
     own = {
         metric: float(value)
         for metric, value in verdict.items()
-        if metric not in _CORPUS_ONLY and isinstance(value, (int, float, np.number))
+        if metric not in CORPUS_ONLY and isinstance(value, (int, float, np.number))
     }
     if task.kind == "multiple_choice":
         logp = np.array([answer.logp for answer in answers[: len(item.choices)]])

@@ -66,6 +66,9 @@ class Item:
 SHARES = ("exact_match", "acc", "em", "prompt_level_strict_acc", "prompt_level_loose_acc")
 """Metrics of written answers that are a share of right ones."""
 
+CORPUS_ONLY = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "likelihood")
+"""Metrics of lm-eval whose value for one item is raw material, not a score."""
+
 
 @dataclass(frozen=True)
 class Task:

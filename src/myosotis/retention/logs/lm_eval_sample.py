@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from myosotis.retention.benchmarks.task import fingerprint
+from myosotis.retention.benchmarks.task import CORPUS_ONLY, fingerprint
 from myosotis.retention.logs import files
 from myosotis.retention.logs.files import listing, number
 from myosotis.retention.logs.log import ItemText
@@ -25,9 +25,6 @@ _ABOUT = {
 
 _ROLLING = ("bits_per_byte", "byte_perplexity")
 """Metrics whose value of one text is its log-likelihood and its bytes."""
-
-_CORPUS_ONLY = ("perplexity", "word_perplexity", "likelihood", *_ROLLING)
-"""Metrics whose value for one item is raw material, not a score."""
 
 _READING_OF_NOTHING = "[invalid]"
 """What lm-eval's filters read out of a text without an answer."""
@@ -55,7 +52,7 @@ def scored(sample: dict[str, Any]) -> tuple[dict[str, float], float]:
             scores["bits_per_byte"] = -pair[0] / math.log(2) / weight
         elif name == "perplexity" and (nats := number(value)) is not None:
             scores["nll"] = -nats
-        elif name not in _CORPUS_ONLY and (found := number(value)) is not None:
+        elif name not in CORPUS_ONLY and (found := number(value)) is not None:
             scores[name] = found
     taken, spread = sample.get("filtered_resps"), "bits_per_byte" in scores
     if isinstance(taken, list) and len(taken) == 1 and isinstance(taken[0], str) and not spread:

@@ -143,8 +143,12 @@ def _side(row: Row, items: Sequence[LoggedItem], chance: float | None, known: bo
         if all(name in item.scores for item in items):
             scores[name] = np.array([item.scores[name] for item in items])
     gold = np.array([item.gold[0] if item.gold else -1 for item in items], np.int64)
+    logp = np.array([value for values in kept for value in values])
+    lengths = np.array([n for item in items if known for n in item.lengths])
+    offsets = np.cumsum([0, *map(len, kept)]).astype(np.int64)
     if known:
-        scores["p_gold"] = _p_gold(items)
+        normalised = calibration.by_choice(logp / lengths, offsets)
+        scores["p_gold"] = calibration.p_gold(normalised, gold)
     sizes = [side.population for pair in row.members.values() for side in pair[:1]]
     population = sum(size for size in sizes if size) if all(sizes) else len(items)
     return TaskScores(
@@ -164,9 +168,9 @@ def _side(row: Row, items: Sequence[LoggedItem], chance: float | None, known: bo
         weights=np.array([item.weight for item in items]),
         choice=np.array([_choice(row.metric, item, known) for item in items], np.int64),
         gold=gold,
-        logp=np.array([value for values in kept for value in values]),
-        lengths=np.array([n for item in items if known for n in item.lengths]),
-        offsets=np.cumsum([0, *map(len, kept)]).astype(np.int64),
+        logp=logp,
+        lengths=lengths,
+        offsets=offsets,
     )
 
 
@@ -219,15 +223,6 @@ def _best(metric: str, item: LoggedItem) -> int:
 
 def _choice(metric: str, item: LoggedItem, known: bool) -> int:
     return _best(metric, item) if known else item.choice
-
-
-def _p_gold(items: Sequence[LoggedItem]) -> np.ndarray:
-    """(n,) probability of the right choice, by length-normalised log-probs."""
-    most = max(len(item.logp) for item in items)
-    logp = np.full((len(items), most), -np.inf)
-    for place, item in enumerate(items):
-        logp[place, : len(item.logp)] = np.array(item.logp) / np.array(item.lengths)
-    return calibration.p_gold(logp, [item.gold[0] for item in items])
 
 
 # ---------------------------------------------------------------------------- flips

@@ -18,6 +18,15 @@ TEMPERATURES = (1e-3, 1e3)
 """Bounds of the search. Log-probs a character differ little: their best temperature is near .03."""
 
 
+def by_choice(values: ArrayLike, offsets: ArrayLike) -> Floats:
+    """(n, k) of flat `values`, item i's in `offsets[i]:offsets[i+1]`; -inf where an item has fewer
+    choices."""
+    count = np.diff(np.asarray(offsets))
+    rows = np.full((len(count), count.max()), -np.inf)
+    rows[np.arange(count.max()) < count[:, None]] = values
+    return rows
+
+
 def probabilities(logp: ArrayLike, temperature: float = 1.0) -> Floats:
     """(n, k) softmax of logp / temperature over the choices."""
     return special.softmax(np.asarray(logp, np.float64) / temperature, axis=1)

@@ -24,6 +24,7 @@ the first look that settles one is as reliable as that of a test of one look.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -33,6 +34,9 @@ from scipy import optimize, special
 
 Floats = NDArray[np.float64]
 
+GROWTH = 1.5
+"""How many times the items of one look the next one has."""
+
 WANG_TSIATIS = 0.25
 """Between O'Brien & Fleming's shape (0) and Pocock's (1/2)."""
 
@@ -41,6 +45,15 @@ MOST = 1 - 1e-12
 
 NODES_PER_SD = 3
 """Gauss-Legendre nodes for a standard deviation of the next step; 24 more at the edges."""
+
+
+def growing(first: int, last: int) -> list[int]:
+    """Items at planned looks: `first`, then `GROWTH` times as many, until `last`."""
+    found, size = [], max(first, 1)
+    while size < last:
+        found.append(size)
+        size = math.ceil(size * GROWTH)
+    return [*found, last]
 
 
 def boundaries(times: Sequence[float], level: float, delta: float = WANG_TSIATIS) -> list[float]:

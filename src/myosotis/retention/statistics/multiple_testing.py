@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from myosotis.records.verdict import MIN_CLUSTERS, MIN_ITEMS, Verdict, verdict_of
+from myosotis.records.verdict import MIN_CLUSTERS, MIN_ITEMS, SETTLED, Verdict, verdict_of
 from myosotis.retention.statistics.paired import LEVEL, POWER, Paired
 
 MOST_ITEMS = 10_000_000
@@ -60,7 +60,7 @@ def judge(tasks: Sequence[At], epsilons: Sequence[float], level: float = LEVEL) 
     judged = [i for i, at in enumerate(tasks) if enough(at(level))]
 
     def against_budget(i: int, p: Paired) -> bool:
-        return verdict_of(*p.gain, epsilons[i]) in (Verdict.RETAINED, Verdict.FORGOTTEN)
+        return verdict_of(*p.gain, epsilons[i]) in SETTLED
 
     budget_step = holm_steps(tasks, judged, against_budget, level)
     change_step = holm_steps(tasks, judged, lambda _, p: p.lo > 0 or p.hi < 0, level)
@@ -68,7 +68,7 @@ def judge(tasks: Sequence[At], epsilons: Sequence[float], level: float = LEVEL) 
     for i in judged:
         p, needed = budget_step[i], None
         said = verdict_of(*p.gain, epsilons[i])
-        if said not in (Verdict.RETAINED, Verdict.FORGOTTEN):
+        if said not in SETTLED:
             lost = change_step[i].gain[1] < 0
             said = Verdict.SLIPPED if lost else Verdict.INCONCLUSIVE
             needed = items_to_settle(

@@ -120,8 +120,7 @@ def _by_choice(task: TaskScores) -> Floats | None:
     gold, count = task.gold, np.diff(task.offsets)
     if "p_gold" not in task.scores or (gold < 0).any() or (count < 2).any():
         return None
-    logp = np.full((len(gold), count.max()), -np.inf)
-    logp[np.arange(count.max()) < count[:, None]] = task.logp / task.lengths
+    logp = calibration.by_choice(task.logp / task.lengths, task.offsets)
     same = np.allclose(calibration.p_gold(logp, gold), task.scores["p_gold"], atol=1e-6)
     return logp if same else None
 
