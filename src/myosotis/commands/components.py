@@ -28,17 +28,15 @@ from myosotis.commands.parts import (
     total_steps,
     update_settings,
 )
+from myosotis.commands.rehearsal import rehearsed
 from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
+from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.dtype import Precision, resolve
 from myosotis.models.init_from import InitialUpdate
-from myosotis.models.load import (
-    BaseModel,
-    load_base_model,
-    zero_dropouts,
-)
+from myosotis.models.load import BaseModel, load_base_model
 from myosotis.objectives import Objective
 from myosotis.objectives.hard_negatives import hardened
 from myosotis.objectives.reference_logprobs import referenced
@@ -94,13 +92,15 @@ class TunedComponents(Components):
 
 
 def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
-    """Data, benchmarks, model and packing check, in this order. `warn` takes sentences."""
+    """Data, benchmarks, a rehearsal without weights, model and packing check, in this order.
+    `warn` takes sentences."""
     data = data_of(cfg)
     for sentence in data.warnings():
         warn(sentence)
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
-    suite = benchmarks(cfg, source, data.template.tokenizer, context_of(source))
+    suite = benchmarks(cfg, source, source, data.template.tokenizer)
+    rehearsed(cfg, source, update_settings(cfg, data))
     precision = resolve(
         cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
     )

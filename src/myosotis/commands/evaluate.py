@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from myosotis.commands.components import base_retention, tuned_scorer
 from myosotis.commands.find_model import dtype_of, find_model, source_named
 from myosotis.commands.opening import describe_model, owned_anew
-from myosotis.commands.parts import benchmarks, context_of, general_texts, scorer_of
+from myosotis.commands.parts import benchmarks, general_texts, scorer_of
 from myosotis.commands.run_params import resolved, shown
 from myosotis.commands.settling import Asked, ask_until_settled
 from myosotis.config import config_hash
@@ -113,7 +113,7 @@ def _questions(
 ) -> Suite:
     """The suite as one of the two models reads it."""
     base = reference.source if reference is not None else None
-    return benchmarks(cfg, base, load_tokenizer(one.source), context_of(one.source), items)
+    return benchmarks(cfg, base, one.source, load_tokenizer(one.source), items)
 
 
 def _measure(

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from myosotis.updates.quantised import four_bit, require_trainable
 from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward
 from myosotis.utils.errors import ConfigError, RunError
 
@@ -39,6 +40,7 @@ class Capabilities:
     packs: bool = True  # works with tree masks and restarted positions
     gradient_checkpointing: bool = True
     identity_at_init: bool = True  # before the first step, no logit differs from the base
+    quantized: bool = True  # works on a base that is kept in four bits
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -130,6 +132,9 @@ class Update(ABC):
         if self._model is not None:
             raise RuntimeError(f"update {self.name} is already attached")
         self._tokenizer = tokenizer
+        require_trainable(model.config, self.name)
+        if four_bit(model.config) and not self.capabilities.quantized:
+            raise self._cannot("quantized", "cannot be put on weights that are quantised")
         chosen = {id(p) for p in self._attach(model)}
         self._model = self._called(model)
         self._trainable = {n: p for n, p in self._model.named_parameters() if id(p) in chosen}

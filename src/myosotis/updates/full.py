@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from myosotis.updates.base import Update
+from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.settings import check_names
 from myosotis.updates.target_modules import layer_stack
 from myosotis.utils.errors import ConfigError, RunError
@@ -40,6 +40,9 @@ class FullUpdate(Update):
     """
 
     name = "full"
+    capabilities = Capabilities(
+        quantized=False, reasons={"quantized": "weights of a few bits do not train themselves"}
+    )
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         words = {k: v for k, v in settings.items() if k != "name"}

@@ -15,11 +15,13 @@ from transformers import PreTrainedModel
 from myosotis.updates.base import Capabilities
 from myosotis.updates.lora_kernel import LowRankLinear
 from myosotis.updates.peft import PeftUpdate
+from myosotis.updates.quantised import four_bit
 from myosotis.updates.settings import LORA_OF_OURS, LORA_OF_PEFT, check_names
 from myosotis.utils.errors import ConfigError, RunError
 
 DEFAULTS = LORA_OF_PEFT | LORA_OF_OURS
 STARTS = (True, "gaussian", "orthogonal")
+NOT_PLAIN = "DoRA trains the norms of the weights, which are not at hand in a few bits"
 NOT_LINEAR = "DoRA also moves the norms of the weights, so θ0 + αΔθ has no adapter of its shape"
 
 
@@ -44,20 +46,24 @@ class LoraUpdate(PeftUpdate):
         super().__init__({"name": name, "peft_type": "LORA", **DEFAULTS, **words})
         del self.settings["peft_type"]
         if self.settings["use_dora"]:
-            self.capabilities = Capabilities(scalable=False, reasons={"scalable": NOT_LINEAR})
+            self.capabilities = Capabilities(
+                scalable=False,
+                quantized=False,
+                reasons={"scalable": NOT_LINEAR, "quantized": NOT_PLAIN},
+            )
 
     def _given(self) -> dict[str, Any]:
         return {k: v for k, v in super()._given().items() if k not in LORA_OF_OURS}
 
-    def _prepare(self, config: PeftConfig) -> None:
-        if not self.settings["quantization"]:
+    def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
+        if not four_bit(model.config):
             config._register_custom_module({nn.Linear: LowRankLinear})  # type: ignore[attr-defined]
 
     def lr_multiplier(self, name: str) -> float:
         return float(self.settings["lr_ratio"]) if "lora_B" in name else 1.0
 
     def _merged(self, alpha: float) -> PreTrainedModel:
-        if not self.settings["quantization"]:
+        if not four_bit(self.model.config):
             return super()._merged(alpha)
         return _dequantised(self.model, alpha)
 
@@ -108,6 +114,8 @@ def _check(got: Mapping[str, Any]) -> None:
         raise ConfigError(f"update.lr_ratio={got['lr_ratio']}", "it is a number above 0")
     if got["quantization"] not in (None, "nf4"):
         raise ConfigError(f"update.quantization={got['quantization']}", "it is null or nf4")
+    if got["quantization"] and got["use_dora"]:
+        raise ConfigError(f"update.quantization={got['quantization']}: {NOT_PLAIN}")
     if got["init_lora_weights"] not in STARTS:
         raise ConfigError(
             f"update.init_lora_weights={got['init_lora_weights']} rewrites the base weights, so "

@@ -72,13 +72,19 @@ def _low_rank(name: str, tensor: Tensor, alpha: float) -> Tensor:
     return tensor * alpha if "lora_B" in name else tensor
 
 
+NOT_QUANTIZED = "of the methods that merge into the base only LoRA is at home there"
 KINDS = {
     "LORA": Kind(Capabilities(), _low_rank),
-    "IA3": Kind(Capabilities(), _rescaling),
-    "VERA": Kind(Capabilities(), _one_factor),
+    "IA3": Kind(Capabilities(quantized=False, reasons={"quantized": NOT_QUANTIZED}), _rescaling),
+    "VERA": Kind(Capabilities(quantized=False, reasons={"quantized": NOT_QUANTIZED}), _one_factor),
     "OFT": Kind(
         Capabilities(
-            scalable=False, reasons={"scalable": "a rotation has no strength between 0 and 1"}
+            scalable=False,
+            quantized=False,
+            reasons={
+                "scalable": "a rotation has no strength between 0 and 1",
+                "quantized": NOT_QUANTIZED,
+            },
         )
     ),
 }
@@ -86,7 +92,9 @@ UNKNOWN = Kind(
     Capabilities(
         scalable=False,
         identity_at_init=False,
+        quantized=False,
         reasons={
+            "quantized": NOT_QUANTIZED,
             "scalable": "it is not known how this PEFT method scales",
             "identity_at_init": "it is not known how this PEFT method begins",
         },
@@ -134,7 +142,7 @@ class PeftUpdate(Update):
         before = Counter(fingerprint(p) for p in model.parameters())
         words, targets = located(model, self._given())
         config = self._config(words)
-        self._prepare(config)
+        self._prepare(config, model)
         try:
             self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
         except ValueError as error:
@@ -158,7 +166,7 @@ class PeftUpdate(Update):
                 parameter.data = parameter.data.float()
         return added
 
-    def _prepare(self, config: PeftConfig) -> None:
+    def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
         """Last changes to the config before PEFT sees the model."""
 
     @contextmanager
