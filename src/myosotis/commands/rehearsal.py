@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from myosotis import updates
 from myosotis.models import quantised
-from myosotis.models.load import ModelSource, meta_model
+from myosotis.models.load import ModelSource, load_config, meta_model
 from myosotis.updates.base import Update
 from myosotis.updates.quantised import four_bit, method
 from myosotis.updates.tensors import num_parameters
@@ -54,5 +54,5 @@ def rehearsed(cfg: DictConfig, source: ModelSource, settings: dict[str, Any]) ->
         update,
         parameters,
         in_four_bits=quantization is not None or four_bit(model.config),
-        note=quantised.note(model.config, quantization),
+        note=quantised.note(load_config(source), quantization),
     )

@@ -135,6 +135,8 @@ def meta_model(source: ModelSource, *, quantization: str | None = None) -> PreTr
     place = _folder(source, files.CONFIG)
     config = _config(place, source)
     quantised.require_plain(config, source.name, quantization)
+    if quantised.method(config) and not quantised.stays(config):
+        del config.quantization_config  # as loading leaves it
     with _explained(place, source), torch.device("meta"):
         return AutoModelForCausalLM.from_config(
             config, trust_remote_code=source.trust_remote_code

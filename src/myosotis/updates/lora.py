@@ -96,10 +96,20 @@ def _dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
         parent, _, leaf = name.rpartition(".")
         setattr(merged.get_submodule(parent), leaf, plain)
     delattr(merged.config, "quantization_config")
+    _forget_packed_files(merged)
     for attribute in ("is_quantized", "is_loaded_in_4bit", "hf_quantizer", "quantization_method"):
         if hasattr(merged, attribute):
             delattr(merged, attribute)
     return merged
+
+
+def _forget_packed_files(model: Any) -> None:
+    """transformers writes a model as it read it, which of packed weights it cannot."""
+    read = getattr(model, "_weight_conversions", None) or []
+    of_bnb = lambda step: type(step).__module__.endswith(".bitsandbytes")  # noqa: E731
+    model._weight_conversions = [
+        one for one in read if not any(map(of_bnb, getattr(one, "operations", ())))
+    ] or None
 
 
 def _check(got: Mapping[str, Any]) -> None:
