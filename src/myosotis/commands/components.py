@@ -100,7 +100,8 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
     suite = benchmarks(cfg, source, source, data.template.tokenizer)
-    rehearsed(cfg, source, update_settings(cfg, data))
+    for sentence in rehearsed(cfg, source, update_settings(cfg, data)).update.remarks():
+        warn(sentence)
     precision = resolve(
         cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
     )

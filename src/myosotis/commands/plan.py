@@ -145,7 +145,7 @@ def make(cfg: DictConfig) -> Plan:
             trained=update.count() / parameters,
             packs=update.capabilities.packs,
         ),
-        warnings=[*warnings, *steps.warnings],
+        warnings=[*warnings, *steps.warnings, *update.remarks()],
     )
 
 

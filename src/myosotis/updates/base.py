@@ -140,6 +140,10 @@ class Update(ABC):
         self._trainable = {n: p for n, p in self._model.named_parameters() if id(p) in chosen}
         self._base_prints = {n: fingerprint(t) for n, t in self._frozen()}
 
+    def remarks(self) -> list[str]:
+        """What a person should know of how it was attached, a sentence each."""
+        return []
+
     def parameters(self) -> list[tuple[str, Parameter]]:
         """The tensors that train, by name; tied ones once."""
         return list(self._trainable.items())

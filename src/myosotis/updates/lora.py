@@ -35,7 +35,7 @@ class LoraUpdate(PeftUpdate):
     trains the norm of each output, too), `lr_ratio` (LoRA+, Hayou et al. 2024: B learns so many
     times faster than A), `quantization=nf4` (QLoRA, Dettmers et al. 2023), and `target_modules`,
     which is `all-linear`, `attention`, `mlp`, a list of name endings, or a regex over whole module
-    names. The output head is never a target.
+    names; `target_parameters` adds the experts of a mixture that are fused into one tensor.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -124,6 +124,12 @@ def _check(got: Mapping[str, Any]) -> None:
         raise ConfigError(f"update.lr_ratio={got['lr_ratio']}", "it is a number above 0")
     if got["quantization"] not in (None, "nf4"):
         raise ConfigError(f"update.quantization={got['quantization']}", "it is null or nf4")
+    if got["target_parameters"] and (got["use_dora"] or dropout):
+        raise ConfigError(
+            "update.target_parameters goes with neither use_dora nor lora_dropout",
+            "PEFT adds to the tensor of the experts itself: update.use_dora=false "
+            "update.lora_dropout=0",
+        )
     if got["quantization"] and got["use_dora"]:
         raise ConfigError(f"update.quantization={got['quantization']}: {NOT_PLAIN}")
     if got["init_lora_weights"] not in STARTS:

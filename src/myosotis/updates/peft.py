@@ -26,14 +26,22 @@ from peft import (
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.settings import LORA_OF_PEFT, check_names
-from myosotis.updates.target_modules import resolve, shortest_suffixes
+from myosotis.updates.target_modules import (
+    are_none,
+    experts_left_out,
+    resolve,
+    resolve_parameters,
+    shortest_suffixes,
+    targets_that_exist,
+    two_endings,
+)
 from myosotis.updates.tensors import copy_exactly, fingerprint
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, RunError
@@ -117,8 +125,9 @@ class PeftUpdate(Update):
         self.config_class = config_class(self.kind)
         check_names(self.name, self._given(), settable(self.config_class))
         self.capabilities = KINDS.get(self.kind, UNKNOWN).capabilities
-        self._config({k: v for k, v in self._given().items() if k not in MODULES})
+        self._config({k: v for k, v in self._given().items() if k not in LOCATED})
         self._peft_model: PeftModel | None = None
+        self._remarks: list[str] = []
 
     @property
     def peft_model(self) -> PeftModel:
@@ -141,13 +150,14 @@ class PeftUpdate(Update):
         base = {id(p) for p in model.parameters()}
         before = Counter(fingerprint(p) for p in model.parameters())
         words, targets = located(model, self._given())
+        self._remarks = experts_left_out(model, self._given())
         config = self._config(words)
         self._prepare(config, model)
         try:
             self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
-        except ValueError as error:
-            raise ConfigError(f"update={self.name}: {error}") from None
-        injected = {n for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(f"update={self.name}: {error}", targets_that_exist(model)) from None
+        injected = {n for n, m in model.named_modules() if _is_target(m)}
         if targets and injected != set(targets):
             wrong = ", ".join(sorted(injected ^ set(targets)))
             raise ConfigError(
@@ -168,6 +178,9 @@ class PeftUpdate(Update):
 
     def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
         """Last changes to the config before PEFT sees the model."""
+
+    def remarks(self) -> list[str]:
+        return self._remarks
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
@@ -276,6 +289,7 @@ class PeftUpdate(Update):
 # A loss or a schedule of their own (AdaLoRA), a router or task ids, or tokens inside attention.
 ELSEWHERE = {"ADALORA", "ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MIXED", "POLY", "XLORA"}
 MODULES = ("target_modules", "feedforward_modules", "exclude_modules")
+LOCATED = (*MODULES, "target_parameters")  # what is looked up in a model
 
 
 def config_class(kind: str) -> type[PeftConfig]:
@@ -304,14 +318,24 @@ def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str,
     """Keywords with the modules as PEFT wants them, and the names of the targets in this model."""
     keywords, targets = dict(words), list[str]()
     names = [n for n, _ in model.named_modules()]
+    if experts := keywords.pop("target_parameters", None):  # PEFT writes [] for none
+        fused = resolve_parameters(model, experts)
+        keywords["target_parameters"] = sorted({two_endings(name) for name in fused})
     for field in MODULES:
-        if keywords.get(field) is not None:
+        if experts and field == "target_modules" and are_none(model, keywords.get(field)):
+            keywords[field] = []  # the experts alone
+        elif keywords.get(field) is not None:
             modules = resolve(model, keywords[field])
             keywords[field] = shortest_suffixes(modules, names)
             targets = modules if field == "target_modules" else targets
     if _wants_fan_in(model, targets):
         keywords["fan_in_fan_out"] = True
     return keywords, targets
+
+
+def _is_target(module: nn.Module) -> bool:
+    """Whether PEFT put an adapter on this layer (on a layer, not on a tensor of one)."""
+    return isinstance(module, BaseTunerLayer) and not hasattr(module, "parameter_name")
 
 
 def _wants_fan_in(model: PreTrainedModel, targets: list[str]) -> bool:

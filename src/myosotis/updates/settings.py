@@ -13,6 +13,7 @@ LORA_OF_PEFT: dict[str, Any] = {
     "lora_alpha": 32,
     "lora_dropout": 0.0,
     "target_modules": "all-linear",
+    "target_parameters": None,
     "use_rslora": False,
     "use_dora": False,
     "init_lora_weights": True,

@@ -1,13 +1,15 @@
 """Which layers of a model an adapter is put on.
 
 One function turns what a person writes (`attention`, a list, a regex) into the names of modules,
-the same for every adapter method and every architecture.
+the same for every adapter method and every architecture; another does so for the experts of a
+mixture that are fused into one tensor and are no modules.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -21,6 +23,8 @@ GROUPS = {
     "attention": re.compile(r".*\b\w*(attn|attention)\w*\.\w+"),
     "mlp": re.compile(r".*\b\w*(mlp|ffn|feed_forward|experts?)\w*\b.*"),
 }
+
+EXPERTS = re.compile(r"(.*\.)?\w*experts\.\w+")
 
 
 def linear_names(model: PreTrainedModel) -> list[str]:
@@ -67,13 +71,78 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
     return _only_linear(model, modules, linear)
 
 
+def expert_parameters(model: PreTrainedModel) -> list[str]:
+    """Names of the weights of fused experts: (experts, d, d) in one tensor, biases left out."""
+    return [n for n, p in model.named_parameters() if p.ndim == 3 and EXPERTS.fullmatch(n)]
+
+
+def resolve_parameters(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
+    """Names of the tensors that `update.target_parameters` means: `experts`, or a list of endings.
+
+    Raises `ConfigError` where this model has none that is called so.
+    """
+    fused = expert_parameters(model)
+    endings = [] if isinstance(spec, str) else spec
+    chosen = fused if spec == "experts" else [n for n in fused if n.endswith(tuple(endings))]
+    if not chosen:
+        said = ", ".join(sorted({two_endings(n) for n in fused}))
+        raise ConfigError(
+            f"update.target_parameters={spec}: this model has no fused experts that are called so",
+            f"It is experts, or a list of these: {said}."
+            if fused
+            else "Its layers are all modules: update.target_modules names them.",
+        )
+    return chosen
+
+
+def two_endings(name: str) -> str:
+    """`experts.down_proj` of a tensor's whole name."""
+    return ".".join(name.split(".")[-2:])
+
+
+def are_none(model: PreTrainedModel, spec: str | Sequence[str] | None) -> bool:
+    """Whether nothing was asked for, or a group of which this model has no layer."""
+    if isinstance(spec, str) and spec in GROUPS:
+        return not any(map(GROUPS[spec].fullmatch, linear_names(model)))
+    return not spec
+
+
+def targets_that_exist(model: PreTrainedModel) -> str:
+    """What could be written instead, as a sentence."""
+    linear = linear_names(model)
+    groups = [name for name, group in GROUPS.items() if any(map(group.fullmatch, linear))]
+    leaves = sorted({n.rpartition(".")[2] for n in linear})
+    found = f"Of this model there are update.target_modules={' or '.join(groups)}"
+    found += f", or a list of {', '.join(leaves)}."
+    if expert_parameters(model):
+        found += " Its experts are fused: update=lora reaches them by target_parameters=experts."
+    return found
+
+
+def experts_left_out(model: PreTrainedModel, words: Mapping[str, Any]) -> list[str]:
+    """A sentence where a whole group was asked for, and fused experts are no part of it."""
+    group = words.get("target_modules")
+    fused = expert_parameters(model)
+    if group not in (None, *GROUPS) or group == "attention" or not fused:
+        return []
+    if words.get("target_parameters"):
+        return []
+    sizes = dict(model.named_parameters())
+    share = sum(sizes[name].numel() for name in fused) / sum(p.numel() for p in sizes.values())
+    return [
+        f"The experts of this model ({share:.0%} of its parameters) are fused into single tensors, "
+        "and update.target_modules does not reach them; update=lora update.target_parameters="
+        "experts does"
+    ]
+
+
 def _by_pattern(model: PreTrainedModel, spec: str, linear: list[str]) -> list[str]:
     if spec in GROUPS:
         modules = [n for n in linear if GROUPS[spec].fullmatch(n)]
         if not modules:
             raise ConfigError(
                 f"update.target_modules={spec}: no layer of this model looks like one",
-                f"list their names instead; it has {', '.join(linear[:12])} …",
+                targets_that_exist(model),
             )
         return modules
     try:
