@@ -74,7 +74,7 @@ def load_base_model(
     config = _config(place, source)
     quantised.require_plain(config, source.name, quantization)
     tokenizer = _tokenizer(place, source)
-    how = quantised.keywords(config, quantization, dtype)
+    how = quantised.keywords(config, quantization, dtype, lambda: meta_model(source))
     with _explained(place, source), _without_bar():
         loading: Any = AutoModelForCausalLM.from_pretrained(
             place,

@@ -8,6 +8,7 @@ others need a library of their own, and transformers says which.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils import logging as transformers_logging
 
 from myosotis.updates.quantised import method, settings_of
+from myosotis.updates.target_modules import read_past
 from myosotis.utils import memory
 from myosotis.utils.errors import AssetError, ConfigError
 
@@ -75,9 +77,15 @@ def require_plain(config: PretrainedConfig, name: str, quantization: str | None)
 
 
 def keywords(
-    config: PretrainedConfig, quantization: str | None, dtype: torch.dtype
+    config: PretrainedConfig,
+    quantization: str | None,
+    dtype: torch.dtype,
+    shapes: Callable[[], PreTrainedModel],
 ) -> dict[str, Any]:
-    """Of `from_pretrained`. Raises `ConfigError` where bitsandbytes is needed and not installed."""
+    """Of `from_pretrained`; `shapes` gives the model without weights.
+
+    Raises `ConfigError` where bitsandbytes is needed and not installed.
+    """
     if kind := AS_PLAIN.get(method(config)):
         return {"quantization_config": kind(dequantize=True)}
     if quantization is None:
@@ -92,8 +100,18 @@ def keywords(
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=_kept_plain(shapes()),
     )
     return {"quantization_config": settings}
+
+
+def _kept_plain(model: PreTrainedModel) -> list[str] | None:
+    """The linear layers that are not packed; None for transformers' choice, the output head.
+
+    Of a state-space layer those whose weights are read as they are, without calling the layer.
+    """
+    past, head = read_past(model), model.get_output_embeddings()
+    return [*past, *(n for n, m in model.named_modules() if m is head)] if past else None
 
 
 def settle(model: PreTrainedModel, dtype: torch.dtype) -> None:

@@ -9,14 +9,22 @@ from typing import Any, cast
 import torch
 from peft import PeftConfig
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from myosotis.updates.base import Capabilities
 from myosotis.updates.lora_kernel import LowRankLinear
 from myosotis.updates.peft import PeftUpdate
 from myosotis.updates.quantised import four_bit
 from myosotis.updates.settings import LORA_OF_OURS, LORA_OF_PEFT, check_names
+from myosotis.updates.target_modules import (
+    are_none,
+    resolve,
+    said_of_taken,
+    taken_for_experts,
+    targets_that_exist,
+)
 from myosotis.utils.errors import ConfigError, RunError
 
 DEFAULTS = LORA_OF_PEFT | LORA_OF_OURS
@@ -43,6 +51,7 @@ class LoraUpdate(PeftUpdate):
         check_names("lora", words, DEFAULTS)
         _check({**DEFAULTS, **words})
         name = settings.get("name", "lora")
+        self._left_out: list[str] = []
         super().__init__({"name": name, "peft_type": "LORA", **DEFAULTS, **words})
         del self.settings["peft_type"]
         if self.settings["use_dora"]:
@@ -52,12 +61,31 @@ class LoraUpdate(PeftUpdate):
                 reasons={"scalable": NOT_LINEAR, "quantized": NOT_PLAIN},
             )
 
+    def remarks(self) -> list[str]:
+        return super().remarks() + ([said_of_taken(self._left_out)] if self._left_out else [])
+
     def _given(self) -> dict[str, Any]:
         return {k: v for k, v in super()._given().items() if k not in LORA_OF_OURS}
 
     def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
         if not four_bit(model.config):
             config._register_custom_module({nn.Linear: LowRankLinear})  # type: ignore[attr-defined]
+
+    def _chosen(self, model: PreTrainedModel) -> dict[str, Any]:
+        """The keywords; of a group, the layers that PEFT's LoRA can be put on."""
+        given, taken = super()._chosen(model), set(taken_for_experts(model))
+        group = given["target_modules"]
+        if not taken or not isinstance(group, str) or are_none(model, group):
+            return given
+        kept = [name for name in resolve(model, group) if name not in taken]
+        self._left_out = sorted(taken & set(resolve(model, group)))
+        if not kept and not given["target_parameters"]:
+            raise ConfigError(
+                f"update.target_modules={group}: PEFT takes the names of these layers for those of "
+                "fused experts, and LoRA cannot be put on them",
+                targets_that_exist(model),
+            )
+        return given | {"target_modules": kept or None}
 
     def lr_multiplier(self, name: str) -> float:
         return float(self.settings["lr_ratio"]) if "lora_B" in name else 1.0
@@ -83,24 +111,32 @@ def _dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
         if not isinstance(base, Linear4bit) or name.endswith("base_layer"):
             continue
         packed: Any = base.weight
-        bias: Any = base.bias
         weight = dequantize_4bit(packed.data, packed.quant_state).float()
         if isinstance(module, LoraLayer):
             weight += alpha * module.get_delta_weight("default").float()  # type: ignore[operator]
         if not torch.isfinite(weight).all():
             raise RunError(f"the merged weights of {name} are not finite")
-        plain: Any = nn.Linear(base.in_features, base.out_features, bias=bias is not None)
-        plain.weight.data = weight.to(dtype)
-        if bias is not None:
-            plain.bias.data = bias.data.to(dtype)
         parent, _, leaf = name.rpartition(".")
-        setattr(merged.get_submodule(parent), leaf, plain)
+        setattr(merged.get_submodule(parent), leaf, _plain(base, weight.to(dtype)))
     delattr(merged.config, "quantization_config")
     _forget_packed_files(merged)
     for attribute in ("is_quantized", "is_loaded_in_4bit", "hf_quantizer", "quantization_method"):
         if hasattr(merged, attribute):
             delattr(merged, attribute)
     return merged
+
+
+def _plain(packed: Any, weight: Tensor) -> nn.Module:
+    """The layer that a four-bit one was made of, with this weight (out, in)."""
+    if issubclass(getattr(packed, "source_cls", nn.Linear), Conv1D):  # GPT-2's: (in, out)
+        plain: Any = Conv1D(packed.out_features, packed.in_features)
+        plain.weight.data = weight.T.contiguous()
+    else:
+        plain = nn.Linear(packed.in_features, packed.out_features, bias=packed.bias is not None)
+        plain.weight.data = weight
+    if packed.bias is not None:
+        plain.bias.data = packed.bias.data.to(weight.dtype)
+    return plain
 
 
 def _forget_packed_files(model: Any) -> None:

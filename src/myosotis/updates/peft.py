@@ -25,6 +25,7 @@ from peft import (
     get_peft_model_state_dict,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as IA3_LAYERS
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -35,7 +36,8 @@ from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.settings import LORA_OF_PEFT, check_names
 from myosotis.updates.target_modules import (
     are_none,
-    experts_left_out,
+    ia3_targets,
+    left_out,
     resolve,
     resolve_parameters,
     shortest_suffixes,
@@ -149,20 +151,23 @@ class PeftUpdate(Update):
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         base = {id(p) for p in model.parameters()}
         before = Counter(fingerprint(p) for p in model.parameters())
-        words, targets = located(model, self._given())
-        self._remarks = experts_left_out(model, self._given())
+        words, targets = located(model, self._chosen(model))
+        if "target_modules" in settable(self.config_class):
+            self._remarks = left_out(model, self._given())
         config = self._config(words)
         self._prepare(config, model)
+        proposal = targets_that_exist(model)
         try:
             self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
         except (ValueError, AttributeError) as error:
-            raise ConfigError(f"update={self.name}: {error}", targets_that_exist(model)) from None
+            raise self._does_not_fit(model, str(error), proposal) from None
         injected = {n for n, m in model.named_modules() if _is_target(m)}
         if targets and injected != set(targets):
             wrong = ", ".join(sorted(injected ^ set(targets)))
             raise ConfigError(
-                f"update.target_modules={self.settings['target_modules']}: PEFT and we disagree "
-                f"on {wrong}"
+                f"update.target_modules={self.settings['target_modules']}: PEFT does not put its "
+                f"layers where these names are ({wrong})",
+                proposal,
             )
         rewritten = before - Counter(fingerprint(p) for p in self.peft_model.parameters())
         if rewritten:
@@ -175,6 +180,25 @@ class PeftUpdate(Update):
             if parameter.dtype.itemsize < 4:
                 parameter.data = parameter.data.float()
         return added
+
+    def _does_not_fit(self, model: PreTrainedModel, said: str, proposal: str) -> ConfigError:
+        """What PEFT says, or what it means where it asks for targets."""
+        if "target_modules" not in settable(self.config_class):
+            return ConfigError(f"update={self.name} does not fit a {type(model).__name__}: {said}")
+        if "specify `target_modules`" in said:
+            said = f"PEFT knows no layers for it in a {type(model).__name__}"
+        return ConfigError(f"update={self.name}: {said}", proposal)
+
+    def _chosen(self, model: PreTrainedModel) -> dict[str, Any]:
+        """The keywords, with the layers of IA3 where PEFT's choice is not of this architecture."""
+        given = self._given()
+        if self.kind != "IA3" or given.get("target_modules") is not None:
+            return given
+        known = IA3_LAYERS.get(model.config.model_type, ["?"])
+        names = [n for n, _ in model.named_modules()]
+        if all(any(n.endswith(f".{ending}") for n in names) for ending in known):
+            return given
+        return given | ia3_targets(model)
 
     def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
         """Last changes to the config before PEFT sees the model."""
@@ -322,6 +346,8 @@ def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str,
         fused = resolve_parameters(model, experts)
         keywords["target_parameters"] = sorted({two_endings(name) for name in fused})
     for field in MODULES:
+        if field != "target_modules" and not keywords.get(field):
+            continue
         if experts and field == "target_modules" and are_none(model, keywords.get(field)):
             keywords[field] = []  # the experts alone
         elif keywords.get(field) is not None:

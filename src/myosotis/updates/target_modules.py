@@ -71,6 +71,26 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
     return _only_linear(model, modules, linear)
 
 
+def read_past(model: PreTrainedModel) -> list[str]:
+    """Names of the linear layers whose weights fused kernels take without calling the layer.
+
+    Of a state-space mixer (Mamba and its kin in hybrids) only `in_proj` is always called; the
+    reference code of the first Mamba takes `dt_proj.weight` alone, too. What is put on the others
+    is ignored, depending on which kernels are installed.
+    """
+    mixers = [n for n, m in model.named_modules() if hasattr(m, "A_log") and is_ssm(m)]
+    return [
+        name
+        for name in linear_names(model)
+        if name.rpartition(".")[0] in mixers and not name.endswith(".in_proj")
+    ]
+
+
+def is_ssm(module: nn.Module) -> bool:
+    """Whether this is a state-space mixer as transformers writes them."""
+    return hasattr(module, "ssm_state_size")
+
+
 def expert_parameters(model: PreTrainedModel) -> list[str]:
     """Names of the weights of fused experts: (experts, d, d) in one tensor, biases left out."""
     return [n for n, p in model.named_parameters() if p.ndim == 3 and EXPERTS.fullmatch(n)]
@@ -100,6 +120,23 @@ def two_endings(name: str) -> str:
     return ".".join(name.split(".")[-2:])
 
 
+IA3_OUTPUTS = (["k_proj", "v_proj"], ["qkv_proj"], ["query_key_value"], ["key", "value"])
+IA3_INPUTS = ("down_proj", "dense_4h_to_h", "fc2", "feed_forward.w2")
+
+
+def ia3_targets(model: PreTrainedModel) -> dict[str, list[str]]:
+    """What IA3 multiplies, where PEFT does not know the architecture: keys and values, and what
+    enters the last layer of the MLP (Liu et al. 2022, section 3.3). Empty where there are none.
+    """
+    linear = linear_names(model)
+    there = lambda ending: any(n.endswith(f".{ending}") for n in linear)  # noqa: E731
+    outputs = next((names for names in IA3_OUTPUTS if all(map(there, names))), [])
+    inputs = [name for name in IA3_INPUTS if there(name)]
+    if not outputs:
+        return {}
+    return {"target_modules": [*outputs, *inputs], "feedforward_modules": inputs}
+
+
 def are_none(model: PreTrainedModel, spec: str | Sequence[str] | None) -> bool:
     """Whether nothing was asked for, or a group of which this model has no layer."""
     if isinstance(spec, str) and spec in GROUPS:
@@ -109,7 +146,7 @@ def are_none(model: PreTrainedModel, spec: str | Sequence[str] | None) -> bool:
 
 def targets_that_exist(model: PreTrainedModel) -> str:
     """What could be written instead, as a sentence."""
-    linear = linear_names(model)
+    linear = [n for n in linear_names(model) if n not in set(read_past(model))]
     groups = [name for name, group in GROUPS.items() if any(map(group.fullmatch, linear))]
     leaves = sorted({n.rpartition(".")[2] for n in linear})
     found = f"Of this model there are update.target_modules={' or '.join(groups)}"
@@ -119,11 +156,49 @@ def targets_that_exist(model: PreTrainedModel) -> str:
     return found
 
 
-def experts_left_out(model: PreTrainedModel, words: Mapping[str, Any]) -> list[str]:
-    """A sentence where a whole group was asked for, and fused experts are no part of it."""
+def taken_for_experts(model: PreTrainedModel) -> list[str]:
+    """Names of the linear layers that PEFT's LoRA cannot be put on: in families of mixtures it
+    takes their last names (`gate_proj` of a shared expert) for those of experts that
+    transformers 4 kept apart and transformers 5 fuses."""
+    try:
+        from peft.utils import transformers_weight_conversion as conversion
+
+        family = conversion._MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type, "")
+        names = conversion._MOE_TARGET_MODULE_MAPPING.get(family, {})
+    except (ImportError, AttributeError):  # another PEFT, which does not convert
+        return []
+    return [n for n in linear_names(model) if n.rpartition(".")[2] in names]
+
+
+def said_of_taken(taken: Iterable[str]) -> str:
+    """What a person should know of `taken_for_experts`."""
+    names = ", ".join(sorted({name.rpartition(".")[2] for name in taken}))
+    return (
+        f"LoRA is not put on {names} outside the fused experts of this model: PEFT takes these "
+        "names for the experts"
+    )
+
+
+def left_out(model: PreTrainedModel, words: Mapping[str, Any]) -> list[str]:
+    """A sentence for each kind of layer that a group stands for and does not reach."""
+    return [*_kernels(model, words), *_experts(model, words)]
+
+
+def _kernels(model: PreTrainedModel, words: Mapping[str, Any]) -> list[str]:
+    past = read_past(model)
+    if words.get("target_modules") != "all-linear" or not past:
+        return []
+    names = ", ".join(sorted({n.rpartition(".")[2] for n in past}))
+    return [
+        f"update.target_modules=all-linear leaves out {names} of the state-space layers: their "
+        "kernels read the weights without the adapter"
+    ]
+
+
+def _experts(model: PreTrainedModel, words: Mapping[str, Any]) -> list[str]:
     group = words.get("target_modules")
     fused = expert_parameters(model)
-    if group not in (None, *GROUPS) or group == "attention" or not fused:
+    if not (group is None or group in ("all-linear", "mlp")) or not fused:
         return []
     if words.get("target_parameters"):
         return []
@@ -138,7 +213,8 @@ def experts_left_out(model: PreTrainedModel, words: Mapping[str, Any]) -> list[s
 
 def _by_pattern(model: PreTrainedModel, spec: str, linear: list[str]) -> list[str]:
     if spec in GROUPS:
-        modules = [n for n in linear if GROUPS[spec].fullmatch(n)]
+        past = set(read_past(model))
+        modules = [n for n in linear if GROUPS[spec].fullmatch(n) and n not in past]
         if not modules:
             raise ConfigError(
                 f"update.target_modules={spec}: no layer of this model looks like one",
