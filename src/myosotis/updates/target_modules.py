@@ -50,8 +50,9 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
     """Names of the modules that `spec` means.
 
     `spec` is a group (`all-linear`, `attention`, `mlp`), a list of name endings (`q_proj`,
-    `layers.0.mlp.up_proj`), or a regex that must match a whole name. Raises `ConfigError` when it
-    matches nothing, or something that is not a linear layer below the output head.
+    `layers.0.mlp.up_proj`), or a regex that must match a whole name. The output head is in no
+    group, and is a target where it is named and has weights of its own. Raises `ConfigError` when
+    it matches nothing, something that is not a linear layer, or a head that is tied.
     """
     linear = linear_names(model)
     if isinstance(spec, str):
@@ -235,15 +236,23 @@ def _by_pattern(model: PreTrainedModel, spec: str, linear: list[str]) -> list[st
 
 
 def _only_linear(model: PreTrainedModel, modules: Iterable[str], linear: list[str]) -> list[str]:
-    head = model.get_output_embeddings()
-    for name in sorted(set(modules) - set(linear)):
-        if model.get_submodule(name) is head:
+    wanted, head = set(modules), model.get_output_embeddings()
+    for name in sorted(wanted - set(linear)):
+        if model.get_submodule(name) is not head:
+            raise ConfigError(f"update.target_modules: {name} is not a linear layer")
+        if is_tied(model):
             raise ConfigError(
-                f"update.target_modules: {name} is the output head, which is never a target",
-                "it may share its weights with the embeddings, and they would drift apart",
+                f"update.target_modules: {name} shares its weights with the input embedding",
+                "an adapter on one of the two would part them: leave it out, or tune both by "
+                "update=full",
             )
-        raise ConfigError(f"update.target_modules: {name} is not a linear layer")
-    return [n for n in linear if n in set(modules)]
+    return [n for n, _ in model.named_modules() if n in wanted]
+
+
+def is_tied(model: PreTrainedModel) -> bool:
+    """Whether the output head and the input embedding are one tensor."""
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
 
 
 def shortest_suffixes(wanted: Sequence[str], names: Iterable[str]) -> list[str]:
