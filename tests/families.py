@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -264,14 +264,16 @@ found = {}
 for file in sorted(Path(sys.argv[1]).glob("*/*/wanted.safetensors")):
     place, wanted = file.parent, load_file(file)
     load = transformers.AutoModelForCausalLM.from_pretrained
+    models, off = [], []
     if (place / "merged").is_dir():
-        model = load(place / "merged", dtype=torch.float32)
-    else:
-        model = PeftModel.from_pretrained(load(place.parent / "base"), place / "update")
-    with torch.no_grad():
-        logits = model.eval()(input_ids=wanted["ids"]).logits
-    off = (logits[:, -wanted["logits"].shape[1]:] - wanted["logits"]).abs().max()
-    found[f"{place.parent.name}/{place.name}"] = off.item() / wanted["logits"].abs().max().item()
+        models.append(load(place / "merged", dtype=torch.float32))
+    if (place / "update" / "adapter_config.json").is_file() and place.name != "qlora":
+        models.append(PeftModel.from_pretrained(load(place.parent / "base"), place / "update"))
+    for model in models:
+        with torch.no_grad():
+            logits = model.eval()(input_ids=wanted["ids"]).logits
+        off.append((logits[:, -wanted["logits"].shape[1]:] - wanted["logits"]).abs().max().item())
+    found[f"{place.parent.name}/{place.name}"] = max(off) / wanted["logits"].abs().max().item()
 print(json.dumps(found))
 """
 
@@ -309,54 +311,67 @@ the reason stands below. The weights of these models are random, so the table sa
 computed right, not how well it learns.
 
 What a cell says: **merged**, the update is exported as plain weights (and, but for full tuning, as
-an adapter); **PEFT**, it is exported as an adapter that PEFT loads; **yes**, it works and is kept
-beside its base in a format of our own; a number, it is refused before weights load, in the words
-below; **·**, there is nothing to put it on.
+an adapter of PEFT, too); **PEFT**, it is exported as an adapter that PEFT loads; **yes**, it works
+and is kept beside its base in a format of our own; **–**, it is refused before weights load, in the
+words below; **·**, there is nothing to put it on. QLoRA's adapter is loaded on a base in four bits,
+which this table does not try; its merged weights are.
 """
-
-
-def page(rows: list[Row]) -> str:
-    """The table of families in Markdown."""
-    refused: list[str] = []
-    lines = [f"| family | rows | {' | '.join(HEADS.values())} |", "|---" * (2 + len(HEADS)) + "|"]
-    for row in rows:
-        cells = [_shown(row.cells.get(method), row.name, refused) for method in HEADS]
-        lines.append(
-            f"| {row.name} | {row.packing.replace('dense', 'packed')} | {' | '.join(cells)} |"
-        )
-    padded = [f"- **{r.name}**: {_steady(r.reason)}." for r in rows if r.packing == "padded"]
-    remarks = [f"- {text}" for text in dict.fromkeys(_remarks(rows))]
-    parts = [
-        ABOUT.format(bound=BOUND), "\n".join(lines),
-        "## Why rows are padded", "\n".join(padded),
-        "## Refused", "\n".join(f"{n}. {text}" for n, text in enumerate(refused, 1)),
-        "## What a group of layers leaves out", SAID, "\n".join(remarks),
-    ]  # fmt: skip
-    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 SAID = "`update.target_modules=all-linear` does not reach everything everywhere, and a run says so:"
 
 
-def _shown(cell: Cell | None, family: str, refused: list[str]) -> str:
+def page(rows: list[Row]) -> str:
+    """The table of families in Markdown."""
+    parts = [
+        ABOUT.format(bound=BOUND),
+        "\n".join([*_head(), *map(line, rows)]),
+        "## Why rows are padded",
+        "\n".join(f"- **{r.name}**: {_steady(r.reason)}." for r in rows if r.packing == "padded"),
+        "## Refused",
+        "\n".join(text for row in rows for text in refused(row)),
+        "## What a group of layers leaves out",
+        SAID,
+        "\n".join(text for row in rows for text in remarks(row)),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _head() -> list[str]:
+    return [f"| family | rows | {' | '.join(HEADS.values())} |", "|---" * (2 + len(HEADS)) + "|"]
+
+
+def line(row: Row) -> str:
+    """A family's line of the table."""
+    rows = "packed" if row.packing == "dense" else row.packing
+    cells = [_shown(row.cells.get(method)) for method in HEADS]
+    return f"| {' | '.join([row.name, rows, *cells])} |"
+
+
+def _shown(cell: Cell | None) -> str:
     if cell is None:
         return "·"
-    if not cell.refused:
-        return FORMS[cell.form]
-    if cell.refused not in refused:
-        refused.append(cell.refused)
-    return str(refused.index(cell.refused) + 1)
+    return "–" if cell.refused else FORMS[cell.form]
+
+
+def refused(row: Row) -> list[str]:
+    """What is refused of a family, in the words that a run says."""
+    return [
+        f"- **{row.name}**, {HEADS[method]}: {cell.refused}"
+        for method, cell in row.cells.items()
+        if cell.refused
+    ]
+
+
+def remarks(row: Row) -> list[str]:
+    """What a run with LoRA says of a family."""
+    return [f"- **{row.name}**: {text}." for text in row.cells["lora"].remarks]
 
 
 def _steady(reason: str) -> str:
     """The reason without numbers and words that differ between machines and releases."""
-    return re.sub(r"( by up to .*| \(\w+Error.*|packing check failed: )", "", reason)
-
-
-def _remarks(rows: list[Row]) -> Iterator[str]:
-    for row in rows:
-        for text in row.cells["lora"].remarks if "lora" in row.cells else []:
-            yield f"**{row.name}**: {text}."
+    reason = re.sub(r"( \(\w+Error.*|packing check failed: )", "", reason)
+    return re.sub(r" by up to .*", " in packed rows", reason)
 
 
 def main(arguments: list[str]) -> int:

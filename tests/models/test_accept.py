@@ -19,6 +19,7 @@ from myosotis import updates
 from myosotis.models import accept, load, quantised
 from myosotis.models.load import ModelSource
 from myosotis.utils.errors import AssetError, ConfigError
+from tests.families import FAMILIES
 from tests.models.test_load import local, tokenizer
 from tests.tiny import VOCAB
 from tests.updates.test_methods import scores, tiny_64, tune
@@ -156,6 +157,7 @@ def test_eight_bits_are_read_and_not_trained(tmp_path: Path) -> None:
 
 
 def test_fp8_is_read_as_the_numbers_it_stands_for(tmp_path: Path) -> None:
+    """And is written as them: the export is a plain model."""
     source = folder(tmp_path / "fp8", eight_bit_floats)
     base = load.load_base_model(source)
     assert base.note == "weights quantised already (fp8), read as the plain numbers they stand for"
@@ -164,3 +166,39 @@ def test_fp8_is_read_as_the_numbers_it_stands_for(tmp_path: Path) -> None:
     assert torch.equal(weight, (wanted * 64).round() / 64)
     assert not quantised.stays(base.model.config)
     updates.build({"name": "full"}).attach(load.meta_model(source))
+    assert_written_plain(base, tmp_path / "out")
+
+
+FP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]  # OCP MX v1.0, table 5
+
+
+def test_mxfp4_is_read_as_the_numbers_it_stands_for(tmp_path: Path) -> None:
+    """As gpt-oss is published: two FP4 numbers a byte, low half first, times 2^(scale - 127)."""
+
+    def write(place: Path) -> None:
+        config = FAMILIES["gpt-oss"]()
+        hf.AutoModelForCausalLM.from_config(config).save_pretrained(place)
+        stored = load_file(place / "model.safetensors")
+        for name in [n for n in stored if n.endswith("experts.gate_up_proj")]:
+            experts, d_in, d_out = stored.pop(name).shape
+            shape = (experts, d_out, d_in // 32, 16)
+            stored[f"{name}_blocks"] = torch.arange(torch.Size(shape).numel()).view(shape).byte()
+            stored[f"{name}_scales"] = torch.full(shape[:3], 125, dtype=torch.uint8)
+        save_file(stored, place / "model.safetensors", metadata={"format": "pt"})
+        edit(place, quantization_config={"quant_method": "mxfp4"})
+
+    base = load.load_base_model(folder(tmp_path / "mxfp4", write))
+    experts = base.model.get_submodule("model.layers.0.mlp.experts").gate_up_proj
+    halves = [half for byte in range(4) for half in (FP4[byte & 15], FP4[byte >> 4])]
+    assert experts[0, :8, 0].tolist() == [half / 4 for half in halves]
+    assert "mxfp4" in base.note and not quantised.stays(base.model.config)
+    assert_written_plain(base, tmp_path / "out")
+
+
+def assert_written_plain(base: load.BaseModel, place: Path) -> None:
+    base.model.save_pretrained(place)
+    plain = hf.AutoModelForCausalLM.from_pretrained(place)
+    assert "quantization_config" not in json.loads((place / "config.json").read_text())
+    ids = torch.arange(3, 19)[None]
+    with torch.no_grad():
+        assert torch.equal(plain(ids).logits, base.model(ids).logits)

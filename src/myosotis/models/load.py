@@ -74,6 +74,8 @@ def load_base_model(
     config = _config(place, source)
     quantised.require_plain(config, source.name, quantization)
     tokenizer = _tokenizer(place, source)
+    notes = (_note(source, place), quantised.note(config, quantization))
+    kept_in = quantization or quantised.method(config)
     how = quantised.keywords(config, quantization, dtype, lambda: meta_model(source))
     with _explained(place, source), _without_bar():
         loading: Any = AutoModelForCausalLM.from_pretrained(
@@ -87,11 +89,9 @@ def load_base_model(
             **how,
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
-    if quantization or quantised.stays(config):
+    if kept_in:
         quantised.settle(model, dtype)
     _require_all_weights(model, found, place)
-    notes = (_note(source, place), quantised.note(config, quantization))
-    kept_in = quantization or quantised.method(config).replace(" ", "-")
     # PEFT writes this into an adapter as its base: a name others can resolve, not our cache.
     base = _resolvable(source)
     model.name_or_path = model.config.name_or_path = tokenizer.name_or_path = base
@@ -100,7 +100,7 @@ def load_base_model(
         tokenizer=tokenizer,
         id=source.name,
         note="; ".join(filter(None, notes)),
-        content_hash="+".join(filter(None, (files.content_hash(place), kept_in))),
+        content_hash="+".join(filter(None, (files.content_hash(place), kept_in.replace(" ", "-")))),
         context_length=context_length(config, tokenizer),
     )
 

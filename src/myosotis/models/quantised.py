@@ -115,7 +115,11 @@ def _kept_plain(model: PreTrainedModel) -> list[str] | None:
 
 
 def settle(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """What quantised weights need once they are loaded; they compute in `dtype`."""
+    """What weights need that are quantised, or were, once they are loaded; they compute in
+    `dtype`."""
+    if not method(model.config):
+        model._weight_conversions = None  # type: ignore[assignment]  # or it would be written as read
+        return
     _let_go_of_the_file(model)
     _keep_the_order_of_weights(model)
     for module in model.modules():
