@@ -42,7 +42,7 @@ from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
-from myosotis.records.run_folder import SweepInfo
+from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
@@ -240,6 +240,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
     """Ask both models on, until the verdict is settled.
 
     Where the weights are those of a step that one half of the items chose, the other half judges.
+    A trial is chosen among the others of its sweep.
     """
     cfg, parts, record = run.cfg, run.parts, run.tracker.record
     source, tokenizer = instantiate.model_source(cfg), parts.data.template.tokenizer
@@ -258,6 +259,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         build=lambda items: benchmarks(cfg, source, tokenizer, context, items),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
+        chosen_among=SweepFolder(run.tracker.folder.path.parent).load() is not None,
     )
 
 
