@@ -17,6 +17,7 @@ from myosotis.commands.settling import Asked, ask_until_settled
 from myosotis.config import config_hash
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
+from myosotis.evaluation.item_files import write_benchmark_items
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
 from myosotis.records.run_folder import RunFolder
@@ -192,6 +193,6 @@ def _compared(kept: RunTracker, asked: Asked) -> None:
     record.suite = asked.suite.identity()
     record.retention, record.suite_verdict = asked.found
     record.flips = samples.flips(asked.suite, asked.base, asked.tuned)
-    results.write_items(kept.folder.items, asked.base, asked.tuned)
+    write_benchmark_items(kept.folder.items, asked.base, asked.tuned)
     kept.log(results.forgetting_metrics(record.retention, record.suite_verdict), step=0)
     kept.log(results.metrics(EvalResult(asked.tuned, {}), asked.base), step=0)

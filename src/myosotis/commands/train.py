@@ -42,6 +42,7 @@ from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
+from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
@@ -279,7 +280,8 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     record.flips = samples.flips(asked.suite, base.retention, tuned.retention)
     record.samples = samples.samples(run.parts.evaluator.examples, base, tuned)
     record.wording = samples.wording(record.samples)
-    results.write_items(tracker.folder.items, base.retention, tuned.retention)
+    write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
+    write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
     record.shift = run.parts.kl()
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
