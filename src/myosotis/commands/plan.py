@@ -19,7 +19,6 @@ from myosotis.commands import parts
 from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
 from myosotis.data.datamodule import ExampleModule
-from myosotis.models.dtype import resolve
 from myosotis.models.load import meta_model
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
@@ -107,9 +106,7 @@ def make(cfg: DictConfig) -> Plan:
     steps = count_steps(cfg, data)
     context = parts.context_of(source)
     suite = parts.benchmarks(cfg, source, data.template.tokenizer, context)
-    precision = resolve(
-        cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
-    )
+    precision = parts.precision_of(cfg)
     work = teraflops(parameters, update.count(), steps)
     speed = flops_per_second(cfg.trainer.accelerator, cfg.trainer.num_threads)
     return Plan(
@@ -120,7 +117,7 @@ def make(cfg: DictConfig) -> Plan:
         trainable=update.count(),
         steps=steps,
         learning_rate=learning_rate(cfg),
-        precision=f"{precision.trainer}, base weights in {precision.name}",
+        precision=precision.name,
         memory=memory(
             model,
             parameters,
