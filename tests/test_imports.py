@@ -15,7 +15,7 @@ SRC = ROOT / "src" / "myosotis"
 # A package sees those before it, and nothing after it. docs/architecture.md says what lives where.
 ORDER = (
     *("utils", "records", "tracking", "trees", "updates", "models", "data", "objectives"),
-    *("retention", "evaluation", "training", "report", "config", "commands", "cli"),
+    *("retention", "controls", "evaluation", "training", "report", "config", "commands", "cli"),
 )
 # What sees even less: only these, and `utils`.
 NARROW = {
