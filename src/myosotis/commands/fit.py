@@ -103,6 +103,7 @@ def fit(
         eval_seconds={one.name: one.seconds for one in evaluations},
         examples=throughput.examples,
         tokens=throughput.tokens,
+        rehearsed=module.controls.spent(trainer.global_step),
         stopped=users.stopped,
     )
 

@@ -4,6 +4,7 @@ text at hand that they may read, of which nothing is measured.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from omegaconf import DictConfig
 from myosotis.commands.components import TunedComponents
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
-from myosotis.controls import Given, supervised
+from myosotis.controls import Given, Spent, supervised
 from myosotis.controls.together import Controls
 from myosotis.data.datamodule import ExampleModule, StepLoader
+from myosotis.records.schema import ControlInfo, CurvePoint
 from myosotis.retention.benchmarks import prose, wikipedia
 from myosotis.retention.benchmarks.build import draw_order
 from myosotis.retention.benchmarks.prose import Passage
@@ -44,6 +46,32 @@ def controls_of(cfg: DictConfig, parts: TunedComponents) -> Controls:
         dtype=parts.precision.name,
     )
     return Controls({name: control.prepare(given) for name, control in chosen.items()})
+
+
+def told(
+    cfg: DictConfig, rehearsed: Mapping[str, Spent], curve: Sequence[CurvePoint]
+) -> list[ControlInfo]:
+    """The controls that were at work, and what they did, from the curves of the run."""
+    found = []
+    for name, control in instantiate.controls(cfg).items():
+        if not control.active:
+            continue
+        read = rehearsed.get(name, Spent())
+        found.append(
+            ControlInfo(
+                name,
+                dict(vars(control)),
+                _mean(curve, f"train/control/{name}"),
+                _mean(curve, f"train/control/{name}_share"),
+                *((read.texts, read.tokens, round(read.supervised)) if read.texts else ()),
+            )
+        )
+    return found
+
+
+def _mean(curve: Sequence[CurvePoint], name: str) -> float | None:
+    values = [p.value for p in curve if p.name == name and p.value is not None]
+    return sum(values) / len(values) if values else None
 
 
 def tokens_of_steps(data: ExampleModule, total_steps: int) -> NDArray[np.float64]:
