@@ -73,13 +73,14 @@ def weighted_kl(
     with update.disabled():
         base_ND, base_head = scorer.predictor(batch)
     values_ND, head = scorer.predictor(batch)
-    weight_N = torch.zeros(len(values_ND), device=values_ND.device).index_add(
+    weight_N = batch.weight_S.new_zeros(len(values_ND)).index_add(
         0, batch.predictor_S[batch.scored_M], batch.weight_S[batch.scored_M]
     )
     # The same head: no need to go to the base's weights for it.
     same = isinstance(head, Head) and not head.trains
     leaf_ND = values_ND.detach().requires_grad_()
-    total = torch.zeros((), device=values_ND.device)
+    wide = torch.promote_types(values_ND.dtype, torch.float32)
+    total = values_ND.new_zeros((), dtype=wide)
     for start in range(0, len(leaf_ND), CHUNK):
         here = slice(start, start + CHUNK)
         with nullcontext() if same else update.disabled(), torch.no_grad():
