@@ -23,6 +23,7 @@ NARROW = {
     "tracking": {"records"},
     "trees": set[str](),
     "report": {"records"},
+    "controls": {"trees", "updates", "models", "data"},
     # It builds and checks what a run is made of; it makes nothing to be read.
     "config": set(ORDER[: ORDER.index("report")]),
 }

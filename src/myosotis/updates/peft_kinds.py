@@ -81,6 +81,15 @@ KINDS = {
     "LORA": Kind(Capabilities(explicit=True), _low_rank, _product),
     "IA3": Kind(Capabilities(explicit=True), _rescaling, _rescaled),
     "VERA": Kind(Capabilities(explicit=True), _one_factor, _shared_factors),
+    "OSF": Kind(
+        Capabilities(
+            scalable=False,
+            reasons={
+                "scalable": "it moves singular directions, which have no strength between 0 and 1",
+                "explicit": FORMULA,
+            },
+        )
+    ),
     "OFT": Kind(
         Capabilities(
             scalable=False,
