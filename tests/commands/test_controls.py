@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from myosotis.commands import plan
-from myosotis.commands.protecting import controls_of, general_text, tokens_of_steps
+from myosotis.commands.protecting import by_step, controls_of, general_text
 from myosotis.config import compose
-from myosotis.controls import supervised
+from myosotis.controls import read, supervised
 from myosotis.data.datamodule import StepLoader
 from myosotis.records.schema import RunRecord
 from myosotis.retention.benchmarks import build, prose
@@ -50,9 +50,10 @@ def test_what_is_rehearsed_is_not_what_is_measured() -> None:
         trees = prose.texts(Encoder(tokenizer, 4096), cfg.retention.kl_items, cfg.retention.seed)
         starts = [tokenizer.decode(tree.ids[1:].tolist()) for tree in trees]
         assert len(asked) == 64 and len(starts) == cfg.retention.kl_items
-        assert not left & asked
+        paragraphs = {part for text in asked for part in text.split("\n\n")}
+        assert not [text for text in left if paragraphs & {*text.split("\n\n")}]
         assert not [text for text in left for begin in starts if text.startswith(begin)]
-        assert len(left) >= 200
+        assert len(left) >= 150
 
 
 def test_what_is_learned_does_not_depend_on_what_is_measured() -> None:
@@ -67,10 +68,11 @@ def test_the_tokens_of_every_step(tiny_model: Path) -> None:
     data = data_of(config(tiny_model, "data.batch_size=8"))
     loader = StepLoader(data.train_trees, 8, data.seed)
     steps = len(loader) + 2
-    wanted = [
-        sum(map(supervised, loader.step(*divmod(number, len(loader))))) for number in range(steps)
-    ]
-    assert tokens_of_steps(data, steps).tolist() == wanted
+    for size in (supervised, read):
+        wanted = [
+            sum(map(size, loader.step(*divmod(number, len(loader))))) for number in range(steps)
+        ]
+        assert by_step(data, steps, size).tolist() == wanted
     assert wanted[len(loader) - 1] < wanted[0]
 
 
@@ -88,7 +90,8 @@ def test_coefficients_of_zero_leave_nothing_behind() -> None:
 
 def test_a_plan_counts_what_controls_read(tiny_model: Path) -> None:
     """Each example has 5 tokens, 3 of them scored. A share of a quarter of all scored tokens is a
-    third of the task's: 1 token an example. KL on half as many: 1.5, read by the base as well."""
+    third of the task's: 1 token an example. KL on half as many as are
+    read, which the base reads too."""
     plain = plan.make(config(tiny_model))
     found = plan.make(
         config(
@@ -99,7 +102,7 @@ def test_a_plan_counts_what_controls_read(tiny_model: Path) -> None:
     examples = plain.steps.total * plain.steps.batch_size
     scored = plain.steps.scored_per_example
     replay = scored / 3 * per_token
-    kl = scored / 2 * (per_token + 2 * plain.parameters)
+    kl = plain.steps.tokens_per_example / 2 * (per_token + 2 * plain.parameters)
     extra = (found.teraflops - plain.teraflops) * 1e12
     assert extra == pytest.approx(examples * (replay + kl), rel=1e-9)
     said = dict(plan.rows(found))
@@ -139,7 +142,7 @@ def test_a_ratio_is_exact_over_the_run(world: Path, finished: Path) -> None:
     from myosotis.commands.parts import data_of
 
     words = settings(world, finished, **SMALL, **BOTH)
-    task = tokens_of_steps(data_of(compose(words)), 12).sum()
+    task = by_step(data_of(compose(words)), 12, supervised).sum()
     replay = RunRecord.load(finished).controls[0]
     assert abs((replay.supervised_tokens or 0) - 0.3 / 0.7 * task) <= 16
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from myosotis.controls import Step, supervised
+from myosotis.controls import Step, read, supervised
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path, Tree
@@ -65,9 +65,9 @@ def backward(loss: Tensor, gradient: Tensor | None = None) -> None:
 
 
 def step(update: Any, given: list[Tree], number: int = 0, **ranks: int) -> Step:
-    tokens = sum(map(supervised, given))
+    tokens = [sum(map(size, given)) for size in (supervised, read)]
     mine = given[ranks.get("rank", 0) :: ranks.get("ranks", 1)]
-    return Step(number, mine, tokens, scorer_of(update), backward, **ranks)
+    return Step(number, mine, *tokens, scorer_of(update), backward, **ranks)
 
 
 def gradient(update: Any) -> Tensor:

@@ -18,15 +18,15 @@ def test_the_estimator_of_rlhf() -> None:
 
 
 def term(update: object, **changes: object) -> KLTerm:
-    given = Given(update, scorer_of(update), None, 128, 0, None, None)  # type: ignore[arg-type]
-    words = {"coef": 2.0, "share": 0.5, "reverse": False, **changes}
+    given = Given(update, scorer_of(update), None, 128, 0, None, None, None)  # type: ignore[arg-type]
+    words = {"coef": 2.0, "tokens": lambda at: at.supervised / 2, "reverse": False, **changes}
     return KLTerm(given, lambda at: at.trees, **words)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "prefix"])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_value_and_gradient_are_those_of_whole_logits(method: str, reverse: bool) -> None:
-    """Σ over scored tokens of Σ q·(log q − log p), times coef/(share · tokens of the task)."""
+    """Σ over scored tokens of Σ q·(log q − log p), times coef over half the task's tokens."""
     update, given = moved(attached(method)), trees(5)
     value = term(update, reverse=reverse).accumulate(step(update, given))
     found = gradient(update)

@@ -88,7 +88,7 @@ def test_layers_begin_from_the_top_and_the_embeddings_last(method: str) -> None:
     """Two layers, every 3 steps: layer 1 and the last norm from step 0, layer 0 from step 3, the
     embeddings from step 6. What waits does not move, weight decay or not."""
     model = module(method, weight_decay=0.1)
-    given = Given(model.update, None, None, 0, 0, [0] * 8, None)  # type: ignore[arg-type]
+    given = Given(model.update, None, None, 0, 0, [0] * 8, None, None)  # type: ignore[arg-type]
     model.controls = Controls({"unfreeze": Unfreeze(3).prepare(given)})
     begin = {n: p.detach().clone() for n, p in model.update.parameters()}
     fit(model, 3)
@@ -105,7 +105,7 @@ def test_layers_begin_from_the_top_and_the_embeddings_last(method: str) -> None:
 
 def test_a_share_of_the_steps_is_counted_from_all_of_them() -> None:
     update = attached("full")
-    given = Given(update, None, None, 0, 0, [0] * 40, None)  # type: ignore[arg-type]
+    given = Given(update, None, None, 0, 0, [0] * 40, None, None)  # type: ignore[arg-type]
     term = Unfreeze(0.25).prepare(given)
     assert term.begins("model.layers.0.x") == 10  # type: ignore[attr-defined]
     assert not Unfreeze(0).active

@@ -187,9 +187,10 @@ def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
 def extra_teraflops(parameters: int, trainable: int, steps: Steps, extra: Extra) -> float:
     """Work that a control adds: its tokens go forward and backward as the task's do, and where the
     base reads them too, 2N more for each."""
-    task = steps.total * steps.batch_size * steps.scored_per_example
-    per_token = _flops_per_token(parameters, trainable) + 2 * parameters * extra.forwards
-    return task * extra.tokens * per_token / 1e12
+    per_example = extra.per_supervised * steps.scored_per_example
+    per_example += extra.per_read * steps.tokens_per_example
+    per_token = _flops_per_token(parameters, trainable) + 2 * parameters * extra.base_reads
+    return steps.total * steps.batch_size * per_example * per_token / 1e12
 
 
 def _flops_per_token(parameters: int, trainable: int) -> float:

@@ -4,7 +4,7 @@ text at hand that they may read, of which nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from myosotis.commands.components import TunedComponents
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
-from myosotis.controls import Given, Spent, supervised
+from myosotis.controls import Given, Spent, read, supervised
 from myosotis.controls.together import Controls
 from myosotis.data.datamodule import ExampleModule, StepLoader
 from myosotis.records.schema import ControlInfo, CurvePoint
@@ -22,6 +22,7 @@ from myosotis.retention.benchmarks import prose, wikipedia
 from myosotis.retention.benchmarks.build import draw_order
 from myosotis.retention.benchmarks.prose import Passage
 from myosotis.retention.harness.data import DataLocator
+from myosotis.trees.tree import Tree
 from myosotis.utils.errors import DataError
 
 KL_AT_LEAST = 16
@@ -40,7 +41,8 @@ def controls_of(cfg: DictConfig, parts: TunedComponents) -> Controls:
         renderer=parts.data.template,
         context_length=parts.base.context_length,
         seed=cfg.seed,
-        tokens_of_steps=tokens_of_steps(parts.data, parts.total_steps),
+        supervised=by_step(parts.data, parts.total_steps, supervised),
+        read=by_step(parts.data, parts.total_steps, read),
         general=lambda name: general_text(cfg, name),
         model=parts.base.content_hash,
         dtype=parts.precision.name,
@@ -56,14 +58,14 @@ def told(
     for name, control in instantiate.controls(cfg).items():
         if not control.active:
             continue
-        read = rehearsed.get(name, Spent())
+        texts = rehearsed.get(name, Spent())
         found.append(
             ControlInfo(
                 name,
                 dict(vars(control)),
                 _mean(curve, f"train/control/{name}"),
                 _mean(curve, f"train/control/{name}_share"),
-                *((read.texts, read.tokens, round(read.supervised)) if read.texts else ()),
+                *((texts.texts, texts.tokens, round(texts.supervised)) if texts.texts else ()),
             )
         )
     return found
@@ -74,10 +76,12 @@ def _mean(curve: Sequence[CurvePoint], name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def tokens_of_steps(data: ExampleModule, total_steps: int) -> NDArray[np.float64]:
-    """Supervised tokens of each step, over all ranks."""
+def by_step(
+    data: ExampleModule, total_steps: int, size: Callable[[Tree], float]
+) -> NDArray[np.float64]:
+    """What the trees of each step have of `size`, over all ranks."""
     trees = data.train_trees
-    sizes = np.array([supervised(tree) for tree in trees])
+    sizes = np.array([size(tree) for tree in trees])
     loader = StepLoader(trees, data.batch_size, data.seed)
     found = list[NDArray[np.float64]]()
     for epoch in range(-(-total_steps // len(loader))):
@@ -90,20 +94,25 @@ def general_text(cfg: DictConfig, name: str) -> list[str]:
     """The passages of `prose` or `wikipedia` that no measurement of this configuration reads.
 
     Left out are those that the benchmark of that name draws first, and those of KL, whether they
-    are measured or not. Raises `DataError` where none is left.
+    are measured or not; and those that share a paragraph with one of them. Raises `DataError` where none is left.
     """
     passages, key = _passages(cfg, name), cfg.retention
     reserved = set(draw_order(name, len(passages), key.seed)[: prose.ENOUGH])
     if name == "prose":
         for count in {KL_AT_LEAST, max(KL_AT_LEAST, key.kl_items)}:
             reserved |= set(prose.drawn(len(passages), count, key.seed))
-    left = [one.text for row, one in enumerate(passages) if row not in reserved]
+    measured = {part for row in reserved for part in _paragraphs(passages[row])}
+    left = [one.text for one in passages if measured.isdisjoint(_paragraphs(one))]
     if not left:
         raise DataError(
             f"all {len(passages)} passages of {name} are measured",
             "control.replay.texts=FILE reads texts of yours",
         )
     return left
+
+
+def _paragraphs(passage: Passage) -> list[str]:
+    return passage.text.split("\n\n")
 
 
 def _passages(cfg: DictConfig, name: str) -> list[Passage]:

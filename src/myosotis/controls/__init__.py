@@ -51,7 +51,8 @@ class Given:
     renderer: ChatRenderer
     context_length: int
     seed: int
-    tokens_of_steps: NDArray[np.float64]  # supervised tokens of the task, by step, over all ranks
+    supervised: NDArray[np.float64]  # tokens of the task, by step, over all ranks: learned from
+    read: NDArray[np.float64]  # and read by the model
     general: Callable[[str], list[str]]  # passages of general text by name, none of them measured
     model: str = ""  # content hash of the base
     dtype: str = ""
@@ -63,7 +64,8 @@ class Step:
 
     number: int  # from 0
     trees: Sequence[Tree]  # of the task, on this rank
-    tokens: float  # supervised tokens of the task's trees, over all ranks
+    supervised: float  # tokens of the task's trees, over all ranks: learned from
+    read: float  # and read by the model
     scorer: Scorer
     backward: Callable[[Tensor, Tensor | None], None]  # of a scalar, or of a tensor's gradient
     rank: int = 0
@@ -131,10 +133,11 @@ class Control(ABC):
 
 @dataclass(frozen=True)
 class Extra:
-    """What a control adds to a training, per supervised token of the task."""
+    """What a control adds to a training: tokens that go forward and backward as the task's do."""
 
-    tokens: float = 0.0  # supervised tokens that go through forward and backward as well
-    forwards: float = 0.0  # of them, how many the base reads too
+    per_supervised: float = 0.0  # per supervised token of the task
+    per_read: float = 0.0  # per token that the task reads
+    base_reads: bool = False  # whether the base reads them too
     said: str = field(default="", compare=False)
 
 
@@ -142,6 +145,11 @@ def supervised(tree: Tree) -> float:
     """Tokens of a task's tree that are learned from. Where the task supervises a label or a reward
     and no tokens, those that are read."""
     return tree.scored if tree.target is Target.TOKENS else float(len(tree))
+
+
+def read(tree: Tree) -> float:
+    """Tokens of a task's tree that the model reads."""
+    return float(tree.read.sum())
 
 
 def at_least_zero(value: float, key: str) -> None:

@@ -96,7 +96,8 @@ def weighted_kl(
 
 
 class KLTerm(Term):
-    """`coef` times the mean KL per token of the chosen texts, on average over the steps."""
+    """`coef` times the KL of the chosen texts over `tokens`, the number of their tokens that a step
+    has on average: so it is the mean per token, on average over the steps."""
 
     def __init__(
         self,
@@ -104,16 +105,16 @@ class KLTerm(Term):
         chosen: Callable[[Step], Sequence[Tree]],
         *,
         coef: float,
-        share: float,
+        tokens: Callable[[Step], float],
         reverse: bool,
         spent: Callable[[int], Spent] = lambda steps: Spent(),
     ) -> None:
         self.scorer, self.update = given.scorer, given.update
         self.chosen, self._spent = chosen, spent
-        self.coef, self.share, self.reverse = coef, share, reverse
+        self.coef, self.tokens, self.reverse = coef, tokens, reverse
 
     def accumulate(self, at: Step) -> float:
-        scale = self.coef / (self.share * at.tokens)
+        scale = self.coef / self.tokens(at)
         return sum(
             weighted_kl(
                 self.scorer,
@@ -132,7 +133,8 @@ class KLTerm(Term):
 
 @dataclass(frozen=True)
 class KL(Control):
-    """`coef` times KL to the base per token, on `share` tokens of `texts` per token of the task.
+    """`coef` times KL to the base per token, on `share` as many tokens of `texts` as the
+    task reads.
 
     `texts` is what replay reads (texts.py), or `task`: the task's own answers, evenly so many of
     each step's examples. `direction` forward is KL(base ‖ tuned), which asks the tuned model to
@@ -151,8 +153,10 @@ class KL(Control):
 
     @property
     def extra(self) -> Extra:
-        said = f"KL to the base on {self.share:g} as many tokens of {self.texts}"
-        return Extra(self.share, 1.0, said)
+        said = f"KL to the base on {self.share:g} as many tokens of {self.texts} as the task reads"
+        if self.texts == TASK:
+            said = f"KL to the base on {self.share:g} of the task's examples"
+        return Extra(per_read=self.share, base_reads=True, said=said)
 
     def refuse(self, about: About, key: str) -> None:
         at_least_zero(self.coef, f"{key}.coef")
@@ -175,19 +179,26 @@ class KL(Control):
             )
 
     def prepare(self, given: Given) -> Term:
-        words = {"coef": self.coef, "share": self.share}
         reverse = self.direction == "reverse"
         if self.texts == TASK:
-            return KLTerm(given, self._of_the_task, reverse=reverse, **words)
+            return KLTerm(
+                given,
+                self._of_the_task,
+                coef=self.coef,
+                tokens=lambda at: self.share * at.supervised,
+                reverse=reverse,
+            )
         seed = [given.seed, zlib.crc32(b"kl")]
-        rehearsal = Rehearsal.of(
-            texts(self.texts, given, self.tokens), given.tokens_of_steps.tolist(), self.share, seed
+        found = texts(self.texts, given, self.tokens)
+        rehearsal = Rehearsal.of(found, given.read.tolist(), self.share, seed)
+        return KLTerm(
+            given,
+            lambda at: at.mine(rehearsal.at(at.number)),
+            coef=self.coef,
+            tokens=lambda at: self.share * at.read,
+            reverse=reverse,
+            spent=rehearsal.spent,
         )
-
-        def chosen(at: Step) -> Sequence[Tree]:
-            return at.mine(rehearsal.at(at.number))
-
-        return KLTerm(given, chosen, reverse=reverse, spent=rehearsal.spent, **words)
 
     def _of_the_task(self, at: Step) -> Sequence[Tree]:
         """Evenly `share` of a rank's trees."""

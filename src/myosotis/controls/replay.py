@@ -35,7 +35,7 @@ class ReplayTerm(Term):
         if not chosen:  # on no rank
             return value
         for batch in at.batches(at.mine(chosen)):
-            share = -self.scorer.score(batch).logp_B.sum() / at.tokens
+            share = -self.scorer.score(batch).logp_B.sum() / at.supervised
             at.backward(share, None)
             value += share.item()
         return value
@@ -63,7 +63,8 @@ class Replay(Control):
 
     @property
     def extra(self) -> Extra:
-        return Extra(self.share, 0.0, f"{self.ratio:.3g} of the supervised tokens are replay")
+        said = f"{self.ratio:.3g} of the supervised tokens are replay"
+        return Extra(self.share, said=said)
 
     def refuse(self, about: About, key: str) -> None:
         check_ratio(self.ratio, key)
@@ -78,9 +79,7 @@ class Replay(Control):
 def rehearsing(found: Sequence[Tree], given: Given, share: float, name: str) -> ReplayTerm:
     """Texts at work: `share` tokens of them per token of the task."""
     seed = [given.seed, zlib.crc32(name.encode())]
-    return ReplayTerm(
-        given.scorer, Rehearsal.of(found, given.tokens_of_steps.tolist(), share, seed)
-    )
+    return ReplayTerm(given.scorer, Rehearsal.of(found, given.supervised.tolist(), share, seed))
 
 
 def check_ratio(ratio: float, key: str) -> None:

@@ -49,7 +49,7 @@ class SelfReplay(Control):
     @property
     def extra(self) -> Extra:
         said = f"{self.ratio:.3g} of the supervised tokens are replay that the base wrote"
-        return Extra(self.ratio / (1 - self.ratio), 0.0, said)
+        return Extra(self.ratio / (1 - self.ratio), said=said)
 
     def refuse(self, about: About, key: str) -> None:
         check_ratio(self.ratio, key)

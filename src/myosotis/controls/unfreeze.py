@@ -65,5 +65,5 @@ class Unfreeze(Control):
 
     def prepare(self, given: Given) -> Term:
         depth, layers = depths(given.update)
-        steps = self.every if self.every >= 1 else self.every * len(given.tokens_of_steps)
+        steps = self.every if self.every >= 1 else self.every * len(given.supervised)
         return Unfreezing(depth, layers, steps)
