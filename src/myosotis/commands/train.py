@@ -34,6 +34,7 @@ from myosotis.commands.fit import Run, evaluations_of, fit
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
 from myosotis.commands.parts import benchmarks, eval_schedule_of
+from myosotis.commands.protecting import told
 from myosotis.commands.resume import Continued, continued
 from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
@@ -194,6 +195,7 @@ def _fit(run: Run) -> cost.Training:
     if trained.stopped:
         tracker.warn(trained.stopped)
     tracker.log(parts.held_out(), step=trained.steps)
+    tracker.record.controls = told(cfg, trained.rehearsed, tracker.jsonl.points())
     for sentence in diagnostics.of_curves(tracker.jsonl.points()):
         tracker.warn(sentence)
     return trained

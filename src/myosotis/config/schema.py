@@ -48,7 +48,9 @@ class Model:
 @dataclass
 class ScheduleConfig:
     name: str = key(
-        MISSING, "learning rate after warm-up: cosine or linear (both fall to 0), or constant"
+        MISSING,
+        "learning rate after warm-up: cosine or linear (both fall to 0), triangular (to a 32nd), "
+        "or constant",
     )
     warmup: float = key(
         0.1, "steps in which the learning rate rises to its full value; below 1: a share of all"
@@ -200,6 +202,7 @@ class Config:
     data: Any = MISSING
     update: Any = MISSING
     objective: Any = MISSING
+    control: Any = MISSING
     optimizer: Any = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: Trainer = field(default_factory=Trainer)

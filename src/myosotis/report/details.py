@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from myosotis.records.schema import Flip, RunRecord, Sample, Wording
+from myosotis.records.schema import ControlInfo, Flip, RunRecord, Sample, Wording
 from myosotis.report import phrases
 from myosotis.report.phrases import MISSING
 from myosotis.utils.escape import visible
@@ -120,7 +120,8 @@ def cost(record: RunRecord) -> list[tuple[str, str]]:
         for key, (name, write) in _COSTS.items()
         if key in known
     ]
-    unknown = [key for key in known if key not in _COSTS]
+    told = {f"{one.name}_tokens" for one in record.controls}
+    unknown = [key for key in known if key not in _COSTS and key not in told]
     others = [(key.replace("_", " "), phrases.general(known[key])) for key in unknown]
     trainable, total = record.update.trainable, record.update.total
     if trainable is not None:
@@ -129,7 +130,22 @@ def cost(record: RunRecord) -> list[tuple[str, str]]:
     if (off := record.update.off_difference) is not None:
         by = f" ({off:.1g} nats per token)" if off else ""
         rows.append(("Update disabled", f"identical to the base{by}"))
-    return rows + others
+    return rows + others + [(f"Control {one.name}", control(one)) for one in record.controls]
+
+
+def control(one: ControlInfo) -> str:
+    """What a control was set to and what it did, in a line."""
+    words = [f"{key} {value}" for key, value in one.settings.items()]
+    if one.texts:
+        words.append(
+            f"{phrases.plural(one.texts, 'text')} read beside the task, "
+            f"{phrases.count(one.supervised_tokens)} supervised tokens"
+        )
+    if one.term is not None:
+        words.append(f"{one.term:.3g} of the loss")
+    if one.gradient_share is not None:
+        words.append(f"its gradient {phrases.percent(one.gradient_share)} of the whole's norm")
+    return text(", ".join(words))
 
 
 def identity(record: RunRecord) -> list[tuple[str, str]]:
