@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from myosotis.commands import parts
-from myosotis.commands.rehearsal import rehearsed
+from myosotis.commands.dry_run import dry_run
 from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
+from myosotis.controls import Extra
 from myosotis.data.datamodule import ExampleModule
-from myosotis.models.dtype import resolve
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
 from myosotis.report import beforehand
@@ -73,6 +73,7 @@ class Plan:
     memory: Memory
     teraflops: float
     seconds: float
+    controls: list[str]
     suite: list[str]
     reach: list[DetectableEffect]
     outlook: Outlook | None
@@ -99,15 +100,15 @@ def make(cfg: DictConfig) -> Plan:
     source = instantiate.model_source(cfg)
     data = parts.data_of(cfg)
     settings = parts.update_settings(cfg, data)
-    tried = rehearsed(cfg, source, settings)
+    tried = dry_run(cfg, source, settings)
     update, parameters = tried.update, tried.parameters
     steps = count_steps(cfg, data)
     context = parts.context_of(source)
     suite = parts.benchmarks(cfg, source, source, data.template.tokenizer)
-    precision = resolve(
-        cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
-    )
+    precision = parts.precision_of(cfg)
     work = teraflops(parameters, update.count(), steps)
+    protecting = [one for one in instantiate.controls(cfg).values() if one.active]
+    work += sum(extra_teraflops(parameters, update.count(), steps, one.extra) for one in protecting)
     speed = flops_per_second(cfg.trainer.accelerator, cfg.trainer.num_threads)
     return Plan(
         config_hash=config_hash(cfg),
@@ -118,7 +119,7 @@ def make(cfg: DictConfig) -> Plan:
         trainable=update.count(),
         steps=steps,
         learning_rate=learning_rate(cfg),
-        precision=f"{precision.trainer}, base weights in {precision.name}",
+        precision=precision.name,
         memory=memory(
             tried.model,
             parameters,
@@ -133,6 +134,7 @@ def make(cfg: DictConfig) -> Plan:
         ),
         teraflops=work,
         seconds=work * 1e12 / (EFFICIENCY * speed),
+        controls=[one.extra.said for one in protecting],
         suite=list(cfg.retention.suite),
         reach=reachable(cfg),
         outlook=settling(cfg, suite),
@@ -174,9 +176,21 @@ def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
 def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
     """Work of the training: 6N per token for full tuning, 4N + 6 N_trained for what is added."""
     tokens = steps.total * steps.batch_size * steps.tokens_per_example
-    if trainable >= parameters:
-        return 6 * parameters * tokens / 1e12
-    return (4 * parameters + 6 * trainable) * tokens / 1e12
+    return tokens * _flops_per_token(parameters, trainable) / 1e12
+
+
+def extra_teraflops(parameters: int, trainable: int, steps: Steps, extra: Extra) -> float:
+    """Work that a control adds: its tokens go forward and backward as the task's do, and where the
+    base reads them too, 2N more for each."""
+    per_example = extra.per_supervised * steps.scored_per_example
+    per_example += extra.per_read * steps.tokens_per_example
+    per_token = _flops_per_token(parameters, trainable) + 2 * parameters * extra.base_reads
+    return steps.total * steps.batch_size * per_example * per_token / 1e12
+
+
+def _flops_per_token(parameters: int, trainable: int) -> float:
+    full = trainable >= parameters
+    return 6 * parameters if full else 4 * parameters + 6 * trainable
 
 
 def reachable(cfg: DictConfig) -> list[DetectableEffect]:
@@ -249,6 +263,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
             f"about {duration(plan.seconds)} of training on this machine at its present load "
             f"({plan.teraflops:,.3g} TFLOP), plus the benchmarks",
         ),
+        *[("" if i else "controls", said) for i, said in enumerate(plan.controls)],
         ("benchmarks", ", ".join(plan.suite) or "none"),
         *(
             [("", f"if the base scores {ASSUMED_SCORE:g} (not measured yet):")]

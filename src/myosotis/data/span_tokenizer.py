@@ -55,9 +55,9 @@ class SpanTokenizer:
         must be read before the first can be predicted: then it is the one that lm-eval takes
         (`prefix_token_id`).
         """
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        prefix: Any = eos if bos is None else bos
-        return self.mark(text) or ([] if text else [prefix])
+        bos: Any = self.tokenizer.bos_token_id
+        eos: Any = self.tokenizer.eos_token_id
+        return self.mark(text) or ([] if text else [eos if bos is None else bos])
 
     def _encode(self, text: str, *, verbatim: bool, first: bool) -> list[int]:
         name = self.control.search(text) if verbatim else None

@@ -28,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from myosotis.models import accept, files, quantised
 from myosotis.models.gguf import converted, wheel_model
+from myosotis.utils.device import CPU
 from myosotis.utils.errors import AssetError, MyosotisError
 
 
@@ -60,9 +61,13 @@ class BaseModel:
 
 
 def load_base_model(
-    source: ModelSource, dtype: torch.dtype = torch.float32, *, quantization: str | None = None
+    source: ModelSource,
+    dtype: torch.dtype = torch.float32,
+    *,
+    quantization: str | None = None,
+    device: torch.device = CPU,
 ) -> BaseModel:
-    """The model in `dtype` and eval mode, with its tokenizer.
+    """The model in `dtype`, on `device` and in eval mode, with its tokenizer.
 
     `quantization` "nf4" keeps the linear layers in four bits, their constants quantised too, and
     computes in `dtype` (QLoRA, Dettmers et al. 2023).
@@ -87,6 +92,7 @@ def load_base_model(
             trust_remote_code=source.trust_remote_code,
             output_loading_info=True,
             **how,
+            **({} if device.type == "cpu" else {"device_map": {"": device}}),
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
     if kept_in:
@@ -136,7 +142,7 @@ def meta_model(source: ModelSource, *, quantization: str | None = None) -> PreTr
     config = _config(place, source)
     quantised.require_plain(config, source.name, quantization)
     if quantised.method(config) and not quantised.stays(config):
-        del config.quantization_config  # as loading leaves it
+        delattr(config, "quantization_config")  # as loading leaves it
     with _explained(place, source), torch.device("meta"):
         return AutoModelForCausalLM.from_config(
             config, trust_remote_code=source.trust_remote_code

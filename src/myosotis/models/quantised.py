@@ -13,10 +13,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils import logging as transformers_logging
+from transformers.utils.quantization_config import (
+    BitsAndBytesConfig,
+    FineGrainedFP8Config,
+    Mxfp4Config,
+)
 
 from myosotis.updates.quantised import method, settings_of
 from myosotis.updates.target_modules import read_past
@@ -24,9 +28,9 @@ from myosotis.utils import memory
 from myosotis.utils.errors import AssetError, ConfigError
 
 AS_PLAIN = {
-    "fp8": transformers.FineGrainedFP8Config,
-    "mxfp8": transformers.FineGrainedFP8Config,
-    "mxfp4": transformers.Mxfp4Config,
+    "fp8": FineGrainedFP8Config,
+    "mxfp8": FineGrainedFP8Config,
+    "mxfp4": Mxfp4Config,
 }
 NOTES = {"nf4": "linear layers in 4 bits (NF4, double quantisation)"}
 
@@ -95,7 +99,7 @@ def keywords(
             "update.quantization=nf4 needs bitsandbytes.",
             "pip install 'myosotis[qlora]' brings it.",
         )
-    settings = transformers.BitsAndBytesConfig(
+    settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

@@ -29,6 +29,7 @@ from myosotis.utils.errors import ConfigError, RunError
 
 DEFAULTS = LORA_OF_PEFT | LORA_OF_OURS
 STARTS = (True, "gaussian", "orthogonal")
+FUSED = "the experts of a mixture are one tensor, whose change is no matrix"
 NOT_PLAIN = "DoRA trains the norms of the weights, which are not at hand in a few bits"
 NOT_LINEAR = "DoRA also moves the norms of the weights, so θ0 + αΔθ has no adapter of its shape"
 
@@ -58,8 +59,10 @@ class LoraUpdate(PeftUpdate):
             self.capabilities = Capabilities(
                 scalable=False,
                 quantized=False,
-                reasons={"scalable": NOT_LINEAR, "quantized": NOT_PLAIN},
+                reasons={"scalable": NOT_LINEAR, "explicit": NOT_LINEAR, "quantized": NOT_PLAIN},
             )
+        elif self.settings["target_parameters"]:
+            self.capabilities = Capabilities(reasons={"explicit": FUSED})
 
     def remarks(self) -> list[str]:
         return super().remarks() + ([said_of_taken(self._left_out)] if self._left_out else [])

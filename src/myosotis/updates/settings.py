@@ -24,7 +24,7 @@ LORA_OF_OURS: dict[str, Any] = {"lr_ratio": 1.0, "quantization": None}
 """Those that PEFT does not know."""
 
 _WHOLE = "Rows of the embedding, those of added tokens among them, are trained by update=full."
-EMBEDDINGS = dict.fromkeys(("modules_to_save", "trainable_token_indices"), _WHOLE)
+EMBEDDINGS: dict[str, str] = dict.fromkeys(("modules_to_save", "trainable_token_indices"), _WHOLE)
 """What PEFT has for whole modules and single tokens beside an adapter."""
 
 

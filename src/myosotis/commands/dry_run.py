@@ -22,7 +22,7 @@ from myosotis.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """A model without weights and its update, attached."""
 
     model: PreTrainedModel  # the base, on the meta device
@@ -32,7 +32,7 @@ class Rehearsal:
     note: str  # what a reader of results must know of the weights; may be ""
 
 
-def rehearsed(cfg: DictConfig, source: ModelSource, settings: dict[str, Any]) -> Rehearsal:
+def dry_run(cfg: DictConfig, source: ModelSource, settings: dict[str, Any]) -> DryRun:
     """The update of these settings on the model without weights; no random number is used up.
 
     Raises what attaching it to the model itself would raise.
@@ -49,7 +49,7 @@ def rehearsed(cfg: DictConfig, source: ModelSource, settings: dict[str, Any]) ->
     update = updates.build(settings)
     with torch.random.fork_rng(devices=[]):
         update.attach(model)
-    return Rehearsal(
+    return DryRun(
         model,
         update,
         parameters,

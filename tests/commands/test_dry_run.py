@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer
 
 from myosotis.commands import components, plan
-from myosotis.commands.rehearsal import rehearsed
+from myosotis.commands.dry_run import dry_run
 from myosotis.config import instantiate
 from myosotis.models.generate import generate
 from myosotis.utils.errors import MyosotisError
@@ -103,10 +103,10 @@ def test_a_word_that_no_text_has_does_no_harm(tiny_model: Path, tmp_path: Path) 
     assert len(generate(ready.base.model, ready.base.tokenizer, prompts, max_new_tokens=2)) == 2
 
 
-def test_a_rehearsal_uses_up_no_random_number(tiny_model: Path) -> None:
+def test_a_dry_run_uses_up_no_random_number(tiny_model: Path) -> None:
     cfg = config(tiny_model)
     torch.manual_seed(7)
     wanted = torch.rand(1)
     torch.manual_seed(7)
-    rehearsed(cfg, instantiate.model_source(cfg), {"name": "lora"})
+    dry_run(cfg, instantiate.model_source(cfg), {"name": "lora"})
     assert torch.equal(torch.rand(1), wanted)
