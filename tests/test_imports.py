@@ -39,7 +39,7 @@ HOMES = {
 # What reads results must not need what makes them.
 LIGHT = ("utils", "records", "report", "cli", "tracking.mlflow_store")
 # Ranks and device memory are nothing of the domain, and are asked after by what has torch anyway.
-COMPUTES = {"utils.distributed", "utils.memory"}
+COMPUTES = {"utils.device", "utils.distributed", "utils.memory"}
 HEAVY = {"torch", "transformers", "lightning", "mlflow", "peft", "lm_eval", "datasets", "pandas"}
 
 

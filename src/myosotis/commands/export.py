@@ -16,7 +16,8 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from myosotis.commands.evaluate import evaluate
-from myosotis.commands.find_model import config_of, dtype_of, of_run
+from myosotis.commands.find_model import config_of, of_run
+from myosotis.commands.parts import device_of, precision_of
 from myosotis.models.load import BaseModel, load_base_model
 from myosotis.records.find import find_run, has_update
 from myosotis.records.run_folder import new_folder_named
@@ -53,7 +54,7 @@ def export(
             f"({cfg.model.start}).",
             "Use --to merged: it holds both.",
         )
-    base, update = subject.load(dtype_of(cfg))
+    base, update = subject.load(precision_of(cfg).weights, device_of(cfg))
     assert update is not None
     energy = None
     if to == "adapter":
@@ -62,7 +63,7 @@ def export(
         write_merged(update, base, alpha, out)
     else:
         assert rank is not None
-        fresh = load_base_model(source, dtype_of(cfg))
+        fresh = load_base_model(source, precision_of(cfg).weights, device=device_of(cfg))
         energy = _write_lora(update, fresh, rank, out)
         console.print(
             f"rank {rank} keeps {energy.kept:.1%} of the update's squared norm", highlight=False

@@ -71,7 +71,7 @@ def fit(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
         strategy=cfg.trainer.strategy,
-        precision=parts.precision.trainer,
+        precision="32-true",  # the scorer owns the arithmetic: models/dtype.py
         max_steps=parts.total_steps,
         max_epochs=-1,
         logger=loggers,

@@ -20,7 +20,6 @@ from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
 from myosotis.controls import Extra
 from myosotis.data.datamodule import ExampleModule
-from myosotis.models.dtype import resolve
 from myosotis.models.load import meta_model
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
@@ -109,9 +108,7 @@ def make(cfg: DictConfig) -> Plan:
     steps = count_steps(cfg, data)
     context = parts.context_of(source)
     suite = parts.benchmarks(cfg, source, data.template.tokenizer, context)
-    precision = resolve(
-        cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
-    )
+    precision = parts.precision_of(cfg)
     work = teraflops(parameters, update.count(), steps)
     protecting = [one for one in instantiate.controls(cfg).values() if one.active]
     work += sum(extra_teraflops(parameters, update.count(), steps, one.extra) for one in protecting)
@@ -124,7 +121,7 @@ def make(cfg: DictConfig) -> Plan:
         trainable=update.count(),
         steps=steps,
         learning_rate=learning_rate(cfg),
-        precision=f"{precision.trainer}, base weights in {precision.name}",
+        precision=precision.name,
         memory=memory(
             model,
             parameters,

@@ -43,7 +43,8 @@ from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
-from myosotis.records.run_folder import SweepInfo
+from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
+from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
@@ -242,6 +243,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
     """Ask both models on, until the verdict is settled.
 
     Where the weights are those of a step that one half of the items chose, the other half judges.
+    A trial is chosen among the others of its sweep.
     """
     cfg, parts, record = run.cfg, run.parts, run.tracker.record
     source, tokenizer = instantiate.model_source(cfg), parts.data.template.tokenizer
@@ -260,6 +262,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         build=lambda items: benchmarks(cfg, source, tokenizer, context, items),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
+        chosen_among=SweepFolder(run.tracker.folder.path.parent).load() is not None,
     )
 
 
@@ -279,7 +282,8 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     record.flips = samples.flips(asked.suite, base.retention, tuned.retention)
     record.samples = samples.samples(run.parts.evaluator.examples, base, tuned)
     record.wording = samples.wording(record.samples)
-    results.write_items(tracker.folder.items, base.retention, tuned.retention)
+    write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
+    write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
     record.shift = run.parts.kl()
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)

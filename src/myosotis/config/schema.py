@@ -80,7 +80,7 @@ class Trainer:
     )
     accelerator: str = key("auto", "what to compute on: auto, cpu, gpu, cuda or mps")
     devices: int | str = key(1, "number of devices, or auto")
-    strategy: str = key("auto", "how Lightning distributes a run over devices: auto, ddp, …")
+    strategy: str = key("auto", "how a run is distributed over devices: auto or ddp")
     rows_at_once: int | None = key(
         None, "rows per forward pass; null: chosen for the device, halved when memory runs out"
     )

@@ -29,6 +29,7 @@ from myosotis.utils.did_you_mean import did_you_mean, near
 from myosotis.utils.errors import ConfigError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+STRATEGIES = ("auto", "ddp")
 METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
@@ -204,8 +205,24 @@ def _one_of(key: str, value: Any, known: Collection[str]) -> None:
         raise ConfigError(f"{key} cannot be {value!r}.", hint)
 
 
+def _strategy(cfg: DictConfig) -> None:
+    """Weights and gradients are summed over ranks by the step itself (training/module.py): what
+    shards or offloads them would need another step."""
+    if cfg.trainer.strategy in STRATEGIES:
+        return
+    if str(cfg.trainer.strategy).startswith(("fsdp", "deepspeed", "ddp_", "model_parallel", "tp")):
+        raise ConfigError(
+            f"trainer.strategy={cfg.trainer.strategy} is not supported: a step of this trainer "
+            "sums gradients over ranks that hold the whole model.",
+            "Use ddp; where full tuning does not fit, update=lora, update=qlora, "
+            "trainer.gradient_checkpointing=true or optimizer=adamw8bit need less.",
+        )
+    _one_of("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
+
+
 def _names(cfg: DictConfig) -> None:
     _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
+    _strategy(cfg)
     from myosotis.training.optim import SCHEDULES
 
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)

@@ -149,7 +149,10 @@ def control(one: ControlInfo) -> str:
 
 
 def identity(record: RunRecord) -> list[tuple[str, str]]:
-    """Model, data and code: what must be equal for two runs to be comparable."""
+    """Model, data and code: what must be equal for two runs to be comparable; of a comparison of
+    logs, the logs."""
+    if isinstance(logs := record.config.get("compare"), Mapping):
+        return _of_logs(record, logs)
     counts = ", ".join(f"{phrases.count(n)} {part}" for part, n in record.data.counts.items())
     git = f"{record.git.commit[:12]}{' with uncommitted changes' if record.git.dirty else ''}"
     attention = record.attention
@@ -174,6 +177,22 @@ def identity(record: RunRecord) -> list[tuple[str, str]]:
         (name, value if value else "not recorded")
         for name, value in rows
         if value or name in _ALWAYS
+    ]
+
+
+def _of_logs(record: RunRecord, logs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("Comparison", record.run_id), ("Made", record.ended)]
+    for side in ("base", "tuned"):
+        log = logs.get(side)
+        log = log if isinstance(log, Mapping) else {}
+        names = ("log", "kind", "model", "tool", "written")
+        told = [str(log[name]) for name in names if log.get(name)]
+        rows.append((f"Log of the {side} model", text(", ".join(told)) or "not recorded"))
+    versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
+    return [
+        *rows,
+        ("Benchmark items", str(record.suite.get("hash", ""))[:16]),
+        ("Versions", versions),
     ]
 
 

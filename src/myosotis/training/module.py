@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 import lightning
 import torch
@@ -138,21 +138,32 @@ class FineTuning(lightning.LightningModule):
         """Backward over all rows; returns this rank's share of the step's loss.
 
         Out of memory: the rows at a time are halved and the step begins anew, which changes
-        nothing but the time.
+        nothing but the time. All ranks begin anew together, since they exchange numbers in a
+        step's course.
         """
         while True:
-            try:
-                return self._accumulate_once(trees, normalizer)
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                if self.scorer.rows_at_once == 1:
-                    raise RunError(
-                        f"out of memory with one row of {self.scorer.row_tokens} tokens at a time",
-                        "trainer.gradient_checkpointing=true or a smaller data.row_tokens helps",
-                    ) from None
-            self.scorer.rows_at_once //= 2
+            loss = self._attempt(trees, normalizer)
+            if not distributed.on_any(loss is None) and loss is not None:
+                return loss
+            if distributed.on_any(loss is None and self.scorer.rows_at_once == 1):
+                raise RunError(
+                    f"out of memory with one row of {self.scorer.row_tokens} tokens at a time",
+                    "trainer.gradient_checkpointing=true or a smaller data.row_tokens helps",
+                )
+            if loss is None:
+                self.scorer.rows_at_once //= 2
             torch.cuda.empty_cache()
+
+    def _attempt(self, trees: Sequence[Tree], normalizer: float) -> float | None:
+        """This rank's share of the loss; None where its memory ran out."""
+        seen = self.tokens_seen
+        try:
+            return self._accumulate_once(trees, normalizer)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        self.tokens_seen = seen
+        return None
 
     def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> float:
         self.optimizers().zero_grad()  # type: ignore[union-attr]
@@ -183,6 +194,11 @@ class FineTuning(lightning.LightningModule):
     def _no_sync(self) -> Any:
         wrapped = self.trainer.strategy.model
         return wrapped.no_sync() if hasattr(wrapped, "no_sync") else nullcontext()  # type: ignore
+
+    def cpu(self) -> Self:
+        """Stays where it is: Lightning would move the model to the CPU when training ends, and what
+        is measured afterwards is to be measured where it trained."""
+        return self
 
     # Checkpoints hold what moves and nothing else.
 
