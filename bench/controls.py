@@ -1,6 +1,6 @@
 """What controls cost: time and peak memory of a training with each, over those of one without.
 
-    python bench/controls.py --controls replay kl l2sp ewc --steps 4
+    python bench/controls.py --controls replay:ratio=0.1,tokens=32 kl l2sp ewc --steps 4
 
 Each side in a process of its own, in turn, with the product's parts: data, base, update, what the
 control makes ready (the Fisher information, what the base writes), then `--steps` optimiser steps.
@@ -67,7 +67,7 @@ def main() -> None:
     shared = ["experiment=small", "retention=none", "tracking=none", "logger=none"]
     shared += [f"trainer.max_steps={args.steps}", f"trainer.num_threads={args.threads}"]
     shared += [*args.overrides, *rest]
-    sides = {name: {"overrides": [*shared, f"control={name}"]} for name in (NONE, *args.controls)}
+    sides = {one: {"overrides": [*shared, *_chosen(one)]} for one in (NONE, *args.controls)}
     found = common.alternate(__file__, sides, args.threads, args.repeats)
     common.save(args.json, {"overrides": shared, "sides": found})
     plain = found[NONE]
@@ -87,6 +87,12 @@ def main() -> None:
         )
     columns = ("control", "s a step", "× none", "peak GB", "× none", "made ready, s", "text read")
     common.show(f"{args.steps} steps, {args.repeats} rounds: {' '.join(shared)}", columns, rows)
+
+
+def _chosen(side: str) -> list[str]:
+    """The overrides of `replay:ratio=0.1,tokens=32`."""
+    name, _, settings = side.partition(":")
+    return [f"control={name}", *(f"control.{name}.{s}" for s in settings.split(",") if s)]
 
 
 def _read(result: dict[str, Any]) -> str:
