@@ -168,10 +168,7 @@ class FineTuning(lightning.LightningModule):
     def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> float:
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         if self.controls:
-            tokens = [distributed.total(sum(map(size, trees))) for size in (supervised, read)]
-            ranks = self.global_rank, self.trainer.world_size
-            at = Step(self.global_step, trees, *tokens, self.scorer, self._backward, *ranks)
-            self.controls.accumulate(at, [p for _, p in self.update.parameters()])
+            self.controls.accumulate(self._step(trees), [p for _, p in self.update.parameters()])
         loss, self.metrics = total(
             self.scorer,
             self.objective,
@@ -182,6 +179,19 @@ class FineTuning(lightning.LightningModule):
             each=self._learn,
         )
         return loss
+
+    def _step(self, trees: Sequence[Tree]) -> Step:
+        """The step as controls see it."""
+        return Step(
+            self.global_step,
+            trees,
+            distributed.total(sum(map(supervised, trees))),
+            distributed.total(sum(map(read, trees))),
+            self.scorer,
+            self._backward,
+            self.global_rank,
+            self.trainer.world_size,
+        )
 
     def _learn(self, batch: Batch, loss: Tensor) -> None:
         self._backward(loss)
