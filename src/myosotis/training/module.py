@@ -15,7 +15,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from myosotis.controls import Step, read, supervised
+from myosotis.controls import Step
 from myosotis.controls.together import Controls
 from myosotis.objectives import Objective
 from myosotis.objectives.reference_logprobs import live
@@ -168,7 +168,9 @@ class FineTuning(lightning.LightningModule):
     def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> float:
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         if self.controls:
-            self.controls.accumulate(self._step(trees), [p for _, p in self.update.parameters()])
+            ranks = self.global_rank, self.trainer.world_size
+            at = Step.of(self.global_step, trees, self.scorer, self._backward, *ranks)
+            self.controls.accumulate(at, [p for _, p in self.update.parameters()])
         loss, self.metrics = total(
             self.scorer,
             self.objective,
@@ -179,19 +181,6 @@ class FineTuning(lightning.LightningModule):
             each=self._learn,
         )
         return loss
-
-    def _step(self, trees: Sequence[Tree]) -> Step:
-        """The step as controls see it."""
-        return Step(
-            self.global_step,
-            trees,
-            distributed.total(sum(map(supervised, trees))),
-            distributed.total(sum(map(read, trees))),
-            self.scorer,
-            self._backward,
-            self.global_rank,
-            self.trainer.world_size,
-        )
 
     def _learn(self, batch: Batch, loss: Tensor) -> None:
         self._backward(loss)
