@@ -17,6 +17,7 @@ import torch
 from omegaconf import DictConfig
 
 from myosotis import updates
+from myosotis.commands.dry_run import dry_run
 from myosotis.commands.parts import (
     benchmarks,
     context_of,
@@ -34,13 +35,10 @@ from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
+from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.dtype import Precision
 from myosotis.models.init_from import InitialUpdate
-from myosotis.models.load import (
-    BaseModel,
-    load_base_model,
-    zero_dropouts,
-)
+from myosotis.models.load import BaseModel, load_base_model
 from myosotis.objectives import Objective
 from myosotis.objectives.hard_negatives import hardened
 from myosotis.objectives.reference_logprobs import referenced
@@ -96,13 +94,16 @@ class TunedComponents(Components):
 
 
 def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
-    """Data, benchmarks, model and packing check, in this order. `warn` takes sentences."""
+    """Data, benchmarks, a dry run without weights, model and packing check, in this order.
+    `warn` takes sentences."""
     data = data_of(cfg)
     for sentence in data.warnings():
         warn(sentence)
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
-    suite = benchmarks(cfg, source, data.template.tokenizer, context_of(source))
+    suite = benchmarks(cfg, source, source, data.template.tokenizer)
+    for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
+        warn(sentence)
     precision = precision_of(cfg)
     base = load_base_model(
         source, precision.weights, quantization=quantization_of(cfg), device=device_of(cfg)

@@ -13,7 +13,6 @@ from myosotis.commands.find_model import find_model, source_named
 from myosotis.commands.opening import describe_model, owned_anew
 from myosotis.commands.parts import (
     benchmarks,
-    context_of,
     device_of,
     general_texts,
     precision_of,
@@ -121,7 +120,7 @@ def _questions(
 ) -> Suite:
     """The suite as one of the two models reads it."""
     base = reference.source if reference is not None else None
-    return benchmarks(cfg, base, load_tokenizer(one.source), context_of(one.source), items)
+    return benchmarks(cfg, base, one.source, load_tokenizer(one.source), items)
 
 
 def _measure(

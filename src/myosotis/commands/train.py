@@ -247,7 +247,6 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
     """
     cfg, parts, record = run.cfg, run.parts, run.tracker.record
     source, tokenizer = instantiate.model_source(cfg), parts.data.template.tokenizer
-    context = parts.base.context_length
 
     def ask(new: Suite) -> tuple[Measurement, Measurement]:
         with parts.update.disabled():
@@ -259,7 +258,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         parts.suite,
         base.retention,
         tuned.retention,
-        build=lambda items: benchmarks(cfg, source, tokenizer, context, items),
+        build=lambda items: benchmarks(cfg, source, source, tokenizer, items),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
         chosen_among=SweepFolder(run.tracker.folder.path.parent).load() is not None,
