@@ -17,6 +17,7 @@ from myosotis.commands.settling import Asked, ask_until_settled
 from myosotis.config import config_hash
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
+from myosotis.evaluation.weights import weight_changes
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
 from myosotis.records.run_folder import RunFolder
@@ -162,6 +163,7 @@ def _kl(
         return
     texts = general_texts(cfg, loaded.tokenizer, loaded.context_length)
     kept.record.shift = kl.measured(scorer, update, kl.Texts({"general": texts}))
+    kept.record.weights = weight_changes(update)
     kept.log(kl.metrics(kept.record.shift), step=0)
 
 

@@ -43,6 +43,7 @@ from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
+from myosotis.evaluation.weights import weight_changes
 from myosotis.records.run_folder import SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
@@ -281,6 +282,7 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     record.wording = samples.wording(record.samples)
     results.write_items(tracker.folder.items, base.retention, tuned.retention)
     record.shift = run.parts.kl()
+    record.weights = weight_changes(run.parts.update)
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)
