@@ -44,6 +44,7 @@ from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
+from myosotis.evaluation.weights import weight_changes
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
@@ -284,6 +285,7 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
     write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
     record.shift = run.parts.kl()
+    record.weights = weight_changes(run.parts.update)
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)
