@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 
 from myosotis.commands.find_model import of_run
 from myosotis.models.init_from import InitialUpdate
@@ -26,6 +27,7 @@ def test_only_what_can_be_merged(tmp_path: Path) -> None:
     """A soft prompt has no weights to merge; a run that does not exist is named."""
     settings = {"name": "prefix", "peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
     (tmp_path / "update.json").write_text(json.dumps({"settings": settings}))
+    save_file({}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ConfigError, match="cannot be merged"):
         InitialUpdate.named(str(tmp_path))
     with pytest.raises(ConfigError, match=r"model\.start=nothing-here"):

@@ -287,12 +287,24 @@ def _export(parser: argparse.ArgumentParser) -> Built:
         "--alpha", type=float, default=1.0, help="strength of the update (default: 1)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: in the run's folder")
+    parser.add_argument(
+        "--base",
+        metavar="NAME",
+        help="what the result names as its base model (default: its name on the hub, if known)",
+    )
     parser.set_defaults(overrides=[])
 
     def start(parsed: Arguments) -> Any:
         from myosotis.commands.export import export
 
-        return export(parsed.run, parsed.to, rank=parsed.rank, alpha=parsed.alpha, out=parsed.out)
+        return export(
+            parsed.run,
+            parsed.to,
+            rank=parsed.rank,
+            alpha=parsed.alpha,
+            out=parsed.out,
+            base=parsed.base,
+        )
 
     return parser, start
 

@@ -36,6 +36,7 @@ from myosotis.models.dtype import Precision, resolve
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import (
     BaseModel,
+    content_hash,
     load_base_model,
     zero_dropouts,
 )
@@ -100,6 +101,8 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         warn(sentence)
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
+    if initial is not None:
+        initial.require_base(source.name, content_hash(source, quantization_of(cfg)))
     suite = benchmarks(cfg, source, data.template.tokenizer, context_of(source))
     precision = resolve(
         cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator

