@@ -369,6 +369,7 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
+        from myosotis.cli.exit_codes import Gated
         from myosotis.commands.sync import sync
         from myosotis.records.find import all_runs, find
         from myosotis.records.run_folder import RunFolder
@@ -379,10 +380,16 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
             place = find(parsed.run)
             folders = [place] if isinstance(place, RunFolder) else place.trials()
         done = sync(folders, cfg.tracking.uri)
-        for run in done:
-            what = f"{run['points']} points" if run["synced"] else f"skipped: {run['why']}"
+        # What failed comes last: it is what is left to do.
+        for run in sorted(done, key=lambda run: "failed" in run):
+            word = "failed" if "failed" in run else "skipped"
+            what = f"{run['points']} points" if run["synced"] else f"{word}: {run['why']}"
             told = f"{run['run_name']}  {run['run_id'][:8]}  {what}"
             console.print(terminal(line(told)), soft_wrap=True)
+        if failed := [run for run in done if "failed" in run]:
+            told = f"{len(failed)} of {len(done)} runs failed; the same command brings them later."
+            console.print(told, style="red")
+            raise Gated({"runs": done}, 1)
         return {"runs": done}
 
     return parser, start
