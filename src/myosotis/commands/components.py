@@ -24,6 +24,7 @@ from myosotis.commands.parts import (
     evaluator_of,
     kl_texts,
     quantization_of,
+    require_held_out,
     scorer_of,
     total_steps,
     update_settings,
@@ -97,6 +98,7 @@ class TunedComponents(Components):
 def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     """Data, benchmarks, model and packing check, in this order. `warn` takes sentences."""
     data = data_of(cfg)
+    require_held_out(cfg, data)
     for sentence in data.warnings():
         warn(sentence)
     source = instantiate.model_source(cfg)

@@ -101,6 +101,7 @@ def make(cfg: DictConfig) -> Plan:
     model = meta_model(source)
     parameters = num_parameters(model)
     data = parts.data_of(cfg)
+    parts.require_held_out(cfg, data)
     settings = parts.update_settings(cfg, data)
     update = updates.build(settings)
     update.attach(model)
