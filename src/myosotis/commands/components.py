@@ -30,7 +30,7 @@ from myosotis.commands.parts import (
     update_settings,
 )
 from myosotis.config import instantiate
-from myosotis.data.datamodule import ExampleModule
+from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
 from myosotis.models.dtype import Precision, resolve
@@ -54,8 +54,9 @@ from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
-from myosotis.utils.console import progress
+from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
+from myosotis.utils.escape import terminal
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class TunedComponents(Components):
 def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     """Data, benchmarks, model and packing check, in this order. `warn` takes sentences."""
     data = data_of(cfg)
+    for sentence in found_in(data.dataset.manifest):
+        console.print(terminal(sentence), style="dim", highlight=False)
     require_held_out(cfg, data)
     for sentence in data.warnings():
         warn(sentence)

@@ -139,6 +139,25 @@ class Answers(TaskKind):
         return {"loglik": loglik(scorer, trees, advance)}
 
 
+class Texts(Answers):
+    """Plain text, every token of which is scored: no chat template, and nothing is asked for."""
+
+    metrics = ("loglik",)
+    is_text = False
+    refusals: ClassVar = {
+        **Answers.refusals,
+        **dict.fromkeys(TEXT_METRICS, "compares answers; {data} is plain text."),
+    }
+
+    def renderer(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        options: TemplateOptions | None = None,
+    ) -> ChatRenderer:
+        return ChatRenderer(tokenizer, "none", options)
+
+
 @dataclass(frozen=True)
 class Labels(TaskKind):
     """A prompt and one of a few names, for which a classifier is asked."""
@@ -305,6 +324,12 @@ def kind_of(dataset: Dataset, *, reads_labels: bool, needs_value_head: bool) -> 
     that needs a value head. Raises `DataError` when its answers are no labels."""
     if reads_labels:
         return Labels(tuple(labels_of(dataset)))
+    plain = {e.completion_only for part in dataset.parts().values() for e in part}
+    if len(plain) > 1:
+        raise DataError(
+            f"{dataset.name} holds plain text beside prompts and answers",
+            "train on one after the other (model.start)",
+        )
     return Rewards() if needs_value_head else text_kind(dataset.test)
 
 
@@ -314,6 +339,8 @@ def text_kind(examples: Sequence[Example]) -> TaskKind:
         return Answers()
     if examples[0].rejected is not None:
         return Pairs()
+    if not all(example.completion_only for example in examples):
+        return Texts()
     return Answers() if examples[0].desirable is None else Grades()
 
 
