@@ -18,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from myosotis.records.schema import RunRecord
 
 try:
@@ -32,9 +34,8 @@ def train(overrides: Sequence[str] = ()) -> RunRecord:
     Raises `MyosotisError` for what a person can mend.
     """
     from myosotis.commands.train import train as run
-    from myosotis.config import compose
 
-    return run(compose(overrides), overrides)
+    return run(_composed(overrides), overrides)
 
 
 def compare(
@@ -46,8 +47,20 @@ def compare(
     `MyosotisError` for what a person can mend.
     """
     from myosotis.commands.evaluate import evaluate
-    from myosotis.config import compose
 
     asked = [f"retention.suite=[{','.join(suite)}]", *overrides]
     words = ["evaluate", tuned, "--base", base, *asked]
-    return evaluate(compose(asked), tuned, base=base, command=words)
+    return evaluate(_composed(asked), tuned, base=base, command=words)
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    """The configuration; what Hydra says of a mistake is said as on the command line."""
+    from myosotis.cli.errors import explained
+    from myosotis.config import compose
+
+    try:
+        return compose(overrides)
+    except Exception as error:
+        if (ours := explained(error, overrides)) is None:
+            raise
+        raise ours from None
