@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 from myosotis.cli import main
 from myosotis.config.hashing import sweep_name
 from myosotis.records.schema import RunRecord
-from myosotis.tracking import mlflow_client
 from tests.world import settings, start, steps_done
 
 pytestmark = pytest.mark.slow
@@ -247,18 +246,3 @@ def test_a_sweep_is_called_by_its_study_and_overrides() -> None:
     one, other = sweep_name("rank_lr", ["a=1", "b=2"]), sweep_name("rank_lr", ["b=2", "a=1"])
     assert one == other != sweep_name("rank_lr", ["a=1", "b=3"])
     assert one.startswith("rank_lr-")
-
-
-def test_a_sweep_whose_first_trial_is_refused_stops_there(world: Path, tmp_path: Path) -> None:
-    """One message instead of one a trial; and MLflow has no run of a trial."""
-    study(tmp_path, {"update.r": "4,8,16"})
-    given = [*words(world, tmp_path, "data.path"), f"data.path={world / 'nothing.jsonl'}"]
-    process = start(["sweep", "mine", *given], tmp_path)
-    _, err = process.communicate(timeout=300)
-    said = " ".join(err.split())
-    assert process.returncode == 2, err
-    assert said.count("there is no data file") == 1 and "No other trial was started" in said
-    assert records(tmp_path) == {}
-    client = mlflow_client.client(mlflow_client.open_store(str(tmp_path / "mlflow.db")))
-    (parent,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert parent.info.status == "FAILED"

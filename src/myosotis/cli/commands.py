@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from myosotis.cli.arguments import page_format, port, positive, share
 from myosotis.cli.errors import explained
 from myosotis.config import check, compose
-from myosotis.utils.console import console
+from myosotis.utils.console import console, results
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import line, terminal
 
@@ -108,7 +108,7 @@ def _audit(parser: argparse.ArgumentParser) -> Built:
         from myosotis.data import audit
 
         report = audit.inspect(data_of(cfg))
-        console.print(audit.show(report))
+        results.print(audit.show(report))
         return report
 
     return parser, start
@@ -345,7 +345,7 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
         names = [record.run_name or record.run_id[:12] for record in found.records]
         said = ", ".join(names) if len(names) <= 6 else f"{len(names)} runs"
         console.print(f"Scorecard of {terminal(said)}:", style="bold")
-        console.print(terminal(written), soft_wrap=True)
+        results.print(terminal(written), soft_wrap=True)
         done = {"scorecard": str(written), "runs": [r.run_id for r in found.records]}
         if parsed.figures:
             from myosotis.report.figures import write_figures
@@ -385,7 +385,7 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
             word = "failed" if "failed" in run else "skipped"
             what = f"{run['points']} points" if run["synced"] else f"{word}: {run['why']}"
             told = f"{run['run_name']}  {run['run_id'][:8]}  {what}"
-            console.print(terminal(line(told)), soft_wrap=True)
+            results.print(terminal(line(told)), soft_wrap=True)
         if failed := [run for run in done if "failed" in run]:
             told = f"{len(failed)} of {len(done)} runs failed; the same command brings them later."
             console.print(told, style="red")

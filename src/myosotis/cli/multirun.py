@@ -135,8 +135,8 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
     """One trial: the record of a finished one, a half-done one taken up, or a new run.
 
     Returns its record, or None when it failed: that is on record too. Another process that runs the
-    same trial is waited for. Raises `Stopped` when told to stop, `Refused` where the first trial cannot
-    begin: nor could the others.
+    same trial is waited for. Raises `Stopped` when told to stop, and `Refused` when the first trial
+    cannot begin: nor could the others.
     """
     if current() is None and console.is_terminal:
         console.quiet = True  # one process draws; what is to be told is in the records
