@@ -285,8 +285,8 @@ def test_a_run_that_was_deleted_in_mlflow_stays_so_and_the_others_are_brought(
     subprocess.run([sys.executable, "-m", *hint], check=True, env=env, capture_output=True)
     assert [run["synced"] for run in sync(folders, None)] == [True, True]
     out, err = call(["sync", "all"], tmp_path, code=1)
-    assert "1 of 3 runs failed" in err and "record.json" in err and "Traceback" not in err
-    assert out == ""
+    assert "1 of 3 runs failed" in err and "Traceback" not in err
+    assert "record.json" in out.splitlines()[-1]  # what failed comes last
 
 
 def test_a_resumed_run_that_was_deleted_in_mlflow_is_restored(store: str) -> None:
