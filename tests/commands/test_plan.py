@@ -194,7 +194,7 @@ def test_four_bit_weights_are_counted_once(tiny_model: Path) -> None:
 
 def test_precision_is_that_of_a_run(tiny_model: Path) -> None:
     made = plan.make(config(tiny_model, "trainer.precision=bf16-mixed"))
-    assert made.precision == "bf16-mixed, base weights in float32"
+    assert made.precision == "float32, products in bfloat16"
     assert resolve("bf16-mixed", update="lora", accelerator="cpu").weights is torch.float32
 
 

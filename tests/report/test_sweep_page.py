@@ -14,6 +14,7 @@ from scipy import stats
 
 from myosotis.records.schema import HalfResult, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.report import decision, forgotten, preference, trials
+from myosotis.report.contrast import Measure, told_apart
 from myosotis.report.factors import along_axis
 from myosotis.report.grouping import study
 from myosotis.report.heat_map import LEVELS, _level, heat_maps
@@ -27,7 +28,6 @@ from myosotis.report.seeds import (
     over_seeds,
     t_quantile,
     t_tails,
-    told_apart,
 )
 from myosotis.report.selection import choose, front, group_stats
 from myosotis.report.svg.charts import Chart, Reference, Series, line_chart
@@ -95,8 +95,9 @@ def test_several_comparisons_are_adjusted_for_each_other():
     low = Estimate(0.0, -0.3, 0.3, 3)
     far, near = Estimate(1.5, 1.1, 1.9, 3), Estimate(0.53, 0.13, 0.93, 3)
     assert 0.044 < difference_p(low, near) < 0.046
-    assert told_apart([(low, near)]) == [True]
-    assert told_apart([(low, near), (low, low), (low, far)]) == [False, False, True]
+    a, b, c = map(Measure, (low, near, far))
+    assert told_apart([(a, b)]) == [True]
+    assert told_apart([(a, b), (a, a), (a, c)]) == [False, False, True]
     assert told_apart([]) == []
 
 

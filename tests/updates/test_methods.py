@@ -47,6 +47,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ia3": {"name": "ia3", "peft_type": "IA3"},
     "vera": {"name": "vera", "peft_type": "VERA", "r": 8, "target_modules": "all-linear"},
     "oft": {"name": "oft", "peft_type": "OFT", "oft_block_size": 4, "target_modules": "attention"},
+    "osf": {"name": "osf", "peft_type": "OSF", "target_modules": "all-linear"},
 }
 RATE = {"full": 1e-3, "last layer": 1e-3, "prefix": 3e-1, "prompt": 1e-1, "ia3": 3e-1, "vera": 1e-1}
 

@@ -21,8 +21,10 @@ from myosotis.commands.parts import (
     benchmarks,
     context_of,
     data_of,
+    device_of,
     evaluator_of,
     kl_texts,
+    precision_of,
     quantization_of,
     require_held_out,
     scorer_of,
@@ -33,7 +35,7 @@ from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
-from myosotis.models.dtype import Precision, resolve
+from myosotis.models.dtype import Precision
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import (
     BaseModel,
@@ -109,10 +111,10 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     if initial is not None:
         initial.require_base(source.name, content_hash(source, quantization_of(cfg)))
     suite = benchmarks(cfg, source, data.template.tokenizer, context_of(source))
-    precision = resolve(
-        cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
+    precision = precision_of(cfg)
+    base = load_base_model(
+        source, precision.weights, quantization=quantization_of(cfg), device=device_of(cfg)
     )
-    base = load_base_model(source, precision.weights, quantization=quantization_of(cfg))
     zero_dropouts(base.model)
     scorer = scorer_of(base, cfg)
     if scorer.backend.name == "padded":
@@ -174,7 +176,7 @@ def base_retention(suite: Suite, scorer: Scorer, base: BaseModel, dtype: str) ->
             EvalModel(scorer, base.tokenizer),
             model=base.content_hash,
             dtype=dtype,
-            backend=scorer.backend.name,
+            backend=scorer.conditions(),
             advance=advance,
         )
 
@@ -241,7 +243,7 @@ def check_base(parts: TunedComponents, base: EvalResult) -> float:
     scores = off[kind.compared_by]
     before = base.quality[kind.compared_by].scores[: len(scores)]
     worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
-    rounding = 1e-4 if parts.precision.weights is torch.float32 else 2e-2
+    rounding = 1e-4 if parts.precision.compute is torch.float32 else 2e-2
     if not worst <= rounding * max(1.0, max(abs(before), default=0.0)):
         raise RunError(
             "With the update disabled, the model scores differently from the base (by "

@@ -17,7 +17,8 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from myosotis.commands.evaluate import evaluate
-from myosotis.commands.find_model import base_facts, config_of, dtype_of, of_run
+from myosotis.commands.find_model import base_facts, config_of, of_run
+from myosotis.commands.parts import device_of, precision_of
 from myosotis.models.load import BaseModel, load_base_model
 from myosotis.records.find import find_run, has_update
 from myosotis.records.run_folder import RunFolder, new_folder_named
@@ -63,7 +64,7 @@ def export(
             f"({cfg.model.start}).",
             "Use --to merged: it holds both.",
         )
-    loaded, update = subject.load(dtype_of(cfg))
+    loaded, update = subject.load(precision_of(cfg).weights, device_of(cfg))
     assert update is not None
     if base is not None:
         loaded.model.config.name_or_path = base
@@ -75,7 +76,7 @@ def export(
         write_merged(update, loaded, alpha, out)
     else:
         assert rank is not None
-        fresh = load_base_model(source, dtype_of(cfg))
+        fresh = load_base_model(source, precision_of(cfg).weights, device=device_of(cfg))
         fresh.model.config.name_or_path = loaded.model.config.name_or_path
         energy = _write_lora(update, fresh, rank, out, facts)
         console.print(

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from myosotis import updates
 from myosotis.config import instantiate, model_named, strangers
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.template_text import TemplateOptions
-from myosotis.models.dtype import resolve
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import BaseModel, ModelSource
 from myosotis.models.model_ref import ModelRef
@@ -78,12 +76,6 @@ def template_options(cfg: DictConfig) -> TemplateOptions:
         kwargs=instantiate.plain(kwargs) if kwargs else {},
         score_empty_think=bool(cfg.data.get("score_empty_think")),
     )
-
-
-def dtype_of(cfg: DictConfig) -> torch.dtype:
-    """The dtype a run of this configuration loads frozen weights in."""
-    update, accelerator = cfg["update"].name, cfg.trainer.accelerator
-    return resolve(cfg.trainer.precision, update=update, accelerator=accelerator).weights
 
 
 def source_named(name: str) -> ModelSource:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from myosotis import updates
@@ -21,6 +22,7 @@ from myosotis.data.few_shot import choose_shots
 from myosotis.data.kinds import kind_of
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import Evaluator
+from myosotis.models.dtype import Precision, resolve
 from myosotis.models.load import (
     BaseModel,
     ModelSource,
@@ -38,6 +40,7 @@ from myosotis.training.eval_schedule import EvalSchedule, cadence, schedule_eval
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
+from myosotis.utils.device import device_for, on_gpu
 
 
 def scorer_of(base: BaseModel, cfg: DictConfig) -> Scorer:
@@ -47,7 +50,19 @@ def scorer_of(base: BaseModel, cfg: DictConfig) -> Scorer:
         probe(base.model),
         row_tokens=cfg.data.row_tokens,
         rows_at_once=cfg.trainer.rows_at_once or rows_at_once(cfg.trainer.accelerator),
+        products=precision_of(cfg).products,
     )
+
+
+def precision_of(cfg: DictConfig) -> Precision:
+    """In which numbers a run of this configuration computes."""
+    update, accelerator = cfg["update"].name, cfg.trainer.accelerator
+    return resolve(cfg.trainer.precision, update=update, accelerator=accelerator)
+
+
+def device_of(cfg: DictConfig) -> torch.device:
+    """Where it computes."""
+    return device_for(cfg.trainer.accelerator)
 
 
 def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
@@ -236,6 +251,4 @@ def rows_at_once(accelerator: str) -> int:
 
     A CPU gains nothing from more than one.
     """
-    import torch
-
-    return 16 if accelerator != "cpu" and torch.cuda.is_available() else 1
+    return 16 if on_gpu(accelerator) else 1

@@ -18,8 +18,8 @@ from myosotis import updates
 from myosotis.commands import parts
 from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
+from myosotis.controls import Extra
 from myosotis.data.datamodule import ExampleModule
-from myosotis.models.dtype import resolve
 from myosotis.models.load import meta_model
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
@@ -74,6 +74,7 @@ class Plan:
     memory: Memory
     teraflops: float
     seconds: float
+    controls: list[str]
     suite: list[str]
     reach: list[DetectableEffect]
     outlook: Outlook | None
@@ -108,10 +109,10 @@ def make(cfg: DictConfig) -> Plan:
     steps = count_steps(cfg, data)
     context = parts.context_of(source)
     suite = parts.benchmarks(cfg, source, data.template.tokenizer, context)
-    precision = resolve(
-        cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
-    )
+    precision = parts.precision_of(cfg)
     work = teraflops(parameters, update.count(), steps)
+    protecting = [one for one in instantiate.controls(cfg).values() if one.active]
+    work += sum(extra_teraflops(parameters, update.count(), steps, one.extra) for one in protecting)
     speed = flops_per_second(cfg.trainer.accelerator, cfg.trainer.num_threads)
     return Plan(
         config_hash=config_hash(cfg),
@@ -121,7 +122,7 @@ def make(cfg: DictConfig) -> Plan:
         trainable=update.count(),
         steps=steps,
         learning_rate=learning_rate(cfg),
-        precision=f"{precision.trainer}, base weights in {precision.name}",
+        precision=precision.name,
         memory=memory(
             model,
             parameters,
@@ -136,6 +137,7 @@ def make(cfg: DictConfig) -> Plan:
         ),
         teraflops=work,
         seconds=work * 1e12 / (EFFICIENCY * speed),
+        controls=[one.extra.said for one in protecting],
         suite=list(cfg.retention.suite),
         reach=reachable(cfg),
         outlook=settling(cfg, suite),
@@ -177,9 +179,21 @@ def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
 def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
     """Work of the training: 6N per token for full tuning, 4N + 6 N_trained for what is added."""
     tokens = steps.total * steps.batch_size * steps.tokens_per_example
-    if trainable >= parameters:
-        return 6 * parameters * tokens / 1e12
-    return (4 * parameters + 6 * trainable) * tokens / 1e12
+    return tokens * _flops_per_token(parameters, trainable) / 1e12
+
+
+def extra_teraflops(parameters: int, trainable: int, steps: Steps, extra: Extra) -> float:
+    """Work that a control adds: its tokens go forward and backward as the task's do, and where the
+    base reads them too, 2N more for each."""
+    per_example = extra.per_supervised * steps.scored_per_example
+    per_example += extra.per_read * steps.tokens_per_example
+    per_token = _flops_per_token(parameters, trainable) + 2 * parameters * extra.base_reads
+    return steps.total * steps.batch_size * per_example * per_token / 1e12
+
+
+def _flops_per_token(parameters: int, trainable: int) -> float:
+    full = trainable >= parameters
+    return 6 * parameters if full else 4 * parameters + 6 * trainable
 
 
 def reachable(cfg: DictConfig) -> list[DetectableEffect]:
@@ -251,6 +265,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
             f"about {duration(plan.seconds)} of training on this machine at its present load "
             f"({plan.teraflops:,.3g} TFLOP), plus the benchmarks",
         ),
+        *[("" if i else "controls", said) for i, said in enumerate(plan.controls)],
         ("benchmarks", ", ".join(plan.suite) or "none"),
         *(
             [("", f"if the base scores {ASSUMED_SCORE:g} (not measured yet):")]

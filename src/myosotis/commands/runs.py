@@ -29,7 +29,15 @@ COLUMNS = ("name", "id", "model", "data", "method", "swept", "verdict", "size", 
 
 MADE = (
     *("record.json", "config.yaml", "metrics.jsonl", "checkpoints", "update", "start", "csv"),
-    *("retention_items.parquet", "scorecard.*", "export-*", "*.log", "tensorboard", "lightning"),
+    *(
+        "retention_items.parquet",
+        "task_items.parquet",
+        "scorecard.*",
+        "export-*",
+        "*.log",
+        "tensorboard",
+        "lightning",
+    ),
     *("lightning_logs", "wandb", "*.sig", LOCK, WRITER, "*.partial", ".*.partial"),
 )
 """What a run and the commands that work on it write in its folder; the rest is somebody's own."""

@@ -35,6 +35,7 @@ from myosotis.commands.fit import Run, evaluations_of, fit
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
 from myosotis.commands.parts import benchmarks, eval_schedule_of
+from myosotis.commands.protecting import told
 from myosotis.commands.resume import Continued, continued
 from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
@@ -43,7 +44,8 @@ from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
-from myosotis.records.run_folder import SweepInfo
+from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
+from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
@@ -194,6 +196,7 @@ def _fit(run: Run) -> cost.Training:
     if trained.stopped:
         tracker.warn(trained.stopped)
     tracker.log(parts.held_out(), step=trained.steps)
+    tracker.record.controls = told(cfg, trained.rehearsed, tracker.jsonl.points())
     for sentence in diagnostics.of_curves(tracker.jsonl.points()):
         tracker.warn(sentence)
     return trained
@@ -243,6 +246,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
     """Ask both models on, until the verdict is settled.
 
     Where the weights are those of a step that one half of the items chose, the other half judges.
+    A trial is chosen among the others of its sweep.
     """
     cfg, parts, record = run.cfg, run.parts, run.tracker.record
     source, tokenizer = instantiate.model_source(cfg), parts.data.template.tokenizer
@@ -261,6 +265,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         build=lambda items: benchmarks(cfg, source, tokenizer, context, items),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
+        chosen_among=SweepFolder(run.tracker.folder.path.parent).load() is not None,
     )
 
 
@@ -280,7 +285,8 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     record.flips = samples.flips(asked.suite, base.retention, tuned.retention)
     record.samples = samples.samples(run.parts.evaluator.examples, base, tuned)
     record.wording = samples.wording(record.samples)
-    results.write_items(tracker.folder.items, base.retention, tuned.retention)
+    write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
+    write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
     record.shift = run.parts.kl()
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)

@@ -46,7 +46,8 @@ def _with_effect(cfg: DictConfig) -> Any:
     kept = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     assert isinstance(kept, DictConfig)
     kept.optimizer.lr = learning_rate(cfg).value
-    for path in PATHS:
+    texts = [f"control.{name}.texts" for name in kept.get("control") or {}]
+    for path in (*PATHS, *texts):
         if (value := OmegaConf.select(kept, path)) is not None:
             OmegaConf.update(kept, path, content_of(Path(str(value)).expanduser()))
     for path in ("hydra", *WITHOUT_EFFECT):

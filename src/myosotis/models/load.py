@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from myosotis.models import files
 from myosotis.models.gguf import converted, wheel_model
 from myosotis.utils import memory
+from myosotis.utils.device import CPU
 from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
 
 _DROPOUTS = (
@@ -70,9 +71,13 @@ class BaseModel:
 
 
 def load_base_model(
-    source: ModelSource, dtype: torch.dtype = torch.float32, *, quantization: str | None = None
+    source: ModelSource,
+    dtype: torch.dtype = torch.float32,
+    *,
+    quantization: str | None = None,
+    device: torch.device = CPU,
 ) -> BaseModel:
-    """The model in `dtype` and eval mode, with its tokenizer.
+    """The model in `dtype`, on `device` and in eval mode, with its tokenizer.
 
     `quantization` "nf4" keeps the linear layers in four bits, their constants quantised too, and
     computes in `dtype` (QLoRA, Dettmers et al. 2023).
@@ -93,6 +98,7 @@ def load_base_model(
             trust_remote_code=source.trust_remote_code,
             output_loading_info=True,
             **_quantized(quantization, dtype),
+            **({} if device.type == "cpu" else {"device_map": {"": device}}),
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
     if quantization:

@@ -15,6 +15,7 @@ from myosotis import updates
 from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import BaseModel, ModelSource, load_base_model, zero_dropouts
 from myosotis.updates.base import Update
+from myosotis.utils.device import CPU
 
 
 @dataclass
@@ -27,9 +28,11 @@ class ModelRef:
     quantization: str | None = None
     start: InitialUpdate | None = None  # what `adapter` stands on, above the source
 
-    def load(self, dtype: torch.dtype) -> tuple[BaseModel, Update | None]:
-        """The base, and the update attached to it (None for a whole model)."""
-        base = load_base_model(self.source, dtype, quantization=self.quantization)
+    def load(
+        self, dtype: torch.dtype, device: torch.device = CPU
+    ) -> tuple[BaseModel, Update | None]:
+        """The base on `device`, and the update attached to it (None for a whole model)."""
+        base = load_base_model(self.source, dtype, quantization=self.quantization, device=device)
         if self.start is not None:
             base = self.start.merged_into(base)
         zero_dropouts(base.model)

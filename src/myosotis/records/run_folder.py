@@ -65,6 +65,11 @@ class RunFolder:
         return self.path / "retention_items.parquet"
 
     @property
+    def task_items(self) -> Path:
+        """Per-example task scores of base and tuned model."""
+        return self.path / "task_items.parquet"
+
+    @property
     def scorecard(self) -> Path:
         return self.path / "scorecard.html"
 

@@ -94,6 +94,25 @@ class UpdateInfo:
 
 
 @dataclass
+class ControlInfo:
+    """A control of the training (`myosotis.controls`), and what it did.
+
+    `term` is its value in the sum that was minimised, and `gradient_share` the norm of its gradient
+    over that of the whole, both means over the steps at which they were measured. `texts`, `tokens`
+    (read by the model) and `supervised_tokens` are those of the texts of its own, which the task's
+    numbers do not hold.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    term: float | None = None
+    gradient_share: float | None = None
+    texts: int | None = None
+    tokens: int | None = None
+    supervised_tokens: int | None = None
+
+
+@dataclass
 class AttentionInfo:
     """The attention backend the probe chose, and why, in plain words."""
 
@@ -384,6 +403,7 @@ class RunRecord:
     model: ModelInfo = field(default_factory=ModelInfo)
     data: DataInfo = field(default_factory=DataInfo)
     update: UpdateInfo = field(default_factory=UpdateInfo)
+    controls: list[ControlInfo] = field(default_factory=list)
     attention: AttentionInfo = field(default_factory=AttentionInfo)
     suite: dict[str, Any] = field(default_factory=dict)  # what identifies the benchmark suite
     task: TaskQuality | None = None

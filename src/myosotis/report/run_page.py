@@ -45,7 +45,8 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
     shown = _sections(record, number)
     there = {**shown, "curves": shown["curves"] or shown["more_curves"]}
     there["flips"] = shown["flips"]["counted"] or shown["flips"]["first"]
-    always = ("task", "forest", "cost", "command")
+    there["task"] = shown["task"] or not shown["forest"]  # a comparison has no task
+    always = ("forest", "cost", "command")
     return {
         **shown,
         "contents": [(id, title) for key, id, title in CONTENTS if key in always or there[key]],

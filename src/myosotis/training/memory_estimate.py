@@ -15,6 +15,7 @@ import torch
 from myosotis.models.dtype import Precision
 from myosotis.training.optim import OptimizerFactory
 from myosotis.trees.scorer import CHUNK
+from myosotis.utils.device import on_gpu
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,10 +59,10 @@ def memory(
     tokens go through the model at a time.
     """
     base = precision.weights.itemsize
-    compute = 4 if precision.trainer == "32-true" else 2
+    compute = precision.compute.itemsize
     # Full tuning trains in fp32 and keeps the base beside what it becomes.
     full = trainable >= parameters
-    shared = accelerator == "cpu" or not torch.cuda.is_available()
+    shared = not on_gpu(accelerator)
     frozen = _frozen_bytes(model, parameters, base, quantization, on_cpu=shared)
     weights = 8 * parameters if full else frozen + 4 * trainable
     tokens = rows * row_tokens
@@ -130,9 +131,9 @@ def moments_per_parameter(make: OptimizerFactory) -> float:
 
 def flops_per_second(accelerator: str, num_threads: int | None) -> float:
     """What this machine does now, in matrix products of a layer's shape; takes a quarter second."""
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    device, size = ("cuda", 4096) if on_gpu else ("cpu", 512)
-    dtype = torch.bfloat16 if on_gpu else torch.float32
+    fast = on_gpu(accelerator)
+    device, size = ("cuda", 4096) if fast else ("cpu", 512)
+    dtype = torch.bfloat16 if fast else torch.float32
     if num_threads:
         torch.set_num_threads(num_threads)
     a = torch.ones(size, size, device=device, dtype=dtype)

@@ -7,6 +7,7 @@ is first asked for: PEFT alone takes seconds.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,10 @@ _HOMES = {
 }
 _PROMPTS = ("PREFIX_TUNING", "PROMPT_TUNING")
 NAMES = tuple(_HOMES)
+
+# PEFT imports bitsandbytes, which tells every user of a CPU with AVX512-BF16, whatever they train,
+# of a package that it could load a faster kernel with.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def build(settings: Mapping[str, Any]) -> Update:

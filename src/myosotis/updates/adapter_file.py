@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,8 @@ from transformers import PreTrainedModel
 from myosotis.updates.base import MERGE_TOLERANCE, Capabilities, Update
 from myosotis.updates.lora import dequantised
 from myosotis.updates.lora_kernel import LowRankLinear
-from myosotis.updates.peft import (
-    ADAPTER,
-    CONFIG,
-    KINDS,
-    UNKNOWN,
-    PeftUpdate,
-    config_class,
-    config_in,
-    settings_of,
-)
+from myosotis.updates.peft import ADAPTER, CONFIG, PeftUpdate, config_class, config_in, settings_of
+from myosotis.updates.peft_kinds import FORMULA, KINDS, UNKNOWN
 from myosotis.updates.prompt_tuning import PromptUpdate
 from myosotis.utils.errors import AssetError, ConfigError, RunError
 from myosotis.utils.weights_file import require_safetensors
@@ -275,8 +268,9 @@ def _capabilities(kind: str, config: PeftConfig) -> Capabilities:
     able = KINDS.get(kind, UNKNOWN).capabilities
     for name, why in NO_STRENGTH.items():
         if not _neutral(getattr(config, name, None)):
-            return Capabilities(scalable=False, reasons={**able.reasons, "scalable": why})
-    return able
+            able = replace(able, scalable=False, reasons={**able.reasons, "scalable": why})
+    # Biases and whole modules may have moved as well.
+    return replace(able, explicit=False, reasons={**able.reasons, "explicit": FORMULA})
 
 
 def _rewrites(config: PeftConfig) -> bool:

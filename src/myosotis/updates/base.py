@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from myosotis.updates.change import Change
 from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import ConfigError, RunError
@@ -40,6 +41,8 @@ class Capabilities:
     packs: bool = True  # works with tree masks and restarted positions
     gradient_checkpointing: bool = True
     identity_at_init: bool = True  # before the first step, no logit differs from the base
+    explicit: bool = False  # Δθ of each weight is a formula of what trains (change.py)
+    layered: bool = True  # what trains belongs to layers, so that they can be told apart by depth
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -106,6 +109,10 @@ class Update(ABC):
         """By how much the learning rate of a trained tensor is multiplied."""
         return 1.0
 
+    def _changes(self) -> list[Change]:
+        """Δθ weight by weight; for families that are `explicit`."""
+        raise AssertionError("refused by changes()")
+
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         """The tensors of θ0, by name; they must not move."""
         ours = {id(p) for p in self._trainable.values()}
@@ -143,6 +150,16 @@ class Update(ABC):
     def count(self) -> int:
         """How many numbers train."""
         return sum(p.numel() for p in self._trainable.values())
+
+    def changes(self) -> list[Change]:
+        """Δθ weight by weight, as formulas of what trains; a tied weight once.
+
+        Raises `ConfigError` when the update has no such formulas (`Capabilities.explicit`).
+        """
+        self._must_be_tuned("changes()")
+        if not self.capabilities.explicit:
+            raise self._cannot("explicit", "has no difference of weights that could be measured")
+        return self._changes()
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

@@ -39,6 +39,9 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+NO_WEIGHTS = "a bottleneck is no change of existing weights"
+
+
 class Bottleneck(nn.Module):
     """h + up(act(down(h))): width d through a bottleneck of m, 2dm + d + m numbers."""
 
@@ -70,7 +73,7 @@ class AdapterUpdate(Update):
 
     name = "adapter"
     capabilities = Capabilities(
-        mergeable=False, reasons={"mergeable": "a bottleneck is no change of existing weights"}
+        mergeable=False, reasons={"mergeable": NO_WEIGHTS, "explicit": NO_WEIGHTS}
     )
 
     def __init__(self, settings: Mapping[str, Any]) -> None:

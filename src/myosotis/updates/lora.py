@@ -44,7 +44,9 @@ class LoraUpdate(PeftUpdate):
         super().__init__({"name": name, "peft_type": "LORA", **DEFAULTS, **words})
         del self.settings["peft_type"]
         if self.settings["use_dora"]:
-            self.capabilities = Capabilities(scalable=False, reasons={"scalable": NOT_LINEAR})
+            self.capabilities = Capabilities(
+                scalable=False, reasons={"scalable": NOT_LINEAR, "explicit": NOT_LINEAR}
+            )
 
     def _given(self) -> dict[str, Any]:
         return {k: v for k, v in super()._given().items() if k not in LORA_OF_OURS}

@@ -1,8 +1,9 @@
 """Updates that PEFT provides: attached, switched, scaled, merged and saved the same way for all.
 
 Any PEFT method whose config has `target_modules` works by a config of a few lines (conf/update/):
-`name`, `peft_type`, and keywords of PEFT's own config class. What PEFT does not say about a method
-is in `KINDS`. LoRA has a room of its own (lora.py), and so have virtual tokens (prompt_tuning.py).
+`name`, `peft_type`, and keywords of PEFT's own config class. What PEFT does not say about one is in
+`peft_kinds.py`. LoRA has a room of its own (lora.py), and so have virtual tokens
+(prompt_tuning.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import copy
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from myosotis.updates.base import Capabilities, Update
+from myosotis.updates.base import Update
+from myosotis.updates.change import Change
+from myosotis.updates.peft_kinds import KINDS, UNKNOWN
 from myosotis.updates.settings import check_names
 from myosotis.updates.target_modules import resolve, shortest_suffixes
 from myosotis.updates.tensors import copy_exactly, fingerprint
@@ -48,51 +51,6 @@ NOT_SETTINGS = {
     "task_type", "token_dim",
     "num_attention_heads", "num_layers", "num_transformer_submodules",
 }  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What is true of a PEFT method; `scale(name, tensor, α)` is its trained tensor at α."""
-
-    capabilities: Capabilities
-    scale: Callable[[str, Tensor, float], Tensor] | None = None
-
-
-def _rescaling(name: str, tensor: Tensor, alpha: float) -> Tensor:
-    """IA3 multiplies by l, so that Δθ = θ0·(l − 1): at α it multiplies by 1 + α(l − 1)."""
-    return torch.lerp(torch.ones_like(tensor), tensor, alpha)
-
-
-def _one_factor(name: str, tensor: Tensor, alpha: float) -> Tensor:
-    """VeRA's Δθ = Λb·B·Λd·A is linear in Λb (Kopiczko et al. 2024, equation 2)."""
-    return tensor * alpha if "vera_lambda_b" in name else tensor
-
-
-def _low_rank(name: str, tensor: Tensor, alpha: float) -> Tensor:
-    """LoRA's Δθ = s·B·A is linear in B."""
-    return tensor * alpha if "lora_B" in name or "lora_embedding_B" in name else tensor
-
-
-KINDS = {
-    "LORA": Kind(Capabilities(), _low_rank),
-    "IA3": Kind(Capabilities(), _rescaling),
-    "VERA": Kind(Capabilities(), _one_factor),
-    "OFT": Kind(
-        Capabilities(
-            scalable=False, reasons={"scalable": "a rotation has no strength between 0 and 1"}
-        )
-    ),
-}
-UNKNOWN = Kind(
-    Capabilities(
-        scalable=False,
-        identity_at_init=False,
-        reasons={
-            "scalable": "it is not known how this PEFT method scales",
-            "identity_at_init": "it is not known how this PEFT method begins",
-        },
-    )
-)
 
 
 class PeftUpdate(Update):
@@ -160,6 +118,15 @@ class PeftUpdate(Update):
             if parameter.dtype.itemsize < 4:
                 parameter.data = parameter.data.float()
         return added
+
+    def _changes(self) -> list[Change]:
+        change = KINDS[self.kind].change
+        assert change is not None
+        return [
+            change(f"{name}.weight", layer)
+            for name, layer in self.model.named_modules()
+            if isinstance(layer, BaseTunerLayer)
+        ]
 
     def _prepare(self, config: PeftConfig) -> None:
         """Last changes to the config before PEFT sees the model."""

@@ -47,6 +47,8 @@ class PromptUpdate(PeftUpdate):
             "scalable": NO_STRENGTH,
             "packs": NOT_PACKED,
             "identity_at_init": NOT_THE_BASE,
+            "explicit": NOT_WEIGHTS,
+            "layered": "virtual tokens stand before the whole model",
         }
         if prefix:
             reasons["gradient_checkpointing"] = "transformers drops the prefix when it recomputes"
@@ -56,6 +58,7 @@ class PromptUpdate(PeftUpdate):
             packs=False,
             gradient_checkpointing=not prefix,
             identity_at_init=False,
+            layered=False,
             reasons=reasons,
         )
 

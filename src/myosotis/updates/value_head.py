@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from myosotis.trees.lm_head import VALUE_HEAD, ValueHead
 from myosotis.updates.base import Update
+from myosotis.updates.change import Change
 from myosotis.updates.tensors import copy_exactly
 from myosotis.utils.errors import ConfigError
 
@@ -59,6 +60,9 @@ class ValuedUpdate(Update):
 
     def _called(self, model: PreTrainedModel) -> PreTrainedModel:
         return self.inner.model
+
+    def _changes(self) -> list[Change]:
+        return self.inner._changes()  # the head is no part of the language model
 
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         head = {id(self.head.weight)}
