@@ -15,11 +15,9 @@ if getattr(sys, "argv", [])[:1] == ["-m"] and not sys.flags.safe_path:
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from myosotis.records.schema import RunRecord
 
 try:
@@ -53,7 +51,7 @@ def compare(
     return evaluate(_composed(asked), tuned, base=base, command=words)
 
 
-def _composed(overrides: Sequence[str]) -> DictConfig:
+def _composed(overrides: Sequence[str]) -> Any:
     """The configuration; what Hydra says of a mistake is said as on the command line."""
     from myosotis.cli.errors import explained
     from myosotis.config import compose

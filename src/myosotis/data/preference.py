@@ -42,7 +42,7 @@ def read_pairs(path: Place, fields: Fields | None = None) -> Records:
         else:
             records.examples.append(example)
 
-    each_record(path, fields, add, records)
+    each_record(path, add, fields, records)
     if not records.examples:
         raise DataError(f"{path} holds no pairs", "a prompt, chosen and rejected on each line")
     return records

@@ -130,7 +130,7 @@ def read_answers(path: Place, fields: Fields | None = None) -> Records:
     record.
     """
     reader = AnswerReader()
-    each_record(path, fields, reader.add, reader.records)
+    each_record(path, reader.add, fields, reader.records)
     if not reader.records.examples:
         raise DataError(f"{path} holds no records", "one JSON object a line is expected")
     return reader.records
@@ -138,9 +138,9 @@ def read_answers(path: Place, fields: Fields | None = None) -> Records:
 
 def each_record(
     path: Place,
-    fields: Fields | None,
     add: Callable[[dict[str, Any], str], None],
-    records: Records,
+    fields: Fields | None = None,
+    records: Records | None = None,
 ) -> None:
     """Call `add(record, where)` for each record of a place; it raises `RecordError` for a wrong
     one. Fields that `fields` leaves aside are counted in `records`.
@@ -155,7 +155,8 @@ def each_record(
             if isinstance(record, RecordError):
                 raise record
             record, left = fields.of(record)
-            records.leave(left)
+            if records is not None:
+                records.leave(left)
             add(record, where)
         except RecordError as fault:
             faults.append(f"{where}: {fault}")

@@ -52,33 +52,33 @@ def files(
     too small to hold anything out. The manifest names the markers of chat templates in the text,
     and whether they are allowed (markers.py).
     """
-    path, val_path, test_path = _parts(path, val_path, test_path, hub or {})
-    if val_path is not None and val_fraction is not None:
+    learned, validated, tested = _parts(path, val_path, test_path, hub or {})
+    if validated is not None and val_fraction is not None:
         raise ConfigError("both data.val_path and data.val_fraction are set", "give one of them")
-    if test_path is not None and val_path is None:
+    if tested is not None and validated is None:
         raise ConfigError("data.test_path is set, data.val_path is not", "give both, or val_path")
     read: dict[str, tuple[Place, Records]] = {}
     named = Fields({"prompt": prompt_key, "completion": completion_key} | _given(fields))
 
-    def examples(file: Place) -> list[Example]:
-        read[str(file)] = file, _read(reads, file, named)
-        return read[str(file)][1].examples
+    def examples(place: Place) -> list[Example]:
+        read[str(place)] = place, _read(reads, place, named)
+        return read[str(place)][1].examples
 
-    train = examples(path)
-    if val_path is None:
-        require(train, 3, path, "data.val_path=FILE.jsonl")
+    train = examples(learned)
+    if validated is None:
+        require(train, 3, learned, "data.val_path=FILE.jsonl")
         count = held_out_count(len(train), val_fraction)
         train, held_out, grouped = hold_out(
             train, count, split_seed, of_each=2 if reads == "grades" else 0
         )
         validation, test = halves(held_out, split_seed)
     else:
-        validation, grouped = examples(val_path), "file"
-        if test_path is None:
-            require(validation, 2, val_path, "data.test_path=FILE.jsonl")
+        validation, grouped = examples(validated), "file"
+        if tested is None:
+            require(validation, 2, validated, "data.test_path=FILE.jsonl")
             validation, test = halves(validation, split_seed)
         else:
-            test = examples(test_path)
+            test = examples(tested)
     manifest = {
         "source": "files",
         "files": [

@@ -43,7 +43,7 @@ def read_grades(path: Place, fields: Fields | None = None) -> Records:
         else:
             records.examples.append(example)
 
-    each_record(path, fields, add, records)
+    each_record(path, add, fields, records)
     if not records.examples:
         raise DataError(f"{path} holds no graded answers", "prompt, completion and label a line")
     records.unused.update(reader.records.unused)

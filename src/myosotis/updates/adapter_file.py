@@ -303,8 +303,9 @@ def _untie(model: PreTrainedModel) -> None:
 
 def _say_untied(model: PreTrainedModel) -> None:
     """What is no longer shared must not be shared again when the saved model is loaded."""
-    head, table = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or table is None or head.weight is table.weight:
+    head: Any = model.get_output_embeddings()
+    table: Any = model.get_input_embeddings()
+    if head is None or head.weight is table.weight:
         return
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
