@@ -30,6 +30,7 @@ from myosotis.commands.components import (
     merge_initial,
     with_references,
 )
+from myosotis.commands.find_model import base_facts
 from myosotis.commands.fit import Run, evaluations_of, fit
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
@@ -214,9 +215,11 @@ def _at_start(run: Run, base: EvalResult) -> AtStart | None:
 
 def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) -> None:
     """Save the update, measure the tuned model, compare, dial, and publish all of it."""
-    tracker, parts = run.tracker, run.parts
+    cfg, tracker, parts = run.cfg, run.tracker, run.parts
     tracker.record.checkpoint = run.best.finish(trained.steps, tracker.warn)
-    parts.update.save(tracker.folder.update, base_id=parts.base.id)
+    named = parts.base.model.config.name_or_path
+    facts = base_facts(cfg, parts.base)
+    parts.update.save(tracker.folder.update, base_id=named, facts=facts)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
     asked = _settle(run, base, tuned)

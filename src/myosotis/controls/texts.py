@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from myosotis.controls import Given
-from myosotis.data.readers import HUB, RecordError, lines, rows
+from myosotis.data.places import HUB
+from myosotis.data.readers import lines, rows
+from myosotis.data.records import RecordError
 from myosotis.data.sft import ANSWERS, CHATS, read_answers
 from myosotis.data.span_tokenizer import SpanTokenizer
 from myosotis.data.tokenize import encode

@@ -200,3 +200,8 @@ def exists(mlflow: MlflowClient, run_id: str) -> bool:
             return False
         raise
     return True
+
+
+def in_trash(mlflow: MlflowClient, run_id: str) -> bool:
+    """Whether a person deleted the run: it is kept, and nothing can be written to it."""
+    return exists(mlflow, run_id) and mlflow.get_run(run_id).info.lifecycle_stage == "deleted"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from mlflow import MlflowClient
 
 from myosotis.records.schema import DataInfo, Status
 from myosotis.tracking import mlflow_client
@@ -74,6 +75,7 @@ class MLflowLogger(NullLogger):
         if parent_run_id:
             self._tags["mlflow.parentRunId"] = parent_run_id
         self.run_id = run_id
+        self.no_files = ""
         self.changed_params: dict[str, tuple[str, str]] = {}
         self._client: Any = None
         self._metrics: list[tuple[str, float, int, int]] = []
@@ -92,7 +94,7 @@ class MLflowLogger(NullLogger):
 
     @property
     def incomplete(self) -> bool:
-        return self._away or self._missed or bool(self._metrics)
+        return self._away or self._missed or bool(self._metrics) or bool(self.no_files)
 
     @property
     def experiment(self) -> Any:
@@ -131,7 +133,7 @@ class MLflowLogger(NullLogger):
                 self.run_id = run.info.run_id
             else:
                 self.experiment_id = client.get_run(self.run_id).info.experiment_id
-                client.update_run(self.run_id, status="RUNNING")
+                self._take_up(client, self.run_id)
         except mlflow_client.FAILURES as error:
             raise ConfigError(
                 f"MLflow cannot {'resume' if self.run_id else 'start'} the run in "
@@ -139,6 +141,12 @@ class MLflowLogger(NullLogger):
                 "Check tracking.uri, or use tracking=none.",
             ) from error
         self._client = client
+
+    def _take_up(self, client: MlflowClient, run_id: str) -> None:
+        if mlflow_client.in_trash(client, run_id):
+            client.restore_run(run_id)
+            log.warning("the run had been deleted in MLflow; it goes on, so it was restored there")
+        client.update_run(run_id, status="RUNNING")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -247,9 +255,22 @@ class MLflowLogger(NullLogger):
     def log_artifact(self, path: str | os.PathLike[str], folder: str | None = None) -> None:
         self.start()
         path, client = Path(path), self._client
-        if client is not None:
-            copy = client.log_artifacts if path.is_dir() else client.log_artifact
-            self._write_now(copy, self.run_id, str(path), folder)
+        if client is None or self.no_files:
+            return
+        copy = client.log_artifacts if path.is_dir() else client.log_artifact
+        try:
+            copy(self.run_id, str(path), folder)
+        except Exception as error:  # noqa: BLE001 - each kind of artifact store has its own
+            self._no_file(error)
+
+    def _no_file(self, error: Exception) -> None:
+        """A file could not be copied: the store is away, or takes all but files."""
+        if not self._write(self._client.get_run, self.run_id):
+            self._missed = True
+            return
+        why = " ".join(without_credentials(f"{type(error).__name__}: {error}").split())
+        self.no_files = why[:300]
+        log.warning("MLflow takes no files, which stay in the run's folder: %s", self.no_files)
 
     def finalize(self, status: str) -> None:
         """Lightning calls this when fit ends; the run itself goes on until `finish`."""
