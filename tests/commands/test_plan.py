@@ -169,7 +169,7 @@ def test_rate_and_warning_are_on_the_screen(
     tiny_model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     document = plan.plan(config(tiny_model, "optimizer.lr=0.5"))
-    shown = capfd.readouterr().err
+    shown = "".join(capfd.readouterr())
     assert "0.5 (given)" in shown
     assert "far above the usual range" in " ".join(shown.split())
     assert json.loads(json.dumps(document))["steps"]["total"] == 5

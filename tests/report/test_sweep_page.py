@@ -19,6 +19,7 @@ from myosotis.report.factors import along_axis
 from myosotis.report.grouping import study
 from myosotis.report.heat_map import LEVELS, _level, heat_maps
 from myosotis.report.ladder import ladder as ladder_of
+from myosotis.report.markdown import render_markdown
 from myosotis.report.numbers import Numbers
 from myosotis.report.scorecard import render_html
 from myosotis.report.seeds import (
@@ -262,6 +263,17 @@ def test_different_tasks_have_no_winner():
     found = study([setting("a", 1.0, 0.0), other])
     assert choose(found).how == "different"
     assert "measured on different tasks" in Page(render_html([*made.rank_lr()[:2], other])).text
+
+
+def test_different_held_out_data_have_no_winner_either():
+    """An older record does not say on which it was measured: that alone is no difference."""
+    one, other = setting("a", 1.0, 0.0), setting("b", 2.0, 0.0)
+    other.data = replace(other.data, manifest={"test_hash": "b"}, hash="one")
+    assert choose(study([one, other])).how != "different"
+    one.data = replace(one.data, manifest={"test_hash": "a"}, hash="another")
+    assert choose(study([one, other])).how == "different"
+    said = render_markdown([one, other])
+    assert "none is better than another" in said and "different training data" in said
 
 
 def test_the_front_by_hand():

@@ -521,6 +521,8 @@ def test_plain_peft_loads_what_peft_has(ids: Tensor, tmp_path: Path) -> None:
         ({"name": "adapter", "activation": "gleu"}, "activation"),
         ({"name": "adapter", "bottleneck": 0}, "1 or more"),
         ({"name": "full", "only": "weights"}, "bias or norm"),
+        ({"name": "full", "layers": []}, r"layers=\[\] names no layers"),
+        ({"name": "full", "layers": 3}, "layers=3 names no layers"),
         ({"name": "prefix", "peft_type": "PREFIX_TUNING"}, "num_virtual_tokens"),
     ],
 )  # fmt: skip

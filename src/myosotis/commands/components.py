@@ -27,18 +27,19 @@ from myosotis.commands.parts import (
     kl_texts,
     precision_of,
     quantization_of,
+    require_held_out,
     scorer_of,
     total_steps,
     update_settings,
 )
 from myosotis.config import instantiate
-from myosotis.data.datamodule import ExampleModule
+from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
 from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.dtype import Precision
 from myosotis.models.init_from import InitialUpdate
-from myosotis.models.load import BaseModel, load_base_model
+from myosotis.models.load import BaseModel, content_hash, load_base_model
 from myosotis.objectives import Objective
 from myosotis.objectives.hard_negatives import hardened
 from myosotis.objectives.reference_logprobs import referenced
@@ -52,8 +53,9 @@ from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
-from myosotis.utils.console import progress
+from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
+from myosotis.utils.escape import terminal
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,15 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     """Data, benchmarks, a dry run without weights, model and packing check, in this order.
     `warn` takes sentences."""
     data = data_of(cfg)
+    for sentence in found_in(data.dataset.manifest):
+        console.print(terminal(sentence), style="dim", highlight=False)
+    require_held_out(cfg, data)
     for sentence in data.warnings():
         warn(sentence)
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
+    if initial is not None:
+        initial.require_base(source.name, content_hash(source, quantization_of(cfg)))
     suite = benchmarks(cfg, source, source, data.template.tokenizer)
     for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
         warn(sentence)

@@ -24,6 +24,7 @@ from myosotis.config import config_hash
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.item_files import write_benchmark_items
+from myosotis.evaluation.weights import weight_changes
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
 from myosotis.records.run_folder import RunFolder
@@ -169,6 +170,7 @@ def _kl(
         return
     texts = general_texts(cfg, loaded.tokenizer, loaded.context_length)
     kept.record.shift = kl.measured(scorer, update, kl.Texts({"general": texts}))
+    kept.record.weights = weight_changes(update)
     kept.log(kl.metrics(kept.record.shift), step=0)
 
 

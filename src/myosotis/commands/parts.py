@@ -102,6 +102,13 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     return module
 
 
+def require_held_out(cfg: DictConfig, data: ExampleModule) -> None:
+    """What the test part must hold for the metric of `cfg`, before any weights load."""
+    data.kind.require_metric(cfg.task.metric, data.dataset.name)
+    trees = data.test_trees[: cfg.task["items"] or None]
+    data.kind.require_held_out(trees, cfg.task.metric, min(cfg.task.generate, len(trees)))
+
+
 def context_of(source: ModelSource) -> int:
     """Longest path in tokens; read from the configuration alone."""
     return context_length(load_config(source), load_tokenizer(source))
@@ -180,7 +187,6 @@ def general_texts(cfg: DictConfig, tokenizer: object, context_length: int) -> li
 def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluator:
     """What the models of this run are asked."""
     count = cfg.task["items"] or len(data.test_trees)
-    data.kind.require_metric(cfg.task.metric, data.dataset.name)
     return Evaluator(
         suite=suite,
         template=data.template,

@@ -32,7 +32,7 @@ from myosotis.training.memory_estimate import (
     memory,
     moments_per_parameter,
 )
-from myosotis.utils.console import console
+from myosotis.utils.console import console, results
 from myosotis.utils.duration import duration
 
 EFFICIENCY = 0.6  # of training against matrix products alone: SmolLM2-135M, fp32, one CPU thread
@@ -99,6 +99,7 @@ def make(cfg: DictConfig) -> Plan:
     warnings = check(cfg)
     source = instantiate.model_source(cfg)
     data = parts.data_of(cfg)
+    parts.require_held_out(cfg, data)
     settings = parts.update_settings(cfg, data)
     tried = dry_run(cfg, source, settings)
     update, parameters = tried.update, tried.parameters
@@ -226,7 +227,7 @@ def show(plan: Plan) -> None:
     table.add_column()
     for name, text in rows(plan):
         table.add_row(name, Text(text))
-    console.print(table)
+    results.print(table)
     for warning in plan.warnings:
         console.print(Text(f"warning: {warning}", "yellow"))
 

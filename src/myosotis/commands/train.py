@@ -30,6 +30,7 @@ from myosotis.commands.components import (
     merge_initial,
     with_references,
 )
+from myosotis.commands.find_model import base_facts
 from myosotis.commands.fit import Run, evaluations_of, fit
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
@@ -44,6 +45,7 @@ from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
+from myosotis.evaluation.weights import weight_changes
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
@@ -213,9 +215,11 @@ def _at_start(run: Run, base: EvalResult) -> AtStart | None:
 
 def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) -> None:
     """Save the update, measure the tuned model, compare, dial, and publish all of it."""
-    tracker, parts = run.tracker, run.parts
+    cfg, tracker, parts = run.cfg, run.tracker, run.parts
     tracker.record.checkpoint = run.best.finish(trained.steps, tracker.warn)
-    parts.update.save(tracker.folder.update, base_id=parts.base.id)
+    named = parts.base.model.config.name_or_path
+    facts = base_facts(cfg, parts.base)
+    parts.update.save(tracker.folder.update, base_id=named, facts=facts)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
     asked = _settle(run, base, tuned)
@@ -284,6 +288,7 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
     write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
     record.shift = run.parts.kl()
+    record.weights = weight_changes(run.parts.update)
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)

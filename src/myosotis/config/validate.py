@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,8 +24,8 @@ from myosotis.config.default_lr import learning_rate
 from myosotis.config.instantiate import optimizer_settings
 from myosotis.config.schema import AUTO, Config
 from myosotis.config.targets import bound, refuse_elsewhere
-from myosotis.utils.did_you_mean import did_you_mean, near
-from myosotis.utils.errors import ConfigError
+from myosotis.utils.did_you_mean import did_you_mean
+from myosotis.utils.errors import ConfigError, DataError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = ("auto", "ddp")
@@ -257,17 +256,16 @@ def _names(cfg: DictConfig) -> None:
 
 
 def _paths(cfg: DictConfig) -> None:
-    from myosotis.data.readers import HUB
+    from myosotis.data.places import HubData, files_of, place_of
 
     for key in ("data.path", "data.val_path", "data.test_path"):
         value = OmegaConf.select(cfg, key)
-        if value is None or str(value).startswith(HUB):
+        if value is None or isinstance(place := place_of(str(value)), HubData):
             continue
-        path = Path(str(value)).expanduser()
-        if not path.exists():
-            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            meant = did_you_mean(path.name, near(path.name, beside))
-            raise ConfigError(f"{key}: {path} does not exist.", meant)
+        try:
+            files_of(place)
+        except DataError as error:
+            raise ConfigError(f"{key}: {error.message}", error.hint) from None
 
 
 def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from myosotis.models.wheels import cache_dir
 from myosotis.utils.cached_folder import remembered_hashes
 from myosotis.utils.errors import AssetError, ConfigError
+from myosotis.utils.weights_file import pickles_in, require_whole
 
 # What makes a tokenizer, and what else describes one.
 _VOCABULARIES = (
@@ -39,7 +40,6 @@ TOKENIZER = (
 )
 _CONTENT = (*TOKENIZER, "model*.safetensors", "model.safetensors.index.json")
 EVERYTHING = (*_CONTENT, "generation_config.json")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def local_folder(path: str | None) -> Path:
@@ -126,8 +126,6 @@ def require_tokenizer(place: Path) -> None:
 
 def require_weights(place: Path) -> None:
     """AssetError unless the safetensors are there, complete and not cut short."""
-    from safetensors import SafetensorError, safe_open
-
     index = place / "model.safetensors.index.json"
     if index.is_file():
         named = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
@@ -142,11 +140,7 @@ def require_weights(place: Path) -> None:
     if not files:
         raise _no_safetensors(place)
     for file in files:
-        try:
-            with safe_open(file, framework="np"):  # reads the header, compares the length
-                pass
-        except SafetensorError as error:
-            raise AssetError(f"{file} is damaged ({error}).", "Fetch or copy it again.") from error
+        require_whole(file)
 
 
 def content_hash(place: Path) -> str:
@@ -167,8 +161,7 @@ def content_hash(place: Path) -> str:
 
 
 def _no_safetensors(place: Path) -> AssetError:
-    pickles = sorted({file.name for pattern in _PICKLES for file in place.glob(pattern)})
-    if pickles:
+    if pickles := pickles_in(place):
         return AssetError(
             f"{place} holds its weights only as pickles ({', '.join(pickles[:3])}). Loading one "
             "runs whatever code it contains, so only safetensors are read.",

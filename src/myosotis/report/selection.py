@@ -115,7 +115,7 @@ def choose(found: Study) -> Choice:
     """
     on_all = {s.number: group_stats(s) for s in found.measured}
     groups = [s for s in found.measured if _is_whole(on_all[s.number])]
-    if len({task_of(s) for s in found.measured} - {None}) > 1:
+    if not comparable(found):
         return Choice("different")
     if not groups:
         return Choice("unmeasured")
@@ -170,6 +170,19 @@ def task_of(group: ConfigGroup) -> tuple[str, str, bool] | None:
     return (tasks[0].metric, tasks[0].unit, tasks[0].higher_is_better) if tasks else None
 
 
+def comparable(found: Study) -> bool:
+    """Whether the settings were measured in one metric on one set of held-out data."""
+    tasks = {task_of(setting) for setting in found.measured} - {None}
+    return len(tasks) <= 1 and len(held_out(found)) <= 1
+
+
+def held_out(found: Study) -> set[str]:
+    """The held-out data that the settings were measured on, by their hash; older records do not
+    say."""
+    runs = [run for setting in found.measured for run in setting.runs if run.task is not None]
+    return {str(run.data.manifest.get("test_hash") or "") for run in runs} - {""}
+
+
 def gain_of(run: RunRecord, part: Part) -> float:
     """One run's task gain."""
     task = half_of(run, part).task
@@ -208,6 +221,8 @@ def front(found: Study) -> dict[int, Mark]:
     comparisons. A setting of one seed is never told from another. `over`: forgotten, and no
     trade-off to offer, however much it learned.
     """
+    if not comparable(found):
+        return {}
     beside = counted_beside([run for group in found.measured for run in group.runs])
     placed: dict[int, list[Measure]] = {}
     marks: dict[int, Mark] = {}

@@ -13,11 +13,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from myosotis.updates.base import Capabilities, Update
+from myosotis.updates.base import ABOUT, Capabilities, Update
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError
+from myosotis.utils.weights_file import require_safetensors
 
-__all__ = ["NAMES", "Capabilities", "Update", "build", "from_folder"]
+__all__ = ["ABOUT", "NAMES", "Capabilities", "Update", "about", "build", "from_folder"]
 
 _HOMES = {
     "full": ("myosotis.updates.full", "FullUpdate"),
@@ -61,19 +62,38 @@ def build(settings: Mapping[str, Any]) -> Update:
 def from_folder(folder: Path | str) -> Update:
     """The update saved in `folder`, with its settings; `attach` and `load(folder)` it next.
 
-    Reads what `Update.save` wrote, and LoRA adapters that plain PEFT wrote. Raises `AssetError`
-    when the folder holds neither.
+    Reads what `Update.save` wrote, and adapters that plain PEFT wrote. Raises `AssetError` when the
+    folder holds neither, or when its files are not whole.
     """
     folder = Path(folder)
-    if (folder / "update.json").is_file():
-        return build(json.loads((folder / "update.json").read_text())["settings"])
-    if (folder / "adapter_config.json").is_file():
-        from myosotis.updates.peft import settings_of
+    if (folder / ABOUT).is_file():
+        settings = about(folder)["settings"]
+        update = build(settings)
+        for name in update.files:
+            require_safetensors(folder / name, "run the training that made it again")
+        return update
+    if not (folder / "adapter_config.json").is_file():
+        raise AssetError(
+            f"{folder} holds no saved update", "it needs update.json or adapter_config.json"
+        )
+    from myosotis.updates.adapter_file import adapter_file
 
-        try:
-            return build(settings_of(folder))
-        except ConfigError as error:
-            raise AssetError(f"{folder}: {error.message}", error.hint) from None
-    raise AssetError(
-        f"{folder} holds no saved update", "it needs update.json or adapter_config.json"
-    )
+    return adapter_file(folder)
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What is written beside the tensors of a saved update; empty for an adapter of plain PEFT.
+
+    `settings`, `base_model`, `parameters`; since the base was given, `base_content_hash` and, where
+    it was a tuned model itself, `start`. Raises `AssetError` for a file that is damaged.
+    """
+    file = folder / ABOUT
+    if not file.is_file():
+        return {}
+    try:
+        said = json.loads(file.read_text("utf-8"))
+        if not isinstance(said["settings"], dict):
+            raise TypeError("settings is no object")
+    except (ValueError, KeyError, TypeError) as error:
+        raise AssetError(f"{file} is damaged ({error}).", "Fetch or copy it again.") from None
+    return said

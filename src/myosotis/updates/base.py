@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from myosotis.updates.change import Change
 from myosotis.updates.quantised import four_bit, require_trainable
 from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import ConfigError, RunError
 
 
@@ -47,7 +48,7 @@ class Capabilities:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-WEIGHTS = "update.safetensors"
+WEIGHTS, ABOUT = "update.safetensors", "update.json"
 MERGE_TOLERANCE = {
     torch.float64: 1e-6,
     torch.float32: 1e-4,
@@ -62,6 +63,7 @@ class Update(ABC):
 
     name: str
     capabilities: Capabilities = Capabilities()
+    files: tuple[str, ...] = (WEIGHTS,)  # of tensors, as `save` writes them
     reads_labels: bool = False  # answers as label numbers (data/label_template.py) instead of text
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -93,11 +95,10 @@ class Update(ABC):
         """Our own format; families with a format of others write that."""
         tensors = {n: p.detach().contiguous().cpu() for n, p in self._trainable.items()}
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        self._describe_in(folder, base_id)
 
-    def _describe_in(self, folder: Path, base_id: str | None) -> None:
+    def _describe_in(self, folder: Path, base_id: str | None, facts: Mapping[str, Any]) -> None:
         about = {"settings": self.settings, "base_model": base_id, "parameters": self.count()}
-        (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
+        write_text(folder / ABOUT, json.dumps(about | dict(facts), indent=2) + "\n")
 
     def _load(self, folder: Path) -> None:
         copy_exactly(load_file(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
@@ -249,12 +250,20 @@ class Update(ABC):
                 "keep the update beside the base instead (--to adapter)",
             )
 
-    def save(self, folder: Path | str, *, base_id: str | None = None, alpha: float = 1.0) -> None:
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        base_id: str | None = None,
+        alpha: float = 1.0,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write αΔθ (or the tensors at θ0 + αΔθ) as safetensors and its settings as JSON.
 
         `base_id` is the portable name of the base model. A path on this machine is not one and
-        is left out, here and in what the model itself remembers. Raises `ConfigError` for an α ≠ 1
-        when the update cannot be scaled, and for α = 0, which leaves nothing to write.
+        is left out, here and in what the model itself remembers. `facts` are kept beside the
+        settings: what else must be known to load it on the right base. Raises `ConfigError` for an
+        α ≠ 1 when the update cannot be scaled, and for α = 0, which leaves nothing to write.
         """
         self._must_be_tuned("save()")
         if alpha != 1 and not self.capabilities.scalable:
@@ -264,7 +273,9 @@ class Update(ABC):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with nullcontext() if alpha == 1 else self._weights_at(alpha):
-            self._save(folder, portable(base_id or self.model.config.name_or_path))
+            named = portable(base_id or self.model.config.name_or_path)
+            self._save(folder, named)
+        self._describe_in(folder, named, facts or {})
 
     def load(self, folder: Path | str) -> None:
         """Read what `save` wrote into the attached model.

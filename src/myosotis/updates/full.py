@@ -54,6 +54,7 @@ class FullUpdate(Update):
         super().__init__({**DEFAULTS, **words})
         if self.settings["only"] not in (None, "bias", "norm"):
             raise ConfigError(f"update.only={self.settings['only']}", "it is null, bias or norm")
+        _check_layers(self.settings["layers"])
         self._theta0: dict[str, Tensor] = {}
         self._base_dtypes: dict[str, torch.dtype] = {}
 
@@ -120,6 +121,15 @@ class FullUpdate(Update):
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(self._base_dtypes[name])
         return model
+
+
+def _check_layers(layers: Any) -> None:
+    numbers = isinstance(layers, Sequence) and all(type(i) is int for i in layers)
+    if layers is not None and not (layers and numbers):
+        raise ConfigError(
+            f"update.layers={layers} names no layers",
+            "null: all; or their numbers, as in [-2,-1]; update=probe trains nothing of the model",
+        )
 
 
 def selected(

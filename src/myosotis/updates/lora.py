@@ -96,10 +96,10 @@ class LoraUpdate(PeftUpdate):
     def _merged(self, alpha: float) -> PreTrainedModel:
         if not four_bit(self.model.config):
             return super()._merged(alpha)
-        return _dequantised(self.model, alpha)
+        return dequantised(self.model, alpha)
 
 
-def _dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
+def dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
     """A plain copy of a four-bit model, with the adapters added in.
 
     Merging into four bits would round the update away: the copy has the base's compute dtype.

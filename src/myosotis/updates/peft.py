@@ -36,7 +36,7 @@ from transformers.pytorch_utils import Conv1D
 from myosotis.updates.base import Update
 from myosotis.updates.change import Change
 from myosotis.updates.peft_kinds import KINDS, UNKNOWN
-from myosotis.updates.settings import LORA_OF_PEFT, check_names
+from myosotis.updates.settings import check_names
 from myosotis.updates.target_modules import (
     are_none,
     ia3_targets,
@@ -51,6 +51,7 @@ from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, RunError
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+AGAIN = "Fetch or copy it again."
 
 # Fields of PEFT's configs that are not a person's to set here: bookkeeping, and what is derived.
 NOT_SETTINGS = {
@@ -68,6 +69,8 @@ class PeftUpdate(Update):
     left out, it is what PEFT knows for the architecture. Trains in fp32, also on a base of half
     precision.
     """
+
+    files = (ADAPTER,)
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.name = str(settings.get("name") or settings["peft_type"]).lower()
@@ -177,16 +180,20 @@ class PeftUpdate(Update):
 
     @contextmanager
     def _scaled_layers(self, model: PeftModel, alpha: float) -> Iterator[None]:
-        scale = KINDS[self.kind].scale
-        assert scale is not None
         trained = [(n, p, p.data) for n, p in model.named_parameters() if p.requires_grad]
         try:
             for name, parameter, data in trained:
-                parameter.data = scale(name, data, alpha)
+                parameter.data = self._at(name, data, alpha)
             yield
         finally:
             for _, parameter, data in trained:
                 parameter.data = data
+
+    def _at(self, name: str, tensor: Tensor, alpha: float) -> Tensor:
+        """A trained tensor at strength α."""
+        scale = KINDS[self.kind].scale
+        assert scale is not None
+        return scale(name, tensor, alpha)
 
     @contextmanager
     def _off(self) -> Iterator[None]:
@@ -198,7 +205,6 @@ class PeftUpdate(Update):
 
         Raises `ConfigError` when it does not fit beside this one.
         """
-        settings_of(folder)
         try:
             with self._flags_kept():
                 self.peft_model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
@@ -327,27 +333,26 @@ def _wants_fan_in(model: PreTrainedModel, targets: list[str]) -> bool:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The settings of the update that an adapter folder was written with.
+    """The settings in an adapter's `adapter_config.json`, by the names of its method.
 
-    Raises `AssetError` for an adapter with options that the update would not follow.
+    Raises `AssetError` for a file or a method that cannot be read.
     """
-    saved: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    saved = config_in(folder)
     kind = str(saved.get("peft_type", "")).upper()
     try:
-        config = config_class(kind)
+        known = settable(config_class(kind))
     except ConfigError as error:
         raise AssetError(f"{folder} holds a {kind} adapter, which is not supported") from error
-    known = list(LORA_OF_PEFT) if kind == "LORA" else settable(config)
-    usual = config(task_type="CAUSAL_LM").to_dict()
-    differs = {
-        k: v
-        for k, v in saved.items()
-        if k not in NOT_SETTINGS and v not in (usual.get(k), None, {}, [])
-    }
-    if saved.get("modules_to_save"):
-        differs["modules_to_save"] = saved["modules_to_save"]
-    odd = [f"{k}={v}" for k, v in differs.items() if k not in known]
-    if odd:
-        raise AssetError(f"{folder / CONFIG} uses {', '.join(odd)}", "load it with plain PEFT")
-    start = {"name": "lora"} if kind == "LORA" else {"name": kind.lower(), "peft_type": kind}
-    return {**start, **{k: saved[k] for k in known if k in saved and saved[k] is not None}}
+    start = {"name": kind.lower(), "peft_type": kind}
+    return {**start, **{k: saved[k] for k in known if saved.get(k) is not None}}
+
+
+def config_in(folder: Path) -> dict[str, Any]:
+    """The object in an adapter's `adapter_config.json`. Raises `AssetError` where it is none."""
+    try:
+        saved = json.loads((folder / CONFIG).read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise AssetError(f"{folder / CONFIG} cannot be read: {error}.", AGAIN) from None
+    if not isinstance(saved, dict):
+        raise AssetError(f"{folder / CONFIG} holds no JSON object.", AGAIN)
+    return saved

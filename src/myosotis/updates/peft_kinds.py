@@ -38,7 +38,7 @@ def _one_factor(name: str, tensor: Tensor, alpha: float) -> Tensor:
 
 def _low_rank(name: str, tensor: Tensor, alpha: float) -> Tensor:
     """LoRA's Δθ = s·B·A is linear in B."""
-    return tensor * alpha if "lora_B" in name else tensor
+    return tensor * alpha if "lora_B" in name or "lora_embedding_B" in name else tensor
 
 
 def _weight(layer: Any) -> Parameter:

@@ -49,6 +49,7 @@ class ValuedUpdate(Update):
             reasons={**able.reasons, "mergeable": OUTSIDE, "scalable": OUTSIDE},
         )
         self.lr_ratio = lr_ratio
+        self.files = (*inner.files, FILE)
         super().__init__({**inner.settings, "value_head": lr_ratio})
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
@@ -82,7 +83,6 @@ class ValuedUpdate(Update):
         self.inner._save(folder, base_id)
         head = {"weight": self.head.weight.detach().contiguous().cpu()}
         save_file(head, folder / FILE, metadata={"format": "pt"})
-        self._describe_in(folder, base_id)
 
     def _load(self, folder: Path) -> None:
         self.inner._load(folder)

@@ -1,10 +1,12 @@
-"""What a person sees while a command works: one rich console and its progress bars.
+"""What a person sees of a command: how far it is, on `console` (stderr) with its progress bars, and
+what it was asked for on `results` (stdout), to be piped and kept.
 
-Everything here goes to stderr; stdout belongs to results (`--json`).
+With `--json` stdout holds the document alone, and the results stand on stderr with the rest.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +22,7 @@ from rich.progress import (
 )
 from rich.segment import Segment
 
+from myosotis.utils.duration import duration
 from myosotis.utils.escape import visible
 
 
@@ -38,6 +41,7 @@ class SafeConsole(Console):
 
 
 console = SafeConsole(stderr=True, highlight=False, emoji=False)
+results = SafeConsole(highlight=False, emoji=False)
 
 # One live display for the process: a bar opened while another runs becomes a line below it.
 _shown: list[Progress] = []
@@ -58,11 +62,41 @@ def _bars() -> Progress:
     )
 
 
+LINE_SECONDS = 60.0
+"""Between two lines that tell how far a command is, where there is no terminal for a bar."""
+
+_told_at = [time.monotonic()]
+
+
+class _Line:
+    """How far one thing is, for a log; at most a line a minute, of all things together."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        self.description, self.total = description, total
+        self.done, self.began = 0, time.monotonic()
+
+    def advance(self, n: int, now: str) -> None:
+        self.done += n
+        self.description = now or self.description
+        moment = time.monotonic()
+        if console.is_terminal or moment - _told_at[0] < LINE_SECONDS:
+            return
+        _told_at[0] = moment
+        console.print(self.text(moment - self.began), markup=False, soft_wrap=True)
+
+    def text(self, seconds: float) -> str:
+        if self.total is None or not self.done:
+            return f"{self.description}: {self.done:,}"
+        left = duration(seconds / self.done * max(0, self.total - self.done))
+        return f"{self.description}: {self.done:,} of {self.total:,}, {left} left"
+
+
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """A progress bar; yields `advance(n=1, now="")`: n more of `total` are done, described anew.
 
-    `total=None` when the length is unknown. Bars may be nested. Silent when stderr is no terminal.
+    `total=None` when the length is unknown. Bars may be nested. Where stderr is no terminal (a log
+    file, a batch system) a line is written now and then instead.
     """
     outermost = not _shown
     if outermost:
@@ -70,9 +104,11 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         _shown[0].start()
     bars = _shown[0]
     task = bars.add_task(description, total=total)
+    line = _Line(description, total)
 
     def advance(n: int = 1, now: str = "") -> None:
         bars.update(task, advance=n, description=now or None)
+        line.advance(n, now)
 
     try:
         yield advance
