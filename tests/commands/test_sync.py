@@ -21,7 +21,7 @@ import pytest
 from myosotis.commands.sync import sync
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
 from myosotis.records.schema import DataInfo, RunRecord, SuiteVerdict
-from myosotis.tracking import mlflow_client, mlflow_runs
+from myosotis.tracking import mlflow_client, mlflow_runs, mlflow_store
 from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.run_tracker import track
@@ -111,7 +111,7 @@ def test_only_what_is_missing_is_brought(store: str, tmp_path: Path) -> None:
     (done,) = sync([folder], None)
     assert done["points"] == 6 and done["run_id"] == logger.run_id
     run = mlflow_runs.find_run(store, "half")
-    assert run.status == "FAILED" and run.tags[mlflow_client.REASON] == "x"
+    assert run.status == "FAILED" and run.tags[mlflow_store.REASON] == "x"
     history = mlflow_client.client(run.store).get_metric_history(run.run_id, "train/loss")
     assert sorted(m.step for m in history) == [0, 1, 2, 3]
 

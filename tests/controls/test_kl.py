@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from myosotis.controls import Given
-from myosotis.controls.kl import KLTerm, kl_penalty
+from myosotis.controls.kl import KL, KLTerm, kl_penalty
 from tests.controls.small import attached, gradient, moved, scorer_of, step, trees
 
 
@@ -44,6 +44,16 @@ def test_value_and_gradient_are_those_of_whole_logits(method: str, reverse: bool
     wanted = gradient(update)
     assert value == pytest.approx(total.item(), rel=1e-9) and value > 1e-3
     assert (found - wanted).abs().max() <= 1e-9 * wanted.abs().max()
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(0.1, 8), (0.25, 20), (1.0, 80)])
+def test_a_share_of_the_task_is_counted_on_from_step_to_step(share: float, wanted: int) -> None:
+    """Eight examples a step, ten steps."""
+    update, given = attached(), trees(8)
+    control = KL(coef=1.0, texts="task", share=share)
+    picked = [control._of_the_task(step(update, given, number)) for number in range(10)]
+    assert sum(map(len, picked)) == wanted
+    assert max(map(len, picked)) - min(map(len, picked)) <= 1
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -58,6 +58,30 @@ def test_each_term_is_measured_in_its_turn_as_a_share_of_the_whole() -> None:
     assert values["control/b"] == pytest.approx(3 * values["control/a"])
 
 
+def test_out_of_memory_in_a_term_halves_the_rows_and_changes_nothing() -> None:
+    """The step begins anew, the controls with it."""
+    ends = []
+    for crowded in (False, True):
+        model = sgd()
+        texts = Rehearsal.of(trees(3, seed=5), [16.0] * 8, 0.5, [0])
+        term = ReplayTerm(model.scorer, texts)
+        model.controls = Controls({"replay": term})
+        accumulate = term.accumulate
+
+        def full(at: Any, accumulate: Any = accumulate, model: Any = model) -> float:
+            if model.scorer.rows_at_once > 1:
+                accumulate(at)
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return accumulate(at)
+
+        if crowded:
+            term.accumulate = full  # type: ignore[method-assign]
+        fit(model)
+        ends.append(weights(model))
+    assert model.scorer.rows_at_once == 1
+    assert (ends[1] - ends[0]).norm() <= 1e-5 * ends[0].norm()
+
+
 def sgd(**options: Any) -> Any:
     return module(optimizer=functools.partial(torch.optim.SGD, lr=1e-2), **options)
 

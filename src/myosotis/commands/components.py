@@ -17,6 +17,7 @@ import torch
 from omegaconf import DictConfig
 
 from myosotis import updates
+from myosotis.commands.dry_run import dry_run
 from myosotis.commands.parts import (
     benchmarks,
     context_of,
@@ -35,14 +36,10 @@ from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
+from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.dtype import Precision
 from myosotis.models.init_from import InitialUpdate
-from myosotis.models.load import (
-    BaseModel,
-    content_hash,
-    load_base_model,
-    zero_dropouts,
-)
+from myosotis.models.load import BaseModel, content_hash, load_base_model
 from myosotis.objectives import Objective
 from myosotis.objectives.hard_negatives import hardened
 from myosotis.objectives.reference_logprobs import referenced
@@ -99,7 +96,8 @@ class TunedComponents(Components):
 
 
 def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
-    """Data, benchmarks, model and packing check, in this order. `warn` takes sentences."""
+    """Data, benchmarks, a dry run without weights, model and packing check, in this order.
+    `warn` takes sentences."""
     data = data_of(cfg)
     for sentence in found_in(data.dataset.manifest):
         console.print(terminal(sentence), style="dim", highlight=False)
@@ -110,7 +108,9 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
     if initial is not None:
         initial.require_base(source.name, content_hash(source, quantization_of(cfg)))
-    suite = benchmarks(cfg, source, data.template.tokenizer, context_of(source))
+    suite = benchmarks(cfg, source, source, data.template.tokenizer)
+    for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
+        warn(sentence)
     precision = precision_of(cfg)
     base = load_base_model(
         source, precision.weights, quantization=quantization_of(cfg), device=device_of(cfg)

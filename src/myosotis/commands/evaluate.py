@@ -13,7 +13,6 @@ from myosotis.commands.find_model import find_model, source_named
 from myosotis.commands.opening import describe_model, owned_anew
 from myosotis.commands.parts import (
     benchmarks,
-    context_of,
     device_of,
     general_texts,
     precision_of,
@@ -25,6 +24,7 @@ from myosotis.config import config_hash
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.item_files import write_benchmark_items
+from myosotis.evaluation.weights import weight_changes
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
 from myosotis.records.run_folder import RunFolder
@@ -121,7 +121,7 @@ def _questions(
 ) -> Suite:
     """The suite as one of the two models reads it."""
     base = reference.source if reference is not None else None
-    return benchmarks(cfg, base, load_tokenizer(one.source), context_of(one.source), items)
+    return benchmarks(cfg, base, one.source, load_tokenizer(one.source), items)
 
 
 def _measure(
@@ -170,6 +170,7 @@ def _kl(
         return
     texts = general_texts(cfg, loaded.tokenizer, loaded.context_length)
     kept.record.shift = kl.measured(scorer, update, kl.Texts({"general": texts}))
+    kept.record.weights = weight_changes(update)
     kept.log(kl.metrics(kept.record.shift), step=0)
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from myosotis import updates
 from myosotis.commands.find_model import template_options
+from myosotis.commands.vocabulary import require_known, require_known_items
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
 from myosotis.config.schema import AUTO
@@ -76,7 +77,8 @@ def quantization_of(cfg: DictConfig) -> str | None:
 
 
 def data_of(cfg: DictConfig) -> ExampleModule:
-    """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
+    """The data of `cfg`, read and tokenised. Raises `DataError` for the first file that is wrong,
+    or example that the model has no words for."""
     objective = instantiate.objective(cfg)
     dataset = viewed(instantiate.dataset(cfg), objective.data_kind, cfg.objective.name)
     source = instantiate.model_source(cfg)
@@ -96,6 +98,7 @@ def data_of(cfg: DictConfig) -> ExampleModule:
         seed=cfg.seed,
     )
     module.setup()
+    require_known(module, source)
     return module
 
 
@@ -114,17 +117,18 @@ def context_of(source: ModelSource) -> int:
 def benchmarks(
     cfg: DictConfig,
     base: ModelSource | None,
+    source: ModelSource,
     tokenizer: object,
-    context_length: int,
     items: int | None = None,
 ) -> Suite:
-    """The suite of `cfg`, rendered for this tokenizer: to compare with `base`, or None to compare
-    nothing. Of `items` per benchmark instead of `retention.items` where a later round asks more.
+    """The suite of `cfg`, rendered for `source` and its tokenizer: to compare with `base`, or None
+    to compare nothing. Of `items` per benchmark instead of `retention.items` where a later round
+    asks more. Raises `DataError` for an item with a token that the model does not know.
     """
-    return build.build(
+    suite = build.build(
         list(cfg.retention.suite),
         tokenizer,  # type: ignore[arg-type]
-        context_length=context_length,
+        context_length=context_of(source),
         items=items or cfg.retention["items"],
         seed=cfg.retention.seed,
         num_fewshot=cfg.retention.num_fewshot,
@@ -135,6 +139,8 @@ def benchmarks(
         ),
         designs=_designs(cfg, base) if base is not None else {},
     )
+    require_known_items(suite, tokenizer, source)
+    return suite
 
 
 def most_items(cfg: DictConfig) -> int | None:

@@ -14,13 +14,12 @@ from omegaconf import DictConfig
 from rich.table import Table
 from rich.text import Text
 
-from myosotis import updates
 from myosotis.commands import parts
+from myosotis.commands.dry_run import dry_run
 from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
 from myosotis.controls import Extra
 from myosotis.data.datamodule import ExampleModule
-from myosotis.models.load import meta_model
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
 from myosotis.report import beforehand
@@ -33,7 +32,6 @@ from myosotis.training.memory_estimate import (
     memory,
     moments_per_parameter,
 )
-from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import console, results
 from myosotis.utils.duration import duration
 
@@ -65,6 +63,7 @@ class Plan:
 
     config_hash: str
     model: str
+    note: str  # what a reader of results must know of the weights
     update: str
     parameters: int
     trainable: int
@@ -99,16 +98,14 @@ def make(cfg: DictConfig) -> Plan:
     """The plan of a config. Raises what a run of it would raise before it loads weights."""
     warnings = check(cfg)
     source = instantiate.model_source(cfg)
-    model = meta_model(source)
-    parameters = num_parameters(model)
     data = parts.data_of(cfg)
     parts.require_held_out(cfg, data)
     settings = parts.update_settings(cfg, data)
-    update = updates.build(settings)
-    update.attach(model)
+    tried = dry_run(cfg, source, settings)
+    update, parameters = tried.update, tried.parameters
     steps = count_steps(cfg, data)
     context = parts.context_of(source)
-    suite = parts.benchmarks(cfg, source, data.template.tokenizer, context)
+    suite = parts.benchmarks(cfg, source, source, data.template.tokenizer)
     precision = parts.precision_of(cfg)
     work = teraflops(parameters, update.count(), steps)
     protecting = [one for one in instantiate.controls(cfg).values() if one.active]
@@ -117,6 +114,7 @@ def make(cfg: DictConfig) -> Plan:
     return Plan(
         config_hash=config_hash(cfg),
         model=str(source.id or source.path),
+        note=tried.note,
         update=described(settings),
         parameters=parameters,
         trainable=update.count(),
@@ -124,11 +122,11 @@ def make(cfg: DictConfig) -> Plan:
         learning_rate=learning_rate(cfg),
         precision=precision.name,
         memory=memory(
-            model,
+            tried.model,
             parameters,
             update.count(),
             precision,
-            quantization=parts.quantization_of(cfg),
+            in_four_bits=tried.in_four_bits,
             moments=moments_per_parameter(instantiate.optimizer(cfg)),
             rows=cfg.trainer.rows_at_once or parts.rows_at_once(cfg.trainer.accelerator),
             row_tokens=cfg.data.row_tokens,
@@ -150,7 +148,7 @@ def make(cfg: DictConfig) -> Plan:
             trained=update.count() / parameters,
             packs=update.capabilities.packs,
         ),
-        warnings=[*warnings, *steps.warnings],
+        warnings=[*warnings, *steps.warnings, *update.remarks()],
     )
 
 
@@ -241,6 +239,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
     parts = [(name, value) for name, value in asdict(memory_).items() if value >= 0.005]
     return [
         ("model", f"{plan.model}: {plan.parameters:,} parameters"),
+        *([("", plan.note)] if plan.note else []),
         ("update", f"{plan.update}"),
         ("trainable", f"{plan.trainable:,} parameters, {share:.2%} of the model"),
         (

@@ -94,7 +94,8 @@ def general_text(cfg: DictConfig, name: str) -> list[str]:
     """The passages of `prose` or `wikipedia` that no measurement of this configuration reads.
 
     Left out are those that the benchmark of that name draws first, and those of KL, whether they
-    are measured or not; and those that share a paragraph with one of them. Raises `DataError` where none is left.
+    are measured or not; and those that share a paragraph with one of them. Raises `DataError` where
+    none is left.
     """
     passages, key = _passages(cfg, name), cfg.retention
     reserved = set(draw_order(name, len(passages), key.seed)[: prose.ENOUGH])

@@ -15,8 +15,7 @@ from myosotis.config import learning_rate
 from myosotis.config.instantiate import plain
 from myosotis.config.recorded import literal, recorded
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
-from myosotis.tracking import mlflow_client
-from myosotis.tracking.mlflow_store import without_credentials
+from myosotis.tracking.mlflow_store import FOLDER, without_credentials
 
 DEFAULT_MODEL = "smollm2-135m"
 """What conf/train.yaml takes; a run's name leaves it out."""
@@ -129,7 +128,7 @@ def tags(cfg: DictConfig, config_hash: str, swept: Sequence[str] = ()) -> dict[s
 
 def place_tags(folder: RunFolder | SweepFolder, sweep: str | None) -> dict[str, str]:
     """Where a run lies, and the name of the sweep that it is part of."""
-    where = {mlflow_client.FOLDER: str(folder.path.resolve())}
+    where = {FOLDER: str(folder.path.resolve())}
     return where if sweep is None else {**where, "sweep": sweep}
 
 

@@ -45,6 +45,7 @@ from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
+from myosotis.evaluation.weights import weight_changes
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
@@ -250,7 +251,6 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
     """
     cfg, parts, record = run.cfg, run.parts, run.tracker.record
     source, tokenizer = instantiate.model_source(cfg), parts.data.template.tokenizer
-    context = parts.base.context_length
 
     def ask(new: Suite) -> tuple[Measurement, Measurement]:
         with parts.update.disabled():
@@ -262,7 +262,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         parts.suite,
         base.retention,
         tuned.retention,
-        build=lambda items: benchmarks(cfg, source, tokenizer, context, items),
+        build=lambda items: benchmarks(cfg, source, source, tokenizer, items),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
         chosen_among=SweepFolder(run.tracker.folder.path.parent).load() is not None,
@@ -288,6 +288,7 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
     write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
     record.shift = run.parts.kl()
+    record.weights = weight_changes(run.parts.update)
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)

@@ -30,6 +30,7 @@ from myosotis.trees.passes import batches_on_all_ranks
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Target, Tree
 from myosotis.updates.base import Update
+from myosotis.utils import distributed
 from myosotis.utils.errors import ConfigError
 
 
@@ -70,6 +71,20 @@ class Step:
     backward: Callable[[Tensor, Tensor | None], None]  # of a scalar, or of a tensor's gradient
     rank: int = 0
     ranks: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        trees: Sequence[Tree],
+        scorer: Scorer,
+        backward: Callable[[Tensor, Tensor | None], None],
+        rank: int,
+        ranks: int,
+    ) -> Step:
+        """The step that this rank's `trees` are a share of."""
+        learned, reads = (distributed.total(sum(map(size, trees))) for size in (supervised, read))
+        return cls(number, trees, learned, reads, scorer, backward, rank, ranks)
 
     def batches(self, trees: Sequence[Tree]) -> list[Batch]:
         """Batches of this rank's trees, as many on every rank."""

@@ -60,7 +60,7 @@ class EWC(Control):
     def prepare(self, given: Given) -> Term:
         assert self.texts is not None
         changes = given.update.changes()
-        read = texts(self.texts, given, self.tokens)[: self.items]
+        read = texts(self.texts, given, self.tokens, self.items)
         found = dict(zip(map(id, changes), kept_fisher(given, changes, read), strict=True))
         return Penalty(self.coef, changes, lambda c: weighted_distance(c, found[id(c)]))
 

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -136,8 +137,8 @@ class KL(Control):
     """`coef` times KL to the base per token, on `share` as many tokens of `texts` as the
     task reads.
 
-    `texts` is what replay reads (texts.py), or `task`: the task's own answers, evenly so many of
-    each step's examples. `direction` forward is KL(base ‖ tuned), which asks the tuned model to
+    `texts` is what replay reads (texts.py), or `task`: the task's own answers, evenly so many
+    of its examples. `direction` forward is KL(base ‖ tuned), which asks the tuned model to
     keep what the base finds likely; reverse is KL(tuned ‖ base), which asks it to add nothing.
     """
 
@@ -201,7 +202,7 @@ class KL(Control):
         )
 
     def _of_the_task(self, at: Step) -> Sequence[Tree]:
-        """Evenly `share` of a rank's trees."""
-        edges = (int(i * self.share) for i in range(len(at.trees) + 1))
-        before = list(edges)
-        return [t for t, a, b in zip(at.trees, before, before[1:], strict=True) if b > a]
+        """Evenly `share` of a rank's trees, counted on from step to step."""
+        first = at.number * len(at.trees)
+        due = [int((first + i) * self.share) for i in range(len(at.trees) + 1)]
+        return [tree for tree, (a, b) in zip(at.trees, pairwise(due), strict=True) if b > a]

@@ -66,7 +66,7 @@ class SelfReplay(Control):
         moves_the_model(about, key)
 
     def prepare(self, given: Given) -> Term:
-        found = pieces(self.written(given), given, self.tokens)
+        found = list(pieces(self.written(given), given, self.tokens))
         if not found:
             raise DataError(
                 "control.self_replay: the base wrote nothing that could be rehearsed",

@@ -30,6 +30,9 @@ from myosotis.utils.errors import ConfigError, DataError
 
 GENERAL = ("prose", "wikipedia")
 PLAIN = (".txt", ".text", ".md")
+MOST = 20_000
+"""Texts that are read of a source at most: the first ones, in the order they stand there."""
+
 SHORTEST = 8
 """Tokens below which the rest of a text is left out: it would be read without context."""
 
@@ -47,36 +50,34 @@ def require(source: Any, key: str) -> None:
     raise ConfigError(f"{key}: {source} does not exist.", hint)
 
 
-def texts(source: str, given: Given, tokens: int) -> list[Tree]:
-    """The texts that `source` names, in the order they stand there; no piece is longer than
-    `tokens`. Raises `DataError` for a file that cannot be used, or gives nothing."""
+def texts(source: str, given: Given, tokens: int, most: int = MOST) -> list[Tree]:
+    """The texts that `source` names, the first `most` in the order they stand there; no piece of
+    running text is longer than `tokens`. Raises `DataError` for a file that cannot be used, or
+    gives nothing."""
     if source in GENERAL:
         found = pieces(given.general(source), given, tokens)
-    elif source.startswith(HUB):
-        found = _records(source, given, tokens)
     elif (path := Path(source).expanduser()).suffix.lower() in PLAIN:
         found = pieces(paragraphs(path), given, tokens)
     else:
-        found = _records(str(path), given, tokens)
-    if not found:
+        found = _records(source if source.startswith(HUB) else str(path), given, tokens, most)
+    taken = list(itertools.islice(found, most))
+    if not taken:
         raise DataError(
             f"{source} holds no text of {SHORTEST} tokens", "longer texts, or another file"
         )
-    return found
+    return taken
 
 
-def pieces(running: Iterable[str], given: Given, tokens: int) -> list[Tree]:
+def pieces(running: Iterable[str], given: Given, tokens: int) -> Iterator[Tree]:
     """Running text as trees of at most `tokens` scored tokens, each behind what opens a text."""
     tokenizer = SpanTokenizer(given.renderer.tokenizer)
     opening, room = tokenizer.opening(False), min(tokens, given.context_length)
-    found = []
     for text in running:
         ids = tokenizer.ids(text, verbatim=True, first=False)
         for part in (ids[i : i + room] for i in range(0, len(ids), room)):
             if len(part) >= SHORTEST or (part and len(ids) < SHORTEST):
                 weights = [0.0] * len(opening) + [1.0] * len(part)
-                found.append(Tree.of([TokenPath([*opening, *part], weights)]))
-    return found
+                yield Tree.of([TokenPath([*opening, *part], weights)])
 
 
 def paragraphs(path: Path) -> Iterator[str]:
@@ -94,12 +95,13 @@ def paragraphs(path: Path) -> Iterator[str]:
             yield " ".join(" ".join(block).split())
 
 
-def _records(source: str, given: Given, tokens: int) -> list[Tree]:
+def _records(source: str, given: Given, tokens: int, most: int) -> Iterator[Tree]:
     first = next((record for _, record in rows(source)), None)
     if isinstance(first, dict) and "text" in first and not {*CHATS, *ANSWERS} & first.keys():
         return pieces(_text_fields(source), given, tokens)
-    read = encode(read_answers(source).examples, given.renderer, max_length=given.context_length)
-    return [tree for tree in read.trees if tree.scored]
+    examples = read_answers(source).examples[:most]
+    read = encode(examples, given.renderer, max_length=given.context_length)
+    return (tree for tree in read.trees if tree.scored)
 
 
 def _text_fields(source: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from myosotis.controls import Spent, Step, Term
 from myosotis.utils import distributed
+from myosotis.utils.errors import out_of_memory
 
 EVERY = 10
 """Steps between two measurements of a share."""
@@ -43,7 +44,7 @@ class Controls:
         self._values, self._norm = {}, None
         names, measured = self.order(at.number)
         for name in names:
-            self._values[name] = self.terms[name].accumulate(at)
+            self._values[name] = _on_all_ranks(self.terms[name], at)
             if name == measured:
                 self._norm = (name, _norm_over_ranks(parameters, at.ranks))
 
@@ -64,6 +65,20 @@ class Controls:
         """The text that each term read in so many steps, where it read any."""
         read = {name: term.spent(steps) for name, term in self.terms.items()}
         return {name: spent for name, spent in read.items() if spent.texts}
+
+
+def _on_all_ranks(term: Term, at: Step) -> float:
+    """The term's value. When the memory of one rank runs out all of them say so: the next numbers
+    that ranks exchange are to be the same ones."""
+    value = None
+    try:
+        value = term.accumulate(at)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    if distributed.on_any(value is None) or value is None:
+        raise torch.OutOfMemoryError("out of memory on one of the ranks")
+    return value
 
 
 def _norm_over_ranks(parameters: Sequence[Parameter], ranks: int) -> float:

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from myosotis import updates
+from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.init_from import InitialUpdate
-from myosotis.models.load import BaseModel, ModelSource, load_base_model, zero_dropouts
+from myosotis.models.load import BaseModel, ModelSource, load_base_model
 from myosotis.updates.base import Update
 from myosotis.utils.device import CPU
 

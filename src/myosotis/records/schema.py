@@ -337,6 +337,23 @@ class DialChoice:
 
 
 @dataclass
+class WeightChange:
+    """How far one weight moved from the base's, and in which directions (docs/science.md, section
+    5). What takes a decomposition is known of the matrices of a few layers."""
+
+    name: str
+    kind: str = ""  # q_proj, down_proj, …
+    layer: int | None = None  # None: before or behind the layers
+    relative_norm: float | None = None  # ‖Δθ‖ / ‖θ0‖, Frobenius
+    rank: int | None = None  # of Δθ, beyond rounding
+    effective_rank: float | None = None  # exp of the entropy of its singular values
+    rank_90: int | None = None  # the fewest that hold 90 % of ‖Δθ‖²
+    spectrum: list[float] = field(default_factory=list)  # singular values over the largest
+    top_share: float | None = None  # of ‖Δθ‖² inside the base's first singular directions
+    intruders: int | None = None  # of the first 10 singular vectors, those like none of the base's
+
+
+@dataclass
 class HalfResult:
     """What one half of the held-out examples and of the benchmark items says of the tuned model.
 
@@ -411,6 +428,7 @@ class RunRecord:
     suite_verdict: SuiteVerdict | None = None
     halves: dict[str, HalfResult] = field(default_factory=dict)  # selection, report
     shift: list[KL] = field(default_factory=list)
+    weights: list[WeightChange] = field(default_factory=list)
     at_start: AtStart | None = None
     curves: list[CurvePoint] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)

@@ -38,7 +38,7 @@ from myosotis.tracking.mlflow_limits import (
     text_of,
     valid_name,
 )
-from myosotis.tracking.mlflow_store import without_credentials
+from myosotis.tracking.mlflow_store import FOLDER, REASON, VERSION, without_credentials
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.utils.errors import ConfigError
 
@@ -122,7 +122,7 @@ class MLflowLogger(NullLogger):
         client = mlflow_client.client(self.store)
         try:
             if self.run_id is None and again:
-                place = self._tags.get(mlflow_client.FOLDER)
+                place = self._tags.get(FOLDER)
                 self.run_id = mlflow_client.run_of_record(client, record_id, place)
             known = self.run_id and (self._required or mlflow_client.exists(client, self.run_id))
             if self.run_id is None or not known:
@@ -282,7 +282,7 @@ class MLflowLogger(NullLogger):
         self.flush()
         if self._client is None:
             return
-        self.set_tags({mlflow_client.REASON: reason, mlflow_client.HEARTBEAT: now()})
+        self.set_tags({REASON: reason, mlflow_client.HEARTBEAT: now()})
         self._write_now(self._client.set_terminated, self.run_id, status)
 
 
@@ -294,7 +294,7 @@ def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
 def _identity() -> dict[str, str]:
     """The tags every run carries; with pid, host and heartbeat a killed run can be told."""
     return {
-        mlflow_client.VERSION: versions().get("myosotis", "unknown"),
+        VERSION: versions().get("myosotis", "unknown"),
         mlflow_client.PID: str(os.getpid()),
         mlflow_client.HOST: platform.node(),
         mlflow_client.HEARTBEAT: now(),

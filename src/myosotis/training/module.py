@@ -15,7 +15,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from myosotis.controls import Step, read, supervised
+from myosotis.controls import Step
 from myosotis.controls.together import Controls
 from myosotis.objectives import Objective
 from myosotis.objectives.reference_logprobs import live
@@ -168,9 +168,8 @@ class FineTuning(lightning.LightningModule):
     def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> float:
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         if self.controls:
-            tokens = [distributed.total(sum(map(size, trees))) for size in (supervised, read)]
             ranks = self.global_rank, self.trainer.world_size
-            at = Step(self.global_step, trees, *tokens, self.scorer, self._backward, *ranks)
+            at = Step.of(self.global_step, trees, self.scorer, self._backward, *ranks)
             self.controls.accumulate(at, [p for _, p in self.update.parameters()])
         loss, self.metrics = total(
             self.scorer,

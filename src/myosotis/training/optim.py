@@ -6,7 +6,7 @@ The schedule is a pure function of the step, so that there is no state to save a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -119,7 +119,7 @@ def require_finite(loss: float, norm: float, step: int) -> None:
         )
 
 
-def clip(gradients: Sequence[Tensor], norm: float, limit: float | None) -> None:
+def clip(gradients: list[Tensor], norm: float, limit: float | None) -> None:
     """Scale gradients whose common norm is `norm` down to a norm of `limit`; None: never."""
     if limit and (scale := limit / (norm + 1e-6)) < 1.0:
         torch._foreach_mul_(gradients, scale)

@@ -24,6 +24,7 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from myosotis.updates.change import Change
+from myosotis.updates.quantised import four_bit, require_trainable
 from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import ConfigError, RunError
@@ -41,6 +42,7 @@ class Capabilities:
     packs: bool = True  # works with tree masks and restarted positions
     gradient_checkpointing: bool = True
     identity_at_init: bool = True  # before the first step, no logit differs from the base
+    quantized: bool = True  # works on a base that is kept in four bits
     explicit: bool = False  # Δθ of each weight is a formula of what trains (change.py)
     layered: bool = True  # what trains belongs to layers, so that they can be told apart by depth
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -138,10 +140,17 @@ class Update(ABC):
         if self._model is not None:
             raise RuntimeError(f"update {self.name} is already attached")
         self._tokenizer = tokenizer
+        require_trainable(model.config, self.name)
+        if four_bit(model.config) and not self.capabilities.quantized:
+            raise self._cannot("quantized", "cannot be put on weights that are quantised")
         chosen = {id(p) for p in self._attach(model)}
         self._model = self._called(model)
         self._trainable = {n: p for n, p in self._model.named_parameters() if id(p) in chosen}
         self._base_prints = {n: fingerprint(t) for n, t in self._frozen()}
+
+    def remarks(self) -> list[str]:
+        """What a person should know of how it was attached, a sentence each."""
+        return []
 
     def parameters(self) -> list[tuple[str, Parameter]]:
         """The tensors that train, by name; tied ones once."""

@@ -11,8 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
+
+from myosotis.updates.tensors import plain_weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,10 @@ class Change(ABC):
     def squared_norm(self) -> Tensor:
         """‖Δθ‖² (Frobenius), a differentiable scalar."""
         return self.delta().square().sum()
+
+    def singular_values(self) -> Tensor:
+        """Those of Δθ of a matrix, the largest first."""
+        return torch.linalg.svdvals(self.delta().float())
 
     def rows_along(self, left_OK: Tensor) -> Tensor:
         """(K, in) Lᵀ·Δθ of a matrix, for directions L in its output space."""
@@ -79,7 +86,7 @@ class LowRank(Change):
         return (self.a, self.b)
 
     def origin(self) -> Tensor:
-        return self.weight.detach()
+        return plain_weight(self.weight)
 
     def delta(self) -> Tensor:
         product = self.scale * (self.b @ self.a)
@@ -88,6 +95,12 @@ class LowRank(Change):
     def squared_norm(self) -> Tensor:
         """s²·tr((BᵀB)(AAᵀ)): two products of r × r numbers, and Δθ is never formed."""
         return self.scale**2 * ((self.b.T @ self.b) * (self.a @ self.a.T)).sum()
+
+    def singular_values(self) -> Tensor:
+        """Of the r × r product of the two triangular factors: B = Q·R and Aᵀ = P·S give B·A =
+        Q·(R·Sᵀ)·Pᵀ."""
+        into, out = torch.linalg.qr(self.a.double().T).R, torch.linalg.qr(self.b.double()).R
+        return abs(self.scale) * torch.linalg.svdvals(out @ into.T)
 
     def rows_along(self, left_OK: Tensor) -> Tensor:
         out, into = (self.a.T, self.b.T) if self.transposed else (self.b, self.a)
@@ -110,7 +123,7 @@ class Computed(Change):
         return self.moved_by
 
     def origin(self) -> Tensor:
-        return self.weight.detach()
+        return plain_weight(self.weight)
 
     def delta(self) -> Tensor:
         return self.formula()

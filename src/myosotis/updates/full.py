@@ -42,7 +42,11 @@ class FullUpdate(Update):
     """
 
     name = "full"
-    capabilities = Capabilities(explicit=True)
+    capabilities = Capabilities(
+        explicit=True,
+        quantized=False,
+        reasons={"quantized": "weights of a few bits do not train themselves"},
+    )
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         words = {k: v for k, v in settings.items() if k != "name"}

@@ -26,8 +26,9 @@ from peft import (
     get_peft_model_state_dict,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as IA3_LAYERS
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -36,7 +37,16 @@ from myosotis.updates.base import Update
 from myosotis.updates.change import Change
 from myosotis.updates.peft_kinds import KINDS, UNKNOWN
 from myosotis.updates.settings import check_names
-from myosotis.updates.target_modules import resolve, shortest_suffixes
+from myosotis.updates.target_modules import (
+    are_none,
+    ia3_targets,
+    left_out,
+    resolve,
+    resolve_parameters,
+    shortest_suffixes,
+    targets_that_exist,
+    two_endings,
+)
 from myosotis.updates.tensors import copy_exactly, fingerprint
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, RunError
@@ -70,8 +80,9 @@ class PeftUpdate(Update):
         self.config_class = config_class(self.kind)
         check_names(self.name, self._given(), settable(self.config_class))
         self.capabilities = KINDS.get(self.kind, UNKNOWN).capabilities
-        self._config({k: v for k, v in self._given().items() if k not in MODULES})
+        self._config({k: v for k, v in self._given().items() if k not in LOCATED})
         self._peft_model: PeftModel | None = None
+        self._remarks: list[str] = []
 
     @property
     def peft_model(self) -> PeftModel:
@@ -93,19 +104,23 @@ class PeftUpdate(Update):
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         base = {id(p) for p in model.parameters()}
         before = Counter(fingerprint(p) for p in model.parameters())
-        words, targets = located(model, self._given())
+        words, targets = located(model, self._chosen(model))
+        if "target_modules" in settable(self.config_class):
+            self._remarks = left_out(model, self._given())
         config = self._config(words)
-        self._prepare(config)
+        self._prepare(config, model)
+        proposal = targets_that_exist(model)
         try:
             self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
-        except ValueError as error:
-            raise ConfigError(f"update={self.name}: {error}") from None
-        injected = {n for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
+        except (ValueError, AttributeError) as error:
+            raise self._does_not_fit(model, str(error), proposal) from None
+        injected = {n for n, m in model.named_modules() if _is_target(m)}
         if targets and injected != set(targets):
             wrong = ", ".join(sorted(injected ^ set(targets)))
             raise ConfigError(
-                f"update.target_modules={self.settings['target_modules']}: PEFT and we disagree "
-                f"on {wrong}"
+                f"update.target_modules={self.settings['target_modules']}: PEFT does not put its "
+                f"layers where these names are ({wrong})",
+                proposal,
             )
         rewritten = before - Counter(fingerprint(p) for p in self.peft_model.parameters())
         if rewritten:
@@ -128,8 +143,30 @@ class PeftUpdate(Update):
             if isinstance(layer, BaseTunerLayer)
         ]
 
-    def _prepare(self, config: PeftConfig) -> None:
+    def _does_not_fit(self, model: PreTrainedModel, said: str, proposal: str) -> ConfigError:
+        """What PEFT says, or what it means where it asks for targets."""
+        if "target_modules" not in settable(self.config_class):
+            return ConfigError(f"update={self.name} does not fit a {type(model).__name__}: {said}")
+        if "specify `target_modules`" in said:
+            said = f"PEFT knows no layers for it in a {type(model).__name__}"
+        return ConfigError(f"update={self.name}: {said}", proposal)
+
+    def _chosen(self, model: PreTrainedModel) -> dict[str, Any]:
+        """The keywords, with the layers of IA3 where PEFT's choice is not of this architecture."""
+        given = self._given()
+        if self.kind != "IA3" or given.get("target_modules") is not None:
+            return given
+        known = IA3_LAYERS.get(model.config.model_type, ["?"])
+        names = [n for n, _ in model.named_modules()]
+        if all(any(n.endswith(f".{ending}") for n in names) for ending in known):
+            return given
+        return given | ia3_targets(model)
+
+    def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
         """Last changes to the config before PEFT sees the model."""
+
+    def remarks(self) -> list[str]:
+        return self._remarks
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
@@ -241,6 +278,7 @@ class PeftUpdate(Update):
 # A loss or a schedule of their own (AdaLoRA), a router or task ids, or tokens inside attention.
 ELSEWHERE = {"ADALORA", "ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MIXED", "POLY", "XLORA"}
 MODULES = ("target_modules", "feedforward_modules", "exclude_modules")
+LOCATED = (*MODULES, "target_parameters")  # what is looked up in a model
 
 
 def config_class(kind: str) -> type[PeftConfig]:
@@ -269,14 +307,26 @@ def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str,
     """Keywords with the modules as PEFT wants them, and the names of the targets in this model."""
     keywords, targets = dict(words), list[str]()
     names = [n for n, _ in model.named_modules()]
+    if experts := keywords.pop("target_parameters", None):  # PEFT writes [] for none
+        fused = resolve_parameters(model, experts)
+        keywords["target_parameters"] = sorted({two_endings(name) for name in fused})
     for field in MODULES:
-        if keywords.get(field) is not None:
+        if field != "target_modules" and not keywords.get(field):
+            continue
+        if experts and field == "target_modules" and are_none(model, keywords.get(field)):
+            keywords[field] = []  # the experts alone
+        elif keywords.get(field) is not None:
             modules = resolve(model, keywords[field])
             keywords[field] = shortest_suffixes(modules, names)
             targets = modules if field == "target_modules" else targets
     if _wants_fan_in(model, targets):
         keywords["fan_in_fan_out"] = True
     return keywords, targets
+
+
+def _is_target(module: nn.Module) -> bool:
+    """Whether PEFT put an adapter on this layer (on a layer, not on a tensor of one)."""
+    return isinstance(module, BaseTunerLayer) and not hasattr(module, "parameter_name")
 
 
 def _wants_fan_in(model: PreTrainedModel, targets: list[str]) -> bool:

@@ -77,14 +77,19 @@ def _shared_factors(name: str, layer: Any) -> Change:
 
 FORMULA = "its change of a weight is not at hand as a formula"
 
+NOT_QUANTIZED = "of the methods that merge into the base only LoRA is at home there"
+_PLAIN = Capabilities(explicit=True, quantized=False, reasons={"quantized": NOT_QUANTIZED})
+
 KINDS = {
     "LORA": Kind(Capabilities(explicit=True), _low_rank, _product),
-    "IA3": Kind(Capabilities(explicit=True), _rescaling, _rescaled),
-    "VERA": Kind(Capabilities(explicit=True), _one_factor, _shared_factors),
+    "IA3": Kind(_PLAIN, _rescaling, _rescaled),
+    "VERA": Kind(_PLAIN, _one_factor, _shared_factors),
     "OSF": Kind(
         Capabilities(
             scalable=False,
+            quantized=False,
             reasons={
+                "quantized": NOT_QUANTIZED,
                 "scalable": "it moves singular directions, which have no strength between 0 and 1",
                 "explicit": FORMULA,
             },
@@ -93,7 +98,9 @@ KINDS = {
     "OFT": Kind(
         Capabilities(
             scalable=False,
+            quantized=False,
             reasons={
+                "quantized": NOT_QUANTIZED,
                 "scalable": "a rotation has no strength between 0 and 1",
                 "explicit": FORMULA,
             },
@@ -104,7 +111,9 @@ UNKNOWN = Kind(
     Capabilities(
         scalable=False,
         identity_at_init=False,
+        quantized=False,
         reasons={
+            "quantized": NOT_QUANTIZED,
             "scalable": "it is not known how this PEFT method scales",
             "identity_at_init": "it is not known how this PEFT method begins",
             "explicit": FORMULA,

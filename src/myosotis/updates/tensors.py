@@ -21,6 +21,15 @@ def num_parameters(model: PreTrainedModel) -> int:
     )
 
 
+def plain_weight(weight: Tensor) -> Tensor:
+    """A weight as numbers, in fp32 at least; four-bit ones are dequantised."""
+    if (state := getattr(weight, "quant_state", None)) is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight = dequantize_4bit(weight.data, state)
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+
+
 @contextmanager
 def no_backward(parameters: Iterable[Parameter]) -> Iterator[None]:
     """No gradients inside, and a backward pass through `parameters` raises `RuntimeError`.

@@ -68,6 +68,9 @@ class ValuedUpdate(Update):
         head = {id(self.head.weight)}
         return ((n, t) for n, t in self.inner._frozen() if id(t) not in head)
 
+    def remarks(self) -> list[str]:
+        return self.inner.remarks()
+
     def lr_multiplier(self, name: str) -> float:
         return self.lr_ratio if name.startswith(VALUE_HEAD) else self.inner.lr_multiplier(name)
 
