@@ -97,7 +97,7 @@ class SelfReplay(Control):
 
     def _write(self, given: Given) -> list[str]:
         tokenizer = given.renderer.tokenizer
-        opening = SpanTokenizer(tokenizer).opening(False)
+        opening = SpanTokenizer(tokenizer).opening("")
         said = progress("the base writes what is rehearsed", total=self.items)
         with given.update.disabled(), given.scorer.arithmetic(), said as advance:
             return generate(
