@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from myosotis.models.model_ref import ModelRef
 from myosotis.records.find import UnknownRun, find_run, has_update
 from myosotis.records.run_folder import RunFolder
 from myosotis.utils.errors import AssetError, ConfigError
+from myosotis.utils.read_file import read_json_object
 
 
 def find_model(name: str, base: str | None = None) -> ModelRef:
@@ -90,10 +90,11 @@ def _base_of(folder: Path, base: str | None) -> ModelSource:
     if base is not None:
         return source_named(base)
     config = folder / "adapter_config.json"
-    said = (
-        json.loads(config.read_text()).get("base_model_name_or_path") if config.exists() else None
-    )
-    if not said:
+    try:
+        said = read_json_object(config).get("base_model_name_or_path") if config.exists() else None
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{config} cannot be read: {error}.") from None
+    if not isinstance(said, str) or not said:
         raise ConfigError(f"{folder} does not name its base model.", "Add --base MODEL.")
     preset = source_named("smollm2-135m")
     return preset if said == preset.id else source_named(said)

@@ -15,6 +15,7 @@ from typing import Any
 
 from myosotis.utils.did_you_mean import close, either
 from myosotis.utils.errors import DataError
+from myosotis.utils.read_file import read_bytes
 
 HUB = "hub:"
 OTHER_FORMATS = {".csv": "read_csv", ".tsv": "read_table"}
@@ -110,7 +111,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises `DataError` when the file is missing, empty, in another format or not UTF-8.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except FileNotFoundError:
         beside = [str(path.parent / name) for name in close(path.name, _names(path.parent), 1)]
         hint = f"Did you mean {either(beside)}?" if beside else ""
@@ -168,6 +169,8 @@ def parse(line: str) -> dict[str, Any]:
         raise RecordError(f"not valid JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
         raise RecordError("not valid JSON: nested too deeply") from None
+    except ValueError:  # Python's own bound, against numbers that take for ever to convert
+        raise RecordError("a number has more than 4300 digits") from None
     if not isinstance(record, dict):
         raise RecordError(f"{kind(record)} instead of a JSON object")
     return record

@@ -306,8 +306,8 @@ def _explained(place: Path, source: ModelSource) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError:
         raise
-    except (ValueError, OSError, KeyError, ImportError, RuntimeError, TypeError) as error:
-        text = " ".join(str(error).split())
+    except Exception as error:  # whatever transformers, tokenizers and safetensors meet in a file
+        text = " ".join(f"{type(error).__name__}: {error}".split())
         if "trust_remote_code" in text and not source.trust_remote_code:
             raise AssetError(
                 f"{source.name} ({place}) brings its own Python code.",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
+from myosotis.utils.read_file import require_regular
 
 COLUMNS = ("task", "item", "half", "cluster", "base", "tuned")
 WEIGHT = "weight"
@@ -47,6 +48,7 @@ def task_items(record: RunRecord) -> dict[str, TaskItems]:
         return {}
     path = RunFolder(Path(record.folder)).items
     try:
+        require_regular(path)
         state = path.stat()
     except OSError:
         return {}

@@ -111,7 +111,7 @@ class ScheduledEval:
 
     name: str
     measure: Callable[[], dict[str, float]]
-    steps: frozenset[int]
+    steps: Set[int]
     seconds: float = 0.0
 
 

@@ -6,7 +6,6 @@ is first asked for: PEFT alone takes seconds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 
 from myosotis.updates.base import Capabilities, Update
 from myosotis.utils.did_you_mean import did_you_mean
-from myosotis.utils.errors import AssetError, ConfigError
+from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
+from myosotis.utils.read_file import read_json_object
 
 __all__ = ["NAMES", "Capabilities", "Update", "build", "from_folder"]
 
@@ -57,18 +57,33 @@ def from_folder(folder: Path | str) -> Update:
     """The update saved in `folder`, with its settings; `attach` and `load(folder)` it next.
 
     Reads what `Update.save` wrote, and LoRA adapters that plain PEFT wrote. Raises `AssetError`
-    when the folder holds neither.
+    when the folder holds neither, or a file of it is damaged.
     """
     folder = Path(folder)
-    if (folder / "update.json").is_file():
-        return build(json.loads((folder / "update.json").read_text())["settings"])
-    if (folder / "adapter_config.json").is_file():
-        from myosotis.updates.peft import settings_of
+    about, adapter = folder / "update.json", folder / "adapter_config.json"
+    if not about.is_file() and not adapter.is_file():
+        raise AssetError(
+            f"{folder} holds no saved update", "it needs update.json or adapter_config.json"
+        )
+    from myosotis.updates.tensors import require_tensors
 
-        try:
-            return build(settings_of(folder))
-        except ConfigError as error:
-            raise AssetError(f"{folder}: {error.message}", error.hint) from None
-    raise AssetError(
-        f"{folder} holds no saved update", "it needs update.json or adapter_config.json"
-    )
+    weights = sorted(folder.glob("*.safetensors"))
+    for file in weights:
+        require_tensors(file)
+    if not weights:
+        raise AssetError(f"{folder} has no weights", "it needs a file *.safetensors")
+    try:
+        return build(read_json_object(about)["settings"] if about.is_file() else _peft(folder))
+    except ConfigError as error:
+        raise AssetError(f"{folder}: {error.message}", error.hint) from None
+    except MyosotisError:
+        raise
+    except Exception as error:  # what a class of PEFT's makes of settings that are none
+        said = f"{type(error).__name__}: {error}"
+        raise AssetError(f"{folder}: its settings cannot be used ({said[:200]})") from None
+
+
+def _peft(folder: Path) -> dict[str, Any]:
+    from myosotis.updates.peft import settings_of
+
+    return settings_of(folder)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward
+from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward, read_tensors
 from myosotis.utils.errors import ConfigError, RunError
 
 
@@ -95,7 +95,7 @@ class Update(ABC):
         (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
 
     def _load(self, folder: Path) -> None:
-        copy_exactly(load_file(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
+        copy_exactly(read_tensors(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
 
     def _called(self, model: PreTrainedModel) -> PreTrainedModel:
         """The module to call, once attached: `model` itself, or what was put around it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from peft import (
     get_peft_model_state_dict,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
@@ -34,9 +33,10 @@ from transformers.pytorch_utils import Conv1D
 from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.settings import LORA_OF_PEFT, check_names
 from myosotis.updates.target_modules import resolve, shortest_suffixes
-from myosotis.updates.tensors import copy_exactly, fingerprint
+from myosotis.updates.tensors import copy_exactly, fingerprint, read_tensors
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, RunError
+from myosotis.utils.read_file import read_json_object
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -262,7 +262,7 @@ class PeftUpdate(Update):
                     f"{folder / CONFIG} has {key}={value}, this update {getattr(ours, key)}",
                     "build it with myosotis.updates.from_folder",
                 )
-        copy_exactly(load_file(folder / ADAPTER), self._tensors(), str(folder / ADAPTER))
+        copy_exactly(read_tensors(folder / ADAPTER), self._tensors(), str(folder / ADAPTER))
 
 
 # A loss or a schedule of their own (AdaLoRA), a router or task ids, or tokens inside attention.
@@ -316,7 +316,10 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
     Raises `AssetError` for an adapter with options that the update would not follow.
     """
-    saved: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    try:
+        saved = read_json_object(folder / CONFIG)
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{folder / CONFIG} cannot be read: {error}.") from None
     kind = str(saved.get("peft_type", "")).upper()
     try:
         config = config_class(kind)

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from myosotis.trees.lm_head import VALUE_HEAD, ValueHead
 from myosotis.updates.base import Update
-from myosotis.updates.tensors import copy_exactly
+from myosotis.updates.tensors import copy_exactly, read_tensors
 from myosotis.utils.errors import ConfigError
 
 FILE = "value_head.safetensors"
@@ -79,4 +79,4 @@ class ValuedUpdate(Update):
 
     def _load(self, folder: Path) -> None:
         self.inner._load(folder)
-        copy_exactly(load_file(folder / FILE), {"weight": self.head.weight}, str(folder / FILE))
+        copy_exactly(read_tensors(folder / FILE), {"weight": self.head.weight}, str(folder / FILE))

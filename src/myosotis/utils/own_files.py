@@ -1,7 +1,8 @@
 """What a command may write over: files of its own, in folders that hold files.
 
 A folder from elsewhere can hold links to any file of the user's; written through, that file is
-gone, and read through, it is copied into a record. And a mistyped `--out` names a file that is not
+gone, and read through, it is copied into a record. It can hold pipes, on which a reader and a
+writer wait for ever. And a mistyped `--out` names a file that is not
 ours. Both are refused before anything is written.
 """
 
@@ -14,7 +15,8 @@ from myosotis.utils.errors import ConfigError
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise `ConfigError` when anything below `folder` is a symbolic link (it itself may be)."""
+    """Raise `ConfigError` when anything below `folder` is a symbolic link (it itself may be), or
+    no file: a pipe, a device, a socket."""
     for place, folders, files in os.walk(folder):
         for name in sorted((*folders, *files)):
             path = Path(place, name)
@@ -23,6 +25,8 @@ def refuse_links(folder: Path) -> None:
                     f"{path} is a symbolic link: nothing is read or written through one in there.",
                     "Remove it, or put a copy in its place.",
                 )
+            if name in files and not path.is_file():
+                raise ConfigError(f"{path} is no regular file, and has no place there.")
 
 
 def refuse_link(path: Path) -> None:

@@ -206,9 +206,15 @@ def chat_renderer(tokenizer: Tokenizer) -> Callable[..., str]:
             continue_final_message=not add_generation_prompt,
         )
         try:
-            return render(messages)
-        except TemplateError:
-            return render([m for m in messages if m["role"] != "system"])
+            try:
+                return rendered(partial(render, messages))
+            except TemplateError:
+                return rendered(partial(render, [m for m in messages if m["role"] != "system"]))
+        except Exception as error:  # a template is a program, and what it does wrong is its own
+            raise ConfigError(
+                f"The chat template cannot be used: {type(error).__name__}: {str(error)[:200]}.",
+                "Set retention.chat_template=false.",
+            ) from None
 
     return render
 
