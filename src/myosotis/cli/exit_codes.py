@@ -103,7 +103,10 @@ CANNOT = (
 
 
 def _of_the_machine(error: BaseException) -> MyosotisError | None:
-    """A disk that is full, a folder that cannot be written: told wherever it is met."""
+    """A disk that is full, a folder that cannot be written, a setting that is none: told in words
+    wherever it is met."""
+    if type(error).__module__ == "omegaconf.errors":  # of a configuration, always
+        return MyosotisError(str(error).split("\n")[0])
     if not isinstance(error, OSError) or errno.errorcode.get(error.errno or 0) not in CANNOT:
         return None
     where = f"{str(error.filename)[:200]}: " if error.filename else ""

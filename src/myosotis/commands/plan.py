@@ -20,6 +20,7 @@ from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import resolve
+from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import meta_model
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
@@ -98,6 +99,8 @@ def make(cfg: DictConfig) -> Plan:
     """The plan of a config. Raises what a run of it would raise before it loads weights."""
     warnings = check(cfg)
     source = instantiate.model_source(cfg)
+    if cfg.model.start is not None:
+        InitialUpdate.named(cfg.model.start)
     model = meta_model(source)
     parameters = num_parameters(model)
     data = parts.data_of(cfg)

@@ -275,7 +275,19 @@ def _names(cfg: DictConfig) -> None:
         from myosotis.retention.settle import ceiling_of
 
         ceiling_of(cfg.retention["items"], cfg.retention.max_items)
+    if (kwargs := cfg.data.get("template_kwargs")) is not None and not OmegaConf.is_dict(kwargs):
+        raise ConfigError(
+            f"data.template_kwargs={kwargs} is no set of switches.",
+            "As in data.template_kwargs={enable_thinking: false}.",
+        )
+    devices = cfg.trainer.devices
+    if isinstance(devices, int) and not (devices == -1 or 0 < devices <= 10_000):
+        raise ConfigError(
+            f"trainer.devices={_shown(devices)} is no number of devices.", "-1 takes all there are."
+        )
     suite = list(cfg.retention.suite)
+    if odd := [name for name in suite if not isinstance(name, str)]:
+        raise ConfigError(f"retention.suite names {odd[0]}, which is no name of a benchmark.")
     if twice := sorted({name for name in suite if suite.count(name) > 1}):
         raise ConfigError(f"retention.suite names {twice[0]!r} twice.")
 

@@ -187,7 +187,7 @@ def context_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase)
     """Longest path in tokens: the config's, else the tokenizer's, else 2048 as lm-eval takes."""
     text = config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
-        if isinstance(length := getattr(text, name, None), int) and length > 0:
+        if isinstance(length := getattr(text, name, None), int) and 0 < length < 10**9:
             return length
     length = tokenizer.model_max_length
     return int(length) if length < 10**9 else 2048  # tokenizers without a limit say 10**30

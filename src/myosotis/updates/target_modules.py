@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from myosotis.utils.did_you_mean import did_you_mean
+from myosotis.utils.bounded import TooMuch, rendered
 from myosotis.utils.errors import ConfigError
 
 GROUPS = {
@@ -51,7 +52,12 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
     """
     linear = linear_names(model)
     if isinstance(spec, str):
-        return _by_pattern(model, spec, linear)
+        try:
+            return rendered(lambda: _by_pattern(model, spec, linear))
+        except TooMuch as error:  # an adapter from elsewhere may bring a pattern that never ends
+            raise ConfigError(f"update.target_modules={spec[:80]}: {error}") from None
+    if not isinstance(spec, Sequence):
+        raise ConfigError(f"update.target_modules={spec}", "a group, a pattern or a list of names")
     modules: set[str] = set()
     for ending in spec:
         matches = {n for n, _ in model.named_modules() if n == ending or n.endswith(f".{ending}")}

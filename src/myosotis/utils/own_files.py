@@ -9,9 +9,13 @@ ours. Both are refused before anything is written.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from myosotis.utils.errors import ConfigError
+
+
+_ELSEWHERE = "Choose another place (--out, or out= of a run), or change its permissions."
 
 
 def refuse_links(folder: Path) -> None:
@@ -27,6 +31,22 @@ def refuse_links(folder: Path) -> None:
                 )
             if name in files and not path.is_file():
                 raise ConfigError(f"{path} is no regular file, and has no place there.")
+
+
+def require_place(path: Path) -> None:
+    """Raise `ConfigError` when nothing can be written at `path`, before there is anything to write:
+    a file stands where a folder is needed, or the folder is read-only. Makes nothing."""
+    try:
+        above = next(place for place in path.absolute().parents if os.path.lexists(place))
+        blocked = "is a file" if not above.is_dir() else "cannot be written"
+        if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+            with suppress(FileNotFoundError):
+                path.lstat()  # raises for a name that is too long
+            return
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{str(path)[:200]} cannot be written: {said}.", _ELSEWHERE) from None
+    raise ConfigError(f"{path} cannot be written: {above} {blocked}.", _ELSEWHERE)
 
 
 def refuse_link(path: Path) -> None:
