@@ -348,11 +348,14 @@ class Torture:
 
     # -------------------------------------------------------------- crowds
 
-    def crowd(self, tally: Tally, count: int, *, new_database: bool, same_second: bool) -> None:
-        """Many processes at once, on one database; each must have its own folder and its row."""
-        place = self.fresh(f"crowd-{count}-{new_database}", database=not new_database)
+    def crowd(self, tally: Tally, count: int, *, new: bool) -> None:
+        """Many processes at once, on one database; each must have its own folder and its row.
+
+        A `new` database is made by them; there the runs are as short as can be.
+        """
+        place = self.fresh(f"crowd-{count}", database=not new)
         words = [w for w in self.words("lora") if not w.startswith("out=")]
-        if not same_second:
+        if new:
             words += ["trainer.max_steps=2", "retention.suite=[]", "retention.on_breach=warn"]
         given = [start(["train", "--json", *words[1:]], place) for _ in range(count)]
         ids = set()
@@ -366,7 +369,7 @@ class Torture:
         folders = [path.parent for path in (place / "runs").rglob("record.json")]
         if len(folders) != count or len(ids) != count:
             tally.fault("lost", f"{count} runs left {len(folders)} folders, {len(ids)} results")
-        if same_second:
+        if not new:
             for folder in folders:
                 self.check(place, "lora", tally, str(folder.relative_to(place)))
         self.no_orphans(place, tally, count)
@@ -554,13 +557,16 @@ def side_by_side(jobs: list[Callable[[], None]], workers: int, tally: Tally, unt
         list(pool.map(one, jobs))
 
 
-def parts(torture: Torture, asked: argparse.Namespace, until: float) -> Iterator[Tally]:
+def parts(torture: Torture, asked: argparse.Namespace, began: float) -> Iterator[Tally]:
+    until = began
+
     def timed(name: str, work: Callable[[Tally], None]) -> Tally:
-        tally, began = Tally(name), time.monotonic()
+        tally, start = Tally(name), time.monotonic()
         print(name, flush=True)
         if time.monotonic() < until:
             work(tally)
-        tally.seconds = time.monotonic() - began
+        tally.seconds = time.monotonic() - start
+        print(table([tally]), flush=True)
         return tally
 
     def kills(tally: Tally) -> None:
@@ -582,31 +588,21 @@ def parts(torture: Torture, asked: argparse.Namespace, until: float) -> Iterator
         side_by_side(jobs, asked.workers, tally, until)
 
     mounts = can_mount()
-    for key, name, work in (
-        ("kills", "kills at random moments", kills),
-        ("aimed", "kills aimed at writes", aims),
-        ("sweeps", "sweeps, killed", sweeps),
-        (
-            "database",
-            "8 processes, new database",
-            lambda t: torture.crowd(t, 8, new_database=True, same_second=False),
-        ),
-        (
-            "second",
-            "16 runs in one second",
-            lambda t: torture.crowd(t, 16, new_database=False, same_second=True),
-        ),
-        (
-            "full",
-            "full disk" if mounts else "full disk (by a limit on files)",
-            lambda t: full_disk(torture, t, mounts=mounts),
-        ),
-        ("server", "server that goes away", lambda t: server_away(torture, t)),
-    ):
-        if not asked.only or key in asked.only:
+    full = "full disk" if mounts else "full disk (by a limit on files)"
+    jobs: list[tuple[str, str, float, Callable[[Tally], None]]] = [
+        ("kills", "kills at random moments", 0.25, kills),
+        ("aimed", "kills aimed at writes", 0.5, aims),
+        ("sweeps", "sweeps, killed", 0.65, sweeps),
+        ("database", "8 processes, new database", 0.7, lambda t: torture.crowd(t, 8, new=True)),
+        ("second", "16 runs in one second", 0.8, lambda t: torture.crowd(t, 16, new=False)),
+        ("full", full, 0.9, lambda t: full_disk(torture, t, mounts=mounts)),
+        ("server", "server that goes away", 0.95, lambda t: server_away(torture, t)),
+        ("disks", "13 commands, read-only and full", 1.0, lambda t: read_only(torture, t)),
+    ]
+    for key, name, share, work in jobs:
+        until = began + 60 * asked.minutes * share
+        if (not asked.only or key in asked.only) and (mounts or key != "disks"):
             yield timed(name, work)
-    if mounts and (not asked.only or "disks" in asked.only):
-        yield timed("13 commands, read-only and full", lambda t: read_only(torture, t))
 
 
 def table(tallies: list[Tally]) -> str:
@@ -632,9 +628,11 @@ def main() -> int:
     began = time.monotonic()
     place = Path(tempfile.mkdtemp(prefix="myosotis-torture-"))
     os.environ["XDG_CONFIG_HOME"] = str(place / "home")
+    tallies: list[Tally] = []
     try:
         torture = Torture(place, asked.seed)
-        tallies = list(parts(torture, asked, began + 60 * asked.minutes))
+        for tally in parts(torture, asked, began):
+            tallies.append(tally)
     finally:
         if not asked.keep:
             shutil.rmtree(place, ignore_errors=True)

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("file", "damage"), BROKEN, ids="-".join)
+@pytest.mark.parametrize(("file", "damage"), BROKEN, ids=lambda part: part)
 def test_a_damaged_file_is_refused(
     file: str, damage: str, world: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,16 +316,6 @@ CASES["out-is-a-pipe"] = (["scorecard", "runs/it", "--out", "x.html"], pipe("x.h
 CASES["run-holds-a-pipe"] = (RUN, pipe("runs/it/metrics.jsonl"))
 CASES["sweep-is-a-pipe"] = (["runs", "show", "nope"], pipe("multirun/a/sweep.json"))
 CASES["logs-are-pipes"] = (["compare", "a.jsonl", "a.jsonl"], pipe("a.jsonl"))
-CASES["pattern-without-end"] = (
-    ADAPTER,
-    lambda place: _pattern(place / "adapter" / "adapter_config.json"),
-)
-
-
-def _pattern(path: Path) -> None:
-    saved = {**json.loads(path.read_text()), "target_modules": "(.*.*.*.*.*.*.*.*)*nothing"}
-    path.write_text(json.dumps(saved))
-
 
 # ------------------------------------------------------------------ words
 
@@ -407,9 +397,13 @@ def test_a_cadence_of_every_step_is_no_list_of_steps() -> None:
         assert 1 in steps and 10**9 - 1 in steps and 10**9 not in steps and 0 not in steps
 
 
-@pytest.fixture(autouse=True)
-def _no_alarm_stays() -> Iterator[None]:
-    yield
-    import signal
+def test_a_pattern_of_an_adapter_that_never_ends_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from myosotis.updates.target_modules import resolve
+    from myosotis.utils.errors import ConfigError
+    from tests.tiny import tiny
 
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    monkeypatch.setattr(bounded, "SECONDS", 0.3)
+    with broken.bounded(60), pytest.raises(ConfigError, match="takes longer"):
+        resolve(tiny(), "(.*.*.*.*.*.*.*.*)*nothing")
