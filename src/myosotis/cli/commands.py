@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from myosotis.cli.arguments import page_format, port, positive, seed, share, strength
 from myosotis.cli.errors import explained
 from myosotis.config import check, compose
-from myosotis.utils.console import console
+from myosotis.utils.console import console, results
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import line, terminal
 
@@ -108,7 +108,7 @@ def _audit(parser: argparse.ArgumentParser) -> Built:
         from myosotis.data import audit
 
         report = audit.inspect(data_of(cfg))
-        console.print(audit.show(report))
+        results.print(audit.show(report))
         return report
 
     return parser, start

@@ -17,7 +17,7 @@ from myosotis.models.generate import generate
 from myosotis.models.load import ModelSource
 from myosotis.records.find import find_run, has_update
 from myosotis.updates.base import Update
-from myosotis.utils.console import console, progress
+from myosotis.utils.console import progress, results
 from myosotis.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ def _beside(update: Update, name: str, source: ModelSource) -> str:
 
 def _show(one: dict[str, Any]) -> None:
     """Model text is shown as text: nothing in it is markup."""
-    console.print(Panel(Text(one["prompt"]), title="prompt", title_align="left", style="dim"))
+    results.print(Panel(Text(one["prompt"]), title="prompt", title_align="left", style="dim"))
     who = [name for name in one if name != "prompt"]
     table = Table(expand=True, show_lines=False)
     for name in who:
         table.add_column(Text(name), ratio=1, overflow="fold")
     table.add_row(*(Text(one[name]) for name in who))
-    console.print(table)
+    results.print(table)

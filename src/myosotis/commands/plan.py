@@ -35,7 +35,7 @@ from myosotis.training.memory_estimate import (
     moments_per_parameter,
 )
 from myosotis.updates.tensors import num_parameters
-from myosotis.utils.console import console
+from myosotis.utils.console import console, results
 from myosotis.utils.duration import duration
 
 EFFICIENCY = 0.6  # of training against matrix products alone: SmolLM2-135M, fp32, one CPU thread
@@ -217,7 +217,7 @@ def show(plan: Plan) -> None:
     table.add_column()
     for name, text in rows(plan):
         table.add_row(name, Text(text))
-    console.print(table)
+    results.print(table)
     for warning in plan.warnings:
         console.print(Text(f"warning: {warning}", "yellow"))
 

@@ -1,10 +1,13 @@
-"""What a person sees while a command works: one rich console and its progress bars.
+"""What a person sees of a command: what it does on stderr, what it found on stdout.
 
-Everything here goes to stderr; stdout belongs to results (`--json`).
+`console` and the progress bars are for the person who waits; `results` is what was asked for
+(`audit`, `plan`, `generate`), and can be sent to a file. With `--json` the document is the result,
+and all else goes to stderr. Without a terminal a bar is a line now and then.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -39,6 +42,13 @@ class SafeConsole(Console):
 
 console = SafeConsole(stderr=True, highlight=False, emoji=False)
 
+results = SafeConsole(highlight=False, emoji=False)
+
+LINE_EVERY_SECONDS = 30.0
+"""Where there is no terminal: a log that is followed shows that something moves."""
+
+_line_at = [0.0]  # when the last one was written
+
 # One live display for the process: a bar opened while another runs becomes a line below it.
 _shown: list[Progress] = []
 
@@ -62,7 +72,8 @@ def _bars() -> Progress:
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """A progress bar; yields `advance(n=1, now="")`: n more of `total` are done, described anew.
 
-    `total=None` when the length is unknown. Bars may be nested. Silent when stderr is no terminal.
+    `total=None` when the length is unknown. Bars may be nested. When stderr is no terminal, a line
+    says every half a minute how far it is.
     """
     outermost = not _shown
     if outermost:
@@ -70,9 +81,16 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         _shown[0].start()
     bars = _shown[0]
     task = bars.add_task(description, total=total)
+    if outermost:
+        _line_at[0] = time.monotonic()
+    done, called = 0, description
 
     def advance(n: int = 1, now: str = "") -> None:
+        nonlocal done, called
+        done, called = done + n, now or called
         bars.update(task, advance=n, description=now or None)
+        if bars.disable:
+            _line(called, done, total)
 
     try:
         yield advance
@@ -81,3 +99,12 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         if outermost:
             bars.stop()
             _shown.clear()
+
+
+def _line(description: str, done: int, total: int | None) -> None:
+    """How far it is, unless that was said a moment ago."""
+    now = time.monotonic()
+    if now - _line_at[0] >= LINE_EVERY_SECONDS:
+        _line_at[0] = now
+        of = "" if total is None else f" of {total:,}"
+        console.print(f"{description}: {done:,}{of}", markup=False, soft_wrap=True)

@@ -39,7 +39,8 @@ def require_place(path: Path) -> None:
     try:
         above = next(place for place in path.absolute().parents if os.path.lexists(place))
         blocked = "is a file" if not above.is_dir() else "cannot be written"
-        if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        effective = os.access in os.supports_effective_ids
+        if above.is_dir() and os.access(above, os.W_OK | os.X_OK, effective_ids=effective):
             with suppress(FileNotFoundError):
                 path.lstat()  # raises for a name that is too long
             return
@@ -57,11 +58,11 @@ def refuse_link(path: Path) -> None:
         )
 
 
-def refuse_foreign(path: Path, ours: bool) -> None:
+def refuse_foreign(path: Path, ours: bool, what: str = "scorecard") -> None:
     """Raise `ConfigError` when `path` is there and is not `ours`."""
     refuse_link(path)
     if path.exists() and not ours:
         raise ConfigError(
-            f"{path} is there already, and is no scorecard of ours: it was not written over.",
+            f"{path} is there already, and is no {what} of ours: it was not written over.",
             "Choose another --out, or move that file away.",
         )
