@@ -407,9 +407,13 @@ def remount(place: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
 
-def full_disk(torture: Torture, tally: Tally, *, mounts: bool) -> None:
+SIZES = (8, 90, 320, 40, 140, 200, 260, 400, 520, 700)
+"""Kilobytes of small disks."""
+
+
+def full_disk(torture: Torture, tally: Tally, *, mounts: bool, sizes: Sequence[int]) -> None:
     """A disk that is full at some moment of a run; with space again, the run goes on."""
-    for number, kilobytes in enumerate((8, 40, 90, 140, 200, 260, 320, 400, 520, 700)):
+    for kilobytes in sizes:
         place = torture.fresh(f"full-{kilobytes}")
         words = torture.references["lora"].words
         if not mounts:
@@ -587,7 +591,7 @@ def parts(torture: Torture, asked: argparse.Namespace, began: float) -> Iterator
         jobs = [lambda n=n: torture.sweep(n, tally) for n in range(max(1, asked.kills // 20))]
         side_by_side(jobs, asked.workers, tally, until)
 
-    mounts = can_mount()
+    mounts, sizes = can_mount(), SIZES[: max(3, min(10, asked.kills // 10))]
     full = "full disk" if mounts else "full disk (by a limit on files)"
     jobs: list[tuple[str, str, float, Callable[[Tally], None]]] = [
         ("kills", "kills at random moments", 0.25, kills),
@@ -595,7 +599,7 @@ def parts(torture: Torture, asked: argparse.Namespace, began: float) -> Iterator
         ("sweeps", "sweeps, killed", 0.65, sweeps),
         ("database", "8 processes, new database", 0.7, lambda t: torture.crowd(t, 8, new=True)),
         ("second", "16 runs in one second", 0.8, lambda t: torture.crowd(t, 16, new=False)),
-        ("full", full, 0.9, lambda t: full_disk(torture, t, mounts=mounts)),
+        ("full", full, 0.9, lambda t: full_disk(torture, t, mounts=mounts, sizes=sizes)),
         ("server", "server that goes away", 0.95, lambda t: server_away(torture, t)),
         ("disks", "13 commands, read-only and full", 1.0, lambda t: read_only(torture, t)),
     ]
