@@ -1,11 +1,13 @@
-# `make demo` and `make test` each do all the set-up: a virtual environment in .venv, pinned by
-# constraints.txt. Needs Python 3.11 or newer; PYTHON=/path/to/python names one.
+# `make demo` and `make test` each do the set-up they need: a virtual environment in .venv, pinned by
+# constraints.txt, and for the tests what they need beside. Needs Python 3.11 or newer;
+# PYTHON=/path/to/python names one.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
+RUNS := .venv/runs
 READY := .venv/ready
 DOCS_READY := .venv/docs-ready
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -22,19 +24,26 @@ help:
 	@echo 'make lint    formatting, style and types'
 	@echo 'make format  put the formatting right'
 	@echo 'make docs    the documentation site, in site/'
-	@echo 'make setup   only the virtual environment in .venv'
+	@echo 'make setup   only the virtual environment in .venv, with what the tests need'
 
 setup: $(READY)
 
 # Made anew when what is to be installed changes; the code itself is installed editable.
-$(READY): pyproject.toml constraints.txt
+$(RUNS): pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ]; then echo 'No Python >= 3.11 found; try make PYTHON=/path/to/python' >&2; exit 2; fi
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools
-	$(BIN)/python -m pip install --no-build-isolation -c constraints.txt -e '.[dev]'
+	@echo 'Installing myosotis and what it runs on (some minutes, nothing is written meanwhile)'
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e .
 	touch $@
 
-demo: $(READY)
+# What the tests need beside the rest: linters, a browser, other sweepers.
+$(READY): $(RUNS)
+	@echo 'Installing what the tests need (some minutes, nothing is written meanwhile)'
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(RUNS)
 	$(BIN)/myosotis demo
 
 lint: $(READY)

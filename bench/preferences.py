@@ -90,7 +90,8 @@ def work(job: common.Job) -> common.Result:
     """Worker: the reference pass and the training of one side."""
     import torch
 
-    from myosotis.models.load import ModelSource, load_base_model, zero_dropouts
+    from myosotis.models.dropouts import zero_dropouts
+    from myosotis.models.load import ModelSource, load_base_model
 
     data = json.loads(Path(job["data"]).read_text())[: job["pairs"]]
     base = load_base_model(ModelSource(**job["model"]), getattr(torch, job["dtype"]))

@@ -14,7 +14,6 @@ adapter and a model that were tuned elsewhere. What is changed, and nothing else
 
 from __future__ import annotations
 
-import glob
 import os
 import shlex
 import shutil
@@ -74,7 +73,7 @@ def told(words: list[str], place: Path, world: Path) -> bool:
         said = run(words, place, world)
     except subprocess.TimeoutExpired:
         said = "it does not end"
-    print(f"  {'ok' if not said else said} ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"  {said or 'ok'} ({time.monotonic() - began:.0f} s)", flush=True)
     return not said
 
 
@@ -84,7 +83,7 @@ def run(words: list[str], place: Path, world: Path) -> str:
     if words[0] == "lm_eval":
         return logs(place, words[-1])
     command, *rest = words[1:]
-    rest = [one for word in rest for one in (sorted(glob.glob(word, root_dir=place)) or [word])]
+    rest = [one for word in rest for one in _expanded(word, place)]
     rest = [str(world / "model") if w in ("smollm2-135m", "owner/name") else w for w in rest]
     process = warm.start([command, *rest, *short(command, rest, world)], place, environment(place))
     if command == "ui":
@@ -93,6 +92,12 @@ def run(words: list[str], place: Path, world: Path) -> str:
     if process.returncode not in VERDICTS.get(command, (0,)) or "Traceback" in err:
         return f"exit {process.returncode}: {err[-800:]}"
     return ""
+
+
+def _expanded(word: str, place: Path) -> list[str]:
+    """As a shell does."""
+    named = sorted(str(path.relative_to(place)) for path in place.glob(word)) if "*" in word else []
+    return named or [word]
 
 
 def short(command: str, rest: list[str], world: Path) -> list[str]:

@@ -64,7 +64,8 @@ def work(job: common.Job) -> common.Result:
     """Worker: train on one side; per step its loss and seconds."""
     import torch
 
-    from myosotis.models.load import ModelSource, load_base_model, zero_dropouts
+    from myosotis.models.dropouts import zero_dropouts
+    from myosotis.models.load import ModelSource, load_base_model
 
     data = json.loads(Path(job["data"]).read_text())
     if job.get("mode") != "packed":

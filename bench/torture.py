@@ -3,8 +3,8 @@
     make torture                                           all of it, at most half an hour
     python bench/torture.py --kills 20 --only kills        less
 
-Each story begins a training and kills it (SIGKILL) some times: at random moments, most of them after
-the first checkpoint, or before one of its writes. Then the command that a person would give next is
+Each story begins a training and kills it (SIGKILL) some times: at random moments, most of them
+after the first checkpoint, or before one of its writes. Then the command that a person would give next is
 given: `resume=` where there is a checkpoint, else the same command again. In the end a story must
 stand where a run that nobody disturbed stands.
 
@@ -143,7 +143,10 @@ def differs(found: Any, wanted: Any, where: str = "") -> str:
                 return at
         return ""
     if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        parts = (differs(f, w, f"{where}[{i}]") for i, (f, w) in enumerate(zip(found, wanted)))
+        parts = (
+            differs(f, w, f"{where}[{i}]")
+            for i, (f, w) in enumerate(zip(found, wanted, strict=True))
+        )
         return next((at for at in parts if at), "")
     return "" if found == wanted else f"{where}: {str(found)[:80]} is not {str(wanted)[:80]}"
 
@@ -466,7 +469,9 @@ def read_only(torture: Torture, tally: Tally) -> None:
                 code, err = run(words, place, tally)
                 tally.count(ended=1)
                 if code not in (0, 1, 2, 3, 4):
-                    tally.fault("told", f"{name} on a disk that is {state}: exit {code} {err[-300:]}")
+                    tally.fault(
+                        "told", f"{name} on a disk that is {state}: exit {code} {err[-300:]}"
+                    )
             if state == "ro":
                 if contents(place / "runs") != before:
                     tally.fault("falsified", "a read-only disk changed")

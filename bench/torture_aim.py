@@ -13,12 +13,21 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 FOLDER = os.environ["TORTURE_FOLDER"]
 AT = int(os.environ.get("TORTURE_AT", "0"))
 LOG = os.environ.get("TORTURE_LOG")
-CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.move")
+CHANGES = (
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.link",
+    "os.truncate",
+    "shutil.move",
+)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _count = [0]
 
@@ -31,12 +40,12 @@ def hook(event: str, args: tuple[Any, ...]) -> None:
         path, writes = (args or ("",))[0], event in CHANGES
     if not writes or not isinstance(path, (str, bytes, os.PathLike)):
         return
-    name = os.path.abspath(os.fsdecode(path))
+    name = str(Path(os.fsdecode(path)).absolute())
     if not name.startswith(FOLDER) or name == LOG:
         return
     _count[0] += 1
     if LOG:
-        with open(LOG, "a") as file:
+        with Path(LOG).open("a") as file:
             file.write(f"{_count[0]} {event} {os.path.relpath(name, FOLDER)}\n")
     if _count[0] == AT:
         os.kill(os.getpid(), signal.SIGKILL)

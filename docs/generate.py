@@ -35,7 +35,7 @@ MADE = "<!-- Written by docs/generate.py; do not edit. To write it anew, run tha
 
 # The order in which a newcomer meets the groups.
 GROUPS = (
-    "model", "data", "method", "update", "objective", "optimizer", "schedule", "trainer",
+    "model", "data", "method", "update", "objective", "control", "optimizer", "schedule", "trainer",
     "retention", "task", "sweep", "experiment",
 )  # fmt: skip
 LIKE_THE_OTHERS = ("hydra",)  # Hydra's own groups
@@ -84,7 +84,9 @@ def comments(group: str, option: str) -> dict[str, str]:
     own = CONF / group / f"{option}.yaml"
     files = [own, *sorted((CONF / group / "common").glob("*.yaml")), *options(group)]
     for path in files:
-        for key, text in re.findall(r"^(\w+):[^#\n]*#\s*(\S.*)$", path.read_text("utf-8"), re.M):
+        for key, text in re.findall(
+            r"^(?:  )?(\w+):[^#\n]*#\s*(\S.*)$", path.read_text("utf-8"), re.M
+        ):
             found.setdefault(key, text)
     return found
 
@@ -187,6 +189,13 @@ def yaml_keys(group: str, option: str) -> list[tuple[str, str, Any, str]]:
     """Keys of an option that comes with its own: type of the default, default, comment."""
     node = compose([f"{group}={option}"])[group]
     told, rows = comments(group, option), []
+    if group == "control":  # entries by name, each with keys of its own
+        return [
+            (f"{group}.{name}.{key}", type(value).__name__, value, told.get(str(key), ""))
+            for name, entry in node.items()
+            for key, value in entry.items()
+            if key != "_target_"
+        ]
     for key in node:
         child = node._get_node(key)
         if key in ("name", "_target_") or (isinstance(child, DictConfig) and "_target_" in child):

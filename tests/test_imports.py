@@ -15,7 +15,7 @@ SRC = ROOT / "src" / "myosotis"
 # A package sees those before it, and nothing after it. docs/architecture.md says what lives where.
 ORDER = (
     *("utils", "records", "tracking", "trees", "updates", "models", "data", "objectives"),
-    *("retention", "evaluation", "training", "report", "config", "commands", "cli"),
+    *("retention", "controls", "evaluation", "training", "report", "config", "commands", "cli"),
 )
 # What sees even less: only these, and `utils`.
 NARROW = {
@@ -23,6 +23,7 @@ NARROW = {
     "tracking": {"records"},
     "trees": set[str](),
     "report": {"records"},
+    "controls": {"trees", "updates", "models", "data"},
     # It builds and checks what a run is made of; it makes nothing to be read.
     "config": set(ORDER[: ORDER.index("report")]),
 }
@@ -38,7 +39,7 @@ HOMES = {
 # What reads results must not need what makes them.
 LIGHT = ("utils", "records", "report", "cli", "tracking.mlflow_store")
 # Ranks and device memory are nothing of the domain, and are asked after by what has torch anyway.
-COMPUTES = {"utils.distributed", "utils.memory"}
+COMPUTES = {"utils.device", "utils.distributed", "utils.memory"}
 HEAVY = {"torch", "transformers", "lightning", "mlflow", "peft", "lm_eval", "datasets", "pandas"}
 
 

@@ -15,7 +15,7 @@ if getattr(sys, "argv", [])[:1] == ["-m"] and not sys.flags.safe_path:
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from myosotis.records.schema import RunRecord
@@ -32,9 +32,8 @@ def train(overrides: Sequence[str] = ()) -> RunRecord:
     Raises `MyosotisError` for what a person can mend.
     """
     from myosotis.commands.train import train as run
-    from myosotis.config import compose
 
-    return run(compose(overrides), overrides)
+    return run(_composed(overrides), overrides)
 
 
 def compare(
@@ -46,8 +45,20 @@ def compare(
     `MyosotisError` for what a person can mend.
     """
     from myosotis.commands.evaluate import evaluate
-    from myosotis.config import compose
 
     asked = [f"retention.suite=[{','.join(suite)}]", *overrides]
     words = ["evaluate", tuned, "--base", base, *asked]
-    return evaluate(compose(asked), tuned, base=base, command=words)
+    return evaluate(_composed(asked), tuned, base=base, command=words)
+
+
+def _composed(overrides: Sequence[str]) -> Any:
+    """The configuration; what Hydra says of a mistake is said as on the command line."""
+    from myosotis.cli.errors import explained
+    from myosotis.config import compose
+
+    try:
+        return compose(overrides)
+    except Exception as error:
+        if (ours := explained(error, overrides)) is None:
+            raise
+        raise ours from None

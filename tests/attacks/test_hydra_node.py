@@ -182,6 +182,16 @@ def test_nor_by_the_parameters_of_its_sweeper(
     assert "trust_remote_code" in refused("train", *words, "tracking=none", "hydra.sweep.dir=sweep")
 
 
+def test_a_database_that_optuna_cannot_write_is_refused_before_anything_runs(
+    refused: Refused, here: Path
+) -> None:
+    """Optuna 2.10 with SQLAlchemy 2.1: an AssertionError without a word, after the first trial."""
+    pytest.importorskip("optuna")
+    storage = "hydra.sweeper.storage='postgresql://me:secret@host/trials'"
+    said = refused("sweep", "pareto", storage, "tracking=none")
+    assert "hydra.sweeper.storage" in said and "Leave it out" in said and "secret" not in said
+
+
 def test_typed_it_is_the_users_word() -> None:
     assert compose(["model.trust_remote_code=true"]).model.trust_remote_code is True
 

@@ -16,6 +16,7 @@ import pytest
 
 from myosotis.cli import COMMANDS, main
 from myosotis.cli.exit_codes import Gated, report
+from myosotis.tracking import mlflow_client
 from myosotis.utils.errors import DataError, RunError
 
 HEAVY = ("torch", "transformers", "lightning", "mlflow", "peft", "lm_eval", "datasets", "pandas")
@@ -227,16 +228,23 @@ def test_malformed_own_yaml(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert "Traceback" not in err
 
 
-def test_failing_sweep_goes_on_and_ends_with_1(
+def test_a_sweep_whose_first_trial_is_refused_stops_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """One message instead of one a trial; no trial is on record, and MLflow has the sweep alone."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     args = ["train", "-m", "data=jsonl", "data.path=none.jsonl", "seed=1,2", "--json"]
-    assert main(args) == 1
-    document = json.loads(capfd.readouterr().out)
-    assert document["error"] == "2 of 2 trials failed."
-    assert [job["status"] for job in document["runs"]] == ["FAILED", "FAILED"]
-    assert [job["overrides"][-1] for job in document["runs"]] == ["seed=1", "seed=2"]
+    assert main(args) == 2
+    said = capfd.readouterr()
+    document = json.loads(said.out)
+    assert document["error"] == "data.path: there is no data file none.jsonl"
+    assert document["hint"] == "No other trial was started."
+    assert " ".join(said.err.split()).count("there is no data file") == 1
+    assert not list(tmp_path.glob("multirun/**/record.json"))
+    client = mlflow_client.client(mlflow_client.open_store(str(tmp_path / "mlflow.db")))
+    (sweep,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert sweep.info.status == "FAILED"
 
 
 # How commands end.

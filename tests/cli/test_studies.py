@@ -19,11 +19,13 @@ from myosotis.config.compose import hydra_on
 FOLDER = Path(__file__).parents[2] / "sweeps"
 TRIALS = {
     "ablation": 7,
+    "controls": 30,
     "dpo_beta": 5,
     "lr_full_vs_lora": 14,
     "methods": 8,
     "pareto": 24,
     "rank_lr": 15,
+    "replay_dose": 6,
     "targets": 3,
 }
 SIZES = ("glance", "small", "large")

@@ -169,7 +169,7 @@ def test_rate_and_warning_are_on_the_screen(
     tiny_model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     document = plan.plan(config(tiny_model, "optimizer.lr=0.5"))
-    shown = capfd.readouterr().err
+    shown = "".join(capfd.readouterr())
     assert "0.5 (given)" in shown
     assert "far above the usual range" in " ".join(shown.split())
     assert json.loads(json.dumps(document))["steps"]["total"] == 5
@@ -194,7 +194,7 @@ def test_four_bit_weights_are_counted_once(tiny_model: Path) -> None:
 
 def test_precision_is_that_of_a_run(tiny_model: Path) -> None:
     made = plan.make(config(tiny_model, "trainer.precision=bf16-mixed"))
-    assert made.precision == "bf16-mixed, base weights in float32"
+    assert made.precision == "float32, products in bfloat16"
     assert resolve("bf16-mixed", update="lora", accelerator="cpu").weights is torch.float32
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from myosotis.commands import parts
 from myosotis.config.compose import compose
+from myosotis.records.run_folder import SweepFolder, SweepInfo
+from myosotis.records.verdict import MIN_ITEMS
 from myosotis.utils.errors import ConfigError
 from tests.retention.small import right_by_definition
 from tests.world import call, settings
@@ -63,6 +65,20 @@ def test_a_settled_verdict_ends_it(world: Path, questions: Path, tmp_path: Path)
     assert record["suite_verdict"]["verdict"] == "retained"
     assert len(items) == 40
     assert "Asked in rounds: 40 items" in record["suite_verdict"]["note"]
+
+
+def test_a_trial_goes_on_until_each_half_is_settled(
+    world: Path, questions: Path, tmp_path: Path
+) -> None:
+    """A sweep chooses on one half and claims on the other. 40 items settle the whole at this
+    budget, but halves of 20 have no verdict; of 60, each half has `MIN_ITEMS`."""
+    budget = {"retention.budget": 0.9}
+    place = tmp_path / "sweep" / "trial"
+    SweepFolder(place.parent).save(SweepInfo("mine", [], "2026-11-30"))
+    record, items = trained(world, questions, place, **budget)
+    assert items["half"].value_counts().tolist() == [MIN_ITEMS, MIN_ITEMS]
+    halves = [half["suite"]["verdict"] for half in record["halves"].values()]
+    assert halves == ["retained", "retained"]
 
 
 def test_evaluate_goes_on_too(world: Path, questions: Path, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_probe_on_labelled_data(world: Path, tmp_path: Path) -> None:
     lines = [{"text": f"{n} is", "kind": ("even", "odd")[n % 2]} for n in range(80)]
     data = tmp_path / "kinds.jsonl"
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    keys = {"data.prompt_key": "text", "data.completion_key": "kind", "data.path": data}
+    keys = {"data.fields.prompt": "text", "data.fields.completion": "kind", "data.path": data}
     _train(world, tmp_path, "probe", **keys)
     record = json.loads((tmp_path / "runs" / "probe" / "record.json").read_text())
     assert record["task"]["metric"] == "accuracy"

@@ -21,10 +21,11 @@ import pytest
 from myosotis.commands.sync import sync
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
 from myosotis.records.schema import DataInfo, RunRecord, SuiteVerdict
-from myosotis.tracking import mlflow_client, mlflow_runs
+from myosotis.tracking import mlflow_client, mlflow_runs, mlflow_store
 from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.tracking.mlflow_logger import MLflowLogger
-from tests.world import settings, start, steps_done
+from myosotis.tracking.run_tracker import track
+from tests.world import call, settings, start, steps_done
 
 CONFIG: dict[str, Any] = {
     "update": {"name": "lora", "r": 4},
@@ -110,7 +111,7 @@ def test_only_what_is_missing_is_brought(store: str, tmp_path: Path) -> None:
     (done,) = sync([folder], None)
     assert done["points"] == 6 and done["run_id"] == logger.run_id
     run = mlflow_runs.find_run(store, "half")
-    assert run.status == "FAILED" and run.tags[mlflow_client.REASON] == "x"
+    assert run.status == "FAILED" and run.tags[mlflow_store.REASON] == "x"
     history = mlflow_client.client(run.store).get_metric_history(run.run_id, "train/loss")
     assert sorted(m.step for m in history) == [0, 1, 2, 3]
 
@@ -261,3 +262,69 @@ def test_a_real_server_that_goes_away_and_comes_back(
         assert run.status == "FINISHED"
         losses = client.get_metric_history(record.run_id, "train/loss")
         assert sorted(point.step for point in losses) == list(range(1, 31))
+
+
+def test_a_run_that_was_deleted_in_mlflow_stays_so_and_the_others_are_brought(
+    store: str, tmp_path: Path
+) -> None:
+    """Of each run its own result, what failed last; and the hint brings the run back."""
+    folders = [run_folder(tmp_path / "runs" / name, run_id=name[0] * 32) for name in ("a", "b")]
+    broken = run_folder(tmp_path / "runs" / "c")
+    first = sync(folders, None)
+    gone = first[0]["run_id"]
+    client = mlflow_client.client(mlflow_client.open_store(store))
+    client.delete_run(gone)
+    broken.record.write_text("{")
+    done = sync([*folders, broken], None)
+    assert [run["synced"] for run in done] == [False, True, False]
+    assert ["failed" in run for run in done] == [False, False, True]
+    assert client.get_run(gone).info.lifecycle_stage == "deleted"
+    hint = done[0]["why"].partition("; ")[2].removesuffix(" brings it back").split()
+    assert hint[-1] == gone
+    env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
+    subprocess.run([sys.executable, "-m", *hint], check=True, env=env, capture_output=True)
+    assert [run["synced"] for run in sync(folders, None)] == [True, True]
+    out, err = call(["sync", "all"], tmp_path, code=1)
+    assert "1 of 3 runs failed" in err and "Traceback" not in err
+    assert "record.json" in out.splitlines()[-1]  # what failed comes last
+
+
+def test_a_resumed_run_that_was_deleted_in_mlflow_is_restored(store: str) -> None:
+    logger = MLflowLogger(store, "mine", "one")
+    logger.log_metrics({"train/loss": 3.0}, 0)
+    logger.finish("KILLED")
+    assert logger.run_id is not None
+    client = mlflow_client.client(logger.store)
+    client.delete_run(logger.run_id)
+    again = MLflowLogger(store, "mine", "one")
+    again.start(logger.run_id, again=True)
+    assert again.run_id == logger.run_id
+    info = client.get_run(logger.run_id).info
+    assert (info.lifecycle_stage, info.status) == ("active", "RUNNING")
+
+
+def test_a_store_that_takes_no_files_keeps_the_rest_and_the_cause_is_said(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The artifact root is a file, as good as a disk that is read-only: all else arrives."""
+    (tmp_path / "root").write_text("no folder")
+    client = mlflow_client.client(mlflow_client.open_store(store))
+    client.create_experiment("mine", artifact_location=(tmp_path / "root").as_uri())
+    logger = MLflowLogger(store, "mine", "one")
+    folder = run_folder(tmp_path / "runs" / "one")
+    with track(
+        tmp_path / "runs" / "two", logger, run_name="two", command=[], config={}, config_hash=""
+    ) as tracker:
+        tracker.artifact(folder.config)
+        logger.log_metrics({"train/loss": 1.0}, 1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "MLflow lacks this run's files" in said and str(tmp_path / "runs" / "two") in said
+    assert logger.run_id is not None
+    run = client.get_run(logger.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"train/loss": 1.0})
+    (done,) = sync([folder], None)
+    assert "takes no files" in done["failed"] and "the rest is there" in done["failed"]
+    assert client.get_run(folder.load().run_id).data.metrics["train/loss"] == 0.0
+    (tmp_path / "root").unlink()
+    (done,) = sync([folder], None)
+    assert done["synced"] and (done["points"], "failed" in done) == (0, False)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from myosotis.config import check, compose, config_hash, learning_rate, model_named
+from myosotis.config.compose import hydra_on, options
 from myosotis.config.default_lr import RATES
 from myosotis.config.schema import Config, sentences
+from myosotis.config.validate import _data
 from myosotis.utils.did_you_mean import did_you_mean, near
 from myosotis.utils.errors import ConfigError
 
@@ -143,6 +148,9 @@ REFUSED = [
     (["sweep.objectives=[]"], "sweep.objectives is empty", "forgetting"),
     (["task.metric=chrf", "task.generate=0"], "task.generate=0", ""),
     (["method=full", "trainer.precision=bf16-true"], "lose small updates", "bf16-mixed"),
+    (["trainer.strategy=fsdp"], "trainer.strategy=fsdp is not supported", "adamw8bit"),
+    (["trainer.strategy=deepspeed_stage_3"], "ranks that hold the whole model", "ddp"),
+    (["trainer.strategy=bogus"], "trainer.strategy cannot be", "ddp"),
     (["+callbacks.a={_target_: lightning.pytorch.Trainer}"], "is not a", ""),
     (["+callbacks.a=3"], "callbacks.a must name a class", ""),
     (["+schedule.then={_target_: os.system}"], "no key 'schedule.then'", ""),
@@ -204,7 +212,7 @@ def test_own_callback_is_made() -> None:
 
 def test_missing_data_file_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").touch()
-    with pytest.raises(ConfigError, match="does not exist") as caught:
+    with pytest.raises(ConfigError, match="there is no data file") as caught:
         check(compose(["data=jsonl", f"data.path={tmp_path}/trian.jsonl"]))
     assert "train.jsonl" in caught.value.hint
 
@@ -324,3 +332,36 @@ def test_a_configuration_that_was_recorded_has_the_hash_of_the_one_it_came_from(
     (tmp_path / "mine.jsonl").write_text("{}\n")
     cfg = compose(["data=jsonl", f"data.path={tmp_path / 'mine.jsonl'}", "out=a"])
     assert config_hash(OmegaConf.create(recorded(cfg))) == config_hash(cfg)
+
+
+def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -> None:
+    """All pairs of the three occur, in one composition for each experiment and method. A data set
+    of one's own that has keys of its own is no data set of ours, and composes as well."""
+    (tmp_path / "data").mkdir()
+    keys = ("train_items", "val_items", "test_items", "split_seed")
+    own = {
+        "defaults": ["common/steps@_here_"],
+        "name": "mine",
+        "train_items": None,
+        "source": {"_target_": "myosotis.data.sources.files", "path": "mine.jsonl"}
+        | {key: f"${{..{key}}}" for key in keys},
+    }
+    (tmp_path / "data" / "mine.yaml").write_text(json.dumps(own))
+    here = str(tmp_path)
+    experiments, methods = options("experiment", here), options("method", here)
+    data = options("data", here)
+    assert (len(experiments), len(methods), len(data)) == (6, 14, 6)
+    seen = set()
+    with hydra_on(here) as hydra:
+        for i, experiment in enumerate(experiments):
+            for k, method in enumerate(methods):
+                chosen = data[(i + k) % len(data)]
+                words = [f"experiment={experiment}", f"method={method}", f"data={chosen}"]
+                cfg = hydra.compose_config(
+                    config_name="train", overrides=words, run_mode=RunMode.RUN, from_shell=True,
+                    with_log_configuration=False,
+                )  # fmt: skip
+                values = OmegaConf.to_container(cfg.data, resolve=True)
+                _data(cast("dict[str, Any]", values))
+                seen |= {(experiment, chosen), (method, chosen), (experiment, method)}
+    assert len(seen) == 6 * 6 + 14 * 6 + 6 * 14

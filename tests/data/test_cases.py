@@ -98,7 +98,7 @@ def test_files_that_are_read_without_a_word(name: str, reads: str) -> None:
 
 def test_graded_answers_and_markers() -> None:
     (few,) = module("graded_few_desirable.jsonl", "grades").warnings()
-    (none,) = module("graded_all_true.jsonl", "grades").warnings()
+    _, none = module("graded_all_true.jsonl", "grades").warnings()
     assert "too few to tell the two apart" in few and "nothing to be told apart" in none
     with pytest.raises(DataError, match="the validation part is too small: it holds 1"):
         module("graded_small.jsonl", "grades")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
 
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example, Message
 from myosotis.data.template_text import TemplateOptions
+from myosotis.retention.benchmarks.requests import Encoder
 from myosotis.utils.errors import ConfigError, DataError
 from tests.data.conftest import byte_level, sentence_piece
 
@@ -169,6 +173,32 @@ ENDLESS = (
     "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
+
+
+def marking(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same tokenizer, with its BOS before every text, as Llama's and Gemma's put it."""
+    bos = str(tokenizer.bos_token)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, tokenizer.bos_token_id)]
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("template", [None, ENDLESS, LLAMA2])
+@pytest.mark.parametrize("make", [byte_level, sentence_piece])
+def test_a_conversation_begins_as_the_questions_of_a_benchmark_do(
+    make: Callable[[str | None], PreTrainedTokenizerFast], template: str | None
+) -> None:
+    """With BOS once, whether template or tokenizer writes it; and with SentencePiece's space."""
+    tokenizer = marking(make(template))
+    renderer = ChatRenderer(tokenizer)
+    example = chat("the in", "ab")
+    text = "".join(span.text for span in renderer.prompt_spans(example.prompt))
+    asked = Encoder(tokenizer, 100).encode(text)
+    assert renderer.prompt(example.prompt)[:4] == asked[:4]
+    assert list(renderer.render(example).ids).count(tokenizer.bos_token_id) == 1
+    noted = any("the tokenizer puts before" in n for n in renderer.rendered(example).notes)
+    assert noted == (renderer.kind == "chat" and not text.startswith(str(tokenizer.bos_token)))
 
 
 def test_a_template_that_trims_scores_what_it_wrote() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from myosotis.data.conversation import Message
 from myosotis.data.preference import read_pairs
-from myosotis.data.readers import present
+from myosotis.data.records import present
 from myosotis.data.sft import Records, read_answers
 from myosotis.data.unpaired import read_grades
 from myosotis.utils.errors import DataError

@@ -63,7 +63,8 @@ def test_enough_of_both_is_no_warning(graded: Callable[..., Dataset]) -> None:
 
 
 def test_all_of_one_grade(graded: Callable[..., Dataset]) -> None:
-    (told,) = left_aside(graded(60, set(range(60))).manifest)
+    held_out, told = left_aside(graded(60, set(range(60))).manifest)
+    assert held_out.startswith("all 3 answers of the test part have label true")
     assert told == ("0 of 54 training answers have label false: there is nothing to be told apart")
     with pytest.raises(DataError, match=r"mine: none of 54 answers of the train part is one to"):
         graded(60, set())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from myosotis.data.convert import viewed
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import Dataset
 from myosotis.data.kinds import (
+    TEXT_METRICS,
     Answers,
     Grades,
     Labels,
@@ -34,7 +35,7 @@ from myosotis.evaluation.task_metrics import METRICS
 from myosotis.trees.scorer import TreeScore
 from myosotis.trees.tree import Path as Tokens
 from myosotis.trees.tree import Target, Tree
-from myosotis.utils.errors import ConfigError
+from myosotis.utils.errors import ConfigError, DataError
 from tests.retention.small import byte_tokenizer
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -185,3 +186,17 @@ def test_the_text_that_a_reward_is_given_for_can_be_scored_itself() -> None:
     one = example(1)
     assert rewards.of_text().render(one) == plain.render(one)
     assert rewards.render(one).ids == plain.render(one).ids
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: type(kind).__name__)
+def test_a_held_out_part_that_can_show_nothing_is_found(kind: TaskKind) -> None:
+    """One example has no second half; of graded answers the log-likelihood needs some to give."""
+    tree = Tree.of([Tokens([5, 6], [0.0, 1.0])])
+    for metric in kind.metrics:
+        generated = 2 if metric in TEXT_METRICS else 0
+        kind.require_held_out([replace(tree, grade=1)] * 2, metric, generated)
+        with pytest.raises(DataError, match=rf"1 of the held-out .*task\.metric={metric}; 2 are"):
+            kind.require_held_out([replace(tree, grade=1)], metric, 1)
+    if isinstance(kind, Grades):
+        with pytest.raises(DataError, match=r"none of the held-out .* can show loglik"):
+            kind.require_held_out([replace(tree, grade=-1)] * 5, "separation", 0)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from myosotis.data.fields import Fields
 from myosotis.data.sft import Message, Records, read_answers
-from myosotis.utils.errors import ConfigError, DataError
+from myosotis.utils.errors import DataError
 
 
 def write(folder: Path, *lines: Any, name: str = "file.jsonl") -> Path:
@@ -73,14 +74,12 @@ def test_the_usual_records(tmp_path: Path, record: dict[str, Any], turns: list[s
 
 
 def test_fields_of_ones_own(tmp_path: Path) -> None:
-    records = read(
-        tmp_path, {"text": "a", "category": "b"}, prompt_key="text", completion_key="category"
-    )
+    named = Fields({"prompt": "text", "completion": "category"})
+    records = read(tmp_path, {"text": "a", "category": "b", "system": "no"}, fields=named)
     assert records.examples[0].messages == (Message("user", "a"), Message("assistant", "b"))
-    told = fault(tmp_path, {"Text": "a", "b": ""}, prompt_key="prompt", completion_key="completion")
-    assert "file.jsonl:2: no field 'prompt'" in told
-    with pytest.raises(ConfigError, match=r"data.prompt_key is set and data.completion_key is not"):
-        read(tmp_path, {}, prompt_key="text")
+    assert records.unused == {"system": 1} and records.forms == {"prompt and completion": 1}
+    told = fault(tmp_path, {"Text": "a", "b": ""}, fields=named)
+    assert "file.jsonl" in told and "no field 'text'; Did you mean Text?" in told
 
 
 def test_openai_weights_and_prompts_that_hold_answers(tmp_path: Path) -> None:
@@ -151,16 +150,16 @@ def test_files_that_are_not_what_is_expected(tmp_path: Path) -> None:
         return str(caught.value)
 
     assert "is empty" in told(b" \n\n")
-    assert "one JSON array" in told(b'[{"prompt": "a"}]')
+    assert "record 1: no completion" in told(b'[{"prompt": "a"}]')
     assert "file.jsonl:2: not UTF-8 (byte 0xe9 at column 13)" in told(
         b'{"prompt": "a", "completion": "b"}\n{"prompt": "\xe9"}'
     )
     assert "UTF-16" in told('{"prompt": "a"}'.encode("utf-16"))
-    assert "is CSV; JSON Lines is expected" in told(b"a,b", "file.csv")
     with pytest.raises(DataError, match=r"no data file .*\n.*Did you mean .*file.jsonl"):
         read_answers(tmp_path / "fle.jsonl")
-    with pytest.raises(DataError, match="is a folder"):
-        read_answers(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is a folder without data files"):
+        read_answers(tmp_path / "empty")
 
 
 def test_blank_lines_byte_order_marks_and_line_separators_in_text(tmp_path: Path) -> None:

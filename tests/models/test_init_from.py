@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 
 from myosotis.commands.find_model import of_run
 from myosotis.models.init_from import InitialUpdate
@@ -26,6 +27,7 @@ def test_only_what_can_be_merged(tmp_path: Path) -> None:
     """A soft prompt has no weights to merge; a run that does not exist is named."""
     settings = {"name": "prefix", "peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
     (tmp_path / "update.json").write_text(json.dumps({"settings": settings}))
+    save_file({}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ConfigError, match="cannot be merged"):
         InitialUpdate.named(str(tmp_path))
     with pytest.raises(ConfigError, match=r"model\.start=nothing-here"):
@@ -50,6 +52,7 @@ def test_tuned_twice(world: Path, tmp_path: Path) -> None:
         expected = began["retention"][0][side]
         assert found["retention"][0]["base"] == pytest.approx(expected, abs=1e-5)
         assert "continues from" in found["model"]["note"]
+    _only_on_its_base(world, first, tmp_path)
     shutil.rmtree(first)
     second = tmp_path / "runs" / "start"
     call(["export", str(second), "--to", "merged", "--out", str(tmp_path / "both")], tmp_path)
@@ -66,3 +69,19 @@ def test_tuned_twice(world: Path, tmp_path: Path) -> None:
     words = settings(world, tmp_path / "x", **changes)
     _, said = call(["train", *words, "tracking=none"], tmp_path, code=2)
     assert "model.start is merged into weights" in said
+
+
+def _only_on_its_base(world: Path, first: Path, place: Path) -> None:
+    """A run is merged into the weights it was tuned on, or not at all; told before they load. And
+    what was tuned on top of it does not pass for an update of the pretrained model."""
+    other = shutil.copytree(world / "model", place / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
+    words = settings(world, place / "y", **{"model.start": first, "model.path": other})
+    _, said = call(["train", *words, "tracking=none"], place, code=2)
+    assert "was tuned on another base" in " ".join(said.split())
+    update = place / "runs" / "start" / "update"
+    assert json.loads((update / "update.json").read_text())["start"] == "first"
+    alone = shutil.copytree(update, place / "alone" / "update")
+    _, said = call(["evaluate", str(alone), "--base", str(world / "model")], place, code=2)
+    assert "stands on a tuned model, first" in " ".join(said.split())

@@ -14,7 +14,7 @@ import torch
 
 from myosotis import updates
 from myosotis.data.preference import pair, read_pairs
-from myosotis.data.readers import RecordError
+from myosotis.data.records import RecordError
 from myosotis.data.sft import Example
 from myosotis.objectives import preference as p
 from myosotis.objectives import with_reference

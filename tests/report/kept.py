@@ -1,7 +1,7 @@
 """A finished sweep as it is kept in reports/: its records and its scorecard.
 
-    python -m tests.report.kept reports/NAME SWEEP    a new one
-    python -m tests.report.kept reports/NAME          its scorecard anew
+    python -m tests.report.kept reports/NAME SWEEP …   a new one, of one sweep or several
+    python -m tests.report.kept reports/NAME           its scorecard anew
 
 What only means something on the machine that ran it (absolute folders) is left out; everything else
 is as the runs wrote it.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from myosotis.cli import studies
@@ -33,16 +34,19 @@ def read(folder: Path) -> list[RunRecord]:
     return [RunRecord.from_json(line) for line in lines]
 
 
-def keep(folder: Path, sweep: Path) -> None:
-    """Write the records of `sweep` into `folder`."""
-    records = [RunRecord.load(path) for path in sorted(sweep.glob("*/record.json"))]
+def keep(folder: Path, sweeps: Sequence[Path]) -> None:
+    """Write the records of `sweeps` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(plain(portable(record, sweep)), ensure_ascii=False) for record in records]
+    lines = [
+        json.dumps(plain(portable(RunRecord.load(path), sweep)), ensure_ascii=False)
+        for sweep in sweeps
+        for path in sorted(sweep.glob("*/record.json"))
+    ]
     (folder / "records.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    for given in sys.argv[2:]:
-        keep(place, Path(given).absolute())
+    if given := sys.argv[2:]:
+        keep(place, [Path(one).absolute() for one in given])
     print(scorecard(read(place), place / "scorecard.html"))

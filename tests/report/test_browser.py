@@ -166,6 +166,22 @@ def test_no_table_is_cut_off(browser: Any, tmp_path: Path):
         page.close()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_verdict_has_room(browser: Any, tmp_path: Path, record: RunRecord, width: int):
+    """The longest of the four words, in the strips and everywhere else on the page of a run."""
+    assert record.suite_verdict is not None
+    record.suite_verdict.verdict = record.suite_verdict.mean_verdict = "inconclusive"
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(scorecard(record, tmp_path / "card.html").as_uri())
+    chips = page.locator(".chip:visible")
+    assert "inconclusive" in chips.all_inner_texts()
+    assert not page.evaluate(
+        "[...document.querySelectorAll('.chip')].filter(e => e.checkVisibility() && "
+        "e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+    )
+    page.close()
+
+
 def test_settings_are_filtered_and_sorted(browser: Any, tmp_path: Path):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(scorecard(kept.read(REPORTS / "rank_lr"), tmp_path / "card.html").as_uri())

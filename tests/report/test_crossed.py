@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from myosotis.records.items import TaskItems, task_items
+from myosotis.records.items import TaskItems, benchmark_items
 from myosotis.records.schema import HalfResult, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.report.crossed import Task, crossed, over_items_and_seeds
 from myosotis.report.grouping import study
@@ -176,7 +176,7 @@ def test_items_beside_the_records_are_read_and_halved(tmp_path: Path, d: np.ndar
     assert prose is not None and prose.lo is not None
     weights = 1.0 + np.arange(40) % 3
     assert prose.value == pytest.approx(float(np.average(d.mean(1), weights=weights)))
-    assert list(task_items(runs[0])) == ["a", "prose"]
+    assert list(benchmark_items(runs[0])) == ["a", "prose"]
 
 
 @pytest.mark.parametrize("lacking", ["file", "same items", "same means", "whole file"])

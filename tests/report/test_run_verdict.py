@@ -89,6 +89,8 @@ def test_what_would_settle_it_by_hand(record: RunRecord):
     )
     record.cost = {}
     assert remedy.settle(record) == "To settle: 810 more items (retention.items=470)."
+    record.config = {"compare": {}}
+    assert remedy.settle(record) == "To settle: 810 more items in both logs."
 
 
 def test_where_the_benchmarks_hold_too_few_another_is_asked_for(record: RunRecord):
@@ -108,6 +110,8 @@ def test_where_nothing_can_be_settled_it_says_what_to_do():
     assert "any verdict takes at least 30 items" in remedy.settle(few)
     more = replace(few, retention=[replace(rows[0], n=200)])
     assert remedy.settle(more).startswith("To settle: more items (retention.items)")
+    logs = replace(more, config={"compare": {}})
+    assert remedy.settle(logs).startswith("To settle: more items in both logs; these do not tell")
 
 
 def test_what_is_settled_needs_nothing():

@@ -145,6 +145,18 @@ def test_an_empty_record_shows_what_is_missing():
         assert said in text
 
 
+def test_a_comparison_of_logs_names_them_and_has_no_task(record: RunRecord):
+    """Nothing on the page says what a comparison lacks: it has no task, no data, no weights."""
+    record.task, record.baselines = None, []
+    log = {"log": "logs/base/a.jsonl", "kind": "lm-eval", "model": "base<b>", "tool": "lm_eval 0.4"}
+    record.config = {"compare": {"base": log, "tuned": log | {"log": "logs/tuned/a.jsonl"}}}
+    text = Page(render_html([record])).text
+    assert "Log of the base model logs/base/a.jsonl, lm-eval, base<b>, lm_eval 0.4" in text
+    assert "Log of the tuned model logs/tuned/a.jsonl" in text
+    for lacking in ("What it learned", "task was not measured", "Data content", "Weights"):
+        assert lacking not in text
+
+
 def test_a_failed_run_is_in_plain_sight(record: RunRecord):
     record.status, record.error = "FAILED", "The loss became infinite at step 43."
     text = Page(render_html([record])).text

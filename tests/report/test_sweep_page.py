@@ -14,10 +14,12 @@ from scipy import stats
 
 from myosotis.records.schema import HalfResult, RetentionRow, RunRecord, SuiteVerdict, TaskQuality
 from myosotis.report import decision, forgotten, preference, trials
+from myosotis.report.contrast import Measure, told_apart
 from myosotis.report.factors import along_axis
 from myosotis.report.grouping import study
 from myosotis.report.heat_map import LEVELS, _level, heat_maps
 from myosotis.report.ladder import ladder as ladder_of
+from myosotis.report.markdown import render_markdown
 from myosotis.report.numbers import Numbers
 from myosotis.report.scorecard import render_html
 from myosotis.report.seeds import (
@@ -26,7 +28,6 @@ from myosotis.report.seeds import (
     over_seeds,
     t_quantile,
     t_tails,
-    told_apart,
 )
 from myosotis.report.selection import choose, front, group_stats
 from myosotis.report.svg.charts import Chart, Reference, Series, line_chart
@@ -94,8 +95,9 @@ def test_several_comparisons_are_adjusted_for_each_other():
     low = Estimate(0.0, -0.3, 0.3, 3)
     far, near = Estimate(1.5, 1.1, 1.9, 3), Estimate(0.53, 0.13, 0.93, 3)
     assert 0.044 < difference_p(low, near) < 0.046
-    assert told_apart([(low, near)]) == [True]
-    assert told_apart([(low, near), (low, low), (low, far)]) == [False, False, True]
+    a, b, c = map(Measure, (low, near, far))
+    assert told_apart([(a, b)]) == [True]
+    assert told_apart([(a, b), (a, a), (a, c)]) == [False, False, True]
     assert told_apart([]) == []
 
 
@@ -261,6 +263,17 @@ def test_different_tasks_have_no_winner():
     found = study([setting("a", 1.0, 0.0), other])
     assert choose(found).how == "different"
     assert "measured on different tasks" in Page(render_html([*made.rank_lr()[:2], other])).text
+
+
+def test_different_held_out_data_have_no_winner_either():
+    """An older record does not say on which it was measured: that alone is no difference."""
+    one, other = setting("a", 1.0, 0.0), setting("b", 2.0, 0.0)
+    other.data = replace(other.data, manifest={"test_hash": "b"}, hash="one")
+    assert choose(study([one, other])).how != "different"
+    one.data = replace(one.data, manifest={"test_hash": "a"}, hash="another")
+    assert choose(study([one, other])).how == "different"
+    said = render_markdown([one, other])
+    assert "none is better than another" in said and "different training data" in said
 
 
 def test_the_front_by_hand():

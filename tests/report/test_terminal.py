@@ -8,7 +8,7 @@ import pytest
 
 from myosotis.records.schema import RunRecord
 from myosotis.report import remedy, terminal
-from myosotis.utils.console import console
+from myosotis.utils.console import results
 
 from . import made
 from .kept import read
@@ -18,12 +18,12 @@ RANK_LR = Path(__file__).parents[2] / "reports/rank_lr"
 
 @pytest.fixture(autouse=True)
 def _eighty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "_width", 80)
-    monkeypatch.setattr(console, "_height", 40)
+    monkeypatch.setattr(results, "_width", 80)
+    monkeypatch.setattr(results, "_height", 40)
 
 
 def shown(capfd: pytest.CaptureFixture[str]) -> str:
-    text = capfd.readouterr().err
+    text = capfd.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     return text

@@ -245,7 +245,7 @@ def test_a_run_from_start_to_finish(uri: str, tmp_path: Path):
     assert run.params["data.path"] == "null"
     assert run.metrics == {"train/loss": 1.0, "train/epoch": 0.0}
     assert run.tags["method"] == "lora"
-    assert run.tags[mlflow_client.REASON] == "SIGTERM"
+    assert run.tags[stores.REASON] == "SIGTERM"
     assert run.tags["mlflow.parentRunId"] == "p" * 32
     assert run.ended
     history = mlflow_client.client(run.store).get_metric_history(run.run_id, "train/loss")
@@ -438,7 +438,7 @@ def test_the_record_comes_from_the_artifacts_or_the_run_folder(uri: str, tmp_pat
         mlflow_runs.load_record(mlflow_runs.find_run(uri, "last"))
     record = RunRecord(run_id=logger.run_id or "", run_name="kept")
     record.save(tmp_path / "run" / "record.json")
-    logger.set_tags({mlflow_client.FOLDER: tmp_path / "run"})
+    logger.set_tags({stores.FOLDER: tmp_path / "run"})
     assert mlflow_runs.load_record(mlflow_runs.find_run(uri, "last")) == record
     record.status = "FINISHED"
     record.save(tmp_path / "run" / "record.json")

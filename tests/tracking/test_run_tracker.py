@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from myosotis.records.schema import RunRecord, SuiteVerdict
-from myosotis.tracking import mlflow_client, mlflow_runs
+from myosotis.tracking import mlflow_runs, mlflow_store
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.run_tracker import RunTracker, track
 from myosotis.utils.errors import DataError, Interrupted
@@ -60,7 +60,7 @@ def test_a_failed_run_has_its_reason_without_a_password(uri: str, tmp_path: Path
     record = RunRecord.load(tmp_path / "run")
     assert (record.status, record.error) == ("FAILED", reason)
     run = mlflow_runs.find_run(uri, "mine")
-    assert (run.status, run.tags[mlflow_client.REASON]) == ("FAILED", reason)
+    assert (run.status, run.tags[mlflow_store.REASON]) == ("FAILED", reason)
     assert "verdict" not in run.tags
 
 

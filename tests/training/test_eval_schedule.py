@@ -19,11 +19,12 @@ STEP = 8 * 5  # examples a step, tokens of each: see test_plan
 
 def paced(cfg: DictConfig, trained: float = 1.0) -> EvalSchedule:
     data = parts.data_of(cfg)
-    context = parts.context_of(instantiate.model_source(cfg))
+    source = instantiate.model_source(cfg)
+    context = parts.context_of(source)
     return parts.eval_schedule_of(
         cfg,
         data,
-        parts.benchmarks(cfg, None, data.template.tokenizer, context),
+        parts.benchmarks(cfg, None, source, data.template.tokenizer),
         parts.kl_texts(cfg, data, context),
         total_steps=parts.total_steps(cfg, data.steps_per_epoch),
         trained=trained,
@@ -44,8 +45,9 @@ def settings(folder: Path, *overrides: str) -> DictConfig:
 def tokens(cfg: DictConfig) -> tuple[int, int]:
     """Read for all items, and for the texts of the shift."""
     data = parts.data_of(cfg)
-    context = parts.context_of(instantiate.model_source(cfg))
-    suite = parts.benchmarks(cfg, None, data.template.tokenizer, context)
+    source = instantiate.model_source(cfg)
+    context = parts.context_of(source)
+    suite = parts.benchmarks(cfg, None, source, data.template.tokenizer)
     texts = parts.kl_texts(cfg, data, context).trees
     read = [int(tree.read.sum()) for tree in suite.request_trees.trees]
     return sum(read), sum(int(tree.read.sum()) for trees in texts.values() for tree in trees)

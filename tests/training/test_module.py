@@ -135,6 +135,14 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing() -> None:
     assert (weights(model) - weights(reference)).norm() / weights(reference).norm() <= 1e-6
 
 
+def test_the_model_stays_where_it_trained() -> None:
+    """Lightning's `teardown` calls `cpu()`; of a model on another device (here one without data)
+    nothing moves, and what is measured after the training is measured there."""
+    model = module("lora").to("meta")
+    assert model.cpu() is model
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+
+
 def test_out_of_memory_with_one_row_says_what_helps() -> None:
     model = module("lora", 1)
 
@@ -223,12 +231,20 @@ from torch.utils.data import DataLoader
 sgd = functools.partial(torch.optim.SGD, lr=1e-2)
 model = module("lora", 2, 12, optimizer=sgd)
 rank = int(__import__("os").environ.get("LOCAL_RANK", 0))
+score, rows = model.scorer.score, model.scorer.rows_at_once
+def crowded(batch, **options):
+    branches = score(batch, **options)
+    if rank == 0 and model.global_step == 3 and model.scorer.rows_at_once == rows:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    return branches
+model.scorer.score = crowded
 trees = examples(24)
 steps = [trees[k:k + 3][rank::2] for k in range(0, 24, 3)]  # rank 1 has half of rank 0's examples
 trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_steps=8, logger=False,
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     use_distributed_sampler=False)
 trainer.fit(model, DataLoader(steps, batch_size=None))
+assert model.scorer.rows_at_once == (rows // 2 if rank == 0 else rows)
 if trainer.is_global_zero:
     torch.save(weights(model), sys.argv[1])
 """
@@ -236,6 +252,7 @@ if trainer.is_global_zero:
 
 @pytest.mark.slow
 def test_two_ranks_give_the_gradient_of_one(tmp_path: Path) -> None:
+    """Also where the memory of one runs out in the middle of a step: both begin it anew."""
     sgd = functools.partial(torch.optim.SGD, lr=1e-2)
     model = module("lora", 2, 12, optimizer=sgd)
     fit(model)

@@ -70,10 +70,28 @@ def test_half_precision_sums_in_fp32() -> None:
     assert logp.dtype == torch.float32
     exact = head.linear.weight.double() @ hidden.double().T
     torch.testing.assert_close(
-        logp.double(), exact.T.log_softmax(-1)[index, index], rtol=0, atol=0.1
+        logp.double(), exact.T.log_softmax(-1)[index, index], rtol=0, atol=1e-5
     )
     logp.sum().backward()
     assert hidden.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_no_log_prob_is_above_zero(dtype: torch.dtype, scale: float) -> None:
+    """Of words that are all but certain, too: the target's logit is one of those that the
+    normaliser sums."""
+    torch.manual_seed(0)
+    head = plain_head(dtype=dtype)
+    word = torch.arange(len(head.linear.weight))
+    hidden = (scale * head.linear.weight.detach()).to(dtype)  # each predicts itself
+    logp, greedy, _ = head.log_probs(hidden, word, word, uniform=False)
+    assert logp.max() <= 0
+    logits = hidden.double() @ head.linear.weight.double().T
+    rounding = 1e-6 * float(logits.abs().max())
+    exact = logits.log_softmax(-1)[word, word]
+    torch.testing.assert_close(logp.double(), exact, rtol=0, atol=rounding)
+    assert greedy.float().mean() > 0.5
 
 
 def test_what_is_not_a_plain_frozen_product_goes_the_long_way() -> None:

@@ -47,6 +47,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ia3": {"name": "ia3", "peft_type": "IA3"},
     "vera": {"name": "vera", "peft_type": "VERA", "r": 8, "target_modules": "all-linear"},
     "oft": {"name": "oft", "peft_type": "OFT", "oft_block_size": 4, "target_modules": "attention"},
+    "osf": {"name": "osf", "peft_type": "OSF", "target_modules": "all-linear"},
 }
 RATE = {"full": 1e-3, "last layer": 1e-3, "prefix": 3e-1, "prompt": 1e-1, "ia3": 3e-1, "vera": 1e-1}
 
@@ -520,6 +521,8 @@ def test_plain_peft_loads_what_peft_has(ids: Tensor, tmp_path: Path) -> None:
         ({"name": "adapter", "activation": "gleu"}, "activation"),
         ({"name": "adapter", "bottleneck": 0}, "1 or more"),
         ({"name": "full", "only": "weights"}, "bias or norm"),
+        ({"name": "full", "layers": []}, r"layers=\[\] names no layers"),
+        ({"name": "full", "layers": 3}, "layers=3 names no layers"),
         ({"name": "prefix", "peft_type": "PREFIX_TUNING"}, "num_virtual_tokens"),
     ],
 )  # fmt: skip

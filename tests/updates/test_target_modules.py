@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, MixtralForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from myosotis import updates
+from myosotis.trees.attention import PackingMode
+from myosotis.trees.scorer import Scorer
 from myosotis.updates.target_modules import linear_names, resolve, shortest_suffixes
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils.errors import ConfigError
 from tests.tiny import tiny
+from tests.updates.test_methods import TREES, scores, tune
 
 
 def leaves(names: list[str]) -> set[str]:
@@ -98,9 +103,9 @@ def test_lists_and_regexes() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("lm_head", "output head"),
-        (["q_proj", "lm_head"], "output head"),
-        (r".*(q_proj|lm_head)", "output head"),
+        ("lm_head", "shares its weights with the input embedding"),
+        (["q_proj", "lm_head"], "shares its weights"),
+        (r".*(q_proj|lm_head)", "shares its weights"),
         (["embed_tokens"], "not a linear layer"),
         (["q_prj"], "Did you mean q_proj"),
         ("q_proj", r"\[q_proj\]"),
@@ -113,6 +118,76 @@ def test_targets_that_make_no_sense(spec: str | list[str], said: str) -> None:
     update = updates.build({"name": "lora", "target_modules": spec})
     with pytest.raises(ConfigError, match=said):
         update.attach(tiny("llama"))
+
+
+def test_an_output_head_with_weights_of_its_own_is_a_target_where_it_is_named() -> None:
+    """Qwen3's is not tied: r(32 + 97) numbers, trained, switched off, packed and merged."""
+    assert "lm_head" not in resolve(tiny("qwen3"), "all-linear")
+    update = updates.build({"name": "lora", "r": 3, "target_modules": ["lm_head"]})
+    update.attach(tiny("qwen3"))
+    assert update.count() == 3 * (32 + 97)
+    with update.disabled():
+        before = scores(update)
+    losses = tune(update, 2e-2)
+    assert losses[-1] < losses[0]
+    with update.disabled():
+        assert torch.equal(scores(update), before)
+    merged = Scorer(update.merged(), PackingMode("padded", "test", fast_head=False))
+    found = torch.tensor([score.logp[0] for score in merged.evaluate(TREES)])
+    torch.testing.assert_close(scores(update), found, rtol=0, atol=1e-4)
+
+
+def test_rows_of_the_embedding_are_refused_beside_an_adapter_with_a_way_on() -> None:
+    for setting in ({"trainable_token_indices": [5]}, {"modules_to_save": ["embed_tokens"]}):
+        with pytest.raises(ConfigError, match="no such setting") as refused:
+            updates.build({"name": "lora", **setting})
+        assert "trained by update=full" in refused.value.hint
+
+
+# A mixture of experts whose experts are one tensor: (experts, out, in).
+
+
+def mixture() -> MixtralForCausalLM:
+    torch.manual_seed(0)
+    small = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=97)
+    return MixtralForCausalLM(
+        MixtralConfig(
+            **small, num_attention_heads=4, num_key_value_heads=2, num_local_experts=4,
+            num_experts_per_tok=2, max_position_embeddings=128,
+        )
+    ).eval()  # fmt: skip
+
+
+def test_fused_experts_are_reached_by_target_parameters() -> None:
+    """r(d_in + d_out) for each expert: 2 layers of 4, gate and up (32 to 2·48), and down."""
+    both, down = 2 * 4 * 3 * ((32 + 96) + (48 + 32)), 2 * 4 * 3 * (48 + 32)
+    attention = 2 * 3 * (2 * (32 + 32) + 2 * (32 + 16))
+    for words, count in (
+        ({"target_parameters": "experts"}, both + attention),
+        ({"target_parameters": "experts", "target_modules": "mlp"}, both),
+        ({"target_parameters": ["down_proj"], "target_modules": None}, down),
+        ({}, attention),
+    ):
+        update = updates.build({"name": "lora", "r": 3, **words})
+        update.attach(mixture())
+        assert update.count() == count, words
+        assert ["are fused" in said for said in update.remarks()] == [True] * (not words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"target_modules": "mlp"}, "no layer of this model looks like one"),
+        ({"target_parameters": ["up_proj_"]}, "experts.down_proj, experts.gate_up_proj"),
+        ({"target_parameters": "experts", "lora_dropout": 0.1}, "neither use_dora nor lora_drop"),
+    ],
+)
+def test_experts_that_cannot_be_reached_so(words: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        updates.build({"name": "lora", **words}).attach(mixture())
+    if words == {"target_modules": "mlp"}:
+        assert "target_parameters=experts" in refused.value.hint
+        assert "attention, or a list of k_proj, o_proj, q_proj, v_proj" in refused.value.hint
 
 
 def test_gpt2_is_conv1d_and_stored_the_other_way_round() -> None:

@@ -287,12 +287,24 @@ def _export(parser: argparse.ArgumentParser) -> Built:
         "--alpha", type=strength, default=1.0, help="strength of the update (default: 1)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: in the run's folder")
+    parser.add_argument(
+        "--base",
+        metavar="NAME",
+        help="what the result names as its base model (default: its name on the hub, if known)",
+    )
     parser.set_defaults(overrides=[])
 
     def start(parsed: Arguments) -> Any:
         from myosotis.commands.export import export
 
-        return export(parsed.run, parsed.to, rank=parsed.rank, alpha=parsed.alpha, out=parsed.out)
+        return export(
+            parsed.run,
+            parsed.to,
+            rank=parsed.rank,
+            alpha=parsed.alpha,
+            out=parsed.out,
+            base=parsed.base,
+        )
 
     return parser, start
 
@@ -336,7 +348,7 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
         names = [record.run_name or record.run_id[:12] for record in found.records]
         said = ", ".join(names) if len(names) <= 6 else f"{len(names)} runs"
         console.print(f"Scorecard of {terminal(said)}:", style="bold")
-        console.print(terminal(written), soft_wrap=True)
+        results.print(terminal(written), soft_wrap=True)
         done = {"scorecard": str(written), "runs": [r.run_id for r in found.records]}
         if parsed.figures:
             from myosotis.report.figures import write_figures
@@ -360,6 +372,7 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
+        from myosotis.cli.exit_codes import Gated
         from myosotis.commands.sync import sync
         from myosotis.records.find import all_runs, find
         from myosotis.records.run_folder import RunFolder
@@ -370,10 +383,16 @@ def _sync(parser: argparse.ArgumentParser) -> Built:
             place = find(parsed.run)
             folders = [place] if isinstance(place, RunFolder) else place.trials()
         done = sync(folders, cfg.tracking.uri)
-        for run in done:
-            what = f"{run['points']} points" if run["synced"] else f"skipped: {run['why']}"
+        # What failed comes last: it is what is left to do.
+        for run in sorted(done, key=lambda run: "failed" in run):
+            word = "failed" if "failed" in run else "skipped"
+            what = f"{run['points']} points" if run["synced"] else f"{word}: {run['why']}"
             told = f"{run['run_name']}  {run['run_id'][:8]}  {what}"
-            console.print(terminal(line(told)), soft_wrap=True)
+            results.print(terminal(line(told)), soft_wrap=True)
+        if failed := [run for run in done if "failed" in run]:
+            told = f"{len(failed)} of {len(done)} runs failed; the same command brings them later."
+            console.print(told, style="red")
+            raise Gated({"runs": done}, 1)
         return {"runs": done}
 
     return parser, start

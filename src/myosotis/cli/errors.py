@@ -6,6 +6,7 @@ Their messages name the key; what they cannot say is which key was meant.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -90,8 +91,16 @@ def _not_an_override(error: OverrideParseException) -> ConfigError:
         )
     return ConfigError(
         f"Cannot read the override {word!r}: {_first_line(error)}.",
-        "Quote values with brackets, commas or spaces twice, as in 'data.path=\"my file.jsonl\"'.",
+        "Quote values with brackets, commas, spaces or = twice, once for the shell and once for "
+        f"Hydra: {_quoted(word)}",
     )
+
+
+def _quoted(word: str) -> str:
+    """An override whose value is text, as one types it in a shell."""
+    key, _, value = word.partition("=")
+    inner = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f'{key}="{inner}"')
 
 
 def _no_such_option(error: MissingConfigException, args: Sequence[str]) -> ConfigError:

@@ -15,7 +15,9 @@ from rich.text import Text
 # Help was asked for, so it is a result and goes to stdout.
 out = Console(highlight=False, soft_wrap=False)
 
-COMMENTED = r"^(\w+):[^#\n]*#\s*(\S.*)$"
+COMMENTED = r"^(?:  )?(\w+):[^#\n]*#\s*(\S.*)$"
+
+NAMED = "control"  # a group of entries by name, each with keys of its own
 
 EXAMPLES = (
     ("myosotis demo", "end to end on the embedded model; ten to fifteen minutes on two CPU cores"),
@@ -115,6 +117,14 @@ def _keys(cfg: Any) -> dict[str, list[tuple[str, str, str]]]:
             continue
         for key in node:
             child = node._get_node(key)
+            if name == NAMED and isinstance(child, DictConfig):
+                rows = [
+                    (f"{key}.{own}", _shown(child._get_node(own)), said.get(f"{key}.{own}", ""))
+                    for own in child
+                    if own != "_target_"
+                ]
+                groups.setdefault(str(name), []).extend(rows)
+                continue
             if isinstance(child, DictConfig) and "_target_" in child:
                 continue  # what the keys beside it are handed to
             row = (str(key), _shown(child), said.get(f"{name}.{key}", ""))
@@ -137,8 +147,9 @@ def _commented(cfg: Any) -> dict[str, str]:
         files.sort(key=lambda file: file.name != chosen)
         for file in files:
             if file.name.endswith(".yaml"):
+                where = file.name.removesuffix(".yaml") if group == NAMED else group
                 for key, text in re.findall(COMMENTED, file.read_text(), re.MULTILINE):
-                    found.setdefault(f"{group}.{key}", text)
+                    found.setdefault(f"{where}.{key}", text)
     return found
 
 

@@ -135,7 +135,8 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
     """One trial: the record of a finished one, a half-done one taken up, or a new run.
 
     Returns its record, or None when it failed: that is on record too. Another process that runs the
-    same trial is waited for. Raises `Stopped` when told to stop.
+    same trial is waited for. Raises `Stopped` when told to stop, and `Refused` when the first trial
+    cannot begin: nor could the others.
     """
     if current() is None and console.is_terminal:
         console.quiet = True  # one process draws; what is to be told is in the records
@@ -161,8 +162,17 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
                 error.hint = "Run the same command again to continue."
                 show(error)
                 raise Stopped(error.exit_code) from None
+            if isinstance(error, MyosotisError) and _refused_at_first(folder, error):
+                error.hint = f"{error.hint}\nNo other trial was started.".strip()
+                raise Refused(error) from None
             _record_failure(cfg, folder, words, error, before)
             return None
+
+
+def _refused_at_first(folder: RunFolder, error: MyosotisError) -> bool:
+    """Whether this process opened the sweep, and its first trial is refused for what was asked."""
+    others = (run for run in SweepFolder(folder.path.parent).trials() if run.path != folder.path)
+    return current() is not None and error.exit_code == ConfigError.exit_code and not any(others)
 
 
 def _run(cfg: DictConfig, words: list[str], sweep: SweepFolder) -> Any:

@@ -17,28 +17,29 @@ import torch
 from omegaconf import DictConfig
 
 from myosotis import updates
+from myosotis.commands.dry_run import dry_run
 from myosotis.commands.parts import (
     benchmarks,
     context_of,
     data_of,
+    device_of,
     evaluator_of,
     kl_texts,
+    precision_of,
     quantization_of,
+    require_held_out,
     scorer_of,
     total_steps,
     update_settings,
 )
 from myosotis.config import instantiate
-from myosotis.data.datamodule import ExampleModule
+from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
-from myosotis.models.dtype import Precision, resolve
+from myosotis.models.dropouts import zero_dropouts
+from myosotis.models.dtype import Precision
 from myosotis.models.init_from import InitialUpdate
-from myosotis.models.load import (
-    BaseModel,
-    load_base_model,
-    zero_dropouts,
-)
+from myosotis.models.load import BaseModel, content_hash, load_base_model
 from myosotis.objectives import Objective
 from myosotis.objectives.hard_negatives import hardened
 from myosotis.objectives.reference_logprobs import referenced
@@ -52,8 +53,9 @@ from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
-from myosotis.utils.console import progress
+from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
+from myosotis.utils.escape import terminal
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,25 @@ class TunedComponents(Components):
 
 
 def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
-    """Data, benchmarks, model and packing check, in this order. `warn` takes sentences."""
+    """Data, benchmarks, a dry run without weights, model and packing check, in this order.
+    `warn` takes sentences."""
     data = data_of(cfg)
+    for sentence in found_in(data.dataset.manifest):
+        console.print(terminal(sentence), style="dim", highlight=False)
+    require_held_out(cfg, data)
     for sentence in data.warnings():
         warn(sentence)
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
-    suite = benchmarks(cfg, source, data.template.tokenizer, context_of(source))
-    precision = resolve(
-        cfg.trainer.precision, update=cfg["update"].name, accelerator=cfg.trainer.accelerator
+    if initial is not None:
+        initial.require_base(source.name, content_hash(source, quantization_of(cfg)))
+    suite = benchmarks(cfg, source, source, data.template.tokenizer)
+    for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
+        warn(sentence)
+    precision = precision_of(cfg)
+    base = load_base_model(
+        source, precision.weights, quantization=quantization_of(cfg), device=device_of(cfg)
     )
-    base = load_base_model(source, precision.weights, quantization=quantization_of(cfg))
     zero_dropouts(base.model)
     scorer = scorer_of(base, cfg)
     if scorer.backend.name == "padded":
@@ -166,7 +176,7 @@ def base_retention(suite: Suite, scorer: Scorer, base: BaseModel, dtype: str) ->
             EvalModel(scorer, base.tokenizer),
             model=base.content_hash,
             dtype=dtype,
-            backend=scorer.backend.name,
+            backend=scorer.conditions(),
             advance=advance,
         )
 
@@ -233,7 +243,7 @@ def check_base(parts: TunedComponents, base: EvalResult) -> float:
     scores = off[kind.compared_by]
     before = base.quality[kind.compared_by].scores[: len(scores)]
     worst = max((abs(a - b) for a, b in zip(scores, before, strict=True)), default=0.0)
-    rounding = 1e-4 if parts.precision.weights is torch.float32 else 2e-2
+    rounding = 1e-4 if parts.precision.compute is torch.float32 else 2e-2
     if not worst <= rounding * max(1.0, max(abs(before), default=0.0)):
         raise RunError(
             "With the update disabled, the model scores differently from the base (by "

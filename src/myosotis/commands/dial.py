@@ -23,7 +23,7 @@ from myosotis.commands.components import (
     merge_initial,
 )
 from myosotis.commands.export import refuse_full, write_dialled
-from myosotis.commands.find_model import config_of
+from myosotis.commands.find_model import base_facts, config_of
 from myosotis.commands.resume import replace_values
 from myosotis.config import check, instantiate
 from myosotis.evaluation.evaluator import EvalResult
@@ -89,7 +89,8 @@ def dial(
     form = None
     if out is not None and choice.alpha is not None and choice.confirmed:
         whole = cfg.model.start is not None  # an adapter would leave out what it stands on
-        form = write_dialled(parts.update, parts.base, choice.alpha, out, whole=whole)
+        facts = base_facts(cfg, parts.base)
+        form = write_dialled(parts.update, parts.base, choice.alpha, out, facts, whole=whole)
         console.print(f"Written to {escaped(out)} ({form}).", highlight=False, soft_wrap=True)
     elif out is not None:
         console.print("[yellow]Nothing was written.[/]")

@@ -9,14 +9,22 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from myosotis.commands.components import base_retention, tuned_scorer
-from myosotis.commands.find_model import dtype_of, find_model, source_named
+from myosotis.commands.find_model import find_model, source_named
 from myosotis.commands.opening import describe_model, owned_anew
-from myosotis.commands.parts import benchmarks, context_of, general_texts, scorer_of
+from myosotis.commands.parts import (
+    benchmarks,
+    device_of,
+    general_texts,
+    precision_of,
+    scorer_of,
+)
 from myosotis.commands.run_params import resolved, shown
 from myosotis.commands.settling import Asked, ask_until_settled
 from myosotis.config import config_hash
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
+from myosotis.evaluation.item_files import write_benchmark_items
+from myosotis.evaluation.weights import weight_changes
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
 from myosotis.records.run_folder import RunFolder
@@ -58,7 +66,7 @@ def evaluate(
             cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
         )
     suite = _suite(cfg, tuned, reference)
-    loaded = tuned.load(dtype_of(cfg))
+    loaded = tuned.load(precision_of(cfg).weights, device_of(cfg))
     folder = RunFolder(Path(cfg.out))
     with (
         owned_anew(folder),
@@ -114,7 +122,7 @@ def _questions(
 ) -> Suite:
     """The suite as one of the two models reads it."""
     base = reference.source if reference is not None else None
-    return benchmarks(cfg, base, load_tokenizer(one.source), context_of(one.source), items)
+    return benchmarks(cfg, base, one.source, load_tokenizer(one.source), items)
 
 
 def _measure(
@@ -130,7 +138,7 @@ def _measure(
     scorer = scorer_of(loaded, cfg)
     if update is not None:
         scorer = tuned_scorer(scorer, update)
-    name = str(loaded.model.dtype).removeprefix("torch.")
+    name = precision_of(cfg).name
     describe_model(kept.record, loaded, scorer, suite, dtype=name)
     if update is not None:
         kept.record.update.name = update.name
@@ -163,6 +171,7 @@ def _kl(
         return
     texts = general_texts(cfg, loaded.tokenizer, loaded.context_length)
     kept.record.shift = kl.measured(scorer, update, kl.Texts({"general": texts}))
+    kept.record.weights = weight_changes(update)
     kept.log(kl.metrics(kept.record.shift), step=0)
 
 
@@ -182,7 +191,7 @@ def _asker(
                 return base_retention(asked, scorer, loaded, dtype)
 
         return without
-    base, _ = reference.load(dtype_of(cfg))
+    base, _ = reference.load(precision_of(cfg).weights, device_of(cfg))
     of_base = scorer_of(base, cfg)
     return lambda asked: base_retention(asked, of_base, base, dtype)
 
@@ -193,6 +202,6 @@ def _compared(kept: RunTracker, asked: Asked) -> None:
     record.suite = asked.suite.identity()
     record.retention, record.suite_verdict = asked.found
     record.flips = samples.flips(asked.suite, asked.base, asked.tuned)
-    results.write_items(kept.folder.items, asked.base, asked.tuned)
+    write_benchmark_items(kept.folder.items, asked.base, asked.tuned)
     kept.log(results.forgetting_metrics(record.retention, record.suite_verdict), step=0)
     kept.log(results.metrics(EvalResult(asked.tuned, {}), asked.base), step=0)

@@ -7,6 +7,7 @@ base on the run's own benchmarks and budget.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from myosotis.commands.evaluate import evaluate
-from myosotis.commands.find_model import config_of, dtype_of, of_run
+from myosotis.commands.find_model import base_facts, config_of, of_run
+from myosotis.commands.parts import device_of, precision_of
 from myosotis.models.load import BaseModel, load_base_model
 from myosotis.records.find import find_run, has_update
-from myosotis.records.run_folder import new_folder_named
-from myosotis.updates.base import Update
+from myosotis.records.run_folder import RunFolder, new_folder_named
+from myosotis.report.model_card import model_card
+from myosotis.updates.base import Update, portable
 from myosotis.updates.full import FullUpdate
 from myosotis.updates.lora import LoraUpdate
 from myosotis.updates.target_modules import linear_names
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import console
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import terminal
@@ -31,12 +35,19 @@ from myosotis.utils.own_files import refuse_link, require_place
 
 
 def export(
-    run: str, to: str, *, rank: int | None = None, alpha: float = 1.0, out: Path | None = None
+    run: str,
+    to: str,
+    *,
+    rank: int | None = None,
+    alpha: float = 1.0,
+    out: Path | None = None,
+    base: str | None = None,
 ) -> dict[str, Any]:
     """Write run `run` as `to` and score the folder; returns where it is and what was found.
 
-    `alpha` dials the update (adapter and merged). Raises `ConfigError` for a form that the update
-    does not have, or a folder that is not empty.
+    `alpha` dials the update (adapter and merged), `base` is what the result names as its base model
+    (default: the hub's name of it, where the run knows one). Raises `ConfigError` for a form that
+    the update does not have, or a folder that is not empty.
     """
     folder = find_run(run, able=has_update)
     cfg, source = config_of(folder)
@@ -53,17 +64,21 @@ def export(
             f"({cfg.model.start}).",
             "Use --to merged: it holds both.",
         )
-    base, update = subject.load(dtype_of(cfg))
+    loaded, update = subject.load(precision_of(cfg).weights, device_of(cfg))
     assert update is not None
+    if base is not None:
+        loaded.model.config.name_or_path = base
+    facts = base_facts(cfg, loaded)
     energy = None
     if to == "adapter":
-        write_adapter(update, base, alpha, out)
+        write_adapter(update, loaded, alpha, out, facts)
     elif to == "merged":
-        write_merged(update, base, alpha, out)
+        write_merged(update, loaded, alpha, out)
     else:
         assert rank is not None
-        fresh = load_base_model(source, dtype_of(cfg))
-        energy = _write_lora(update, fresh, rank, out)
+        fresh = load_base_model(source, precision_of(cfg).weights, device=device_of(cfg))
+        fresh.model.config.name_or_path = loaded.model.config.name_or_path
+        energy = _write_lora(update, fresh, rank, out, facts)
         console.print(
             f"rank {rank} keeps {energy.kept:.1%} of the update's squared norm", highlight=False
         )
@@ -73,6 +88,7 @@ def export(
                 "which LoRA does not change",
                 highlight=False,
             )
+    _write_card(folder, out, portable(loaded.model.config.name_or_path), whole=to == "merged")
     with open_dict(cfg):
         cfg.out = str(new_folder_named(folder.path / f"export-{to}-scored"))
         cfg.tracking.enabled = False
@@ -96,22 +112,32 @@ def refuse_full(out: Path) -> None:
 
 
 def write_dialled(
-    update: Update, base: BaseModel, alpha: float, out: Path, *, whole: bool = False
+    update: Update,
+    base: BaseModel,
+    alpha: float,
+    out: Path,
+    facts: Mapping[str, Any],
+    *,
+    whole: bool = False,
 ) -> str:
     """The update at strength α as an adapter; `whole`, or where it is none, as a model.
 
     Returns the form. Raises `ConfigError` where the update cannot be merged into one.
     """
-    whole = whole or isinstance(update, FullUpdate)
-    (write_merged if whole else write_adapter)(update, base, alpha, out)
-    return "merged" if whole else "adapter"
+    if whole or isinstance(update, FullUpdate):
+        write_merged(update, base, alpha, out)
+        return "merged"
+    write_adapter(update, base, alpha, out, facts)
+    return "adapter"
 
 
-def write_adapter(update: Update, base: BaseModel, alpha: float, out: Path) -> None:
-    """α times the update, beside its base."""
+def write_adapter(
+    update: Update, base: BaseModel, alpha: float, out: Path, facts: Mapping[str, Any]
+) -> None:
+    """α times the update, beside its base; `facts` are those of `base_facts`."""
     if isinstance(update, FullUpdate):
         raise ConfigError("A full run has no adapter.", "Use --to merged, or --to lora --rank R.")
-    update.save(out, base_id=base.model.config.name_or_path, alpha=alpha)
+    update.save(out, base_id=base.model.config.name_or_path, alpha=alpha, facts=facts)
 
 
 def write_merged(update: Update, base: BaseModel, alpha: float, out: Path) -> None:
@@ -130,7 +156,22 @@ class Energy:
     elsewhere: float
 
 
-def _write_lora(update: Update, fresh: BaseModel, rank: int, out: Path) -> Energy:
+def _write_card(folder: RunFolder, out: Path, base: str | None, *, whole: bool) -> None:
+    """The card of the run's record; said, where what was written does not name its base."""
+    peft = (out / "adapter_config.json").is_file()
+    card = model_card(folder.load(), base=base, peft=peft, whole=whole)
+    write_text(out / "README.md", card)
+    if base is None and not whole:
+        console.print(
+            "[yellow]![/] It names no base: the run's is a folder of this machine. "
+            "--base OWNER/NAME says what it is called elsewhere.",
+            highlight=False,
+        )
+
+
+def _write_lora(
+    update: Update, fresh: BaseModel, rank: int, out: Path, facts: Mapping[str, Any]
+) -> Energy:
     """Truncated singular value decomposition of Δθ, layer by layer (Eckart & Young 1936)."""
     if not isinstance(update, FullUpdate):
         raise ConfigError(f"--to lora is for full runs; this run has update={update.name}.")
@@ -151,7 +192,7 @@ def _write_lora(update: Update, fresh: BaseModel, rank: int, out: Path) -> Energ
             module.lora_A["default"].weight.copy_(a)
             module.lora_B["default"].weight.copy_(b)
         kept += float((b.double() @ a.double()).square().sum())
-    lora.save(out, base_id=fresh.model.config.name_or_path)
+    lora.save(out, base_id=fresh.model.config.name_or_path, facts=facts)
     total = total or 1.0
     return Energy(kept / total, elsewhere / total)
 

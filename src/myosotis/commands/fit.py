@@ -18,7 +18,9 @@ from myosotis.commands.components import (
     TunedComponents,
 )
 from myosotis.commands.parts import asks_everything
+from myosotis.commands.protecting import controls_of
 from myosotis.config import instantiate
+from myosotis.controls.together import Controls
 from myosotis.evaluation import intermediate, kl
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.report import narrator
@@ -70,7 +72,7 @@ def fit(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
         strategy=cfg.trainer.strategy,
-        precision=parts.precision.trainer,
+        precision="32-true",  # the scorer owns the arithmetic: models/dtype.py
         max_steps=parts.total_steps,
         max_epochs=-1,
         logger=loggers,
@@ -102,11 +104,14 @@ def fit(
         eval_seconds={one.name: one.seconds for one in evaluations},
         examples=throughput.examples,
         tokens=throughput.tokens,
+        rehearsed=module.controls.spent(trainer.global_step),
         stopped=users.stopped,
     )
 
 
-def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
+def fine_tuning(
+    cfg: DictConfig, parts: TunedComponents, controls: Controls | None = None
+) -> FineTuning:
     """The LightningModule of a run."""
     return FineTuning(
         parts.update,
@@ -116,6 +121,8 @@ def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
         schedule=Schedule(cfg.schedule.name, cfg.schedule.warmup, parts.total_steps),
         weight_decay=cfg.optimizer.get("weight_decay", 0.0),
         gradient_clip_val=cfg.trainer.gradient_clip_val,
+        layer_decay=cfg.optimizer.get("layer_decay", 1.0),
+        controls=controls or controls_of(cfg, parts),
     )
 
 

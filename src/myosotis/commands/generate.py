@@ -11,11 +11,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from myosotis.commands.find_model import config_of, dtype_of, find_model, of_run, template_of
+from myosotis.commands.find_model import config_of, find_model, of_run, template_of
+from myosotis.commands.parts import device_of, precision_of
 from myosotis.data.sft import Message
 from myosotis.models.generate import generate
 from myosotis.models.load import ModelSource
 from myosotis.records.find import find_run, has_update
+from myosotis.trees.lm_head import arithmetic
 from myosotis.updates.base import Update
 from myosotis.utils.console import progress, results
 from myosotis.utils.errors import ConfigError
@@ -45,13 +47,18 @@ def answer(
     """
     folder = find_run(run, able=has_update)
     cfg, source = config_of(folder)
-    base, update = of_run(folder).load(dtype_of(cfg))
+    base, update = of_run(folder).load(precision_of(cfg).weights, device_of(cfg))
     assert update is not None
     template = template_of(cfg, base)
     ids = [template.prompt([Message("user", prompt)]) for prompt in prompts]
 
+    products = precision_of(cfg).products
+
     def ask(who: str) -> list[str]:
-        with progress(f"{who} answers", total=len(ids)) as advance:
+        with (
+            arithmetic(device_of(cfg), products),
+            progress(f"{who} answers", total=len(ids)) as advance,
+        ):
             return generate(
                 update.model,
                 base.tokenizer,

@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from myosotis import updates
 from myosotis.commands.find_model import template_options
+from myosotis.commands.vocabulary import require_known, require_known_items
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
 from myosotis.config.schema import AUTO
@@ -21,6 +23,7 @@ from myosotis.data.few_shot import choose_shots
 from myosotis.data.kinds import kind_of
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import Evaluator
+from myosotis.models.dtype import Precision, resolve
 from myosotis.models.load import (
     BaseModel,
     ModelSource,
@@ -38,6 +41,7 @@ from myosotis.training.eval_schedule import EvalSchedule, cadence, schedule_eval
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
+from myosotis.utils.device import device_for, on_gpu
 
 
 def scorer_of(base: BaseModel, cfg: DictConfig) -> Scorer:
@@ -47,7 +51,19 @@ def scorer_of(base: BaseModel, cfg: DictConfig) -> Scorer:
         probe(base.model),
         row_tokens=cfg.data.row_tokens,
         rows_at_once=cfg.trainer.rows_at_once or rows_at_once(cfg.trainer.accelerator),
+        products=precision_of(cfg).products,
     )
+
+
+def precision_of(cfg: DictConfig) -> Precision:
+    """In which numbers a run of this configuration computes."""
+    update, accelerator = cfg["update"].name, cfg.trainer.accelerator
+    return resolve(cfg.trainer.precision, update=update, accelerator=accelerator)
+
+
+def device_of(cfg: DictConfig) -> torch.device:
+    """Where it computes."""
+    return device_for(cfg.trainer.accelerator)
 
 
 def update_settings(cfg: DictConfig, data: ExampleModule) -> dict[str, Any]:
@@ -61,7 +77,8 @@ def quantization_of(cfg: DictConfig) -> str | None:
 
 
 def data_of(cfg: DictConfig) -> ExampleModule:
-    """The data of `cfg`, read and tokenised. Raises `DataError` on the first file that is wrong."""
+    """The data of `cfg`, read and tokenised. Raises `DataError` for the first file that is wrong,
+    or example that the model has no words for."""
     objective = instantiate.objective(cfg)
     dataset = viewed(instantiate.dataset(cfg), objective.data_kind, cfg.objective.name)
     source = instantiate.model_source(cfg)
@@ -81,7 +98,15 @@ def data_of(cfg: DictConfig) -> ExampleModule:
         seed=cfg.seed,
     )
     module.setup()
+    require_known(module, source)
     return module
+
+
+def require_held_out(cfg: DictConfig, data: ExampleModule) -> None:
+    """What the test part must hold for the metric of `cfg`, before any weights load."""
+    data.kind.require_metric(cfg.task.metric, data.dataset.name)
+    trees = data.test_trees[: cfg.task["items"] or None]
+    data.kind.require_held_out(trees, cfg.task.metric, min(cfg.task.generate, len(trees)))
 
 
 def context_of(source: ModelSource) -> int:
@@ -92,17 +117,18 @@ def context_of(source: ModelSource) -> int:
 def benchmarks(
     cfg: DictConfig,
     base: ModelSource | None,
+    source: ModelSource,
     tokenizer: object,
-    context_length: int,
     items: int | None = None,
 ) -> Suite:
-    """The suite of `cfg`, rendered for this tokenizer: to compare with `base`, or None to compare
-    nothing. Of `items` per benchmark instead of `retention.items` where a later round asks more.
+    """The suite of `cfg`, rendered for `source` and its tokenizer: to compare with `base`, or None
+    to compare nothing. Of `items` per benchmark instead of `retention.items` where a later round
+    asks more. Raises `DataError` for an item with a token that the model does not know.
     """
-    return build.build(
+    suite = build.build(
         list(cfg.retention.suite),
         tokenizer,  # type: ignore[arg-type]
-        context_length=context_length,
+        context_length=context_of(source),
         items=items or cfg.retention["items"],
         seed=cfg.retention.seed,
         num_fewshot=cfg.retention.num_fewshot,
@@ -113,6 +139,8 @@ def benchmarks(
         ),
         designs=_designs(cfg, base) if base is not None else {},
     )
+    require_known_items(suite, tokenizer, source)
+    return suite
 
 
 def most_items(cfg: DictConfig) -> int | None:
@@ -159,7 +187,6 @@ def general_texts(cfg: DictConfig, tokenizer: object, context_length: int) -> li
 def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluator:
     """What the models of this run are asked."""
     count = cfg.task["items"] or len(data.test_trees)
-    data.kind.require_metric(cfg.task.metric, data.dataset.name)
     return Evaluator(
         suite=suite,
         template=data.template,
@@ -230,6 +257,4 @@ def rows_at_once(accelerator: str) -> int:
 
     A CPU gains nothing from more than one.
     """
-    import torch
-
-    return 16 if accelerator != "cpu" and torch.cuda.is_available() else 1
+    return 16 if on_gpu(accelerator) else 1

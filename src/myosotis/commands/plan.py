@@ -14,14 +14,12 @@ from omegaconf import DictConfig
 from rich.table import Table
 from rich.text import Text
 
-from myosotis import updates
 from myosotis.commands import parts
+from myosotis.commands.dry_run import dry_run
 from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
+from myosotis.controls import Extra
 from myosotis.data.datamodule import ExampleModule
-from myosotis.models.dtype import resolve
-from myosotis.models.init_from import InitialUpdate
-from myosotis.models.load import meta_model
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
 from myosotis.report import beforehand
@@ -34,7 +32,6 @@ from myosotis.training.memory_estimate import (
     memory,
     moments_per_parameter,
 )
-from myosotis.updates.tensors import num_parameters
 from myosotis.utils.console import console, results
 from myosotis.utils.duration import duration
 
@@ -66,6 +63,7 @@ class Plan:
 
     config_hash: str
     model: str
+    note: str  # what a reader of results must know of the weights
     update: str
     parameters: int
     trainable: int
@@ -75,6 +73,7 @@ class Plan:
     memory: Memory
     teraflops: float
     seconds: float
+    controls: list[str]
     suite: list[str]
     reach: list[DetectableEffect]
     outlook: Outlook | None
@@ -99,37 +98,35 @@ def make(cfg: DictConfig) -> Plan:
     """The plan of a config. Raises what a run of it would raise before it loads weights."""
     warnings = check(cfg)
     source = instantiate.model_source(cfg)
-    if cfg.model.start is not None:
-        InitialUpdate.named(cfg.model.start)
-    model = meta_model(source)
-    parameters = num_parameters(model)
     data = parts.data_of(cfg)
+    parts.require_held_out(cfg, data)
     settings = parts.update_settings(cfg, data)
-    update = updates.build(settings)
-    update.attach(model)
+    tried = dry_run(cfg, source, settings)
+    update, parameters = tried.update, tried.parameters
     steps = count_steps(cfg, data)
     context = parts.context_of(source)
-    suite = parts.benchmarks(cfg, source, data.template.tokenizer, context)
-    precision = resolve(
-        cfg.trainer.precision, update=cfg["update"]["name"], accelerator=cfg.trainer.accelerator
-    )
+    suite = parts.benchmarks(cfg, source, source, data.template.tokenizer)
+    precision = parts.precision_of(cfg)
     work = teraflops(parameters, update.count(), steps)
+    protecting = [one for one in instantiate.controls(cfg).values() if one.active]
+    work += sum(extra_teraflops(parameters, update.count(), steps, one.extra) for one in protecting)
     speed = flops_per_second(cfg.trainer.accelerator, cfg.trainer.num_threads)
     return Plan(
         config_hash=config_hash(cfg),
         model=str(source.id or source.path),
+        note=tried.note,
         update=described(settings),
         parameters=parameters,
         trainable=update.count(),
         steps=steps,
         learning_rate=learning_rate(cfg),
-        precision=f"{precision.trainer}, base weights in {precision.name}",
+        precision=precision.name,
         memory=memory(
-            model,
+            tried.model,
             parameters,
             update.count(),
             precision,
-            quantization=parts.quantization_of(cfg),
+            in_four_bits=tried.in_four_bits,
             moments=moments_per_parameter(instantiate.optimizer(cfg)),
             rows=cfg.trainer.rows_at_once or parts.rows_at_once(cfg.trainer.accelerator),
             row_tokens=cfg.data.row_tokens,
@@ -138,6 +135,7 @@ def make(cfg: DictConfig) -> Plan:
         ),
         teraflops=work,
         seconds=work * 1e12 / (EFFICIENCY * speed),
+        controls=[one.extra.said for one in protecting],
         suite=list(cfg.retention.suite),
         reach=reachable(cfg),
         outlook=settling(cfg, suite),
@@ -150,7 +148,7 @@ def make(cfg: DictConfig) -> Plan:
             trained=update.count() / parameters,
             packs=update.capabilities.packs,
         ),
-        warnings=[*warnings, *steps.warnings],
+        warnings=[*warnings, *steps.warnings, *update.remarks()],
     )
 
 
@@ -179,9 +177,21 @@ def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
 def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
     """Work of the training: 6N per token for full tuning, 4N + 6 N_trained for what is added."""
     tokens = steps.total * steps.batch_size * steps.tokens_per_example
-    if trainable >= parameters:
-        return 6 * parameters * tokens / 1e12
-    return (4 * parameters + 6 * trainable) * tokens / 1e12
+    return tokens * _flops_per_token(parameters, trainable) / 1e12
+
+
+def extra_teraflops(parameters: int, trainable: int, steps: Steps, extra: Extra) -> float:
+    """Work that a control adds: its tokens go forward and backward as the task's do, and where the
+    base reads them too, 2N more for each."""
+    per_example = extra.per_supervised * steps.scored_per_example
+    per_example += extra.per_read * steps.tokens_per_example
+    per_token = _flops_per_token(parameters, trainable) + 2 * parameters * extra.base_reads
+    return steps.total * steps.batch_size * per_example * per_token / 1e12
+
+
+def _flops_per_token(parameters: int, trainable: int) -> float:
+    full = trainable >= parameters
+    return 6 * parameters if full else 4 * parameters + 6 * trainable
 
 
 def reachable(cfg: DictConfig) -> list[DetectableEffect]:
@@ -229,6 +239,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
     parts = [(name, value) for name, value in asdict(memory_).items() if value >= 0.005]
     return [
         ("model", f"{plan.model}: {plan.parameters:,} parameters"),
+        *([("", plan.note)] if plan.note else []),
         ("update", f"{plan.update}"),
         ("trainable", f"{plan.trainable:,} parameters, {share:.2%} of the model"),
         (
@@ -253,6 +264,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
             f"about {duration(plan.seconds)} of training on this machine at its present load "
             f"({plan.teraflops:,.3g} TFLOP), plus the benchmarks",
         ),
+        *[("" if i else "controls", said) for i, said in enumerate(plan.controls)],
         ("benchmarks", ", ".join(plan.suite) or "none"),
         *(
             [("", f"if the base scores {ASSUMED_SCORE:g} (not measured yet):")]

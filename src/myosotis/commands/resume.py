@@ -101,7 +101,7 @@ def changes(
             raise _chooses(override)
         if old == new:
             continue
-        if "." not in key and isinstance(old, dict):
+        if "." not in key and isinstance(old, dict) and key not in MAY_CHANGE:
             raise _chooses(override)
         changed[key] = (old, new)
     return changed
@@ -147,7 +147,7 @@ def replace_values(saved: DictConfig, cfg: DictConfig, overrides: Sequence[str])
     Raises `ConfigError` for one that chooses another part of a group.
     """
     for override, key in _values_of(overrides):
-        chooses = "." not in key and OmegaConf.is_dict(OmegaConf.select(saved, key))
-        if chooses or not _has(cfg, key):
+        group = "." not in key and OmegaConf.is_dict(OmegaConf.select(saved, key))
+        if (group and key not in MAY_CHANGE) or not _has(cfg, key):
             raise _chooses(override)
         OmegaConf.update(saved, key, OmegaConf.select(cfg, key), merge=False)

@@ -15,8 +15,7 @@ from myosotis.config import learning_rate
 from myosotis.config.instantiate import plain
 from myosotis.config.recorded import literal, recorded
 from myosotis.records.run_folder import RunFolder, SweepFolder, SweepInfo
-from myosotis.tracking import mlflow_client
-from myosotis.tracking.mlflow_store import without_credentials
+from myosotis.tracking.mlflow_store import FOLDER, without_credentials
 
 DEFAULT_MODEL = "smollm2-135m"
 """What conf/train.yaml takes; a run's name leaves it out."""
@@ -72,7 +71,8 @@ def run_name(cfg: DictConfig) -> str:
     loss = f"-{objective.name}{beta}" if objective.name != "sft" else ""
     rate = f"{learning_rate(cfg).value:.1e}".replace(".0e", "e").replace("e-0", "e-")
     model = "" if (name := model_name(cfg)) == DEFAULT_MODEL else f"-{name}"
-    words = f"{update.name}{rank}{where}{loss}-lr{rate}{model}-{data_name(cfg)}-s{cfg.seed}"
+    kept = "".join(f"-{name}" for name in controls(cfg))
+    words = f"{update.name}{rank}{where}{loss}{kept}-lr{rate}{model}-{data_name(cfg)}-s{cfg.seed}"
     return re.sub(r"\s+", "_", words)
 
 
@@ -91,9 +91,22 @@ def params(cfg: DictConfig, swept: Sequence[str] = ()) -> dict[str, Any]:
         node = OmegaConf.select(plainly, key)
         leaves = plain(node) if isinstance(node, DictConfig) else {"": node}
         values |= {f"{key}.{name}".rstrip("."): leaf for name, leaf in leaves.items()}
+    for name, settings in controls(plainly).items():
+        values |= {f"control.{name}.{key}": _shown(value) for key, value in settings.items()}
     values["optimizer.lr"] = learning_rate(cfg).value
     values |= {"model.name": model_name(plainly), "data.file": _data_file(plainly)}
     return {k: v for k, v in values.items() if not k.endswith(("._target_", "path"))}
+
+
+def controls(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+    """The controls of a configuration and their settings; none in one from before there were."""
+    return plain(cfg).get("control") or {}
+
+
+def _shown(value: Any) -> Any:
+    """A setting of a control; of a file of texts its name alone."""
+    is_path = isinstance(value, str) and ("/" in value or "\\" in value)
+    return _last_part(value) if is_path else value
 
 
 def tags(cfg: DictConfig, config_hash: str, swept: Sequence[str] = ()) -> dict[str, Any]:
@@ -106,6 +119,7 @@ def tags(cfg: DictConfig, config_hash: str, swept: Sequence[str] = ()) -> dict[s
         "objective": objective,
         "model": model_name(cfg),
         "data": data_name(cfg),
+        "control": "+".join(controls(cfg)) or "none",
         "seed": cfg.seed,
         "config_hash": config_hash,
     }
@@ -114,7 +128,7 @@ def tags(cfg: DictConfig, config_hash: str, swept: Sequence[str] = ()) -> dict[s
 
 def place_tags(folder: RunFolder | SweepFolder, sweep: str | None) -> dict[str, str]:
     """Where a run lies, and the name of the sweep that it is part of."""
-    where = {mlflow_client.FOLDER: str(folder.path.resolve())}
+    where = {FOLDER: str(folder.path.resolve())}
     return where if sweep is None else {**where, "sweep": sweep}
 
 

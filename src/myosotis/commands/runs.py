@@ -16,20 +16,29 @@ from rich.table import Table
 from rich.text import Text
 
 from myosotis.commands.run_params import data_name, model_name, swept
-from myosotis.commands.sync import ask
 from myosotis.records.find import all_runs, find_run
 from myosotis.records.run_folder import LOCK, WRITER, RunFolder, SweepFolder, bytes_in
 from myosotis.records.schema import RunRecord
-from myosotis.tracking import mlflow_client
 from myosotis.utils.duration import duration
 from myosotis.utils.errors import ConfigError, MyosotisError, RunError
 from myosotis.utils.escape import line
 
 COLUMNS = ("name", "id", "model", "data", "method", "swept", "verdict", "size", "age", "status")
 
+NAMED_BY = ("model", "data", "update", "objective")
+"""The groups of a configuration that say what a run is of."""
+
 MADE = (
     *("record.json", "config.yaml", "metrics.jsonl", "checkpoints", "update", "start", "csv"),
-    *("retention_items.parquet", "scorecard.*", "export-*", "*.log", "tensorboard", "lightning"),
+    *(
+        "retention_items.parquet",
+        "task_items.parquet",
+        "scorecard.*",
+        "export-*",
+        "*.log",
+        "tensorboard",
+        "lightning",
+    ),
     *("lightning_logs", "wandb", "*.sig", LOCK, WRITER, "*.partial", ".*.partial"),
 )
 """What a run and the commands that work on it write in its folder; the rest is somebody's own."""
@@ -65,7 +74,7 @@ def facts(folder: RunFolder) -> dict[str, Any]:
 
 def _subject(record: RunRecord) -> dict[str, str]:
     """Model, data and method; `evaluate` and `export` are methods, and train on nothing."""
-    cfg = DictConfig(_literal(record.config))
+    cfg = DictConfig(_literal({name: record.config.get(name) for name in NAMED_BY}))
     used = record.command[1] if len(record.command) > 1 else "train"
     trained = used not in ("evaluate", "export")
     model = record.model.id.rstrip("/").rpartition("/")[2]
@@ -174,6 +183,9 @@ def _delete_in_mlflow(folder: RunFolder) -> None:
     tracking = record.config.get("tracking") or {}
     if not tracking.get("enabled"):
         return
+    from myosotis.commands.sync import ask  # takes seconds, which listing has no use for
+    from myosotis.tracking import mlflow_client
+
     ask(folder, record, None)
     try:
         store = mlflow_client.open_store(tracking.get("uri"), create=False)

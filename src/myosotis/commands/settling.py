@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from omegaconf import DictConfig
 
@@ -16,7 +17,7 @@ from myosotis.commands.parts import most_items
 from myosotis.config import instantiate
 from myosotis.evaluation import results
 from myosotis.records.schema import SuiteVerdict
-from myosotis.records.verdict import Outlook
+from myosotis.records.verdict import OPEN, Outlook, Verdict
 from myosotis.retention import settle
 from myosotis.retention.benchmarks.measure import as_drawn
 from myosotis.retention.benchmarks.sampling_design import VARIANCE
@@ -69,20 +70,30 @@ def ask_until_settled(
     build: Callable[[int], Suite],
     ask: Callable[[Suite], tuple[Measurement, Measurement]],
     half: Half | None = None,
+    chosen_among: bool = False,
 ) -> Asked:
     """Go on from the first round, of which `base` and `tuned` are the measurements.
 
     `build` makes the suite of a number of items per benchmark, `ask` measures both models on what
-    is new. Where one `half` of the items alone is compared, that half has to be settled.
+    is new. Where one `half` of the items alone is compared, that half has to be settled. A run
+    that is `chosen_among` others is chosen on one half and claimed on the other (docs/science.md,
+    section 3): unless it has forgotten, each of the halves has to be settled.
     """
     began, budget = time.perf_counter(), instantiate.budget(cfg)
     fixed = settle.Rounds.fixed(int(cfg.retention["items"] or 0))
     rounds = rounds_of(cfg, settle.items_there_are(base)) or fixed
 
-    def judge(level: float) -> tuple[Comparison, str]:
-        sides = (base, tuned) if half is None else (base.half(half), tuned.half(half))
+    def compared(part: Half | None, level: float) -> tuple[Comparison, str]:
+        sides = (base, tuned) if part is None else (base.half(part), tuned.half(part))
         found = results.retention_rows(*sides, budget, level=level)
         return found, found.suite.verdict if found.suite else ""
+
+    def judge(level: float) -> tuple[Comparison, str]:
+        found, verdict = compared(half, level)
+        if verdict == Verdict.RETAINED and chosen_among:
+            parts = [compared(part, level)[1] for part in get_args(Half)]
+            verdict = next((open for open in parts if open in OPEN), verdict)
+        return found, verdict
 
     def further(items: int) -> None:
         nonlocal suite, base, tuned

@@ -182,7 +182,8 @@ class Sweep:
         self._watching.join()
         self._bar.close()
         self._look()
-        self._end("KILLED" if kind and issubclass(kind, KeyboardInterrupt) else None)
+        stopped = "KILLED" if kind and issubclass(kind, KeyboardInterrupt) else "FAILED"
+        self._end(stopped if kind else None)
 
     @property
     def trials(self) -> list[Trial]:

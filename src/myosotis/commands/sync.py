@@ -37,19 +37,30 @@ from myosotis.utils.own_files import refuse_links
 def sync(folders: Sequence[RunFolder], uri: str | None) -> list[dict[str, Any]]:
     """Bring the store at `uri` (null: that of each run) up to these runs; what was done of each.
 
-    The parent run of a sweep is brought along. Raises `ConfigError` when a store cannot be used,
-    `RunError` when it fails on the way: the same command goes on.
+    The parent run of a sweep is brought along. Each run is brought on its own: of one that fails
+    `failed` says why, and the same command brings it later. What was deleted in MLflow stays so.
     """
     done = []
     sweeps: dict[Path, SweepInfo] = {}
     with progress("sync", total=len(folders)) as advance:
         for folder in folders:
-            above = SweepFolder(folder.path.parent)
-            if above.path not in sweeps and (info := above.load()) is not None:
-                sweeps[above.path] = _parent(above, info, folder.load(), uri)
-            done.append(_run(folder, sweeps.get(above.path), uri))
+            try:
+                done.append(_run(folder, _sweep(folder, sweeps, uri), uri))
+            except (MyosotisError, *mlflow_client.FAILURES) as error:
+                why = error.message if isinstance(error, MyosotisError) else str(error)
+                done.append({"run_id": "", "run_name": folder.path.name, "out": str(folder.path),
+                             "synced": False, "why": why, "failed": why})  # fmt: skip
             advance(1, folder.path.name)
     return done
+
+
+def _sweep(folder: RunFolder, known: dict[Path, SweepInfo], uri: str | None) -> SweepInfo | None:
+    """The sweep of a trial, brought once."""
+    above = SweepFolder(folder.path.parent)
+    if above.path not in known and (info := above.load()) is not None:
+        known[above.path] = info
+        known[above.path] = _parent(above, info, folder.load(), uri)
+    return known.get(above.path)
 
 
 def mend_tracking(folder: RunFolder) -> list[str]:
@@ -62,7 +73,7 @@ def mend_tracking(folder: RunFolder) -> list[str]:
         store = mlflow_client.open_store(record.config["tracking"].get("uri"), create=False)
         client = mlflow_client.client(store)
         there = mlflow_client.run_of_record(client, record.run_id, str(folder.path.resolve()))
-        if there is None:
+        if there is None or mlflow_client.in_trash(client, there):
             return []
         if there == record.run_id and client.get_run(there).info.status == record.status:
             return []
@@ -84,6 +95,9 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
         return {**told, "synced": False, "why": "tracking=none"}
     if record.status == "RUNNING" and not _left(folder, record, uri):
         return {**told, "synced": False, "why": "it is running"}
+    store = _store(record.config, uri)
+    if (deleted := _deleted(store, folder, record.run_id)) is not None:
+        return {**told, "synced": False, "why": IN_TRASH.format(deleted)}
     tags = {**place_tags(folder, sweep and sweep.name), **verdict_tag(record)}
     parent = sweep.run_id if sweep else None
     mlflow, store = _logger(record.config, uri, record.run_name, tags, record.run_id, parent)
@@ -108,6 +122,16 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
     mlflow.finish("KILLED" if left else record.status, "killed" if left else record.error)
     _whole(mlflow)
     return {**told, "run_id": mlflow.run_id, "synced": True, "points": points}
+
+
+IN_TRASH = "it was deleted in MLflow; mlflow runs restore --run-id {} brings it back"
+
+
+def _deleted(store: Store, folder: RunFolder | SweepFolder, run_id: str) -> str | None:
+    """The id of its run in MLflow, if a person deleted that."""
+    client = mlflow_client.client(store)
+    there = mlflow_client.run_of_record(client, run_id, str(folder.path.resolve()))
+    return there if there is not None and mlflow_client.in_trash(client, there) else None
 
 
 def ask(folder: RunFolder, record: RunRecord, uri: str | None) -> None:
@@ -162,6 +186,8 @@ def _parent(folder: SweepFolder, info: SweepInfo, trial: RunRecord, uri: str | N
     """The sweep's own run, from its folder and the records of its trials."""
     if not _tracked(trial, uri):
         return info
+    if _deleted(_store(trial.config, uri), folder, info.run_id) is not None:
+        return replace(info, run_id="")
     tags = place_tags(folder, info.name)
     mlflow, store = _logger(trial.config, uri, info.name, tags, info.run_id)
     info = replace(info, run_id=mlflow.run_id or "", store=store.shown)
@@ -205,6 +231,8 @@ def _milliseconds(time: str) -> int:
 
 
 def _whole(mlflow: MLflowLogger) -> None:
+    if mlflow.no_files:
+        raise _failed(f"it takes no files ({mlflow.no_files}), the rest is there")
     if mlflow.incomplete:
         raise _failed("it could not be written")
 

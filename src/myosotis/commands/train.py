@@ -30,10 +30,12 @@ from myosotis.commands.components import (
     merge_initial,
     with_references,
 )
+from myosotis.commands.find_model import base_facts
 from myosotis.commands.fit import Run, evaluations_of, fit
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
 from myosotis.commands.parts import benchmarks, eval_schedule_of
+from myosotis.commands.protecting import told
 from myosotis.commands.resume import Continued, continued
 from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
@@ -42,7 +44,9 @@ from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
-from myosotis.records.run_folder import SweepInfo
+from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
+from myosotis.evaluation.weights import weight_changes
+from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
@@ -194,6 +198,7 @@ def _fit(run: Run) -> cost.Training:
     if trained.stopped:
         tracker.warn(trained.stopped)
     tracker.log(parts.held_out(), step=trained.steps)
+    tracker.record.controls = told(cfg, trained.rehearsed, tracker.jsonl.points())
     for sentence in diagnostics.of_curves(tracker.jsonl.points()):
         tracker.warn(sentence)
     return trained
@@ -211,9 +216,11 @@ def _at_start(run: Run, base: EvalResult) -> AtStart | None:
 
 def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) -> None:
     """Save the update, measure the tuned model, compare, dial, and publish all of it."""
-    tracker, parts = run.tracker, run.parts
+    cfg, tracker, parts = run.cfg, run.tracker, run.parts
     tracker.record.checkpoint = run.best.finish(trained.steps, tracker.warn)
-    parts.update.save(tracker.folder.update, base_id=parts.base.id)
+    named = parts.base.model.config.name_or_path
+    facts = base_facts(cfg, parts.base)
+    parts.update.save(tracker.folder.update, base_id=named, facts=facts)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
     asked = _settle(run, base, tuned)
@@ -241,10 +248,10 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
     """Ask both models on, until the verdict is settled.
 
     Where the weights are those of a step that one half of the items chose, the other half judges.
+    A trial is chosen among the others of its sweep.
     """
     cfg, parts, record = run.cfg, run.parts, run.tracker.record
     source, tokenizer = instantiate.model_source(cfg), parts.data.template.tokenizer
-    context = parts.base.context_length
 
     def ask(new: Suite) -> tuple[Measurement, Measurement]:
         with parts.update.disabled():
@@ -256,9 +263,10 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         parts.suite,
         base.retention,
         tuned.retention,
-        build=lambda items: benchmarks(cfg, source, tokenizer, context, items),
+        build=lambda items: benchmarks(cfg, source, source, tokenizer, items),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
+        chosen_among=SweepFolder(run.tracker.folder.path.parent).load() is not None,
     )
 
 
@@ -278,8 +286,10 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     record.flips = samples.flips(asked.suite, base.retention, tuned.retention)
     record.samples = samples.samples(run.parts.evaluator.examples, base, tuned)
     record.wording = samples.wording(record.samples)
-    results.write_items(tracker.folder.items, base.retention, tuned.retention)
+    write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
+    write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
     record.shift = run.parts.kl()
+    record.weights = weight_changes(run.parts.update)
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)

@@ -84,11 +84,15 @@ def options(group: str, config_dir: str | None = None) -> list[str]:
         return sorted(hydra.config_loader.get_group_options(group))
 
 
+NOT_CHOSEN = ("hydra", "experiment_data")
+"""Groups of which nobody chooses: Hydra's own, and what an experiment sets of one data set."""
+
+
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     """Every group of ours and the names one can choose in it."""
     with hydra_on(config_dir) as hydra:
         loader = hydra.config_loader
-        names = [name for name in loader.list_groups("") if name != "hydra"]
+        names = [name for name in loader.list_groups("") if name not in NOT_CHOSEN]
         found = {name: sorted(loader.get_group_options(name)) for name in sorted(names)}
     return {name: choices for name, choices in found.items() if choices}
 

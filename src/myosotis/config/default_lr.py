@@ -32,6 +32,12 @@ RATES: dict[tuple[str, str], Rate] = {
         2e-2, 5e-4, 1e-1, "measured on SmolLM2-135M (docs/log.md); Kopiczko et al. 2024: 10x LoRA's"
     ),
     ("oft", "sft"): Rate(1e-3, 5e-5, 1e-2, "for rotation angles that start at zero"),
+    ("osf", "sft"): Rate(
+        5e-5,
+        1e-6,
+        3e-4,
+        "as full tuning's: the directions of the weights that are left; not measured",
+    ),
     ("probe", "sft"): Rate(1e-3, 1e-5, 1e-1, "for a linear classifier on normalised hidden states"),
     ("prefix", "sft"): Rate(1e-2, 5e-4, 1e-1, "measured on SmolLM2-135M (docs/log.md)"),
     ("prompt", "sft"): Rate(1e-2, 1e-3, 5e-1, "for trained embeddings in front of the prompt"),

@@ -50,7 +50,8 @@ def _with_effect(cfg: DictConfig) -> Any:
     kept = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     assert isinstance(kept, DictConfig)
     kept.optimizer.lr = learning_rate(cfg).value
-    for path in (*PATHS, *REFERRING):
+    texts = [f"control.{name}.texts" for name in kept.get("control") or {}]
+    for path in (*PATHS, *REFERRING, *texts):
         value = OmegaConf.select(kept, path)
         if value is not None and not OmegaConf.is_config(value):
             OmegaConf.update(kept, path, content_of(Path(str(value)).expanduser()))

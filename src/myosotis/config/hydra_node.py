@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from myosotis.config.targets import resolve, trusted_by_the_user
 from myosotis.utils import trust
 from myosotis.utils.errors import ConfigError
+from myosotis.utils.escape import line, redacted
 from myosotis.utils.own_files import refuse_links
 from myosotis.utils.read_file import read_yaml
 
@@ -118,8 +120,33 @@ def check(cfg: DictConfig, words: Sequence[str] = ()) -> None:
             raise ConfigError(
                 f"hydra.sweeper.params.{key}: Hydra's own settings are the same for all trials."
             )
+    _storage(hydra)
     _said(cfg, words)
     _folders(hydra)
+
+
+def _storage(hydra: DictConfig) -> None:
+    """Optuna 2, which Hydra's sweeper needs, cannot write a database with SQLAlchemy 2.1."""
+    if not (storage := _child(hydra.sweeper, "storage")):
+        return
+    shown = line(redacted(str(storage)))
+    optuna, sqlalchemy = _version("optuna"), _version("sqlalchemy")
+    if () < optuna < (3,) and sqlalchemy >= (2, 1):
+        raise ConfigError(
+            f"hydra.sweeper.storage={shown}: the installed optuna cannot write a "
+            "database with the installed SQLAlchemy.",
+            "Leave it out: the same command proposes the same trials again, and does not repeat "
+            "those that are finished. Or: pip install 'sqlalchemy<2.1'",
+        )
+
+
+def _version(package: str) -> tuple[int, ...]:
+    """The installed version's first two numbers; empty where there is none."""
+    try:
+        numbers = metadata.version(package).split(".")[:2]
+    except metadata.PackageNotFoundError:
+        return ()
+    return tuple(int(n) for n in numbers if n.isdigit())
 
 
 def _swept(hydra: DictConfig) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
     from lightning.pytorch.loggers.logger import Logger
 
+    from myosotis.controls import Control
     from myosotis.data.example import Dataset
     from myosotis.models.load import ModelSource
     from myosotis.objectives import Objective
@@ -62,8 +63,25 @@ def optimizer(cfg: DictConfig) -> partial[torch.optim.Optimizer]:
     """The `optimizer` group as a function of the parameter groups, with the run's learning rate."""
     import torch
 
-    make, words = bound(plain(cfg.optimizer), torch.optim.Optimizer, "optimizer", "params")
+    settings = optimizer_settings(plain(cfg.optimizer))
+    make, words = bound(settings, torch.optim.Optimizer, "optimizer", "params")
     return partial(make, **{**words, "lr": learning_rate(cfg).value})
+
+
+def optimizer_settings(group: dict[str, Any]) -> dict[str, Any]:
+    """What the optimiser's own class takes of its group: `layer_decay` makes parameter groups."""
+    return {key: value for key, value in group.items() if key != "layer_decay"}
+
+
+def controls(cfg: DictConfig) -> dict[str, Control]:
+    """The `control` group, by name; nothing in a configuration from before there was one."""
+    from myosotis.controls import Control
+
+    made: dict[str, Control] = {}
+    for name, settings in (plain(cfg).get("control") or {}).items():
+        make, words = bound(settings, Control, f"control.{name}")
+        made[name] = make(**words)
+    return made
 
 
 def dataset(cfg: DictConfig) -> Dataset:

@@ -48,7 +48,9 @@ class Model:
 @dataclass
 class ScheduleConfig:
     name: str = key(
-        MISSING, "learning rate after warm-up: cosine or linear (both fall to 0), or constant"
+        MISSING,
+        "learning rate after warm-up: cosine or linear (both fall to 0), triangular (to a 32nd), "
+        "or constant",
     )
     warmup: float = key(
         0.1, "steps in which the learning rate rises to its full value; below 1: a share of all"
@@ -78,7 +80,7 @@ class Trainer:
     )
     accelerator: str = key("auto", "what to compute on: auto, cpu, gpu, cuda or mps")
     devices: int | str = key(1, "number of devices, or auto")
-    strategy: str = key("auto", "how Lightning distributes a run over devices: auto, ddp, …")
+    strategy: str = key("auto", "how a run is distributed over devices: auto or ddp")
     rows_at_once: int | None = key(
         None, "rows per forward pass; null: chosen for the device, halved when memory runs out"
     )
@@ -200,6 +202,7 @@ class Config:
     data: Any = MISSING
     update: Any = MISSING
     objective: Any = MISSING
+    control: Any = MISSING
     optimizer: Any = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: Trainer = field(default_factory=Trainer)

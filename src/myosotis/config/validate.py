@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,19 +19,22 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from myosotis.config.controls import check_controls
 from myosotis.config.default_lr import learning_rate
+from myosotis.config.instantiate import optimizer_settings
 from myosotis.config.schema import AUTO, Config
 from myosotis.config.targets import bound, refuse_elsewhere
-from myosotis.utils.did_you_mean import did_you_mean, near
-from myosotis.utils.errors import ConfigError
+from myosotis.utils.did_you_mean import did_you_mean
+from myosotis.utils.errors import ConfigError, DataError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+STRATEGIES = ("auto", "ddp")
 METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
 STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think")
-OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger")
+OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger", "control")
 MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
 # What a logger needs beside us: modules, of which one will do; also the name of our extra.
 LOGGER_MODULES = {
@@ -147,6 +149,7 @@ RANGES = {
     "data.val_fraction": ((lambda value: 0 <= value < 1), "at least 0 and below 1"),
     "optimizer.lr": _POSITIVE,
     "optimizer.weight_decay": _at_least(0),
+    "optimizer.layer_decay": ((lambda value: 0 < value <= 1), "above 0 and at most 1"),
     "schedule.warmup": _at_least(0),
     "trainer.max_steps": _at_least(1),
     "trainer.max_epochs": _at_least(1),
@@ -245,8 +248,24 @@ def _one_of(key: str, value: Any, known: Collection[str]) -> None:
         raise ConfigError(f"{key} cannot be {value!r}.", hint)
 
 
+def _strategy(cfg: DictConfig) -> None:
+    """Weights and gradients are summed over ranks by the step itself (training/module.py): what
+    shards or offloads them would need another step."""
+    if cfg.trainer.strategy in STRATEGIES:
+        return
+    if str(cfg.trainer.strategy).startswith(("fsdp", "deepspeed", "ddp_", "model_parallel", "tp")):
+        raise ConfigError(
+            f"trainer.strategy={cfg.trainer.strategy} is not supported: a step of this trainer "
+            "sums gradients over ranks that hold the whole model.",
+            "Use ddp; where full tuning does not fit, update=lora, update=qlora, "
+            "trainer.gradient_checkpointing=true or optimizer=adamw8bit need less.",
+        )
+    _one_of("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
+
+
 def _names(cfg: DictConfig) -> None:
     _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
+    _strategy(cfg)
     from myosotis.training.optim import SCHEDULES
 
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
@@ -293,17 +312,16 @@ def _names(cfg: DictConfig) -> None:
 
 
 def _paths(cfg: DictConfig) -> None:
-    from myosotis.data.readers import HUB
+    from myosotis.data.places import HubData, files_of, place_of
 
     for key in ("data.path", "data.val_path", "data.test_path"):
         value = OmegaConf.select(cfg, key)
-        if value is None or str(value).startswith(HUB):
+        if value is None or isinstance(place := place_of(str(value)), HubData):
             continue
-        path = Path(str(value)).expanduser()
-        if not path.exists():
-            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            meant = did_you_mean(path.name, near(path.name, beside))
-            raise ConfigError(f"{key}: {path} does not exist.", meant)
+        try:
+            files_of(place)
+        except DataError as error:
+            raise ConfigError(f"{key}: {error.message}", error.hint) from None
 
 
 def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
@@ -322,7 +340,8 @@ def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
     updates.build(values["update"])
     objective, words = bound(values["objective"], Objective, "objective")
     objective(**words)
-    optimizer, words = bound(values["optimizer"], torch.optim.Optimizer, "optimizer", "params")
+    settings = optimizer_settings(values["optimizer"])
+    optimizer, words = bound(settings, torch.optim.Optimizer, "optimizer", "params")
     rate = {"lr": 1e-4} if words.get("lr") is None else {}
     try:
         optimizer([torch.nn.Parameter(torch.zeros(1))], **{**words, **rate})
@@ -361,6 +380,7 @@ def _loggers(values: dict[str, Any]) -> None:
 
 def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
+    from myosotis.controls import About
     from myosotis.data.kinds import expected_kind
     from myosotis.objectives import Objective
 
@@ -413,6 +433,13 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         data_kind, reads_labels=labels, needs_value_head=objective.needs_value_head
     )
     kind.require_metric(cfg.task.metric)
+    if cfg.optimizer.get("layer_decay", 1.0) != 1 and not able.layered:
+        raise ConfigError(
+            f"optimizer.layer_decay sets rates by layer, and update={name} belongs to no layer: "
+            f"{able.reasons['layered']}.",
+            "Add optimizer.layer_decay=1.",
+        )
+    check_controls(cfg, values, About(update, name, kind.is_text))
     if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
         raise ConfigError(
             f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0.",

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from myosotis.data.chat_template import ChatRenderer
-from myosotis.data.datamodule import ExampleModule
+from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.data.example import canonical, pair_key
 from myosotis.data.sft import Example, Message
 from myosotis.data.tokenize import Encoded
@@ -74,6 +74,7 @@ def show(report: dict[str, Any]) -> RenderableType:
     legend = Text("scored: ", style=READ)
     legend.append("⟦answer⟧", SCORED[0]).append("   control token: ", READ)
     legend.append("<…>", CONTROL).append("   the rest is read, not scored", READ)
+    parts[:0] = [Text(visible(line), READ) for line in found_in(report["manifest"])]
     parts += [
         legend,
         Text(),

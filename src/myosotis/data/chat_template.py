@@ -22,7 +22,8 @@ a tokenizer declares as added but not special, such as Qwen's `<tool_call>`, rem
 
 A model without a chat template, or `data.template=none`, reads prompt + completion + end of
 sequence. The template's own habits are kept (SmolLM2's puts a default system message before a
-conversation that has none): training and generation read the same.
+conversation that has none): training and generation read the same. Where only the tokenizer puts a
+beginning of sequence before a text, it stands before a conversation, too, as in the benchmarks.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ from myosotis.utils.errors import DataError
 NOTHING_THOUGHT = (
     "the chat template puts an empty think block before the answer, which is read and not learned; "
     "data.template_kwargs={enable_thinking: false} lets generation begin behind it, too"
+)
+
+MARKED = (
+    "the chat template does not write {bos!r}, which the tokenizer puts before every text: it is "
+    "read before the conversation, as before the questions of a benchmark"
 )
 
 
@@ -119,10 +125,13 @@ class ChatRenderer:
         where: str,
         tools: str,
     ) -> list[str]:
-        """What of the turns is not in the spans. Raises `DataError` where it was to be learned."""
-        return self._losses.notes(
-            messages, scored, "".join(span.text for span in spans), where, tools
-        )
+        """What of the turns is not in the spans, and what is read beside them. Raises `DataError`
+        where something that was to be learned is lost."""
+        text = "".join(span.text for span in spans)
+        notes = self._losses.notes(messages, scored, text, where, tools)
+        if self.kind == "chat" and self._tokens.mark(text):
+            notes.append(MARKED.format(bos=self.tokenizer.bos_token))
+        return notes
 
     def prompt(self, messages: Sequence[Message], tools: str = "") -> list[int]:
         """Ids up to and including the generation prompt: what `render`'s ids start with.
@@ -133,10 +142,12 @@ class ChatRenderer:
 
     def encode(self, spans: Sequence[Span]) -> Path:
         """Ids and weights of spans in their order; the first token is never scored."""
-        ids = self._tokens.opening(bool(spans[0].text)) if self.kind == "none" else []
+        begin = self._tokens.opening if self.kind == "none" else self._tokens.mark
+        ids = begin(spans[0].text)
         weights = [0.0] * len(ids)
-        for span in spans:
-            new = self._tokens.ids(span.text, verbatim=span.verbatim, first=not ids)
+        for i, span in enumerate(spans):
+            first = not any(before.text for before in spans[:i])
+            new = self._tokens.ids(span.text, verbatim=span.verbatim, first=first)
             ids += new
             weights += [float(span.scored)] * len(new)
         if weights:

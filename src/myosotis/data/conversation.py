@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from myosotis.data.readers import RecordError, kind
+from myosotis.data.records import RecordError, kind
 from myosotis.utils.did_you_mean import close, did_you_mean
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -213,7 +213,7 @@ def checked(value: Any, name: str) -> str:
     return value
 
 
-NAME_KEYS = "name the fields: data.prompt_key=… data.completion_key=…"
+NAME_KEYS = "name the fields: data.fields.prompt=… data.fields.completion=…"
 
 
 def one_of(names: tuple[str, ...], record: Mapping[str, Any]) -> str | None:

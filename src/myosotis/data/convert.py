@@ -53,7 +53,10 @@ def viewed(dataset: Dataset, data_kind: str, objective: str) -> Dataset:
     return dataset
 
 
-MORE_HELD_OUT = "data.val_path=FILE and data.test_path=FILE hold out others; data.val_fraction more"
+MORE_HELD_OUT = (
+    "data.val_path=FILE and data.test_path=FILE hold out others; more are held out by "
+    "data.val_fraction"
+)
 FEW, FEW_SHARE = 10, 0.05
 """Fewer answers of a kind than this, or a smaller share, are too few to be told from the others."""
 
@@ -71,16 +74,21 @@ def _with_balance(dataset: Dataset) -> Dataset:
                 "give (label true)",
                 MORE_HELD_OUT,
             )
+    warnings = list(dataset.manifest.get("warnings", []))
+    if dataset.test and all(e.desirable for e in dataset.test):
+        warnings.append(
+            f"all {len(dataset.test)} answers of the test part have label true: what is called "
+            "separation there is how likely they are, and says nothing of others"
+        )
     given = [e.desirable for e in dataset.train]
     counts = {True: given.count(True), False: given.count(False)}
     rarer = min(counts, key=lambda kind: counts[kind])
     few = counts[rarer]
-    if few >= FEW and few / len(given) >= FEW_SHARE:
-        return dataset
-    told = f"label {'true' if rarer else 'false'}"
-    sentence = f"{few} of {len(given)} training answers have {told}: "
-    sentence += "too few to tell the two apart" if few else "there is nothing to be told apart"
-    warnings = [*dataset.manifest.get("warnings", []), sentence]
+    if few < FEW or few / len(given) < FEW_SHARE:
+        told = f"label {'true' if rarer else 'false'}"
+        sentence = f"{few} of {len(given)} training answers have {told}: "
+        sentence += "too few to tell the two apart" if few else "there is nothing to be told apart"
+        warnings.append(sentence)
     return replace(dataset, manifest={**dataset.manifest, "warnings": warnings})
 
 

@@ -42,6 +42,17 @@ def left_aside(manifest: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def found_in(manifest: Mapping[str, Any]) -> list[str]:
+    """What the files of a data set were taken for, a sentence each."""
+    sentences = []
+    for file in manifest.get("files", []):
+        forms = file.get("fields") or {}
+        shown = ", ".join(f"{form} ({count:,})" for form, count in forms.items())
+        said = f"{file['name']}: {file['records']:,} records, {file['format']}"
+        sentences.append(said + (f", of {shown}" if shown else ""))
+    return sentences
+
+
 class StepLoader:
     """Iterates over the steps of an epoch, from the trainer's position on.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,16 +28,18 @@ class Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def sealed(self) -> Dataset:
-        """The manifest completed with the row counts and the content hash."""
+        """The manifest completed with the row counts and the hashes of the content: of all, and of
+        what task quality is measured on."""
         self.manifest["rows"] = {part: len(examples) for part, examples in self.parts().items()}
-        self.manifest["hash"] = content_hash(self)
+        self.manifest["hash"] = content_hash(self.parts())
+        self.manifest["test_hash"] = content_hash({"test": self.test})
         return self
 
 
-def content_hash(dataset: Dataset) -> str:
-    """sha256 of all that is learned from, part by part in order; where it came from is left out."""
+def content_hash(parts: Mapping[str, Sequence[Example]]) -> str:
+    """sha256 of examples, part by part in order; where they came from is left out."""
     digest = hashlib.sha256()
-    for part, examples in dataset.parts().items():
+    for part, examples in parts.items():
         digest.update(part.encode())
         for example in examples:
             more = [example.completion_only, *_second(example)]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from myosotis.data.chat_template import ChatRenderer
+from myosotis.data.convert import MORE_HELD_OUT
 from myosotis.data.example import Dataset
 from myosotis.data.label_template import LabelRenderer, RewardRenderer, labels_of
 from myosotis.data.sft import Example
@@ -27,7 +28,7 @@ from myosotis.data.template_text import TemplateOptions
 from myosotis.trees.lm_head import LABEL_HEAD, VALUE_HEAD
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
-from myosotis.utils.errors import ConfigError
+from myosotis.utils.errors import ConfigError, DataError
 
 Scores = NDArray[np.float64]
 Advance = Callable[[int], object]
@@ -93,6 +94,22 @@ class TaskKind:
         """What a person should know of training data of this kind, a sentence each."""
         return []
 
+    def sizes(self, trees: Sequence[Tree]) -> dict[str, int]:
+        """How many scores a metric that needs no generation has on held-out trees."""
+        return {name: len(trees) for name in self.metrics if name not in TEXT_METRICS}
+
+    def require_held_out(self, trees: Sequence[Tree], metric: str, generated: int) -> None:
+        """Raise `DataError` where the test part can show nothing: each metric needs a score, and
+        the one that quality is claimed by two, a half of the examples each. `generated` is how many
+        answers are written."""
+        sizes = self.sizes(trees)
+        for name, count in (sizes | dict.fromkeys(TEXT_METRICS, generated)).items():
+            if name == metric and count < 2:
+                key = "task.generate=16" if name in TEXT_METRICS else MORE_HELD_OUT
+                raise DataError(f"{_counted(count)} can show task.metric={name}; 2 are needed", key)
+        if missing := [name for name, count in sizes.items() if not count]:
+            raise DataError(f"{_counted(0)} can show {missing[0]}", MORE_HELD_OUT)
+
     @classmethod
     def require_metric(cls, metric: str, data: str = "the data set") -> None:
         """Raise `ConfigError` where these data have no such metric; `data` names them."""
@@ -120,6 +137,25 @@ class Answers(TaskKind):
     ) -> dict[str, Scores]:
         """The log-likelihood of a token."""
         return {"loglik": loglik(scorer, trees, advance)}
+
+
+class Texts(Answers):
+    """Plain text, every token of which is scored: no chat template, and nothing is asked for."""
+
+    metrics = ("loglik",)
+    is_text = False
+    refusals: ClassVar = {
+        **Answers.refusals,
+        **dict.fromkeys(TEXT_METRICS, "compares answers; {data} is plain text."),
+    }
+
+    def renderer(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        options: TemplateOptions | None = None,
+    ) -> ChatRenderer:
+        return ChatRenderer(tokenizer, "none", options)
 
 
 @dataclass(frozen=True)
@@ -233,6 +269,10 @@ class Grades(TaskKind):
         grades = np.array([tree.grade for tree in trees])
         return {"separation": grades * every, "loglik": every[grades > 0]}
 
+    def sizes(self, trees: Sequence[Tree]) -> dict[str, int]:
+        given = sum(tree.grade > 0 for tree in trees)
+        return {"separation": len(trees), "loglik": given}
+
     def path_names(self, tree: Tree) -> list[str]:
         return [{1: ", desirable", -1: ", undesirable"}[tree.grade]]
 
@@ -271,6 +311,10 @@ class Rewards(Pairs):
         return {"accuracy": right(margins), "margin": margins}
 
 
+def _counted(count: int) -> str:
+    return f"{count or 'none'} of the held-out examples of the test part"
+
+
 FEWEST_PAIRS = 30
 """Pairs below which nothing is said about their lengths."""
 
@@ -280,6 +324,12 @@ def kind_of(dataset: Dataset, *, reads_labels: bool, needs_value_head: bool) -> 
     that needs a value head. Raises `DataError` when its answers are no labels."""
     if reads_labels:
         return Labels(tuple(labels_of(dataset)))
+    plain = {e.completion_only for part in dataset.parts().values() for e in part}
+    if len(plain) > 1:
+        raise DataError(
+            f"{dataset.name} holds plain text beside prompts and answers",
+            "train on one after the other (model.start)",
+        )
     return Rewards() if needs_value_head else text_kind(dataset.test)
 
 
@@ -289,6 +339,8 @@ def text_kind(examples: Sequence[Example]) -> TaskKind:
         return Answers()
     if examples[0].rejected is not None:
         return Pairs()
+    if not all(example.completion_only for example in examples):
+        return Texts()
     return Answers() if examples[0].desirable is None else Grades()
 
 

@@ -73,7 +73,7 @@ def labels_of(dataset: Dataset) -> list[str]:
             f"{dataset.name} is no labelled data set: {len(dataset.train)} training examples have "
             f"{len(learned)} different answers",
             "update=probe learns which of a few names answers a text; take method=lora for free "
-            "text, or name the label's field with data.completion_key",
+            "text, or name the label's field with data.fields.completion",
         )
     if unseen := sorted(set(names) - learned):
         raise DataError(

@@ -14,24 +14,26 @@ Pairs that say nothing are left out and counted, with their lines: both sides eq
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from myosotis.data.conversation import SYSTEMS, Message, chat, meant, one_of, read_only, text
-from myosotis.data.readers import RecordError
+from myosotis.data.fields import Fields
+from myosotis.data.places import Place
+from myosotis.data.records import RecordError
 from myosotis.data.sft import CHATS, PROMPTS, Context, Example, Records, alpaca, each_record
 from myosotis.utils.errors import DataError
 
 ALIASES = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
 
 
-def read_pairs(path: str | Path) -> Records:
-    """Read and check a whole file. Raises `DataError` for lines that are no pairs."""
+def read_pairs(path: Place, fields: Fields | None = None) -> Records:
+    """Read and check all records of a place. Raises `DataError` for lines that are no pairs."""
     records = Records([])
 
     def add(record: dict[str, Any], where: str) -> None:
         example, unread = pair(record, where)
         records.leave(unread)
+        records.read_as(record.keys() - unread)
         chosen, rejected = example.messages[-1], example.with_rejected().messages[-1]
         if not all(side.content.strip() or side.calls for side in (chosen, rejected)):
             records.empty_answers.append(where)
@@ -40,7 +42,7 @@ def read_pairs(path: str | Path) -> Records:
         else:
             records.examples.append(example)
 
-    each_record(path, add)
+    each_record(path, add, fields, records)
     if not records.examples:
         raise DataError(f"{path} holds no pairs", "a prompt, chosen and rejected on each line")
     return records

@@ -9,6 +9,7 @@ faults are counted and the first few shown, each with its file and line.
     {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
     {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}  (ShareGPT)
     {"prompt": [messages …], "completion": [messages …]}
+    {"text": "…"}                   a text, all of which is learned from (continued pre-training)
 
 A field `group`, beside these, names what an example shares with others (a document, an author):
 intervals of task quality then take groups as drawn, not examples.
@@ -22,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from myosotis.data.conversation import (
@@ -38,8 +38,11 @@ from myosotis.data.conversation import (
     text,
     tools_of,
 )
-from myosotis.data.readers import RecordError, kind, rows
-from myosotis.utils.errors import ConfigError, DataError
+from myosotis.data.fields import Fields
+from myosotis.data.places import Place
+from myosotis.data.readers import rows
+from myosotis.data.records import RecordError, kind
+from myosotis.utils.errors import DataError
 
 __all__ = ["Example", "Message", "Records", "meant", "one_of", "read_answers", "text"]
 
@@ -56,7 +59,8 @@ class Example:
     """A conversation to learn from; the last message is the assistant's.
 
     A prompt and its completion are a user's and an assistant's message. `where` is the file and the
-    line, or the function, it came from. With `completion_only=False` the prompt is scored as well.
+    line, or the function, it came from. With `completion_only=False` the prompt is scored as well:
+    so it is of plain text, which is an answer to an empty prompt.
     """
 
     messages: tuple[Message, ...]
@@ -101,6 +105,12 @@ class Records:
     unused: dict[str, int] = field(default_factory=dict)  # keys nothing was made of -> records
     empty_answers: list[str] = field(default_factory=list)  # where an answer has no text
     identical: list[str] = field(default_factory=list)  # of pairs: where both sides are the same
+    forms: dict[str, int] = field(default_factory=dict)  # the fields turns were made of -> records
+
+    def read_as(self, keys: set[str]) -> None:
+        """Count a record by the fields its turns were made of."""
+        form = " and ".join(sorted(keys, key=_order))
+        self.forms[form] = self.forms.get(form, 0) + 1
 
     def leave(self, keys: set[str]) -> None:
         """Count keys that nothing was made of in a record."""
@@ -108,38 +118,51 @@ class Records:
             self.unused[key] = self.unused.get(key, 0) + 1
 
 
-def read_answers(
-    path: str | Path, *, prompt_key: str | None = None, completion_key: str | None = None
-) -> Records:
-    """Read and check a whole file.
+def _order(name: str) -> tuple[int, str]:
+    """Prompts before answers, as one says them."""
+    return (name in (*ANSWERS, "chosen", "rejected"), name)
 
-    `prompt_key` and `completion_key` name the fields when they are none of the known ones. Raises
-    `DataError` when the file is missing, empty or not UTF-8, or when a line is not a usable record.
+
+def read_answers(path: Place, fields: Fields | None = None) -> Records:
+    """Read and check all records of a place; `fields` names theirs where they are not the usual.
+
+    Raises `DataError` when a file is missing, empty or not UTF-8, or when a line is not a usable
+    record.
     """
-    reader = AnswerReader(prompt_key, completion_key)
-    each_record(path, reader.add)
+    reader = AnswerReader()
+    each_record(path, reader.add, fields, reader.records)
     if not reader.records.examples:
         raise DataError(f"{path} holds no records", "one JSON object a line is expected")
     return reader.records
 
 
-def each_record(path: str | Path, add: Callable[[dict[str, Any], str], None]) -> None:
-    """Call `add(record, where)` for each record of a file; it raises `RecordError` for a wrong one.
+def each_record(
+    path: Place,
+    add: Callable[[dict[str, Any], str], None],
+    fields: Fields | None = None,
+    records: Records | None = None,
+) -> None:
+    """Call `add(record, where)` for each record of a place; it raises `RecordError` for a wrong
+    one. Fields that `fields` leaves aside are counted in `records`.
 
     Raises `DataError` with the first of all faults, when there are any.
     """
-    faults, records, hint = list[str](), 0, ""
+    faults, count, hint = list[str](), 0, ""
+    fields = fields or Fields()
     for where, record in rows(path):
-        records += 1
+        count += 1
         try:
             if isinstance(record, RecordError):
                 raise record
+            record, left = fields.of(record)
+            if records is not None:
+                records.leave(left)
             add(record, where)
         except RecordError as fault:
             faults.append(f"{where}: {fault}")
             hint = hint or fault.hint
     if faults:
-        raise _unusable(faults, records, hint)
+        raise _unusable(faults, count, hint)
 
 
 def _unusable(faults: list[str], records: int, hint: str) -> DataError:
@@ -155,17 +178,11 @@ def _unusable(faults: list[str], records: int, hint: str) -> DataError:
 class AnswerReader:
     """Makes examples of records and keeps count of what it left unused."""
 
-    def __init__(self, prompt_key: str | None, completion_key: str | None) -> None:
-        if (prompt_key is None) != (completion_key is None):
-            given, other = "data.prompt_key", "data.completion_key"
-            if prompt_key is None:
-                given, other = other, given
-            raise ConfigError(f"{given} is set and {other} is not", "name both fields, or neither")
-        self.keys = (prompt_key, completion_key) if prompt_key and completion_key else None
+    def __init__(self) -> None:
         self.records = Records([])
 
     def add(self, record: dict[str, Any], where: str) -> None:
-        context = Context(record, beside=self.keys is None)
+        context = Context(record)
         messages, used = self._messages(record, context.unused)
         messages = context.before(messages)
         _check_order(messages)
@@ -173,23 +190,28 @@ class AnswerReader:
             self.records.empty_answers.append(where)
         groups = context.groups(used)
         self.records.leave(context.unread(used))
-        self.records.examples.append(Example(messages, where, tools=context.tools, groups=groups))
+        self.records.read_as(used)
+        self.records.examples.append(
+            Example(
+                messages,
+                where,
+                completion_only="text" not in used,
+                tools=context.tools,
+                groups=groups,
+            )
+        )
 
     def _messages(
         self, record: dict[str, Any], unused: set[str]
     ) -> tuple[tuple[Message, ...], set[str]]:
-        if self.keys:
-            for key in self.keys:
-                if key not in record:
-                    raise RecordError(f"no field {key!r}{meant(key, record)}")
-            prompt, completion = self.keys
-            return _pair(record, prompt, completion, unused), {prompt, completion}
         if (name := one_of(CHATS, record)) is not None:
             if answers := [key for key in ANSWERS if key in record]:
                 raise RecordError(
                     f"both {name!r} and {answers[0]!r}: which one is meant?", NAME_KEYS
                 )
             return tuple(chat(record[name], name, unused)), {name}
+        if record.keys() - {"group"} == {"text"}:
+            return (Message("user", ""), Message("assistant", text(record, "text"))), {"text"}
         return self._named(record, unused)
 
     def _named(
@@ -210,14 +232,13 @@ class AnswerReader:
 class Context:
     """What stands beside the turns of a record: its system turn, what was said before, its tools.
 
-    With `beside=False` none of them are read: the fields were named by hand, and others are left.
     `unused` takes the keys of messages that nothing was made of. Raises `RecordError`.
     """
 
-    def __init__(self, record: Mapping[str, Any], *, beside: bool = True) -> None:
+    def __init__(self, record: Mapping[str, Any]) -> None:
         self.unused: set[str] = set()
         self._record = record
-        given = [n for n in (SYSTEM_KEYS, ("history",), TOOL_KEYS) if beside and one_of(n, record)]
+        given = [n for n in (SYSTEM_KEYS, ("history",), TOOL_KEYS) if one_of(n, record)]
         keys = {names: one_of(names, record) for names in given}
         self._used = {key for key in keys.values() if key is not None}
         system, tools = keys.get(SYSTEM_KEYS), keys.get(TOOL_KEYS)
@@ -279,6 +300,11 @@ def _missing(what: str, names: tuple[str, ...], record: Mapping[str, Any]) -> Re
             said = f"did you mean {name!r} where it says {nearest!r}?"
             return RecordError(f"no field {name!r}; {said}")
     fields = ", ".join(map(repr, list(record)[:8]))
+    if "text" in record and what == "completion":
+        return RecordError(
+            f"no completion: the fields are {fields}",
+            f"{NAME_KEYS}; data.fields.text=text to learn from that text alone",
+        )
     return RecordError(f"no {what}: the fields are {fields}", NAME_KEYS)
 
 

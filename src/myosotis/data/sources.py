@@ -6,14 +6,16 @@ training and chooses the checkpoint; `test` is what task quality is measured on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from myosotis.data import docstrings as harvest
 from myosotis.data.example import Dataset
+from myosotis.data.fields import Fields
 from myosotis.data.markers import marked
+from myosotis.data.places import HubData, Place, described, short
 from myosotis.data.preference import read_pairs
 from myosotis.data.sft import Example, Message, Records, read_answers
 from myosotis.data.splits import halves, held_out_count, hold_out, require, take
@@ -22,8 +24,10 @@ from myosotis.utils.errors import ConfigError, DataError
 
 
 def files(
-    path: str | Path | None,
+    path: str | Path | None = None,
     *,
+    hub: Mapping[str, Any] | None = None,
+    fields: Mapping[str, Any] | None = None,
     reads: str = "answers",
     name: str = "files",
     val_path: str | Path | None = None,
@@ -37,52 +41,60 @@ def files(
     split_seed: int = 0,
     allow_markers: bool = False,
 ) -> Dataset:
-    """Examples of a user's own files: JSON Lines, parquet, or a data set of the hub (readers.py).
+    """Examples of a user's own files, or of a data set of the hub (places.py).
 
-    `reads` says what is on a line: answers (sft.py), pairs (preference.py) or grades (unpaired.py).
-    Held out are `val_path` and `test_path` where given. With `val_path` alone, half of it is the
-    test part; with neither, `val_fraction` of `path` (default: a tenth, at most 1000 examples),
-    again in halves. `*_items` take a seeded subset. Raises `DataError` on any line that cannot be
-    used, and when a file is too small to hold anything out. The manifest names the markers of chat
-    templates in the text, and whether they are allowed (markers.py).
+    `fields` names those of the records where they are not the usual ones (fields.py). `reads` says
+    what is on a line: answers (sft.py), pairs (preference.py) or grades (unpaired.py). Held out are
+    `val_path` and `test_path` where given. With `val_path` alone, half of it is the test part; with
+    neither, `val_fraction` of `path` (default: a tenth, at most 1000 examples), again in halves.
+    `*_items` take a seeded subset. `prompt_key` and `completion_key` are what earlier versions
+    called two of the fields. Raises `DataError` on any line that cannot be used, and when a file is
+    too small to hold anything out. The manifest names the markers of chat templates in the text,
+    and whether they are allowed (markers.py).
     """
-    if path is None:
-        raise ConfigError("data.path is not set", "data.path=FILE.jsonl, one JSON object a line")
-    if val_path is not None and val_fraction is not None:
+    learned, validated, tested = _parts(path, val_path, test_path, hub or {})
+    if validated is not None and val_fraction is not None:
         raise ConfigError("both data.val_path and data.val_fraction are set", "give one of them")
-    if test_path is not None and val_path is None:
+    if tested is not None and validated is None:
         raise ConfigError("data.test_path is set, data.val_path is not", "give both, or val_path")
-    read: dict[str, Records] = {}
+    read: dict[str, tuple[Place, Records]] = {}
+    named = Fields({"prompt": prompt_key, "completion": completion_key} | _given(fields))
 
-    def examples(file: str | Path) -> list[Example]:
-        read[str(file)] = _read(reads, file, prompt_key, completion_key)
-        return read[str(file)].examples
+    def examples(place: Place) -> list[Example]:
+        read[str(place)] = place, _read(reads, place, named)
+        return read[str(place)][1].examples
 
-    train = examples(path)
-    if val_path is None:
-        require(train, 3, path, "data.val_path=FILE.jsonl")
+    train = examples(learned)
+    if validated is None:
+        require(train, 3, learned, "data.val_path=FILE.jsonl")
         count = held_out_count(len(train), val_fraction)
         train, held_out, grouped = hold_out(
             train, count, split_seed, of_each=2 if reads == "grades" else 0
         )
         validation, test = halves(held_out, split_seed)
     else:
-        validation, grouped = examples(val_path), "file"
-        if test_path is None:
-            require(validation, 2, val_path, "data.test_path=FILE.jsonl")
+        validation, grouped = examples(validated), "file"
+        if tested is None:
+            require(validation, 2, validated, "data.test_path=FILE.jsonl")
             validation, test = halves(validation, split_seed)
         else:
-            test = examples(test_path)
+            test = examples(tested)
     manifest = {
         "source": "files",
         "files": [
-            {"name": Path(file).name, "records": len(records.examples), "unused": records.unused}
-            for file, records in read.items()
+            {
+                "name": short(file),
+                "format": described(file),
+                "fields": records.forms,
+                "records": len(records.examples),
+                "unused": records.unused,
+            }
+            for file, records in read.values()
         ],
         "held_out_by": grouped,
-        "empty_answers": [where for records in read.values() for where in records.empty_answers],
-        "identical": [where for records in read.values() for where in records.identical],
-        "markers": [asdict(one) for one in marked(e for r in read.values() for e in r.examples)],
+        "empty_answers": [where for _, records in read.values() for where in records.empty_answers],
+        "identical": [where for _, records in read.values() for where in records.identical],
+        "markers": [asdict(one) for one in marked(e for _, r in read.values() for e in r.examples)],
         "allow_markers": allow_markers,
     }
     return Dataset(
@@ -94,16 +106,35 @@ def files(
     ).sealed()
 
 
-def _read(
-    reads: str, file: str | Path, prompt_key: str | None, completion_key: str | None
-) -> Records:
-    if reads == "answers":
-        return read_answers(file, prompt_key=prompt_key, completion_key=completion_key)
-    if prompt_key or completion_key:
-        raise ConfigError(f"data.prompt_key is for answers; here {reads} are read")
-    if reads not in ("pairs", "grades"):
-        raise ConfigError(f"data.source.reads={reads}", "answers, pairs or grades")
-    return read_pairs(file) if reads == "pairs" else read_grades(file)
+def _parts(
+    path: Place | None, val_path: Place | None, test_path: Place | None, hub: Mapping[str, Any]
+) -> tuple[Place, Place | None, Place | None]:
+    """Where each part lies: files, or splits of a data set of the hub."""
+    splits = HubData.splits(hub)
+    if path is None and not splits:
+        raise ConfigError(
+            "data.path is not set",
+            "data.path=FILE.jsonl, one JSON object a line; or data.hub.name=OWNER/NAME",
+        )
+    for key, given in (("train", path), ("validation", val_path), ("test", test_path)):
+        if given is not None and key in splits:
+            raise ConfigError("both data.hub and a data path are set", "give one of them")
+    if path is None:
+        path = splits["train"]
+    return path, val_path or splits.get("validation"), test_path or splits.get("test")
+
+
+def _given(keys: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (keys or {}).items() if value is not None}
+
+
+READERS = {"answers": read_answers, "pairs": read_pairs, "grades": read_grades}
+
+
+def _read(reads: str, file: Place, fields: Fields) -> Records:
+    if reads not in READERS:
+        raise ConfigError(f"data.source.reads={reads}", f"one of {', '.join(READERS)}")
+    return READERS[reads](file, fields)
 
 
 def docstrings(

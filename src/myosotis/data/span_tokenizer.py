@@ -41,18 +41,23 @@ class SpanTokenizer:
         """Whether an id is a control token's."""
         return token in self._control_set
 
-    def opening(self, prompted: bool) -> list[int]:
-        """What a tokenizer puts before plain text of its own accord: the beginning of sequence.
+    def mark(self, text: str) -> list[int]:
+        """What the tokenizer puts before `text` of its own accord: the beginning of sequence, where
+        the text does not begin with it already. Benchmarks are read so, too (`HFLM.tok_encode`).
+        """
+        bos: Any = self.tokenizer.bos_token_id
+        marked: Any = self.tokenizer("a")["input_ids"]
+        adds = bos is not None and marked[:1] == [bos]
+        return [bos] if adds and not text.startswith(str(self.tokenizer.bos_token)) else []
 
-        When that is nothing, and there is no prompt either, some token must be read before the
-        first can be predicted: then it is the one that lm-eval takes (`prefix_token_id`).
+    def opening(self, text: str) -> list[int]:
+        """The same before plain text. When that is nothing, and there is no text either, some token
+        must be read before the first can be predicted: then it is the one that lm-eval takes
+        (`prefix_token_id`).
         """
         bos: Any = self.tokenizer.bos_token_id
         eos: Any = self.tokenizer.eos_token_id
-        marked: Any = self.tokenizer("a")["input_ids"]
-        if bos is not None and marked[:1] == [bos]:
-            return [bos]
-        return [] if prompted else [eos if bos is None else bos]
+        return self.mark(text) or ([] if text else [eos if bos is None else bos])
 
     def _encode(self, text: str, *, verbatim: bool, first: bool) -> list[int]:
         name = self.control.search(text) if verbatim else None

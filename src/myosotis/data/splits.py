@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from myosotis.data.example import opening_key, pair_key
+from myosotis.data.places import Place
 from myosotis.data.sft import Example
 from myosotis.utils.errors import ConfigError, DataError
 
@@ -90,7 +90,7 @@ def halves(examples: list[Example], seed: int) -> tuple[list[Example], list[Exam
     return validation, test
 
 
-def require(examples: list[Example], different: int, file: str | Path, instead: str) -> None:
+def require(examples: list[Example], different: int, file: Place, instead: str) -> None:
     if (distinct := len({pair_key(example) for example in examples})) < different:
         raise DataError(
             f"{file} holds {distinct} different records; at least {different} are needed to hold "

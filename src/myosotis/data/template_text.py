@@ -98,7 +98,7 @@ class TemplateText:
             raise DataError(
                 f"{where}: the model's chat template refuses this conversation: {error.message}"
             ) from None
-        except Exception as error:  # a template is a program, and whatever it does wrong is its own
+        except Exception as error:  # noqa: BLE001 - a template is a program of its own
             said = str(error) if isinstance(error, TooMuch) else f"{type(error).__name__}: {error}"
             raise DataError(
                 f"{where}: the model's chat template cannot be used: {said[:200]}",

@@ -2,7 +2,8 @@
 
 An example longer than `max_length` tokens is dropped, or truncated: the end of its answer is cut,
 with the end-of-turn token, so that the model does not learn to stop there. A prompt is never cut;
-when it leaves no room for the answer, the example is dropped either way.
+when it leaves no room for the answer, the example is dropped either way. Plain text (continued
+pre-training) is neither: it is read in windows, which overlap by the one token that is only read.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Encoded:
     lengths: list[tuple[int, int]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)
+    windows: dict[str, int] = field(default_factory=dict)  # of a text read in several: `where`
     prompt_too_long: int = 0  # of the dropped, those that truncation could not have saved
     max_length: int = 0
     notes: dict[str, list[str]] = field(default_factory=dict)  # what rendering leaves out: `where`
@@ -71,6 +73,12 @@ class Encoded:
                 why += f", {self.prompt_too_long} of them in the prompt alone"
             places = _places(self.dropped)
             sentences.append(f"{len(self.dropped)} {given} dropped ({why}): {places}")
+        if self.windows:
+            count = sum(self.windows.values())
+            sentences.append(
+                f"{len(self.windows)} {given} read in {count} windows of {limit}: "
+                f"{_places(list(self.windows))}"
+            )
         if self.truncated:
             sentences.append(
                 f"{len(self.truncated)} {given} truncated to {limit}, the end of the answer cut: "
@@ -97,7 +105,7 @@ def encode(
         scored = int(sum(path.scored for path in paths))
         prompt = paths[0].length - int(paths[0].scored)
         encoded.lengths.append((prompt, scored))
-        if (fitted := _fit(encoded, paths, example, overlong)) is not None:
+        for fitted in _fitting(encoded, paths, example, overlong):
             encoded.trees.append(_tree(fitted, example))
             encoded.examples.append(example)
         if number % CHUNK == 0:
@@ -119,6 +127,18 @@ def _tree(paths: list[Path], example: Example) -> Tree:
         return Tree.of(paths)
     own, other = (Tree.of([path]) for path in paths)
     return replace(own, grade=1 if example.desirable else -1, other=other)
+
+
+def _fitting(
+    encoded: Encoded, paths: list[Path], example: Example, overlong: Overlong
+) -> list[list[Path]]:
+    """The paths of each tree that an example becomes: one, none, or one a window of a text."""
+    if example.completion_only or paths[0].length <= encoded.max_length:
+        fitted = _fit(encoded, paths, example, overlong)
+        return [] if fitted is None else [fitted]
+    windows = [[window] for window in paths[0].windows(encoded.max_length)]
+    encoded.windows[example.where] = len(windows)
+    return windows
 
 
 def _fit(

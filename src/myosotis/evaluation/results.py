@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -26,9 +25,7 @@ from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Comparison, compare
-from myosotis.retention.sequential_eval import CONTINUOUS_METRICS
 from myosotis.retention.statistics.paired import LEVEL, forgetting, paired
-from myosotis.utils.atomic_write import replacing
 
 
 def retention_rows(
@@ -83,49 +80,6 @@ def forgetting_metrics(
 def _metric_name(row: RetentionRow) -> str:
     """Bits per byte stands apart from accuracies in name, too."""
     return f"{row.task}_bpb" if row.metric == "bits_per_byte" else row.task
-
-
-def write_items(path: Path, base: Measurement, tuned: Measurement) -> None:
-    """Every item of every task, both models side by side, as parquet. `weight` is how much an item
-    counts in the task's mean (items of which the base was unsure may be asked more often)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, list[Any]] = {name: [] for name in ITEM_COLUMNS}
-    for name, before in base.tasks.items():
-        after = tuned.tasks[name]
-        n = len(before.items)
-        columns["task"] += [name] * n
-        columns["item"] += before.items
-        columns["half"] += before.halves
-        columns["cluster"] += before.clusters
-        columns["metric"] += [before.metric] * n
-        columns["weight"] += before.item_weights.tolist()
-        columns["gold"] += before.gold.tolist()
-        for side, scores in (("base", before), ("tuned", after)):
-            columns[side] += scores.primary.tolist()
-            for metric in CONTINUOUS_METRICS:
-                found = scores.scores.get(metric, np.full(n, np.nan))
-                columns[f"{metric}_{side}"] += found.tolist()
-            columns[f"choice_{side}"] += scores.choice.tolist()
-    with replacing(path) as partial:
-        pq.write_table(pa.table(columns), partial)
-
-
-ITEM_COLUMNS = (
-    "task",
-    "item",
-    "half",
-    "cluster",
-    "weight",  # in the task's mean: bytes of a text, more where items were drawn less often
-    "metric",
-    "gold",
-    "base",
-    "tuned",
-    *(f"{metric}_{side}" for metric in CONTINUOUS_METRICS for side in ("base", "tuned")),
-    "choice_base",
-    "choice_tuned",
-)
 
 
 def task_quality(base: TaskScore, tuned: TaskScore, *, note: str = "") -> TaskQuality:

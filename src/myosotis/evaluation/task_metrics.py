@@ -160,14 +160,15 @@ def answers(
     """What the model answers, greedily, where the last answer of each example stands."""
     if max_new_tokens is None:
         max_new_tokens = longest_answer(template, examples)
-    return generate(
-        scorer.model,  # type: ignore[arg-type]
-        template.tokenizer,
-        [template.prompt(example.prompt, example.tools) for example in examples],
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        advance=advance,
-    )
+    with scorer.arithmetic():
+        return generate(
+            scorer.model,  # type: ignore[arg-type]
+            template.tokenizer,
+            [template.prompt(example.prompt, example.tools) for example in examples],
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            advance=advance,
+        )
 
 
 def longest_answer(template: ChatRenderer, examples: Sequence[Example]) -> int:

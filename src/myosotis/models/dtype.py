@@ -1,16 +1,19 @@
 """In which numbers a run computes: Lightning's precision names, and what they mean here.
 
 Weights that train are always kept in fp32: at fine-tuning learning rates a plain bf16 weight
-swallows small updates, which looks like "no forgetting".
+swallows small updates, which looks like "no forgetting". A run has one arithmetic: training,
+references, looks and benchmarks multiply in the same numbers, or the loss of DPO would not be ln 2
+at the first step and a base would seem to have moved. So the scorer owns it, and Lightning's
+Trainer is always told `32-true`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from myosotis.utils.device import on_gpu
 from myosotis.utils.errors import ConfigError
 
 PRECISIONS = ("auto", "32-true", "bf16-true", "bf16-mixed")
@@ -18,14 +21,24 @@ PRECISIONS = ("auto", "32-true", "bf16-true", "bf16-mixed")
 
 @dataclass(frozen=True)
 class Precision:
-    """`weights` is the dtype the base is loaded in; `trainer` what Lightning's Trainer is told."""
+    """`weights` is the dtype the base is loaded in; `products` the one in which the scorer
+    multiplies by autocast, where that is another."""
 
     weights: torch.dtype
-    trainer: Literal["32-true", "bf16-mixed"]
+    products: torch.dtype | None = None
 
     @property
     def name(self) -> str:
-        return str(self.weights).removeprefix("torch.")
+        """For records, and for the keys of what is cached."""
+        weights = str(self.weights).removeprefix("torch.")
+        if self.products is None:
+            return weights
+        return f"{weights}, products in {str(self.products).removeprefix('torch.')}"
+
+    @property
+    def compute(self) -> torch.dtype:
+        """The dtype of matrix products and activations."""
+        return self.products or self.weights
 
 
 def resolve(name: str, *, update: str, accelerator: str) -> Precision:
@@ -44,16 +57,17 @@ def resolve(name: str, *, update: str, accelerator: str) -> Precision:
         else:
             name = "bf16-mixed" if update == "full" else "bf16-true"
     if name == "32-true":
-        return Precision(torch.float32, "32-true")
+        return Precision(torch.float32)
     if name == "bf16-true" and update == "full":
         raise ConfigError(
             "trainer.precision=bf16-true would lose small updates of the full weights.",
             "Use trainer.precision=bf16-mixed: it keeps fp32 weights and multiplies in bf16.",
         )
-    return Precision(torch.bfloat16 if name == "bf16-true" else torch.float32, "bf16-mixed")
+    if name == "bf16-true":
+        return Precision(torch.bfloat16)
+    return Precision(torch.float32, products=torch.bfloat16)
 
 
 def computes_bf16(accelerator: str) -> bool:
     """Whether the run is on a GPU that multiplies in bf16 rather than imitating it."""
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    return on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return on_gpu(accelerator) and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -15,6 +15,7 @@ from myosotis.models.wheels import cache_dir
 from myosotis.utils.cached_folder import remembered_hashes
 from myosotis.utils.errors import AssetError, ConfigError
 from myosotis.utils.read_file import MOST_DOCUMENT, read_json_object
+from myosotis.utils.weights_file import pickles_in, require_whole
 
 # What makes a tokenizer, and what else describes one.
 _VOCABULARIES = (
@@ -45,7 +46,6 @@ SIZES = {
     **dict.fromkeys(("hidden_size", "n_embd", "intermediate_size"), 10_000_000),
     "vocab_size": 100_000_000,
 }
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def local_folder(path: str | None) -> Path:
@@ -123,9 +123,7 @@ def require_config(place: Path) -> None:
     try:
         described = read_json_object(config)
     except (OSError, ValueError) as error:
-        raise AssetError(
-            f"{config} cannot be read ({error}).", "Fetch or copy it again."
-        ) from None
+        raise AssetError(f"{config} cannot be read ({error}).", "Fetch or copy it again.") from None
     for size, largest in SIZES.items():
         value = described.get(size)
         if value is not None and not (type(value) is int and 0 < value <= largest):
@@ -155,8 +153,6 @@ def require_tokenizer(place: Path) -> None:
 
 def require_weights(place: Path) -> None:
     """AssetError unless the safetensors are there, complete and not cut short."""
-    from safetensors import SafetensorError, safe_open
-
     index = place / "model.safetensors.index.json"
     if index.is_file():
         named = _named_in(index)
@@ -171,11 +167,7 @@ def require_weights(place: Path) -> None:
     if not files:
         raise _no_safetensors(place)
     for file in files:
-        try:
-            with safe_open(file, framework="np"):  # reads the header, compares the length
-                pass
-        except SafetensorError as error:
-            raise AssetError(f"{file} is damaged ({error}).", "Fetch or copy it again.") from error
+        require_whole(file)
 
 
 def _named_in(index: Path) -> list[str]:
@@ -210,8 +202,7 @@ def content_hash(place: Path) -> str:
 
 
 def _no_safetensors(place: Path) -> AssetError:
-    pickles = sorted({file.name for pattern in _PICKLES for file in place.glob(pattern)})
-    if pickles:
+    if pickles := pickles_in(place):
         return AssetError(
             f"{place} holds its weights only as pickles ({', '.join(pickles[:3])}). Loading one "
             "runs whatever code it contains, so only safetensors are read.",

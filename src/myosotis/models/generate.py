@@ -52,7 +52,7 @@ def generate(
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         eos_token_id=ends or None,
-        pad_token_id=_pad_id(tokenizer, ends),
+        pad_token_id=_pad_id(model, tokenizer, ends),
         use_cache=True,
         disable_compile=True,
         stop_strings=list(until) or None,
@@ -96,10 +96,11 @@ def _check(temperature: float, top_k: int, top_p: float, max_new_tokens: int) ->
         )
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]) -> int:
-    """Padding is masked, so any id would do."""
-    pad = tokenizer.pad_token_id
-    return int(pad) if pad is not None else (ends[0] if ends else 0)  # type: ignore[arg-type]
+def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]) -> int:
+    """Padding is masked, so any id would do that the model has a row for."""
+    known = (tokenizer.pad_token_id, *ends)
+    rows = int(text_config(model).vocab_size)
+    return next((int(i) for i in known if i is not None and i < rows), 0)  # type: ignore[arg-type, operator]
 
 
 def _fit(

@@ -37,19 +37,34 @@ class InitialUpdate:
         Raises `ConfigError` where nothing is finished, or the update cannot be merged.
         """
         folder = Path(name)
-        if (folder / "update.json").is_file() or (folder / "adapter_config.json").is_file():
-            return cls(folder.resolve().name, folder)._mergeable()
+        if (folder / updates.ABOUT).is_file() or (folder / "adapter_config.json").is_file():
+            return cls._of_folder(name, folder.resolve())._mergeable()
         try:
             run = find_run(name, able=has_update)
         except MyosotisError as error:
             raise ConfigError(f"model.start={name}: {error.message}", error.hint) from None
-        found = cls.at(run.path, run.load().run_name)
+        record = run.load()
+        found = cls.at(run.path, record.run_name)
         if found is None:
             raise ConfigError(
                 f"model.start={name}: that run has no finished update.",
                 f"If it was stopped, `myosotis train resume={run.path}` finishes it.",
             )
-        return found._mergeable()
+        quantization = (record.config.get("update") or {}).get("quantization")
+        return found._mergeable(run=str(run.path), quantization=quantization)
+
+    @classmethod
+    def _of_folder(cls, name: str, folder: Path) -> InitialUpdate:
+        """The update in a folder, with what it stands on in turn where that lies beside it."""
+        before = cls.at(folder.parent / "start")
+        if (start := updates.about(folder).get("start")) is None:
+            return cls(folder.name, folder)
+        if before is None:
+            raise ConfigError(
+                f"model.start={name} stands on a tuned model, {start}, which is not beside it.",
+                "Name its run instead.",
+            )
+        return cls(folder.name, folder, before)
 
     @classmethod
     def of(cls, name: str | None, run: RunFolder) -> InitialUpdate | None:
@@ -65,14 +80,38 @@ class InitialUpdate:
             return None
         return cls(name, place / "update", cls.at(place / "start"))
 
-    def _mergeable(self) -> InitialUpdate:
+    def _mergeable(self, *, run: str = "RUN", quantization: str | None = None) -> InitialUpdate:
         able = updates.from_folder(self.update).capabilities
         if not able.mergeable:
             raise ConfigError(
                 f"model.start={self.name}: its update cannot be merged into the base: "
                 f"{able.reasons['mergeable']}."
             )
+        said = updates.about(self.update).get("settings", {})
+        if quantization or said.get("quantization"):
+            raise ConfigError(
+                f"model.start={self.name} was tuned on a base in four bits; merged into weights "
+                "that were not rounded, it would be another model.",
+                f"myosotis export {run} --to merged --out DIR, then model=local model.path=DIR",
+            )
         return self
+
+    def require_base(self, name: str, content_hash: str) -> None:
+        """Raise `ConfigError` unless the base it was tuned on is the one of this hash, as far as
+        that is known: an adapter of plain PEFT does not say."""
+        if self.before is not None:
+            self.before.require_base(name, content_hash)
+            return
+        about = updates.about(self.update)
+        known = about.get("base_content_hash")
+        if known and known != content_hash:
+            raise ConfigError(
+                f"model.start={self.name} was tuned on another base "
+                f"({about.get('base_model') or 'a folder'}, {known[:12]}) than the one it is to be "
+                f"merged into ({name}, {content_hash[:12]}).",
+                "Give the base of that run as the model, or write it out as one: "
+                "myosotis export RUN --to merged --out DIR",
+            )
 
     @property
     def note(self) -> str:

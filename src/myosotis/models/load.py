@@ -2,7 +2,8 @@
 
 Everything that turns a `ModelSource` into loaded objects belongs here, and what must be asked of
 them before training. Folders and their completeness are `files.py`'s, making safetensors
-out of GGUF `gguf.py`'s; what is done to a model afterwards is `updates/`' and `trees/`'.
+out of GGUF `gguf.py`'s, which models are accepted `accept.py`'s, quantised weights
+`quantised.py`'s; what is done to a model afterwards is `updates/`' and `trees/`'.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,19 +26,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from myosotis.models import files
+from myosotis.models import accept, files, quantised
 from myosotis.models.gguf import converted, wheel_model
-from myosotis.utils import memory
-from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
-
-_DROPOUTS = (
-    torch.nn.Dropout,
-    torch.nn.Dropout1d,
-    torch.nn.Dropout2d,
-    torch.nn.Dropout3d,
-    torch.nn.AlphaDropout,
-    torch.nn.FeatureAlphaDropout,
-)
+from myosotis.utils.device import CPU
+from myosotis.utils.errors import AssetError, MyosotisError
 
 
 @dataclass(frozen=True)
@@ -70,19 +61,27 @@ class BaseModel:
 
 
 def load_base_model(
-    source: ModelSource, dtype: torch.dtype = torch.float32, *, quantization: str | None = None
+    source: ModelSource,
+    dtype: torch.dtype = torch.float32,
+    *,
+    quantization: str | None = None,
+    device: torch.device = CPU,
 ) -> BaseModel:
-    """The model in `dtype` and eval mode, with its tokenizer.
+    """The model in `dtype`, on `device` and in eval mode, with its tokenizer.
 
     `quantization` "nf4" keeps the linear layers in four bits, their constants quantised too, and
     computes in `dtype` (QLoRA, Dettmers et al. 2023).
 
     Raises AssetError when it is not at hand, lacks a part, is damaged, or is no causal language
-    model. Dropouts are left as they are; see `zero_dropouts`.
+    model. Dropouts are left as they are; see `dropouts.py`.
     """
     place = folder(source)
     config = _config(place, source)
+    quantised.require_plain(config, source.name, quantization)
     tokenizer = _tokenizer(place, source)
+    notes = (_note(source, place), quantised.note(config, quantization))
+    kept_in = quantization or quantised.method(config)
+    how = quantised.keywords(config, quantization, dtype, lambda: meta_model(source))
     with _explained(place, source), _without_bar():
         loading: Any = AutoModelForCausalLM.from_pretrained(
             place,
@@ -92,14 +91,13 @@ def load_base_model(
             local_files_only=True,
             trust_remote_code=source.trust_remote_code,
             output_loading_info=True,
-            **_quantized(quantization, dtype),
+            **how,
+            **({} if device.type == "cpu" else {"device_map": {"": device}}),
         )
     model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
-    if quantization:
-        _let_go_of_the_file(model)
-        _keep_the_order_of_weights(model)
+    if kept_in:
+        quantised.settle(model, dtype)
     _require_all_weights(model, found, place)
-    _require_rows(model, tokenizer, place)
     # PEFT writes this into an adapter as its base: a name others can resolve, not our cache.
     base = _resolvable(source)
     model.name_or_path = model.config.name_or_path = tokenizer.name_or_path = base
@@ -107,48 +105,20 @@ def load_base_model(
         model=model.eval(),
         tokenizer=tokenizer,
         id=source.name,
-        note="; ".join(filter(None, (_note(source, place), QUANTIZED.get(quantization or "")))),
-        content_hash=files.content_hash(place) + (f"+{quantization}" if quantization else ""),
+        note="; ".join(filter(None, notes)),
+        content_hash=content_hash(source, quantization),
         context_length=context_length(config, tokenizer),
     )
 
 
-def _keep_the_order_of_weights(model: PreTrainedModel) -> None:
-    """On a CPU with AVX512-BF16 bitsandbytes sorts the bytes of a four-bit layer anew when it is
-    first used without gradients, and from then on multiplies in bf16: a base that looks as if it
-    had moved, and that merging would read in the wrong order."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+def content_hash(source: ModelSource, quantization: str | None = None) -> str:
+    """sha256 over config, tokenizer and weights files, and how the weights are kept when loaded.
 
-
-def _let_go_of_the_file(model: PreTrainedModel) -> None:
-    """What was not quantised still lies in the mapped file, and keeps all of it in memory."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if not hasattr(tensor, "quant_state"):
-            tensor.data = tensor.data.clone()
-    memory.give_back()
-
-
-QUANTIZED = {"nf4": "linear layers in 4 bits (NF4, double quantisation)"}
-
-
-def _quantized(name: str | None, dtype: torch.dtype) -> dict[str, Any]:
-    """Keywords of `from_pretrained`. Raises ConfigError where bitsandbytes is not installed."""
-    if name is None:
-        return {}
-    if find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            "update.quantization=nf4 needs bitsandbytes.",
-            "pip install 'myosotis[qlora]' brings it.",
-        )
-    settings = transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
-    return {"quantization_config": settings}
+    Raises AssetError as `folder` does; no weights are loaded.
+    """
+    place = folder(source)
+    kept_in = quantization or quantised.method(_config(place, source))
+    return "+".join(filter(None, (files.content_hash(place), kept_in.replace(" ", "-"))))
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
@@ -173,10 +143,16 @@ def folder(source: ModelSource) -> Path:
     return place
 
 
-def meta_model(source: ModelSource) -> PreTrainedModel:
-    """The architecture on the meta device, in eval mode: shapes and counts, no weights."""
+def meta_model(source: ModelSource, *, quantization: str | None = None) -> PreTrainedModel:
+    """The architecture on the meta device, in eval mode: shapes and counts, no weights.
+
+    Raises what `load_base_model` would raise before it reads weights.
+    """
     place = _folder(source, files.CONFIG)
     config = _config(place, source)
+    quantised.require_plain(config, source.name, quantization)
+    if quantised.method(config) and not quantised.stays(config):
+        delattr(config, "quantization_config")  # as loading leaves it
     with _explained(place, source), torch.device("meta"):
         return AutoModelForCausalLM.from_config(
             config, trust_remote_code=source.trust_remote_code
@@ -193,38 +169,6 @@ def context_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase)
     return int(length) if length < 10**9 else 2048  # tokenizers without a limit say 10**30
 
 
-def zero_dropouts(model: PreTrainedModel) -> dict[str, float]:
-    """Sets every dropout probability of `model` to 0, in its modules and its config.
-
-    The trainer calls this on the base model before it attaches an update (whose own dropout, such
-    as `lora_dropout`, is thus untouched). Some models carry dropout from their pretraining (GPT-2:
-    0.1); left on, packed and padded rows would draw different masks, and the gradient of a step
-    would depend on how its examples are packed. Returns what was not 0 before, by name, so that
-    the run can say what it changed.
-    """
-    changed: dict[str, float] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, _DROPOUTS) and module.p > 0:
-            changed[name] = module.p
-            module.p = 0.0
-        changed |= _zero_attributes(module, f"{name}." if name else "")
-    changed |= _zero_attributes(model.config, "config.")
-    if (text := model.config.get_text_config()) is not model.config:
-        changed |= _zero_attributes(text, "config.text_config.")
-    return changed
-
-
-def _zero_attributes(holder: Any, prefix: str) -> dict[str, float]:
-    """The same for plain numbers: attention modules pass theirs to a function."""
-    changed: dict[str, float] = {}
-    for name, value in list(vars(holder).items()):
-        dropout = any(part in name for part in ("dropout", "pdrop", "layerdrop", "drop_prob"))
-        if dropout and isinstance(value, float) and value > 0:
-            changed[prefix + name] = value
-            setattr(holder, name, 0.0)
-    return changed
-
-
 def _folder(source: ModelSource, patterns: tuple[str, ...]) -> Path:
     """The folder, not yet checked; from the hub, the files that match `patterns`."""
     if source.kind == "wheel":
@@ -237,7 +181,9 @@ def _folder(source: ModelSource, patterns: tuple[str, ...]) -> Path:
 def _resolvable(source: ModelSource) -> str:
     if source.kind == "wheel":
         return wheel_model(source.name).upstream
-    return source.name if source.kind == "hub" else str(source.path)
+    if source.kind == "local" and "/" not in (source.id or ""):
+        return str(source.path)
+    return source.name
 
 
 def _note(source: ModelSource, place: Path) -> str:
@@ -250,9 +196,15 @@ def _note(source: ModelSource, place: Path) -> str:
 def _config(place: Path, source: ModelSource) -> PretrainedConfig:
     files.require_config(place)
     with _explained(place, source):
-        return AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             place, local_files_only=True, trust_remote_code=source.trust_remote_code
         )
+    accept.require(
+        config,
+        f"{source.name} ({place})",
+        remote_code="AutoModelForCausalLM" in getattr(config, "auto_map", {}),
+    )
+    return config
 
 
 def _tokenizer(place: Path, source: ModelSource) -> PreTrainedTokenizerBase:
@@ -272,16 +224,6 @@ def _require_all_weights(model: PreTrainedModel, found: dict[str, Any], place: P
             f"({', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}); they would be random.",
             "It may be an encoder, a classifier or an incomplete copy; a causal language model is "
             "needed.",
-        )
-
-
-def _require_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, place: Path) -> None:
-    rows = cast("torch.Tensor", model.get_input_embeddings().weight).shape[0]
-    if len(tokenizer) > rows:
-        raise AssetError(
-            f"The tokenizer in {place} has {len(tokenizer)} tokens, the model's embedding {rows}.",
-            "They belong to different models, or tokens were added without "
-            "`resize_token_embeddings`.",
         )
 
 
@@ -313,8 +255,6 @@ def _explained(place: Path, source: ModelSource) -> Iterator[None]:
                 f"{source.name} ({place}) brings its own Python code.",
                 "Read it; if you trust it, add model.trust_remote_code=true.",
             ) from error
-        if "Unrecognized configuration class" in text:
-            raise AssetError(f"{source.name} ({place}) is not a causal language model.") from error
         raise AssetError(
             f"{source.name} ({place}) cannot be loaded by transformers "
             f"{transformers.__version__}: {text[:300]}"

@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 
 from myosotis import updates
+from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.init_from import InitialUpdate
-from myosotis.models.load import BaseModel, ModelSource, load_base_model, zero_dropouts
+from myosotis.models.load import BaseModel, ModelSource, load_base_model
 from myosotis.updates.base import Update
+from myosotis.utils.device import CPU
 
 
 @dataclass
@@ -27,10 +29,12 @@ class ModelRef:
     quantization: str | None = None
     start: InitialUpdate | None = None  # what `adapter` stands on, above the source
 
-    def load(self, dtype: torch.dtype) -> tuple[BaseModel, Update | None]:
-        """The base, and the update attached to it (None for a whole model)."""
+    def load(
+        self, dtype: torch.dtype, device: torch.device = CPU
+    ) -> tuple[BaseModel, Update | None]:
+        """The base on `device`, and the update attached to it (None for a whole model)."""
         update = None if self.adapter is None else updates.from_folder(self.adapter)
-        base = load_base_model(self.source, dtype, quantization=self.quantization)
+        base = load_base_model(self.source, dtype, quantization=self.quantization, device=device)
         if self.start is not None:
             base = self.start.merged_into(base)
         zero_dropouts(base.model)

@@ -38,7 +38,7 @@ def referenced(
     `model` is the content hash of that model. Nothing is lost when the cache cannot be written.
     """
     trees = [*given, *others(given)]
-    digest = hashlib.sha256(f"{model}\n{dtype}\n{scorer.backend.name}\n{scorer_version()}".encode())
+    digest = hashlib.sha256(f"{model}\n{dtype}\n{scorer.conditions()}\n{scorer_version()}".encode())
     for tree in trees:
         asked = () if tree.target is Target.TOKENS else (tree.targets,)
         for array in (tree.ids, tree.weights, tree.parent, tree.leaves, *asked):

@@ -138,12 +138,9 @@ def _runs(folders: Sequence[RunFolder]) -> list[Candidate[RunFolder | SweepFolde
     candidates: list[Candidate[RunFolder | SweepFolder]] = []
     for folder in reversed(folders):
         try:
-            record = folder.load()
+            candidates.append(Candidate(*folder.header(), folder))
         except MyosotisError:
             continue
-        candidates.append(
-            Candidate(record.run_id, record.run_name, record.status, record.started, folder)
-        )
     return candidates
 
 

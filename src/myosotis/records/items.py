@@ -1,11 +1,13 @@
-"""The benchmark items of a run, which lie beside its record: what each item's score changed by.
+"""The items of a run, which lie beside its record: what the score of each benchmark item, and of
+each held-out example of the task, changed by.
 
-What belongs here: reading `retention_items.parquet`. What several runs' items say together is in
-`report/crossed.py`.
+What belongs here: reading `retention_items.parquet` and `task_items.parquet`. What several runs'
+items say together is in `report/crossed.py` and `report/contrast.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +34,10 @@ class TaskItems:
 
     def half(self, name: str) -> TaskItems:
         """The items of one half."""
-        rows = [i for i, half in enumerate(self.halves) if half == name]
+        return self.at([i for i, half in enumerate(self.halves) if half == name])
+
+    def at(self, rows: Sequence[int]) -> TaskItems:
+        """The items in these rows, in this order."""
         return TaskItems(
             tuple(self.items[i] for i in rows),
             tuple(self.halves[i] for i in rows),
@@ -42,11 +47,18 @@ class TaskItems:
         )
 
 
-def task_items(record: RunRecord) -> dict[str, TaskItems]:
-    """The items by task; empty where none lie beside the record, or they cannot be read."""
-    if not record.folder:
-        return {}
-    path = RunFolder(Path(record.folder)).items
+def benchmark_items(record: RunRecord) -> dict[str, TaskItems]:
+    """The items by benchmark; empty where none lie beside the record, or they cannot be read."""
+    return _items_in(RunFolder(Path(record.folder)).items) if record.folder else {}
+
+
+def example_items(record: RunRecord) -> dict[str, TaskItems]:
+    """The held-out examples by metric; empty where none lie beside the record (earlier versions
+    wrote none), or they cannot be read."""
+    return _items_in(RunFolder(Path(record.folder)).task_items) if record.folder else {}
+
+
+def _items_in(path: Path) -> dict[str, TaskItems]:
     try:
         require_regular(path)
         state = path.stat()

@@ -9,17 +9,27 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
 from myosotis.records.schema import RunRecord
 from myosotis.utils.atomic_write import write_text
-from myosotis.utils.errors import ConfigError
+from myosotis.utils.errors import ConfigError, DataError
 from myosotis.utils.read_file import read_json_object, read_text
 
 LOCK, WRITER = ".running.lock", ".running.pid"
 """Held, and there, while a process writes the folder: the lock says that one does, the other file
 which one."""
+
+
+class Header(NamedTuple):
+    """What tells a run from others; `started` is ISO 8601."""
+
+    run_id: str
+    run_name: str
+    status: str
+    started: str
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,29 @@ class RunFolder:
         return self.path / "retention_items.parquet"
 
     @property
+    def task_items(self) -> Path:
+        """Per-example task scores of base and tuned model."""
+        return self.path / "task_items.parquet"
+
+    @property
     def scorecard(self) -> Path:
         return self.path / "scorecard.html"
 
     def load(self) -> RunRecord:
         return RunRecord.load(self.record)
+
+    def header(self) -> Header:
+        """What finding a run takes, without making the whole record: of a thousand runs that is
+        seconds. Raises `DataError` for a file that is no record."""
+        try:
+            document = json.loads(self.record.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"Could not read the run record {self.record}: {error}.") from error
+        said = document if isinstance(document, dict) else {}
+        found = [said.get(name, "") for name in Header._fields]
+        if not said.get("run_id") or not all(isinstance(one, str) for one in found):
+            raise DataError(f"{self.record} is not a run record.")
+        return Header(*found)
 
     @contextmanager
     def held(self, *, wait: bool = True) -> Iterator[bool]:

@@ -95,6 +95,25 @@ class UpdateInfo:
 
 
 @dataclass
+class ControlInfo:
+    """A control of the training (`myosotis.controls`), and what it did.
+
+    `term` is its value in the sum that was minimised, and `gradient_share` the norm of its gradient
+    over that of the whole, both means over the steps at which they were measured. `texts`, `tokens`
+    (read by the model) and `supervised_tokens` are those of the texts of its own, which the task's
+    numbers do not hold.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    term: float | None = None
+    gradient_share: float | None = None
+    texts: int | None = None
+    tokens: int | None = None
+    supervised_tokens: int | None = None
+
+
+@dataclass
 class AttentionInfo:
     """The attention backend the probe chose, and why, in plain words."""
 
@@ -319,6 +338,23 @@ class DialChoice:
 
 
 @dataclass
+class WeightChange:
+    """How far one weight moved from the base's, and in which directions (docs/science.md, section
+    5). What takes a decomposition is known of the matrices of a few layers."""
+
+    name: str
+    kind: str = ""  # q_proj, down_proj, …
+    layer: int | None = None  # None: before or behind the layers
+    relative_norm: float | None = None  # ‖Δθ‖ / ‖θ0‖, Frobenius
+    rank: int | None = None  # of Δθ, beyond rounding
+    effective_rank: float | None = None  # exp of the entropy of its singular values
+    rank_90: int | None = None  # the fewest that hold 90 % of ‖Δθ‖²
+    spectrum: list[float] = field(default_factory=list)  # singular values over the largest
+    top_share: float | None = None  # of ‖Δθ‖² inside the base's first singular directions
+    intruders: int | None = None  # of the first 10 singular vectors, those like none of the base's
+
+
+@dataclass
 class HalfResult:
     """What one half of the held-out examples and of the benchmark items says of the tuned model.
 
@@ -385,6 +421,7 @@ class RunRecord:
     model: ModelInfo = field(default_factory=ModelInfo)
     data: DataInfo = field(default_factory=DataInfo)
     update: UpdateInfo = field(default_factory=UpdateInfo)
+    controls: list[ControlInfo] = field(default_factory=list)
     attention: AttentionInfo = field(default_factory=AttentionInfo)
     suite: dict[str, Any] = field(default_factory=dict)  # what identifies the benchmark suite
     task: TaskQuality | None = None
@@ -392,6 +429,7 @@ class RunRecord:
     suite_verdict: SuiteVerdict | None = None
     halves: dict[str, HalfResult] = field(default_factory=dict)  # selection, report
     shift: list[KL] = field(default_factory=list)
+    weights: list[WeightChange] = field(default_factory=list)
     at_start: AtStart | None = None
     curves: list[CurvePoint] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)

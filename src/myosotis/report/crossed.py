@@ -19,10 +19,10 @@ is done without items, counts V_E twice: a run's own items hold the noise of its
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from myosotis.records.items import TaskItems, task_items
+from myosotis.records.items import TaskItems, benchmark_items
 from myosotis.records.schema import RunRecord
 from myosotis.report.seeds import Estimate, Part, over_seeds, t_quantile
 
@@ -31,30 +31,47 @@ FEWEST_CHANGED = 5
 that of a run by itself (a score interval) does."""
 
 
+ItemsOf = Callable[[RunRecord], dict[str, TaskItems]]
+"""Reads what lies beside a record: its benchmarks' items, or its held-out examples."""
+
+
 def over_items_and_seeds(
-    runs: Sequence[RunRecord], parts: Sequence[Part], tasks: Sequence[str], half: str = ""
+    runs: Sequence[RunRecord],
+    parts: Sequence[Part],
+    tasks: Sequence[str],
+    half: str = "",
+    items_of: ItemsOf = benchmark_items,
 ) -> Estimate | None:
     """The mean of `parts`, one a run: the change of the mean over `tasks`, on a half of the items
     or on all. From the runs' items where they have them and agree with the parts."""
     plain = over_seeds(parts)
     if plain is None or plain.lo is None or len(parts) < 2 or len(parts) != len(runs):
         return plain
-    columns = [_columns(runs, task, half) for task in tasks]
+    columns = [shared_items([items_of(run).get(task) for run in runs], half) for task in tasks]
     found = [Task.of(column) for column in columns if column]
     if not found or len(found) < len(tasks) or not _agree(found, parts):
         return plain
     return crossed(found, parts) or plain
 
 
-def _columns(runs: Sequence[RunRecord], task: str, half: str) -> list[TaskItems]:
-    """One task's items of every run; nothing unless all were asked the same."""
-    columns = [task_items(run).get(task) for run in runs]
+def shared_items(columns: Sequence[TaskItems | None], half: str = "") -> list[TaskItems]:
+    """One task's items of every run, those that the run with the fewest was asked, on one half or
+    on all, with the weights they have in it: of a longer draw the first k are a draw of k. Nothing
+    where a run lacks any of them."""
     known = [c.half(half) if half else c for c in columns if c is not None]
-    if len(known) < len(runs) or not known[0].items:
+    if len(known) < len(columns) or not known:
         return []
-    first = known[0]
-    same = all(c.items == first.items and c.weights == first.weights for c in known)
-    return known if same and sum(first.weights) > 0 else []
+    fewest = min(known, key=lambda column: len(column.items))
+    if not fewest.items or sum(fewest.weights) <= 0:
+        return []
+    found = []
+    for column in known:
+        row = {item: i for i, item in enumerate(column.items)}
+        rows = [row[item] for item in fewest.items if item in row]
+        if len(rows) < len(fewest.items):
+            return []
+        found.append(replace(column.at(rows), weights=fewest.weights, clusters=fewest.clusters))
+    return found
 
 
 @dataclass(frozen=True)
@@ -107,8 +124,7 @@ class Task:
         return sum(self._squares([row[s] for row in left]) for s in range(k)) / (k - 1) / k
 
     def _squares(self, residual_G: Sequence[float]) -> float:
-        pairs = zip(residual_G, self.share_G, strict=True)
-        return math.fsum(r * r / (1 - h) for r, h in pairs)
+        return cluster_variance(residual_G, self.share_G)
 
     @property
     def degrees(self) -> float:
@@ -116,6 +132,12 @@ class Task:
         leverage_G = [h * h / (1 - h) for h in self.share_G]
         squares = sum(h * h for h in self.share_G)
         return 1 / (squares + sum(leverage_G) ** 2 - sum(a * a for a in leverage_G))
+
+
+def cluster_variance(residual_G: Sequence[float], share_G: Sequence[float]) -> float:
+    """The variance of a mean from the residual sums of its clusters, each of which has a share of
+    the weight (CR2 of a mean)."""
+    return math.fsum(r * r / (1 - h) for r, h in zip(residual_G, share_G, strict=True))
 
 
 def _agree(tasks: Sequence[Task], parts: Sequence[Part]) -> bool:

@@ -23,7 +23,7 @@ def headline(found: Study, choice: Choice) -> str:
     """The decision in one sentence."""
     n = len(found.groups)
     if choice.how == "different":
-        return f"{n} settings, measured on different tasks."
+        return f"{n} settings, measured on different tasks: none is better than another."
     if choice.how == "unmeasured":
         return f"{phrases.plural(n, 'setting')}, none measured on both its task and the benchmarks."
     if choice.group is None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from myosotis.records.schema import Flip, RunRecord, Sample, Wording
+from myosotis.records.schema import ControlInfo, Flip, RunRecord, Sample, Wording
 from myosotis.report import phrases
 from myosotis.report.phrases import MISSING
 from myosotis.utils.escape import visible
@@ -120,7 +120,8 @@ def cost(record: RunRecord) -> list[tuple[str, str]]:
         for key, (name, write) in _COSTS.items()
         if key in known
     ]
-    unknown = [key for key in known if key not in _COSTS]
+    told = {f"{one.name}_tokens" for one in record.controls}
+    unknown = [key for key in known if key not in _COSTS and key not in told]
     others = [(key.replace("_", " "), phrases.general(known[key])) for key in unknown]
     trainable, total = record.update.trainable, record.update.total
     if trainable is not None:
@@ -129,11 +130,29 @@ def cost(record: RunRecord) -> list[tuple[str, str]]:
     if (off := record.update.off_difference) is not None:
         by = f" ({off:.1g} nats per token)" if off else ""
         rows.append(("Update disabled", f"identical to the base{by}"))
-    return rows + others
+    return rows + others + [(f"Control {one.name}", control(one)) for one in record.controls]
+
+
+def control(one: ControlInfo) -> str:
+    """What a control was set to and what it did, in a line."""
+    words = [f"{key} {value}" for key, value in one.settings.items()]
+    if one.texts:
+        words.append(
+            f"{phrases.plural(one.texts, 'text')} read beside the task, "
+            f"{phrases.count(one.supervised_tokens)} supervised tokens"
+        )
+    if one.term is not None:
+        words.append(f"{one.term:.3g} of the loss")
+    if one.gradient_share is not None:
+        words.append(f"its gradient {phrases.percent(one.gradient_share)} of the whole's norm")
+    return text(", ".join(words))
 
 
 def identity(record: RunRecord) -> list[tuple[str, str]]:
-    """Model, data and code: what must be equal for two runs to be comparable."""
+    """Model, data and code: what must be equal for two runs to be comparable; of a comparison of
+    logs, the logs."""
+    if isinstance(logs := record.config.get("compare"), Mapping):
+        return _of_logs(record, logs)
     counts = ", ".join(f"{phrases.count(n)} {part}" for part, n in record.data.counts.items())
     git = f"{record.git.commit[:12]}{' with uncommitted changes' if record.git.dirty else ''}"
     attention = record.attention
@@ -158,6 +177,22 @@ def identity(record: RunRecord) -> list[tuple[str, str]]:
         (name, value if value else "not recorded")
         for name, value in rows
         if value or name in _ALWAYS
+    ]
+
+
+def _of_logs(record: RunRecord, logs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("Comparison", record.run_id), ("Made", record.ended)]
+    for side in ("base", "tuned"):
+        log = logs.get(side)
+        log = log if isinstance(log, Mapping) else {}
+        names = ("log", "kind", "model", "tool", "written")
+        told = [str(log[name]) for name in names if log.get(name)]
+        rows.append((f"Log of the {side} model", text(", ".join(told)) or "not recorded"))
+    versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
+    return [
+        *rows,
+        ("Benchmark items", str(record.suite.get("hash", ""))[:16]),
+        ("Versions", versions),
     ]
 
 

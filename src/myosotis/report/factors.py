@@ -13,11 +13,12 @@ from typing import Any
 
 from myosotis.records.schema import DialPoint
 from myosotis.report import dial_curve, phrases
+from myosotis.report.contrast import told_apart
 from myosotis.report.figure import Figure
 from myosotis.report.grouping import RATE, ConfigGroup, Study, short, written
 from myosotis.report.numbers import Numbers
-from myosotis.report.seeds import Estimate, mean_budget, over_seeds, told_apart
-from myosotis.report.selection import Choice, Mark, group_stats
+from myosotis.report.seeds import Estimate, mean_budget, over_seeds
+from myosotis.report.selection import Choice, Mark, group_stats, learned
 from myosotis.report.svg.charts import Chart, Reference, Series, line_key
 from myosotis.report.svg.marks import spaced
 
@@ -91,21 +92,21 @@ def along_axis(found: Study, numbers: Numbers) -> dict[str, Any] | None:
 def _optimum(found: Study, row: str, numbers: Numbers) -> dict[str, Any] | None:
     """Where a row learned most, and what cannot be told from it."""
     known = [
-        (s.x, e)
+        (s.x, gain)
         for s in found.groups
-        if s.row == row and s.x is not None and s.runs and (e := group_stats(s).gain) is not None
+        if s.row == row and s.x is not None and s.runs and (gain := learned(s)) is not None
     ]
     if len(known) < 2:
         return None
     known.sort(key=lambda entry: entry[0])
-    best_x, best = max(known, key=lambda entry: entry[1].value)
-    apart = told_apart([(e, best) for _, e in known])
+    best_x, best = max(known, key=lambda entry: entry[1].estimate.value)
+    apart = told_apart([(gain, best) for _, gain in known])
     alike = [x for (x, _), told in zip(known, apart, strict=True) if x == best_x or not told]
     return {
         "row": row,
         "best": written(best_x, found.axis),
-        "gain": numbers.gain(best),
-        "interval": numbers.gain_interval(best),
+        "gain": numbers.gain(best.estimate),
+        "interval": numbers.gain_interval(best.estimate),
         "alike": ", ".join(written(x, found.axis) for x in alike if x != best_x) or "none",
         "edge": (known[0][0] == best_x and known[1][0] not in alike)
         or (known[-1][0] == best_x and known[-2][0] not in alike),

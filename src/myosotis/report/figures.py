@@ -25,8 +25,8 @@ from myosotis.report.svg.tradeoff import Place, Plane, label_spots
 from myosotis.report.sweep_page import view
 from myosotis.utils.atomic_write import replacing, write_bytes
 from myosotis.utils.errors import DataError, RunError
-from myosotis.utils.own_files import refuse_foreign
 from myosotis.utils.escape import line
+from myosotis.utils.own_files import refuse_foreign
 
 COLUMN, PAGE = 3.35, 6.9
 """Inches: a column of a two-column paper, and its whole text."""

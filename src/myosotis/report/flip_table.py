@@ -6,7 +6,7 @@ from rich.table import Table
 
 from myosotis.records.schema import RunRecord
 from myosotis.report import phrases
-from myosotis.utils.console import console
+from myosotis.utils.console import results
 from myosotis.utils.escape import line, terminal
 
 
@@ -27,4 +27,4 @@ def show(record: RunRecord) -> None:
             phrases.p_value(row.p_mcnemar),
             phrases.p_value(row.p_holm),
         )
-    console.print(table)
+    results.print(table)

@@ -13,7 +13,7 @@ from typing import Any
 
 from myosotis.records.schema import WITHOUT_EFFECT, RunRecord
 
-SEED, RATE = "seed", "optimizer.lr"
+SEED, RATE, CONTROL = "seed", "optimizer.lr", "control"
 FIRST = ("update.r", RATE)
 """Keys that name a setting before any other."""
 
@@ -114,12 +114,23 @@ def measured(record: RunRecord) -> bool:
 
 
 def leaves_of(record: RunRecord) -> Values:
-    """The configuration as dotted keys, without what cannot change a result and the seed."""
-    return {
+    """The configuration as dotted keys, without what cannot change a result and the seed. `control`
+    is the names of the controls, `none` in records of before there were any."""
+    config = dict(record.config)
+    controls = config.pop("control", None) or {}
+    values = {
         key: value
-        for key, value in _leaves(record.config)
+        for key, value in [*_leaves(config), *_leaves(controls, f"{CONTROL}.")]
         if key != SEED and not any(key == w or key.startswith(f"{w}.") for w in WITHOUT_EFFECT)
     }
+    if values:  # else of another tool, which says nothing of controls
+        values = {k: v for k, v in values.items() if not _names_a_class(k)}
+        values[CONTROL] = "+".join(controls) or "none"
+    return values
+
+
+def _names_a_class(key: str) -> bool:
+    return key.startswith(f"{CONTROL}.") and key.endswith("._target_")
 
 
 def seed_of(record: RunRecord) -> Any:

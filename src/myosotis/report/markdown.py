@@ -35,6 +35,8 @@ def _study(records: Sequence[RunRecord]) -> str:
         lines += [_safe(said), ""]
     if said := trials.alarm(found):
         lines += [f"> {_safe(said)}", ""]
+    for said in trials.apart(records):
+        lines += [f"> {_safe(said)}", ""]
     unit = f", {numbers.unit}" if numbers.unit else ""
     head = ("#", "setting", "verdict", f"learned{unit}", "95 % interval", "general ability, points",
             "95 % interval", "trade-off", "seeds")  # fmt: skip

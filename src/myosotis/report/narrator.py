@@ -51,7 +51,6 @@ _LEARNED = {
     "better": "Learned its task",
     "worse": "Got worse at its task",
     "same": "Not measurably better at its task",
-    "missing": "Its task was not measured",
 }
 _STATUS = {
     "FAILED": "This run failed before it had a result.",
@@ -61,12 +60,15 @@ _STATUS = {
 
 
 def headline(record: RunRecord) -> str:
-    """One sentence: what was gained, and the verdict on what was lost."""
+    """One sentence: what was gained, where that was measured, and the verdict on what was lost."""
     task, suite = outcome(record.task), record.suite_verdict
     verdict = suite.verdict if suite is not None and suite.verdict in VERDICTS else ""
     if task == "missing" and not verdict:
         return _STATUS.get(record.status, "This run measured nothing.")
-    return f"{_LEARNED[task]}; {_kept(record, verdict)}."
+    kept = _kept(record, verdict)
+    if task == "missing":
+        return f"{kept[:1].upper()}{kept[1:]}."
+    return f"{_LEARNED[task]}; {kept}."
 
 
 def _kept(record: RunRecord, verdict: str) -> str:

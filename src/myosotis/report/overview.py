@@ -149,7 +149,7 @@ def _fitting(bar: Bar, axis: Axis) -> float:
 
 
 def grey_line(record: RunRecord) -> list[str]:
-    """Model, data, items, seed and time: what the strips rest on."""
+    """Model, controls, data, items, seed and time: what the strips rest on."""
     settings = record.update.settings
     rank = f" r={settings['r']}" if isinstance(settings.get("r"), int) else ""
     trained = record.data.counts.get("train")
@@ -166,6 +166,7 @@ def grey_line(record: RunRecord) -> list[str]:
         for fact in (
             record.model.id,
             f"{record.update.name}{rank}" if record.update.name else "",
+            " and ".join(one.name for one in record.controls),
             f"{record.data.name}{examples}" if record.data.name else "",
             asked,
             f"seed {seed}" if isinstance(seed, int) else "",

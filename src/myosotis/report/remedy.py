@@ -24,17 +24,18 @@ def settled_by(found: ToSettle, per: str = "") -> str:
     Where no number is known, or the benchmarks hold too few, what else can be done. `per` follows
     the time: ` per trial`.
     """
+    by = f" ({found.key})" if found.key else " in both logs"
     if found.too_few:
-        return f"To settle: any verdict takes at least {MIN_ITEMS} items (retention.items)."
+        return f"To settle: any verdict takes at least {MIN_ITEMS} items{by}."
     if found.more is None:
-        return "To settle: more items (retention.items); these do not tell how many."
+        return f"To settle: more items{by}; these do not tell how many."
     said = f"To settle: {count(found.more)} more items"
     said += f", about {duration(found.seconds)}{per}" if found.seconds is not None else ""
     if found.enough:
-        return f"{said} ({found.key}={found.per_task})."
+        return f"{said} ({found.key}={found.per_task})." if found.key else f"{said}{by}."
     one = len(found.tasks) == 1
     return (
         f"{said}, but {listed([task_said(task) for task in found.tasks])} "
         f"{'holds' if one else 'hold'} no more than {count(found.held)}{'' if one else ' each'}: "
-        "add a benchmark to retention.suite."
+        f"add a benchmark to {'retention.suite' if found.key else 'both logs'}."
     )

@@ -20,6 +20,7 @@ from myosotis.report import (
     overview,
     preference,
     remedy,
+    weights,
 )
 from myosotis.report.export import render_csv
 from myosotis.report.figure import data_link
@@ -32,6 +33,7 @@ CONTENTS = (
     ("curves", "curves", "While it trained"),
     ("preference", "preference", "Preferences"),
     ("dial", "dial", "Turning it down"),
+    ("weights", "weights", "How the weights moved"),
     ("flips", "flips", "What it got wrong that the base got right"),
     ("samples", "samples", "In its own words"),
     ("cost", "cost", "What it cost"),
@@ -45,7 +47,8 @@ def run_view(record: RunRecord, number: int = 1) -> dict[str, Any]:
     shown = _sections(record, number)
     there = {**shown, "curves": shown["curves"] or shown["more_curves"]}
     there["flips"] = shown["flips"]["counted"] or shown["flips"]["first"]
-    always = ("task", "forest", "cost", "command")
+    there["task"] = shown["task"] or not shown["forest"]  # a comparison has no task
+    always = ("forest", "cost", "command")
     return {
         **shown,
         "contents": [(id, title) for key, id, title in CONTENTS if key in always or there[key]],
@@ -75,6 +78,7 @@ def _sections(record: RunRecord, number: int) -> dict[str, Any]:
         "preference": preference.of_run(record),
         "dial": curves.dial(record),
         "dial_said": dial_curve.said(record),
+        "weights": weights.of_run(record),
         "flips": details.flips(record),
         "samples": [details.sample(sample) for sample in record.samples],
         "wording": details.wording(record.wording),

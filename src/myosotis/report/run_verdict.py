@@ -69,7 +69,7 @@ def worse_than_mean(record: RunRecord) -> list[RetentionRow]:
 class ToSettle:
     """`more` items would settle what is open: `per_task` in all of each of the `tasks`; None where
     the record says no number. `seconds` is what they cost, `held` how many items a task has, `key`
-    the setting that asks so many.
+    the setting that asks so many; empty for a comparison of logs, which have to be written anew.
     `too_few`: there is no verdict of so few items, whatever they say."""
 
     tasks: Sequence[str]
@@ -103,17 +103,23 @@ def to_settle(record: RunRecord) -> ToSettle | None:
 def items_of(record: RunRecord, rows: Sequence[RetentionRow], needed: int | None) -> ToSettle:
     """`needed` items of `rows` together, in the proportions measured."""
     names, now = [row.task for row in rows], sum(row.n or 0 for row in rows)
+    key = _key(record)
     if needed is None or not now:
-        return ToSettle(names, None, too_few=0 < now < MIN_ITEMS)
+        return ToSettle(names, None, too_few=0 < now < MIN_ITEMS, key=key)
     more = max(needed - now, 1)
     largest = max(row.n or 0 for row in rows)
     each = -(-needed * largest // now)
     held = [row.items_of for row in rows if row.items_of is not None]
-    asked = record.config.get("retention")
-    rounds = isinstance(asked, dict) and asked.get("settle") is True
-    key = "retention.max_items" if rounds else "retention.items"
     seconds = _seconds(record, more)
     return ToSettle(names, more, each, seconds, min(held, default=None), key=key)
+
+
+def _key(record: RunRecord) -> str:
+    if "compare" in record.config:
+        return ""
+    asked = record.config.get("retention")
+    rounds = isinstance(asked, dict) and asked.get("settle") is True
+    return "retention.max_items" if rounds else "retention.items"
 
 
 def _seconds(record: RunRecord, items: int) -> float | None:

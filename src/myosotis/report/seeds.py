@@ -87,9 +87,9 @@ def difference_p(a: Estimate, b: Estimate) -> float:
 
     The half-widths that face each other are added in squares: the interval of a difference of
     independent means. Their ratio to the difference is read as Student's t with the fewer seeds'
-    degrees of freedom. The items are the same on both sides, so this is careful; a comparison item
-    by item could separate what this cannot, but records do not keep items. 1 without intervals, and
-    of a setting with one seed: its interval does not know how another seed would do.
+    degrees of freedom. The items are the same on both sides, so this is careful: where they lie
+    beside the records, `contrast.py` compares item by item. 1 without intervals, and of a setting
+    with one seed: its interval does not know how another seed would do.
     """
     low, high = (a, b) if a.value <= b.value else (b, a)
     degrees = min(a.seeds, b.seeds) - 1
@@ -99,18 +99,6 @@ def difference_p(a: Estimate, b: Estimate) -> float:
     if not half:
         return 0.0 if apart else 1.0
     return t_tails(t_quantile(degrees) * apart / half, degrees)
-
-
-def told_apart(pairs: Sequence[tuple[Estimate, Estimate]]) -> list[bool]:
-    """Which of several comparisons made together tell two settings apart: Holm's procedure (1979)
-    at 5 % over all of them."""
-    p = [difference_p(a, b) for a, b in pairs]
-    apart = [False] * len(p)
-    for before, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        if p[place] * (len(p) - before) >= 0.05:
-            break
-        apart[place] = True
-    return apart
 
 
 def t_tails(t: float, degrees: float) -> float:

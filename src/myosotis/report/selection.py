@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from myosotis.records.items import benchmark_items, example_items
 from myosotis.records.schema import HalfResult, RunRecord
 from myosotis.records.verdict import Verdict, inside_budget
 from myosotis.report import phrases
+from myosotis.report.contrast import Measure, told_apart
 from myosotis.report.crossed import over_items_and_seeds
 from myosotis.report.grouping import ConfigGroup, Study, study
 from myosotis.report.seed_verdict import counted_beside, seed_verdict, task_over_seeds
-from myosotis.report.seeds import Estimate, mean_budget, over_seeds, told_apart
+from myosotis.report.seeds import Estimate, mean_budget
 
 Part = Literal["selection", "report", "all"]
 Mark = Literal["front", "tied", "behind", "over"]
@@ -45,13 +47,40 @@ def group_stats(group: ConfigGroup, part: Part = "all") -> GroupStats:
             gains.append((gain, phrases.gain(lo, better), phrases.gain(hi, better)))
     suites = [h.suite for h in halves if h.suite is not None and h.suite.delta is not None]
     parts = [(s.delta, s.lo, s.hi) for s in suites if s.delta is not None]
-    tasks = suites[0].tasks if suites else []
-    half = "" if part == "all" else part
-    kept = over_items_and_seeds(group.runs, parts, tasks, half)
+    half = _half(part)
+    names = [task.metric for task in tasks[:1]]
+    gain = over_items_and_seeds(group.runs, gains, names, half, example_items)
+    kept = over_items_and_seeds(group.runs, parts, suites[0].tasks if suites else [], half)
     epsilon = mean_budget(s.epsilon for s in suites)
     said = [h.suite.verdict for h in halves if h.suite is not None]
     rows = group.runs if part == "all" else ()
-    return GroupStats(over_seeds(gains), kept, epsilon, seed_verdict(said, kept, epsilon, rows))
+    return GroupStats(gain, kept, epsilon, seed_verdict(said, kept, epsilon, rows))
+
+
+def learned(group: ConfigGroup, part: Part = "all") -> Measure | None:
+    """The task gain of a setting, as it is compared with another's."""
+    if (gain := group_stats(group, part).gain) is None:
+        return None
+    found = task_of(group)
+    return Measure(gain, group.runs, [found[0]] if found else [], example_items, _half(part))
+
+
+def kept_of_mean(group: ConfigGroup) -> Measure | None:
+    """The change of the suite's mean, as it is compared with another's."""
+    if (kept := group_stats(group).kept) is None:
+        return None
+    suites = [run.suite_verdict for run in group.runs if run.suite_verdict is not None]
+    return Measure(kept, group.runs, suites[0].tasks if suites else [], benchmark_items)
+
+
+def kept_of_task(group: ConfigGroup, task: str) -> Measure:
+    """The change of one task, as it is compared with another's."""
+    found = task_over_seeds(task, group.runs)
+    return UNKNOWN if found is None else Measure(found, group.runs, [task], benchmark_items)
+
+
+def _half(part: Part) -> str:
+    return "" if part == "all" else part
 
 
 def half_of(run: RunRecord, part: Part) -> HalfResult:
@@ -86,7 +115,7 @@ def choose(found: Study) -> Choice:
     """
     on_all = {s.number: group_stats(s) for s in found.measured}
     groups = [s for s in found.measured if _is_whole(on_all[s.number])]
-    if len({task_of(s) for s in found.measured} - {None}) > 1:
+    if not comparable(found):
         return Choice("different")
     if not groups:
         return Choice("unmeasured")
@@ -115,7 +144,7 @@ def choose(found: Study) -> Choice:
         max(best.runs, key=lambda run: gain_of(run, on)),
         on,
         "report" if halved else "all",
-        _close([s for s in eligible if s is not best], best, seen),
+        _close([s for s in eligible if s is not best], best, on),
         sorted([s for s in groups if s not in eligible and gain(s) > gain(best)], key=gain)[::-1],
     )
 
@@ -141,6 +170,19 @@ def task_of(group: ConfigGroup) -> tuple[str, str, bool] | None:
     return (tasks[0].metric, tasks[0].unit, tasks[0].higher_is_better) if tasks else None
 
 
+def comparable(found: Study) -> bool:
+    """Whether the settings were measured in one metric on one set of held-out data."""
+    tasks = {task_of(setting) for setting in found.measured} - {None}
+    return len(tasks) <= 1 and len(held_out(found)) <= 1
+
+
+def held_out(found: Study) -> set[str]:
+    """The held-out data that the settings were measured on, by their hash; older records do not
+    say."""
+    runs = [run for setting in found.measured for run in setting.runs if run.task is not None]
+    return {str(run.data.manifest.get("test_hash") or "") for run in runs} - {""}
+
+
 def gain_of(run: RunRecord, part: Part) -> float:
     """One run's task gain."""
     task = half_of(run, part).task
@@ -161,13 +203,11 @@ def _perhaps(seen: GroupStats) -> bool:
     return seen.verdict != Verdict.FORGOTTEN and seen.kept.value > -seen.epsilon
 
 
-def _close(
-    others: Sequence[ConfigGroup], best: ConfigGroup, seen: dict[int, GroupStats]
-) -> list[ConfigGroup]:
+def _close(others: Sequence[ConfigGroup], best: ConfigGroup, on: Part) -> list[ConfigGroup]:
     """Those whose gain is not told from the best's; all of them, if that has one seed."""
-    top = seen[best.number].gain
+    top = learned(best, on)
     assert top is not None
-    known = [(group, gain) for group in others if (gain := seen[group.number].gain) is not None]
+    known = [(group, gain) for group in others if (gain := learned(group, on)) is not None]
     apart = told_apart([(gain, top) for _, gain in known])
     return [group for (group, _), told in zip(known, apart, strict=True) if not told]
 
@@ -181,18 +221,19 @@ def front(found: Study) -> dict[int, Mark]:
     comparisons. A setting of one seed is never told from another. `over`: forgotten, and no
     trade-off to offer, however much it learned.
     """
+    if not comparable(found):
+        return {}
     beside = counted_beside([run for group in found.measured for run in group.runs])
-    placed: dict[int, list[Estimate]] = {}
+    placed: dict[int, list[Measure]] = {}
     marks: dict[int, Mark] = {}
     for group in found.measured:
-        seen = group_stats(group)
-        if seen.gain is None or seen.kept is None:
+        gain, kept = learned(group), kept_of_mean(group)
+        if gain is None or kept is None:
             continue
-        if seen.verdict == Verdict.FORGOTTEN:
+        if group_stats(group).verdict == Verdict.FORGOTTEN:
             marks[group.number] = "over"
         else:
-            tasks = [task_over_seeds(task, group.runs) or UNKNOWN for task in beside]
-            placed[group.number] = [seen.gain, seen.kept, *tasks]
+            placed[group.number] = [gain, kept, *(kept_of_task(group, task) for task in beside)]
     best = [n for n, at in placed.items() if not any(_beats(o, at) for o in placed.values())]
     compared = [
         (number, pair)
@@ -208,11 +249,11 @@ def front(found: Study) -> dict[int, Mark]:
     return marks
 
 
-UNKNOWN = Estimate(float("-inf"))
+UNKNOWN = Measure(Estimate(float("-inf")))
 """Of a task that a setting was not measured on: it keeps no other from being better."""
 
 
-def _beats(one: Sequence[Estimate], other: Sequence[Estimate]) -> bool:
+def _beats(one: Sequence[Measure], other: Sequence[Measure]) -> bool:
     """Whether one is at least as good on every axis, and better on one."""
-    pairs = [(a.value, b.value) for a, b in zip(one, other, strict=True)]
+    pairs = [(a.estimate.value, b.estimate.value) for a, b in zip(one, other, strict=True)]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)

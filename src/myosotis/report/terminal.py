@@ -20,7 +20,7 @@ from myosotis.report.planes import Measure, measures
 from myosotis.report.run_verdict import mean_verdict
 from myosotis.report.selection import choose, group_stats
 from myosotis.report.settings_table import settings_order
-from myosotis.utils.console import console
+from myosotis.utils.console import console, results
 from myosotis.utils.escape import line as one_line
 from myosotis.utils.escape import terminal as escaped
 
@@ -70,14 +70,14 @@ def show(record: RunRecord, scorecard: Path | None = None) -> None:
         mean = mean_verdict(record)
         table.add_row(*_line("mean of accuracies", s, (suite.base, suite.tuned), ends, mean))
         table.add_row(Text("the run", "bold"), "", "", _verdict(suite.verdict))
-    console.print(table)
+    results.print(table)
     show_dial(record)
     said = Text("\n".join(narrator.sentences(record)))
-    console.print(Panel(said, border_style="blue", title="in words"))
+    results.print(Panel(said, border_style="blue", title="in words"))
     if scorecard is not None:
-        console.print(f"scorecard: {escaped(scorecard)}", highlight=False, soft_wrap=True)
+        results.print(f"scorecard: {escaped(scorecard)}", highlight=False, soft_wrap=True)
     if record.curves:
-        console.print(
+        results.print(
             f"run {escaped(record.run_id[:8])} · {_cost(record)} · myosotis ui shows its curves",
             highlight=False,
         )
@@ -133,8 +133,8 @@ def table(records: Sequence[RunRecord], scorecard: Path) -> None:
     shown.title = Text("settings, on all items")
     for group in sorted(found.groups, key=settings_order):
         shown.add_row(*_setting(group, group is choice.group, numbers, beside))
-    console.print(shown)
-    console.print(f"scorecard: {escaped(scorecard)}", highlight=False, soft_wrap=True)
+    results.print(shown)
+    results.print(f"scorecard: {escaped(scorecard)}", highlight=False, soft_wrap=True)
 
 
 def _setting(
@@ -207,9 +207,9 @@ def show_dial(record: RunRecord) -> None:
             f"{kept.change(point.retention)}\n{lost}",
             said,
         )
-    console.print(table)
+    results.print(table)
     if said := dial_curve.said(record):
-        console.print(escaped(said), highlight=False)
+        results.print(escaped(said), highlight=False)
 
 
 def _cost(record: RunRecord) -> str:

@@ -152,21 +152,25 @@ _COSTS = (
 
 
 def differences(records: Sequence[RunRecord]) -> list[str]:
+    """What makes runs hard to compare, and what their base is, in sentences."""
+    notes = dict.fromkeys(
+        f"The base model {r.model.id}: {r.model.note}." for r in records if r.model.note
+    )
+    return [*apart(records), *notes]
+
+
+def apart(records: Sequence[RunRecord]) -> list[str]:
     """What makes runs hard to compare, in sentences."""
     told = {
         "different benchmark items": [str(r.suite.get("hash", "")) for r in records],
         "different base weights": [r.model.content_hash for r in records],
         "different training data": [r.data.hash for r in records],
     }
-    said = [
+    return [
         f"These runs have {what}: their numbers are set side by side, but are not paired."
         for what, values in told.items()
         if len({v for v in values if v}) > 1
     ]
-    notes = dict.fromkeys(
-        f"The base model {r.model.id}: {r.model.note}." for r in records if r.model.note
-    )
-    return [*said, *notes]
 
 
 def identity(records: Sequence[RunRecord]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from myosotis.utils.errors import ConfigError, MyosotisError
 
 if TYPE_CHECKING:
     from myosotis.tracking.mlflow_runs import RunInfo
+from myosotis.tracking.mlflow_store import REASON
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _from_mlflow(query: str, uri: str | None) -> Gathered:
 
 def _trial(run: RunInfo) -> RunRecord:
     """The record of a trial; where it left none, what MLflow knows of it."""
-    from myosotis.tracking import mlflow_client, mlflow_runs
+    from myosotis.tracking import mlflow_runs
 
     try:
         return mlflow_runs.load_record(run)
@@ -87,7 +88,7 @@ def _trial(run: RunInfo) -> RunRecord:
             run.run_id,
             run.name,
             status=known.get(run.status, "RUNNING" if run.alive else "KILLED"),
-            error=run.tags.get(mlflow_client.REASON) or error.message,
+            error=run.tags.get(REASON) or error.message,
             started=run.started,
             ended=run.ended,
             config_hash=run.tags.get("config_hash", ""),

@@ -36,12 +36,11 @@ from mlflow.store.db import utils as mlflow_database
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from myosotis.tracking import mlflow_store as stores
-from myosotis.tracking.mlflow_store import Store
+from myosotis.tracking.mlflow_store import FOLDER, Store
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.errors import ConfigError
 
 PID, HOST, HEARTBEAT = "myosotis.pid", "myosotis.host", "myosotis.heartbeat"
-REASON, FOLDER, VERSION = "myosotis.reason", "myosotis.out", "myosotis.version"
 RECORD = "myosotis.record"  # the id that the record had before there was a run in MLflow
 HEARTBEAT_SECONDS = 30.0
 
@@ -201,3 +200,8 @@ def exists(mlflow: MlflowClient, run_id: str) -> bool:
             return False
         raise
     return True
+
+
+def in_trash(mlflow: MlflowClient, run_id: str) -> bool:
+    """Whether a person deleted the run: it is kept, and nothing can be written to it."""
+    return exists(mlflow, run_id) and mlflow.get_run(run_id).info.lifecycle_stage == "deleted"

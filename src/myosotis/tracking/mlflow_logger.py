@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from mlflow import MlflowClient
 
 from myosotis.records.schema import DataInfo, Status
 from myosotis.tracking import mlflow_client
@@ -37,7 +38,7 @@ from myosotis.tracking.mlflow_limits import (
     text_of,
     valid_name,
 )
-from myosotis.tracking.mlflow_store import without_credentials
+from myosotis.tracking.mlflow_store import FOLDER, REASON, VERSION, without_credentials
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.utils.errors import ConfigError
 
@@ -74,6 +75,7 @@ class MLflowLogger(NullLogger):
         if parent_run_id:
             self._tags["mlflow.parentRunId"] = parent_run_id
         self.run_id = run_id
+        self.no_files = ""
         self.changed_params: dict[str, tuple[str, str]] = {}
         self._client: Any = None
         self._metrics: list[tuple[str, float, int, int]] = []
@@ -92,7 +94,7 @@ class MLflowLogger(NullLogger):
 
     @property
     def incomplete(self) -> bool:
-        return self._away or self._missed or bool(self._metrics)
+        return self._away or self._missed or bool(self._metrics) or bool(self.no_files)
 
     @property
     def experiment(self) -> Any:
@@ -120,7 +122,7 @@ class MLflowLogger(NullLogger):
         client = mlflow_client.client(self.store)
         try:
             if self.run_id is None and again:
-                place = self._tags.get(mlflow_client.FOLDER)
+                place = self._tags.get(FOLDER)
                 self.run_id = mlflow_client.run_of_record(client, record_id, place)
             known = self.run_id and (self._required or mlflow_client.exists(client, self.run_id))
             if self.run_id is None or not known:
@@ -131,7 +133,7 @@ class MLflowLogger(NullLogger):
                 self.run_id = run.info.run_id
             else:
                 self.experiment_id = client.get_run(self.run_id).info.experiment_id
-                client.update_run(self.run_id, status="RUNNING")
+                self._take_up(client, self.run_id)
         except mlflow_client.FAILURES as error:
             raise ConfigError(
                 f"MLflow cannot {'resume' if self.run_id else 'start'} the run in "
@@ -139,6 +141,12 @@ class MLflowLogger(NullLogger):
                 "Check tracking.uri, or use tracking=none.",
             ) from error
         self._client = client
+
+    def _take_up(self, client: MlflowClient, run_id: str) -> None:
+        if mlflow_client.in_trash(client, run_id):
+            client.restore_run(run_id)
+            log.warning("the run had been deleted in MLflow; it goes on, so it was restored there")
+        client.update_run(run_id, status="RUNNING")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -247,9 +255,22 @@ class MLflowLogger(NullLogger):
     def log_artifact(self, path: str | os.PathLike[str], folder: str | None = None) -> None:
         self.start()
         path, client = Path(path), self._client
-        if client is not None:
-            copy = client.log_artifacts if path.is_dir() else client.log_artifact
-            self._write_now(copy, self.run_id, str(path), folder)
+        if client is None or self.no_files:
+            return
+        copy = client.log_artifacts if path.is_dir() else client.log_artifact
+        try:
+            copy(self.run_id, str(path), folder)
+        except Exception as error:  # noqa: BLE001 - each kind of artifact store has its own
+            self._no_file(error)
+
+    def _no_file(self, error: Exception) -> None:
+        """A file could not be copied: the store is away, or takes all but files."""
+        if not self._write(self._client.get_run, self.run_id):
+            self._missed = True
+            return
+        why = " ".join(without_credentials(f"{type(error).__name__}: {error}").split())
+        self.no_files = why[:300]
+        log.warning("MLflow takes no files, which stay in the run's folder: %s", self.no_files)
 
     def finalize(self, status: str) -> None:
         """Lightning calls this when fit ends; the run itself goes on until `finish`."""
@@ -261,7 +282,7 @@ class MLflowLogger(NullLogger):
         self.flush()
         if self._client is None:
             return
-        self.set_tags({mlflow_client.REASON: reason, mlflow_client.HEARTBEAT: now()})
+        self.set_tags({REASON: reason, mlflow_client.HEARTBEAT: now()})
         self._write_now(self._client.set_terminated, self.run_id, status)
 
 
@@ -273,7 +294,7 @@ def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
 def _identity() -> dict[str, str]:
     """The tags every run carries; with pid, host and heartbeat a killed run can be told."""
     return {
-        mlflow_client.VERSION: versions().get("myosotis", "unknown"),
+        VERSION: versions().get("myosotis", "unknown"),
         mlflow_client.PID: str(os.getpid()),
         mlflow_client.HOST: platform.node(),
         mlflow_client.HEARTBEAT: now(),

@@ -17,15 +17,13 @@ from myosotis.records.find import Candidate, choose
 from myosotis.records.load import RECORD
 from myosotis.records.schema import RunRecord
 from myosotis.tracking.mlflow_client import (
-    FOLDER,
     HEARTBEAT,
     HOST,
     PID,
-    VERSION,
     client,
     open_store,
 )
-from myosotis.tracking.mlflow_store import Store
+from myosotis.tracking.mlflow_store import FOLDER, VERSION, Store
 from myosotis.utils.errors import DataError
 
 STALE_SECONDS = 600.0

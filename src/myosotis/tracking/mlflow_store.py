@@ -20,6 +20,9 @@ from pathlib import Path
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import HIDDEN, redacted
 
+REASON, FOLDER, VERSION = "myosotis.reason", "myosotis.out", "myosotis.version"
+"""Tags of a run: why it failed, where it lies, and which version made it."""
+
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 LOCK_SECONDS = 20.0

@@ -19,6 +19,8 @@ class NullLogger(Logger):
 
     run_id: str | None = None
     experiment_id: str | None = None
+    no_files: str = ""
+    """Why MLflow takes no files of this run, where it takes all the rest."""
 
     @property
     def name(self) -> str | None:

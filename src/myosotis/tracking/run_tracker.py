@@ -82,10 +82,18 @@ class RunTracker:
         for logger in self.loggers:
             loggers.finish(logger, status)
         if self.mlflow.incomplete:
-            console.print(
-                "[yellow]MLflow lacks part of this run.[/] When its store is back: "
-                f"myosotis sync {self.record.run_id[:8]}"
+            console.print(self._lacking(), soft_wrap=True)
+
+    def _lacking(self) -> str:
+        """What MLflow was not told, and what brings it."""
+        later = f"myosotis sync {self.record.run_id[:8]}"
+        if self.mlflow.no_files:
+            return (
+                f"[yellow]MLflow lacks this run's files[/] ({terminal(self.mlflow.no_files)}); "
+                f"they are in {terminal(self.folder.path)}. When its artifacts can be written: "
+                f"{later}"
             )
+        return f"[yellow]MLflow lacks part of this run.[/] When its store is back: {later}"
 
 
 class SilentTracker(RunTracker):

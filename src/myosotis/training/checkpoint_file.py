@@ -28,7 +28,7 @@ def require_checkpoint(path: Path) -> None:
         found: Any = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except (OSError, zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError) as error:
         raise _damaged(path, str(error)) from None
-    except Exception as error:  # whatever an unpickler makes of bytes that are none of its own
+    except Exception as error:  # noqa: BLE001 - whatever an unpickler makes of bytes
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
     if not isinstance(found, dict) or type(found.get("global_step")) is not int:
         raise _damaged(path, "it is of something else")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from myosotis.controls import Spent
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.records.run_folder import bytes_in
 from myosotis.training.eval_schedule import EvalSchedule
@@ -19,6 +21,7 @@ class Training(NamedTuple):
     eval_seconds: dict[str, float]  # by what was measured between the steps
     examples: int
     tokens: int
+    rehearsed: Mapping[str, Spent]  # text that controls read, by their names
     stopped: str = ""  # who of the user's callbacks ended it before its time, as a sentence
 
 
@@ -50,4 +53,5 @@ def of(
         "trainable_params": float(trainable),
         "update_bytes": float(bytes_in(update_folder)),
         "rows_at_once": float(rows_at_once),
+        **{f"{name}_tokens": float(read.tokens) for name, read in trained.rehearsed.items()},
     }

@@ -15,6 +15,7 @@ import torch
 from myosotis.models.dtype import Precision
 from myosotis.training.optim import OptimizerFactory
 from myosotis.trees.scorer import CHUNK
+from myosotis.utils.device import on_gpu
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,7 +46,7 @@ def memory(
     trainable: int,
     precision: Precision,
     *,
-    quantization: str | None,
+    in_four_bits: bool,
     moments: float,
     rows: int,
     row_tokens: int,
@@ -58,11 +59,11 @@ def memory(
     tokens go through the model at a time.
     """
     base = precision.weights.itemsize
-    compute = 4 if precision.trainer == "32-true" else 2
+    compute = precision.compute.itemsize
     # Full tuning trains in fp32 and keeps the base beside what it becomes.
     full = trainable >= parameters
-    shared = accelerator == "cpu" or not torch.cuda.is_available()
-    frozen = _frozen_bytes(model, parameters, base, quantization, on_cpu=shared)
+    shared = not on_gpu(accelerator)
+    frozen = _frozen_bytes(model, parameters, base, in_four_bits, on_cpu=shared)
     weights = 8 * parameters if full else frozen + 4 * trainable
     tokens = rows * row_tokens
     text = model.config.get_text_config()
@@ -79,14 +80,14 @@ def memory(
 
 
 def _frozen_bytes(
-    model: PreTrainedModel, parameters: int, itemsize: int, quantization: str | None, on_cpu: bool
+    model: PreTrainedModel, parameters: int, itemsize: int, in_four_bits: bool, on_cpu: bool
 ) -> float:
     """Bytes of the base as it is kept: NF4 takes half a byte and 0.127 bits of constants.
 
     On a CPU every layer's dequantised weights leave a hole between the activations that are kept,
     which the C library fills no more within the step: once their size (docs/log.md).
     """
-    if quantization is None:
+    if not in_four_bits:
         return parameters * itemsize
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if type(m) is torch.nn.Linear and m is not head]
@@ -106,15 +107,21 @@ def activations(
     one layer whole.
     """
     hidden = int(text_config.hidden_size)
-    heads = int(text_config.num_attention_heads)
-    kv_heads = int(getattr(text_config, "num_key_value_heads", None) or heads)
-    head_dim = int(getattr(text_config, "head_dim", None) or hidden // heads)
-    inner = int(getattr(text_config, "intermediate_size", None) or 4 * hidden)
+    heads = _largest(text_config, "num_attention_heads")  # a Mamba has none
+    kv_heads = _largest(text_config, "num_key_value_heads") or heads
+    head_dim = _largest(text_config, "head_dim") or hidden // max(1, heads)
+    inner = _largest(text_config, "intermediate_size") or 4 * hidden
     layers = int(text_config.num_hidden_layers)
     layer = tokens * (8 * hidden + 2 * kv_heads * head_dim + 4 * inner)
     kept = layers * tokens * hidden + layer if checkpointing else layers * layer
     mask = tokens * tokens / max(1, rows)
     return (kept + mask) * itemsize / 1e9
+
+
+def _largest(text_config: Any, name: str) -> int:
+    """A number of the configuration, of its layers the largest; 0 where it has none."""
+    found = getattr(text_config, name, None)
+    return max(map(int, found)) if isinstance(found, list | tuple) else int(found or 0)
 
 
 def moments_per_parameter(make: OptimizerFactory) -> float:
@@ -130,9 +137,9 @@ def moments_per_parameter(make: OptimizerFactory) -> float:
 
 def flops_per_second(accelerator: str, num_threads: int | None) -> float:
     """What this machine does now, in matrix products of a layer's shape; takes a quarter second."""
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    device, size = ("cuda", 4096) if on_gpu else ("cpu", 512)
-    dtype = torch.bfloat16 if on_gpu else torch.float32
+    fast = on_gpu(accelerator)
+    device, size = ("cuda", 4096) if fast else ("cpu", 512)
+    dtype = torch.bfloat16 if fast else torch.float32
     if num_threads:
         torch.set_num_threads(num_threads)
     a = torch.ones(size, size, device=device, dtype=dtype)

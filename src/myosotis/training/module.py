@@ -7,20 +7,22 @@ scored tokens, or pairs, of the whole step on all ranks, and gradients are summe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 import lightning
 import torch
 from torch import Tensor
 
+from myosotis.controls import Step
+from myosotis.controls.together import Controls
 from myosotis.objectives import Objective
 from myosotis.objectives.reference_logprobs import live
 from myosotis.objectives.total import kl_estimate, total
-from myosotis.training.optim import OptimizerFactory, Schedule, parameter_groups
+from myosotis.training import optim
 from myosotis.trees.batch import Batch
+from myosotis.trees.passes import batches_on_all_ranks
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
@@ -37,10 +39,12 @@ class FineTuning(lightning.LightningModule):
         objective: Objective,
         scorer: Scorer,
         *,
-        optimizer: OptimizerFactory,
-        schedule: Schedule,
+        optimizer: optim.OptimizerFactory,
+        schedule: optim.Schedule,
         weight_decay: float = 0.0,
         gradient_clip_val: float | None = 1.0,
+        layer_decay: float = 1.0,
+        controls: Controls | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -52,15 +56,16 @@ class FineTuning(lightning.LightningModule):
         self.schedule = schedule
         self.weight_decay = weight_decay
         self.gradient_clip_val = gradient_clip_val
+        self.layer_decay = layer_decay
+        self.controls = controls or Controls()
         self.metrics: dict[str, Tensor] = {}  # this rank's share of the objective's own
         self.kl_estimate = 0.0  # of the step, over all ranks (`BranchLogProbs.kl_estimate`)
         self.tokens_seen = 0  # read by the model on this rank, prompts included
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         lr = self.optimizer_factory.keywords.get("lr")
-        groups = parameter_groups(
-            self.update.parameters(), self.weight_decay, lr, self.update.lr_multiplier
-        )
+        rates = optim.lr_multiplier(self.update, self.layer_decay)
+        groups = optim.parameter_groups(self.update.parameters(), self.weight_decay, lr, rates)
         optimizer = self.optimizer_factory(groups)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         return optimizer
@@ -98,26 +103,20 @@ class FineTuning(lightning.LightningModule):
         trees = self._with_reference(batch)
         loss = distributed.total(self._accumulate(trees, normalizer))
         distributed.sum_gradients([p for _, p in self.update.parameters()])
+        self.controls.hold(step, self.update.parameters())
         gradients = [p.grad for _, p in self.update.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).item()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise RunError(
-                f"the loss became {loss} and the gradient norm {norm} at step {step + 1}; "
-                "training stopped before the weights were touched",
-                "a lower optimizer.lr, a longer schedule.warmup or trainer.precision=32-true helps",
-            )
-        if self.gradient_clip_val:
-            scale = self.gradient_clip_val / (norm + 1e-6)
-            if scale < 1.0:
-                torch._foreach_mul_(gradients, scale)
+        optim.require_finite(loss, norm, step)
+        optim.clip(gradients, norm, self.gradient_clip_val)
         self._set_lr(step)
         optimizer.step()
         metrics = {
             "train/loss": loss,
             "train/grad_norm": norm,
             "train/lr": optimizer.param_groups[0]["lr"],
-            **{f"train/{n}": v for n, v in distributed.summed(self.metrics).items()},
         }
+        own = distributed.summed(self.metrics) | self.controls.metrics(norm)
+        metrics |= {f"train/{name}": value for name, value in own.items()}
         # For callbacks; the loggers get them from `Throughput`, each once and at its own step.
         self.log_dict(
             metrics, on_step=True, on_epoch=False, logger=False, prog_bar=True, batch_size=1
@@ -139,46 +138,66 @@ class FineTuning(lightning.LightningModule):
         """Backward over all rows; returns this rank's share of the step's loss.
 
         Out of memory: the rows at a time are halved and the step begins anew, which changes
-        nothing but the time.
+        nothing but the time. All ranks begin anew together, since they exchange numbers in a
+        step's course.
         """
         while True:
-            try:
-                return self._accumulate_once(trees, normalizer)
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                if self.scorer.rows_at_once == 1:
-                    raise RunError(
-                        f"out of memory with one row of {self.scorer.row_tokens} tokens at a time",
-                        "trainer.gradient_checkpointing=true or a smaller data.row_tokens helps",
-                    ) from None
-            self.scorer.rows_at_once //= 2
+            loss = self._attempt(trees, normalizer)
+            if not distributed.on_any(loss is None) and loss is not None:
+                return loss
+            if distributed.on_any(loss is None and self.scorer.rows_at_once == 1):
+                raise RunError(
+                    f"out of memory with one row of {self.scorer.row_tokens} tokens at a time",
+                    "trainer.gradient_checkpointing=true or a smaller data.row_tokens helps",
+                )
+            if loss is None:
+                self.scorer.rows_at_once //= 2
             torch.cuda.empty_cache()
+
+    def _attempt(self, trees: Sequence[Tree], normalizer: float) -> float | None:
+        """This rank's share of the loss; None where its memory ran out."""
+        seen = self.tokens_seen
+        try:
+            return self._accumulate_once(trees, normalizer)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        self.tokens_seen = seen
+        return None
 
     def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> float:
         self.optimizers().zero_grad()  # type: ignore[union-attr]
-        batches = self.scorer.batches(trees) if trees else []
-        passes = int(distributed.total(len(batches), largest=True))
-        # Ranks must agree on the number of passes, or collective strategies wait for ever.
+        if self.controls:
+            ranks = self.global_rank, self.trainer.world_size
+            at = Step.of(self.global_step, trees, self.scorer, self._backward, *ranks)
+            self.controls.accumulate(at, [p for _, p in self.update.parameters()])
         loss, self.metrics = total(
             self.scorer,
             self.objective,
             trees,
-            batches + [Batch.empty()] * (passes - len(batches)),
+            batches_on_all_ranks(self.scorer, trees),
             normalizer=normalizer,
             kl_estimate=self.kl_estimate,
-            each=self._backward,
+            each=self._learn,
         )
         return loss
 
-    def _backward(self, batch: Batch, loss: Tensor) -> None:
-        with self._no_sync():
-            self.manual_backward(loss)
+    def _learn(self, batch: Batch, loss: Tensor) -> None:
+        self._backward(loss)
         self.tokens_seen += batch.tokens
+
+    def _backward(self, loss: Tensor, gradient: Tensor | None = None) -> None:
+        with self._no_sync():
+            self.manual_backward(loss, gradient=gradient)
 
     def _no_sync(self) -> Any:
         wrapped = self.trainer.strategy.model
         return wrapped.no_sync() if hasattr(wrapped, "no_sync") else nullcontext()  # type: ignore
+
+    def cpu(self) -> Self:
+        """Stays where it is: Lightning would move the model to the CPU when training ends, and what
+        is measured afterwards is to be measured where it trained."""
+        return self
 
     # Checkpoints hold what moves and nothing else.
 

@@ -12,18 +12,23 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
-from myosotis.utils.errors import ConfigError
+from myosotis.updates.base import Update
+from myosotis.updates.depth import depths
+from myosotis.utils.errors import ConfigError, RunError
 
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "triangular")
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Linear warm-up to the peak, then `constant`, or down to zero `linear`ly or as a `cosine`.
 
-    `warmup` counts optimiser steps when it is 1 or more, else it is a share of `total_steps`.
+    `triangular` is the slanted triangle of Howard & Ruder 2018, equation 3: from a `LOWEST`th of
+    the peak up to it in the warm-up (their `cut`), and down to it again. `warmup` counts optimiser
+    steps when it is 1 or more, else it is a share of `total_steps`.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Schedule:
         """Share of the peak learning rate at `step` (from 0): in (0, 1]."""
         warmup = self.warmup if self.warmup >= 1 else self.warmup * self.total_steps
         warmup = math.floor(warmup)
+        if self.name == "triangular":
+            return _slanted(step, warmup, self.total_steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
         if self.name == "constant":
@@ -51,6 +58,37 @@ class Schedule:
         if self.name == "linear":
             return 1.0 - done
         return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+LOWEST = 32
+"""By how much the lowest rate of `triangular` is below the peak (ULMFiT's `ratio`)."""
+
+
+def _slanted(step: int, cut: int, total: int) -> float:
+    """Equation 3, with cut_frac = cut/total: the share of the peak at `step`."""
+    if step < cut:
+        height = step / cut
+    else:
+        height = 1 - min(1.0, (step - cut) / max(1, total - cut))
+    return (1 + height * (LOWEST - 1)) / LOWEST
+
+
+def lr_multiplier(update: Update, layer_decay: float) -> Callable[[str], float]:
+    """From a trained tensor's name to its share of the learning rate: the update's own, times
+    d^(L − 1 − l) for layer l of L with d = `layer_decay` (Howard & Ruder 2018; Clark et al. 2020).
+
+    The embeddings, below layer 0, get d^L; what stands behind the layers the whole rate. Raises
+    `ConfigError` for an update that belongs to no layers.
+    """
+    if layer_decay == 1:
+        return update.lr_multiplier
+    depth, layers = depths(update)
+
+    def rate(name: str) -> float:
+        below_the_top = max(0, layers - 1 - depth(name))
+        return update.lr_multiplier(name) * layer_decay**below_the_top
+
+    return rate
 
 
 def parameter_groups(
@@ -69,6 +107,22 @@ def parameter_groups(
         | ({"lr": lr * factor} if lr is not None and factor != 1.0 else {})
         for (decays, factor), members in sorted(groups.items(), key=lambda g: g[0], reverse=True)
     ]
+
+
+def require_finite(loss: float, norm: float, step: int) -> None:
+    """Raise `RunError` when the loss or the gradient's norm at `step` (from 0) is no number."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise RunError(
+            f"the loss became {loss} and the gradient norm {norm} at step {step + 1}; "
+            "training stopped before the weights were touched",
+            "a lower optimizer.lr, a longer schedule.warmup or trainer.precision=32-true helps",
+        )
+
+
+def clip(gradients: list[Tensor], norm: float, limit: float | None) -> None:
+    """Scale gradients whose common norm is `norm` down to a norm of `limit`; None: never."""
+    if limit and (scale := limit / (norm + 1e-6)) < 1.0:
+        torch._foreach_mul_(gradients, scale)
 
 
 OptimizerFactory = partial[torch.optim.Optimizer]

@@ -1,9 +1,10 @@
 """The start-up probe: which backend a model can be trusted with, found by trying.
 
-Packed and padded scores of a handful of trees are compared, and a token of a sibling branch or of
-a neighbouring tree is changed: no other score may move. The second test is what tells a leak from
-rounding; the first alone cannot in bf16. One path is longer than the model's sliding window,
-because mask faults are invisible below it.
+A model that reads ahead is refused: in padded rows what follows a token is changed, and no score
+before it may move. Then packed and padded scores of a handful of trees are compared, and a token of
+a sibling branch or of a neighbouring tree is changed: no other score may move. The latter is what
+tells a leak from rounding; the comparison alone cannot in bf16. One path is longer than the model's
+sliding window, because mask faults are invisible below it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import torch
 from torch import nn
 
 from myosotis.trees.attention import PackingMode, text_config
-from myosotis.trees.scorer import Scorer, evaluating, mask_dtype
+from myosotis.trees.scorer import Scorer, device_of, evaluating, mask_dtype
 from myosotis.trees.tree import Path, Tree
+from myosotis.utils.errors import AssetError
 
 WINDOW = 12
 """The sliding window during the probe: shrunk, so that short trees reach beyond it."""
@@ -29,9 +31,17 @@ model padded rows in bf16 are up to 0.14 (mean 0.035) from fp32, packed ones 0.2
 two 0.20 (0.045) from each other; a token at the wrong place or with the wrong neighbours is nats
 away."""
 
+AHEAD, AHEAD_ROUNDED = 1e-3, 0.05
+"""In nats: how far what follows may move a log-prob at most; in bf16, where experts get other
+tokens to compute with, on average over all words."""
+
 
 def probe(model: nn.Module) -> PackingMode:
-    """Choose the backend for `model` (in evaluation mode, no gradients, state left as it was)."""
+    """Choose the backend for `model` (in evaluation mode, no gradients, state left as it was).
+
+    Raises `AssetError` for a model whose tokens see those behind them.
+    """
+    require_causal(model)
     trees = _trees(text_config(model).vocab_size)
     with evaluating(model), _short_window(text_config(model)):
         reference = _scores(model, trees, PackingMode("padded", "reference", fast_head=False))
@@ -63,6 +73,36 @@ def _trees(vocabulary: int) -> list[Tree]:
     ]
 
 
+def require_causal(model: nn.Module) -> None:
+    """Raise `AssetError` where what follows a token moves the log-probs after it.
+
+    Three rows begin alike; two go on differently, and the third, padded, not at all.
+    """
+    rng = np.random.default_rng(1)
+    ids_RL = torch.from_numpy(rng.integers(1, min(text_config(model).vocab_size, 30_000), (3, 16)))
+    ids_RL[1:, :8] = ids_RL[0, :8]
+    mask_RL = torch.ones_like(ids_RL)
+    mask_RL[2, 8:] = 0
+    place = device_of(model)
+    with evaluating(model):
+        logits_RLV = model(
+            input_ids=ids_RL.to(place), attention_mask=mask_RL.to(place), use_cache=False
+        ).logits[:, :8]
+        logp_RLV = logits_RLV.float().log_softmax(-1)
+    moved = (logp_RLV[1:] - logp_RLV[0]).abs()
+    far = float(moved.max() if _exact(model) else moved.mean())
+    if far > (AHEAD if _exact(model) else AHEAD_ROUNDED):
+        raise AssetError(
+            f"{type(model).__name__} reads ahead: the tokens behind a token moved the scores at "
+            f"it by {far:.2g} nats.",
+            "A causal language model is needed: one that predicts each token from those before it.",
+        )
+
+
+def _exact(model: nn.Module) -> bool:
+    return mask_dtype(model) in (torch.float32, torch.float64)
+
+
 def _scores(model: nn.Module, trees: Sequence[Tree], backend: PackingMode) -> list[np.ndarray]:
     """Log-prob per scored token of every path, computed in a single row where the backend packs."""
     scores = Scorer(model, backend, row_tokens=4096).evaluate(trees)
@@ -73,11 +113,12 @@ def _same(
     model: nn.Module, trees: Sequence[Tree], reference: list[np.ndarray], backend: PackingMode
 ) -> str:
     """Empty when the backend's scores equal the reference; else what is wrong, in plain words."""
-    exact = mask_dtype(model) in (torch.float32, torch.float64)
+    exact = _exact(model)
     try:
         scores = _scores(model, trees, backend)
     except Exception as error:  # noqa: BLE001 - whatever an architecture raises on a mask it does not take
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        what = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        return f"the model does not take the mask of a packed row ({type(error).__name__}: {what})"
     apart = np.concatenate([np.abs(a - b) for a, b in zip(scores, reference, strict=True)])
     worst, mean = apart.max(), apart.mean()
     if not (worst <= (2e-4 if exact else ROUNDED[0]) and mean <= (2e-4 if exact else ROUNDED[1])):
@@ -87,7 +128,7 @@ def _same(
 
 def _leak(model: nn.Module, trees: list[Tree], backend: PackingMode) -> str:
     """Change one token of one path after another: only paths that contain it may move."""
-    tolerance = 1e-5 if mask_dtype(model) in (torch.float32, torch.float64) else 1e-2
+    tolerance = 1e-5 if _exact(model) else 1e-2
     before = _scores(model, trees, backend)
     for t, tree in enumerate(trees):
         changed = list(trees)

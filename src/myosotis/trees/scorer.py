@@ -10,7 +10,7 @@ Shape suffixes as in `batch.py`; C predicting positions of a chunk, D hidden siz
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -30,10 +30,11 @@ from myosotis.trees.attention import (
 )
 from myosotis.trees.batch import Batch, stack
 from myosotis.trees.forest import Row, RowGroup, pack
-from myosotis.trees.lm_head import ADDED, Head
+from myosotis.trees.lm_head import ADDED, Head, arithmetic
 from myosotis.trees.tree import Target, Tree
+from myosotis.utils.device import hardware
 
-SCORER_VERSION = 4
+SCORER_VERSION = 5
 """Raised whenever the same model and trees would give other scores."""
 
 CHUNK = 256
@@ -79,7 +80,9 @@ class Scorer:
     """Scores trees with one model.
 
     `rows_at_once` rows go through the model together; the result does not depend on it, nor on
-    `row_tokens`, beyond rounding.
+    `row_tokens`, beyond rounding. `products` is the dtype in which matrices are multiplied, where
+    that is not the weights': the scorer owns the arithmetic, so that training and every measurement
+    have the same.
     """
 
     def __init__(
@@ -89,16 +92,36 @@ class Scorer:
         *,
         row_tokens: int = 512,
         rows_at_once: int = 1,
+        products: torch.dtype | None = None,
     ) -> None:
         self.model = model
         self.backend = backend
         self.row_tokens = row_tokens
         self.rows_at_once = rows_at_once
+        self.products = products
         self.forwards = 0
 
     def with_model(self, model: nn.Module, backend: PackingMode) -> Scorer:
         """The same for another model."""
-        return Scorer(model, backend, row_tokens=self.row_tokens, rows_at_once=self.rows_at_once)
+        return Scorer(
+            model,
+            backend,
+            row_tokens=self.row_tokens,
+            rows_at_once=self.rows_at_once,
+            products=self.products,
+        )
+
+    def conditions(self) -> str:
+        """What else than model, dtype and libraries a score depends on by rounding: how trees are
+        packed, on which hardware, and in less than fp32 how many tokens share a product."""
+        where = f"{self.backend.name} on {hardware(device_of(self.model))}"
+        if self.products is None and mask_dtype(self.model) is torch.float32:
+            return where
+        return f"{where}, {self.rows_at_once} rows of {self.row_tokens} tokens"
+
+    def arithmetic(self) -> AbstractContextManager[object]:
+        """In which the model is to be run, here and by whoever runs it elsewhere (generation)."""
+        return arithmetic(device_of(self.model), self.products)
 
     def batches(self, trees: Sequence[Tree]) -> list[Batch]:
         """Pack trees into batches of about `rows_at_once` rows; a row group is never torn apart.
@@ -119,7 +142,8 @@ class Scorer:
         """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
         batch = batch.to(device_of(self.model))
         self.forwards += 1
-        logp_S, greedy_S, uniform_S = _in_chunks(self.predictor(batch), batch, uniform)
+        with self.arithmetic():  # around all chunks: a weight is made narrower once
+            logp_S, greedy_S, uniform_S = _in_chunks(self.predictor(batch), batch, uniform)
         weighted = batch.weight_S[batch.scored_M]
         num_branches = len(batch.tree_B)
 
@@ -178,12 +202,14 @@ class Scorer:
         inputs |= {"input_ids": batch.ids_RL, "use_cache": False}
         added = ADDED.get(batch.target)
         if added or self.backend.fast_head:
-            hidden_RLD = body(self.model)(**inputs).last_hidden_state
-            head = self.model.get_submodule(added) if added else Head(self.model)
+            with self.arithmetic():
+                hidden_RLD = body(self.model)(**inputs).last_hidden_state
+            head = self.model.get_submodule(added) if added else Head(self.model, self.products)
             return hidden_RLD.flatten(0, 1)[batch.source_N], head
         keep = torch.zeros_like(batch.ids_RL, dtype=torch.bool)
         keep.view(-1)[batch.source_N] = True
-        return self.model(**inputs, logits_to_keep=keep).logits, _as_is
+        with self.arithmetic():
+            return self.model(**inputs, logits_to_keep=keep).logits, _as_is
 
 
 Predict = tuple[Tensor, Callable[[Tensor], Tensor]]

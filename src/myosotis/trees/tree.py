@@ -57,6 +57,15 @@ class Path(NamedTuple):
         """Target weight summed over the path."""
         return sum(self.weights) + (self.target is not Target.TOKENS)
 
+    def windows(self, length: int) -> list[Path]:
+        """The path in pieces of at most `length` tokens. Each begins with the last token of the one
+        before it, which is only read, so that every token is scored once."""
+        pieces = []
+        for start in range(0, max(1, len(self.ids) - 1), length - 1):
+            weights = [0.0, *self.weights[start + 1 : start + length]]
+            pieces.append(Path(self.ids[start : start + length], weights))
+        return pieces
+
     def cut(self, length: int) -> Path:
         """The first `length` tokens. A path that was longer no longer asks for a label or a value:
         they are those of its whole text."""

@@ -6,17 +6,20 @@ is first asked for: PEFT alone takes seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from myosotis.updates.base import Capabilities, Update
+from myosotis.updates.base import ABOUT, Capabilities, Update
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
 from myosotis.utils.read_file import read_json_object
+from myosotis.utils.weights_file import require_safetensors
 
-__all__ = ["NAMES", "Capabilities", "Update", "build", "from_folder"]
+__all__ = ["ABOUT", "NAMES", "Capabilities", "Update", "about", "build", "from_folder"]
 
 _HOMES = {
     "full": ("myosotis.updates.full", "FullUpdate"),
@@ -27,6 +30,10 @@ _HOMES = {
 }
 _PROMPTS = ("PREFIX_TUNING", "PROMPT_TUNING")
 NAMES = tuple(_HOMES)
+
+# PEFT imports bitsandbytes, which tells every user of a CPU with AVX512-BF16, whatever they train,
+# of a package that it could load a faster kernel with.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def build(settings: Mapping[str, Any]) -> Update:
@@ -56,34 +63,53 @@ def build(settings: Mapping[str, Any]) -> Update:
 def from_folder(folder: Path | str) -> Update:
     """The update saved in `folder`, with its settings; `attach` and `load(folder)` it next.
 
-    Reads what `Update.save` wrote, and LoRA adapters that plain PEFT wrote. Raises `AssetError`
-    when the folder holds neither, or a file of it is damaged.
+    Reads what `Update.save` wrote, and adapters that plain PEFT wrote. Raises `AssetError` when the
+    folder holds neither, or when its files are not whole.
     """
     folder = Path(folder)
-    about, adapter = folder / "update.json", folder / "adapter_config.json"
-    if not about.is_file() and not adapter.is_file():
+    if (folder / ABOUT).is_file():
+        with usable(folder):
+            update = build(about(folder)["settings"])
+        for name in update.files:
+            require_safetensors(folder / name, "run the training that made it again")
+        return update
+    if not (folder / "adapter_config.json").is_file():
         raise AssetError(
             f"{folder} holds no saved update", "it needs update.json or adapter_config.json"
         )
-    from myosotis.updates.tensors import require_tensors
+    from myosotis.updates.adapter_file import adapter_file
 
-    weights = sorted(folder.glob("*.safetensors"))
-    for file in weights:
-        require_tensors(file)
-    if not weights:
-        raise AssetError(f"{folder} has no weights", "it needs a file *.safetensors")
+    with usable(folder):
+        return adapter_file(folder)
+
+
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """`AssetError` for settings in `folder` that are none, whatever a class of PEFT's says then."""
     try:
-        return build(read_json_object(about)["settings"] if about.is_file() else _peft(folder))
+        yield
     except ConfigError as error:
         raise AssetError(f"{folder}: {error.message}", error.hint) from None
     except MyosotisError:
         raise
-    except Exception as error:  # what a class of PEFT's makes of settings that are none
+    except Exception as error:  # noqa: BLE001
         said = f"{type(error).__name__}: {error}"
         raise AssetError(f"{folder}: its settings cannot be used ({said[:200]})") from None
 
 
-def _peft(folder: Path) -> dict[str, Any]:
-    from myosotis.updates.peft import settings_of
+def about(folder: Path) -> dict[str, Any]:
+    """What is written beside the tensors of a saved update; empty for an adapter of plain PEFT.
 
-    return settings_of(folder)
+    `settings`, `base_model`, `parameters`; since the base was given, `base_content_hash` and, where
+    it was a tuned model itself, `start`. Raises `AssetError` for a file that is damaged.
+    """
+    file = folder / ABOUT
+    if not file.is_file():
+        return {}
+    try:
+        said = read_json_object(file)
+        if not isinstance(said["settings"], dict):
+            raise TypeError("settings is no object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AssetError(f"{file} is damaged ({error}).", "Fetch or copy it again.") from None
+    return said

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward, read_tensors
+from myosotis.updates.change import Change
+from myosotis.updates.quantised import four_bit, require_trainable
+from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import ConfigError, RunError
 
 
@@ -39,10 +42,13 @@ class Capabilities:
     packs: bool = True  # works with tree masks and restarted positions
     gradient_checkpointing: bool = True
     identity_at_init: bool = True  # before the first step, no logit differs from the base
+    quantized: bool = True  # works on a base that is kept in four bits
+    explicit: bool = False  # Δθ of each weight is a formula of what trains (change.py)
+    layered: bool = True  # what trains belongs to layers, so that they can be told apart by depth
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-WEIGHTS = "update.safetensors"
+WEIGHTS, ABOUT = "update.safetensors", "update.json"
 MERGE_TOLERANCE = {
     torch.float64: 1e-6,
     torch.float32: 1e-4,
@@ -57,6 +63,7 @@ class Update(ABC):
 
     name: str
     capabilities: Capabilities = Capabilities()
+    files: tuple[str, ...] = (WEIGHTS,)  # of tensors, as `save` writes them
     reads_labels: bool = False  # answers as label numbers (data/label_template.py) instead of text
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -88,14 +95,13 @@ class Update(ABC):
         """Our own format; families with a format of others write that."""
         tensors = {n: p.detach().contiguous().cpu() for n, p in self._trainable.items()}
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        self._describe_in(folder, base_id)
 
-    def _describe_in(self, folder: Path, base_id: str | None) -> None:
+    def _describe_in(self, folder: Path, base_id: str | None, facts: Mapping[str, Any]) -> None:
         about = {"settings": self.settings, "base_model": base_id, "parameters": self.count()}
-        (folder / "update.json").write_text(json.dumps(about, indent=2) + "\n")
+        write_text(folder / ABOUT, json.dumps(about | dict(facts), indent=2) + "\n")
 
     def _load(self, folder: Path) -> None:
-        copy_exactly(read_tensors(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
+        copy_exactly(load_file(folder / WEIGHTS), self._trainable, str(folder / WEIGHTS))
 
     def _called(self, model: PreTrainedModel) -> PreTrainedModel:
         """The module to call, once attached: `model` itself, or what was put around it."""
@@ -104,6 +110,10 @@ class Update(ABC):
     def lr_multiplier(self, name: str) -> float:
         """By how much the learning rate of a trained tensor is multiplied."""
         return 1.0
+
+    def _changes(self) -> list[Change]:
+        """Δθ weight by weight; for families that are `explicit`."""
+        raise AssertionError("refused by changes()")
 
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         """The tensors of θ0, by name; they must not move."""
@@ -130,10 +140,17 @@ class Update(ABC):
         if self._model is not None:
             raise RuntimeError(f"update {self.name} is already attached")
         self._tokenizer = tokenizer
+        require_trainable(model.config, self.name)
+        if four_bit(model.config) and not self.capabilities.quantized:
+            raise self._cannot("quantized", "cannot be put on weights that are quantised")
         chosen = {id(p) for p in self._attach(model)}
         self._model = self._called(model)
         self._trainable = {n: p for n, p in self._model.named_parameters() if id(p) in chosen}
         self._base_prints = {n: fingerprint(t) for n, t in self._frozen()}
+
+    def remarks(self) -> list[str]:
+        """What a person should know of how it was attached, a sentence each."""
+        return []
 
     def parameters(self) -> list[tuple[str, Parameter]]:
         """The tensors that train, by name; tied ones once."""
@@ -142,6 +159,16 @@ class Update(ABC):
     def count(self) -> int:
         """How many numbers train."""
         return sum(p.numel() for p in self._trainable.values())
+
+    def changes(self) -> list[Change]:
+        """Δθ weight by weight, as formulas of what trains; a tied weight once.
+
+        Raises `ConfigError` when the update has no such formulas (`Capabilities.explicit`).
+        """
+        self._must_be_tuned("changes()")
+        if not self.capabilities.explicit:
+            raise self._cannot("explicit", "has no difference of weights that could be measured")
+        return self._changes()
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -223,12 +250,20 @@ class Update(ABC):
                 "keep the update beside the base instead (--to adapter)",
             )
 
-    def save(self, folder: Path | str, *, base_id: str | None = None, alpha: float = 1.0) -> None:
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        base_id: str | None = None,
+        alpha: float = 1.0,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write αΔθ (or the tensors at θ0 + αΔθ) as safetensors and its settings as JSON.
 
         `base_id` is the portable name of the base model. A path on this machine is not one and
-        is left out, here and in what the model itself remembers. Raises `ConfigError` for an α ≠ 1
-        when the update cannot be scaled, and for α = 0, which leaves nothing to write.
+        is left out, here and in what the model itself remembers. `facts` are kept beside the
+        settings: what else must be known to load it on the right base. Raises `ConfigError` for an
+        α ≠ 1 when the update cannot be scaled, and for α = 0, which leaves nothing to write.
         """
         self._must_be_tuned("save()")
         if alpha != 1 and not self.capabilities.scalable:
@@ -238,7 +273,9 @@ class Update(ABC):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with nullcontext() if alpha == 1 else self._weights_at(alpha):
-            self._save(folder, portable(base_id or self.model.config.name_or_path))
+            named = portable(base_id or self.model.config.name_or_path)
+            self._save(folder, named)
+        self._describe_in(folder, named, facts or {})
 
     def load(self, folder: Path | str) -> None:
         """Read what `save` wrote into the attached model.

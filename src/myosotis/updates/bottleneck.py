@@ -28,7 +28,7 @@ from myosotis.utils.errors import ConfigError
 
 SUBLAYERS = {
     "attention": re.compile(r"(self_|linear_)?(attn|attention)|conv|mixer|mamba"),  # or its kin
-    "mlp": re.compile(r"(block_sparse_)?(mlp|ffn|feed_forward|moe)"),
+    "mlp": re.compile(r"(block_sparse_)?(mlp|ffn|feed_forward|moe)|fc2"),  # OPT has no module
 }
 DESIGNS = {"houlsby": ("attention", "mlp"), "pfeiffer": ("mlp",)}
 DEFAULTS: dict[str, Any] = {
@@ -37,6 +37,9 @@ DEFAULTS: dict[str, Any] = {
     "reduction_factor": 16,
     "activation": "gelu",
 }
+
+
+NO_WEIGHTS = "a bottleneck is no change of existing weights"
 
 
 class Bottleneck(nn.Module):
@@ -70,7 +73,7 @@ class AdapterUpdate(Update):
 
     name = "adapter"
     capabilities = Capabilities(
-        mergeable=False, reasons={"mergeable": "a bottleneck is no change of existing weights"}
+        mergeable=False, reasons={"mergeable": NO_WEIGHTS, "explicit": NO_WEIGHTS}
     )
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -128,21 +131,26 @@ def _behind(sublayer: nn.Module, args: Any, output: Any) -> Any:
 
 
 def sublayers(model: PreTrainedModel, kinds: tuple[str, ...]) -> list[nn.Module]:
-    """The attention and MLP modules of every layer, in order.
+    """The attention and MLP modules of every layer, in order; of a Mamba, which has nothing but a
+    mixer in a layer, that.
 
     Raises `ConfigError` where a layer has no module that is named like one.
     """
     modules = []
     for layer in model.get_submodule(layer_stack(model)[0]).children():
-        for kind in kinds:
-            named = [m for n, m in layer.named_children() if SUBLAYERS[kind].fullmatch(n)]
-            if not named:
-                children = ", ".join(n for n, _ in layer.named_children())
+        parts = {n: m for n, m in layer.named_children() if "norm" not in n}
+        found = {k: [m for n, m in parts.items() if SUBLAYERS[k].fullmatch(n)] for k in kinds}
+        one_alone = len(parts) == 1 and any(found.values())
+        for kind, named in found.items():
+            if not named and not one_alone:
                 raise ConfigError(
-                    f"update=adapter finds no {kind} in {type(layer).__name__} (it has {children})",
+                    f"update=adapter finds no {kind} in {type(layer).__name__} (it has "
+                    f"{', '.join(parts)})",
                     "update.design=pfeiffer needs only an MLP"
                     if kind == "attention"
+                    else "update.design=houlsby needs one of the two, if a layer has nothing else"
+                    if len(parts) == 1
                     else "this architecture is not supported by update=adapter",
                 )
-            modules.append(named[0])
+            modules += named[:1]
     return modules

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from myosotis.updates.base import Update
+from myosotis.updates.base import Capabilities, Update
+from myosotis.updates.change import Change, Moved
 from myosotis.updates.settings import check_names
 from myosotis.updates.target_modules import layer_stack
 from myosotis.utils.errors import ConfigError, RunError
@@ -40,6 +42,11 @@ class FullUpdate(Update):
     """
 
     name = "full"
+    capabilities = Capabilities(
+        explicit=True,
+        quantized=False,
+        reasons={"quantized": "weights of a few bits do not train themselves"},
+    )
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         words = {k: v for k, v in settings.items() if k != "name"}
@@ -47,6 +54,7 @@ class FullUpdate(Update):
         super().__init__({**DEFAULTS, **words})
         if self.settings["only"] not in (None, "bias", "norm"):
             raise ConfigError(f"update.only={self.settings['only']}", "it is null, bias or norm")
+        _check_layers(self.settings["layers"])
         self._theta0: dict[str, Tensor] = {}
         self._base_dtypes: dict[str, torch.dtype] = {}
 
@@ -80,6 +88,11 @@ class FullUpdate(Update):
     def _mix(self, name: str, tuned: Tensor, alpha: float) -> Tensor:
         if alpha == 1:
             return tuned
+        base = self._base_of(name, tuned)
+        return base if alpha == 0 else torch.lerp(base, tuned, alpha)
+
+    def _base_of(self, name: str, tuned: Tensor) -> Tensor:
+        """θ0 of a tensor, where `tuned` is."""
         base = self._theta0[name]
         if base.dtype != tuned.dtype:
             raise RunError(
@@ -88,7 +101,13 @@ class FullUpdate(Update):
             )
         if base.device != tuned.device:  # the model moved after attach; θ0 follows once
             base = self._theta0[name] = base.to(tuned.device)
-        return base if alpha == 0 else torch.lerp(base, tuned, alpha)
+        return base
+
+    def _changes(self) -> list[Change]:
+        return [
+            Moved(name, parameter, partial(self._base_of, name, parameter))
+            for name, parameter in self._trainable.items()
+        ]
 
     def delta(self) -> Iterator[tuple[str, Tensor]]:
         """Δθ, a tensor at a time."""
@@ -102,6 +121,15 @@ class FullUpdate(Update):
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(self._base_dtypes[name])
         return model
+
+
+def _check_layers(layers: Any) -> None:
+    numbers = isinstance(layers, Sequence) and all(type(i) is int for i in layers)
+    if layers is not None and not (layers and numbers):
+        raise ConfigError(
+            f"update.layers={layers} names no layers",
+            "null: all; or their numbers, as in [-2,-1]; update=probe trains nothing of the model",
+        )
 
 
 def selected(

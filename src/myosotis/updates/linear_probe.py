@@ -30,9 +30,12 @@ class ProbeUpdate(Update):
         mergeable=False,
         scalable=False,
         gradient_checkpointing=False,
+        layered=False,
         reasons={
             "mergeable": OUTSIDE,
             "scalable": OUTSIDE,
+            "explicit": OUTSIDE,
+            "layered": OUTSIDE,
             "gradient_checkpointing": "nothing is kept for a backward pass through the model",
         },
     )

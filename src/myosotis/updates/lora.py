@@ -9,17 +9,28 @@ from typing import Any, cast
 import torch
 from peft import PeftConfig
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from myosotis.updates.base import Capabilities
 from myosotis.updates.lora_kernel import LowRankLinear
 from myosotis.updates.peft import PeftUpdate
+from myosotis.updates.quantised import four_bit
 from myosotis.updates.settings import LORA_OF_OURS, LORA_OF_PEFT, check_names
+from myosotis.updates.target_modules import (
+    are_none,
+    resolve,
+    said_of_taken,
+    taken_for_experts,
+    targets_that_exist,
+)
 from myosotis.utils.errors import ConfigError, RunError
 
 DEFAULTS = LORA_OF_PEFT | LORA_OF_OURS
 STARTS = (True, "gaussian", "orthogonal")
+FUSED = "the experts of a mixture are one tensor, whose change is no matrix"
+NOT_PLAIN = "DoRA trains the norms of the weights, which are not at hand in a few bits"
 NOT_LINEAR = "DoRA also moves the norms of the weights, so θ0 + αΔθ has no adapter of its shape"
 
 
@@ -33,7 +44,7 @@ class LoraUpdate(PeftUpdate):
     trains the norm of each output, too), `lr_ratio` (LoRA+, Hayou et al. 2024: B learns so many
     times faster than A), `quantization=nf4` (QLoRA, Dettmers et al. 2023), and `target_modules`,
     which is `all-linear`, `attention`, `mlp`, a list of name endings, or a regex over whole module
-    names. The output head is never a target.
+    names; `target_parameters` adds the experts of a mixture that are fused into one tensor.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -41,28 +52,54 @@ class LoraUpdate(PeftUpdate):
         check_names("lora", words, DEFAULTS)
         _check({**DEFAULTS, **words})
         name = settings.get("name", "lora")
+        self._left_out: list[str] = []
         super().__init__({"name": name, "peft_type": "LORA", **DEFAULTS, **words})
         del self.settings["peft_type"]
         if self.settings["use_dora"]:
-            self.capabilities = Capabilities(scalable=False, reasons={"scalable": NOT_LINEAR})
+            self.capabilities = Capabilities(
+                scalable=False,
+                quantized=False,
+                reasons={"scalable": NOT_LINEAR, "explicit": NOT_LINEAR, "quantized": NOT_PLAIN},
+            )
+        elif self.settings["target_parameters"]:
+            self.capabilities = Capabilities(reasons={"explicit": FUSED})
+
+    def remarks(self) -> list[str]:
+        return super().remarks() + ([said_of_taken(self._left_out)] if self._left_out else [])
 
     def _given(self) -> dict[str, Any]:
         return {k: v for k, v in super()._given().items() if k not in LORA_OF_OURS}
 
-    def _prepare(self, config: PeftConfig) -> None:
-        if not self.settings["quantization"]:
+    def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
+        if not four_bit(model.config):
             config._register_custom_module({nn.Linear: LowRankLinear})  # type: ignore[attr-defined]
+
+    def _chosen(self, model: PreTrainedModel) -> dict[str, Any]:
+        """The keywords; of a group, the layers that PEFT's LoRA can be put on."""
+        given, taken = super()._chosen(model), set(taken_for_experts(model))
+        group = given["target_modules"]
+        if not taken or not isinstance(group, str) or are_none(model, group):
+            return given
+        kept = [name for name in resolve(model, group) if name not in taken]
+        self._left_out = sorted(taken & set(resolve(model, group)))
+        if not kept and not given["target_parameters"]:
+            raise ConfigError(
+                f"update.target_modules={group}: PEFT takes the names of these layers for those of "
+                "fused experts, and LoRA cannot be put on them",
+                targets_that_exist(model),
+            )
+        return given | {"target_modules": kept or None}
 
     def lr_multiplier(self, name: str) -> float:
         return float(self.settings["lr_ratio"]) if "lora_B" in name else 1.0
 
     def _merged(self, alpha: float) -> PreTrainedModel:
-        if not self.settings["quantization"]:
+        if not four_bit(self.model.config):
             return super()._merged(alpha)
-        return _dequantised(self.model, alpha)
+        return dequantised(self.model, alpha)
 
 
-def _dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
+def dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
     """A plain copy of a four-bit model, with the adapters added in.
 
     Merging into four bits would round the update away: the copy has the base's compute dtype.
@@ -77,23 +114,41 @@ def _dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
         if not isinstance(base, Linear4bit) or name.endswith("base_layer"):
             continue
         packed: Any = base.weight
-        bias: Any = base.bias
         weight = dequantize_4bit(packed.data, packed.quant_state).float()
         if isinstance(module, LoraLayer):
             weight += alpha * module.get_delta_weight("default").float()  # type: ignore[operator]
         if not torch.isfinite(weight).all():
             raise RunError(f"the merged weights of {name} are not finite")
-        plain: Any = nn.Linear(base.in_features, base.out_features, bias=bias is not None)
-        plain.weight.data = weight.to(dtype)
-        if bias is not None:
-            plain.bias.data = bias.data.to(dtype)
         parent, _, leaf = name.rpartition(".")
-        setattr(merged.get_submodule(parent), leaf, plain)
+        setattr(merged.get_submodule(parent), leaf, _plain(base, weight.to(dtype)))
     delattr(merged.config, "quantization_config")
+    _forget_packed_files(merged)
     for attribute in ("is_quantized", "is_loaded_in_4bit", "hf_quantizer", "quantization_method"):
         if hasattr(merged, attribute):
             delattr(merged, attribute)
     return merged
+
+
+def _plain(packed: Any, weight: Tensor) -> nn.Module:
+    """The layer that a four-bit one was made of, with this weight (out, in)."""
+    if issubclass(getattr(packed, "source_cls", nn.Linear), Conv1D):  # GPT-2's: (in, out)
+        plain: Any = Conv1D(packed.out_features, packed.in_features)
+        plain.weight.data = weight.T.contiguous()
+    else:
+        plain = nn.Linear(packed.in_features, packed.out_features, bias=packed.bias is not None)
+        plain.weight.data = weight
+    if packed.bias is not None:
+        plain.bias.data = packed.bias.data.to(weight.dtype)
+    return plain
+
+
+def _forget_packed_files(model: Any) -> None:
+    """transformers writes a model as it read it, which of packed weights it cannot."""
+    read = getattr(model, "_weight_conversions", None) or []
+    of_bnb = lambda step: type(step).__module__.endswith(".bitsandbytes")  # noqa: E731
+    model._weight_conversions = [
+        one for one in read if not any(map(of_bnb, getattr(one, "operations", ())))
+    ] or None
 
 
 def _check(got: Mapping[str, Any]) -> None:
@@ -108,6 +163,14 @@ def _check(got: Mapping[str, Any]) -> None:
         raise ConfigError(f"update.lr_ratio={got['lr_ratio']}", "it is a number above 0")
     if got["quantization"] not in (None, "nf4"):
         raise ConfigError(f"update.quantization={got['quantization']}", "it is null or nf4")
+    if got["target_parameters"] and (got["use_dora"] or dropout):
+        raise ConfigError(
+            "update.target_parameters goes with neither use_dora nor lora_dropout",
+            "PEFT adds to the tensor of the experts itself: update.use_dora=false "
+            "update.lora_dropout=0",
+        )
+    if got["quantization"] and got["use_dora"]:
+        raise ConfigError(f"update.quantization={got['quantization']}: {NOT_PLAIN}")
     if got["init_lora_weights"] not in STARTS:
         raise ConfigError(
             f"update.init_lora_weights={got['init_lora_weights']} rewrites the base weights, so "

@@ -26,10 +26,12 @@ class LowRankLinear(Linear):
         base = self.get_base_layer()
         a, b = self.lora_A[adapter].weight, self.lora_B[adapter].weight
         scale = self.scaling[adapter]
+        # Kept in fp32 where the base is in bf16, and multiplied as the base is.
+        a, b = a.to(x.dtype), b.to(x.dtype)
         return LowRank.apply(x, base.weight, base.bias, a, b, scale)  # type: ignore[no-any-return]
 
     def _plain(self, x: Tensor, args: Any, kwargs: Any) -> str | None:
-        """The one active adapter, when nothing but W·x + s·B·A·x in one dtype is asked for."""
+        """The one active adapter, when nothing but W·x + s·B·A·x in W's dtype is asked for."""
         active = self.active_adapters
         if self.disable_adapters or self.merged or args or kwargs or len(active) != 1:
             return None
@@ -41,7 +43,7 @@ class LowRankLinear(Linear):
             return None
         if not isinstance(self.lora_dropout[name], torch.nn.Identity):
             return None
-        one_dtype = x.dtype == weight.dtype == self.lora_A[name].weight.dtype
+        one_dtype = x.dtype == weight.dtype
         return name if one_dtype and not torch.is_autocast_enabled(x.device.type) else None
 
 

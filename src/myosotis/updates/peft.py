@@ -1,8 +1,9 @@
 """Updates that PEFT provides: attached, switched, scaled, merged and saved the same way for all.
 
 Any PEFT method whose config has `target_modules` works by a config of a few lines (conf/update/):
-`name`, `peft_type`, and keywords of PEFT's own config class. What PEFT does not say about a method
-is in `KINDS`. LoRA has a room of its own (lora.py), and so have virtual tokens (prompt_tuning.py).
+`name`, `peft_type`, and keywords of PEFT's own config class. What PEFT does not say about one is in
+`peft_kinds.py`. LoRA has a room of its own (lora.py), and so have virtual tokens
+(prompt_tuning.py).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,34 @@ from peft import (
     get_peft_model_state_dict,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import save_file
-from torch import Tensor
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as IA3_LAYERS
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from myosotis.updates.base import Capabilities, Update
-from myosotis.updates.settings import LORA_OF_PEFT, check_names
-from myosotis.updates.target_modules import resolve, shortest_suffixes
-from myosotis.updates.tensors import copy_exactly, fingerprint, read_tensors
+from myosotis.updates.base import Update
+from myosotis.updates.change import Change
+from myosotis.updates.peft_kinds import KINDS, UNKNOWN
+from myosotis.updates.settings import check_names
+from myosotis.updates.target_modules import (
+    are_none,
+    ia3_targets,
+    left_out,
+    resolve,
+    resolve_parameters,
+    shortest_suffixes,
+    targets_that_exist,
+    two_endings,
+)
+from myosotis.updates.tensors import copy_exactly, fingerprint
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, RunError
-from myosotis.utils.read_file import read_json_object
+from myosotis.utils.read_file import read_json
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+AGAIN = "Fetch or copy it again."
 
 # Fields of PEFT's configs that are not a person's to set here: bookkeeping, and what is derived.
 NOT_SETTINGS = {
@@ -49,51 +63,6 @@ NOT_SETTINGS = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What is true of a PEFT method; `scale(name, tensor, α)` is its trained tensor at α."""
-
-    capabilities: Capabilities
-    scale: Callable[[str, Tensor, float], Tensor] | None = None
-
-
-def _rescaling(name: str, tensor: Tensor, alpha: float) -> Tensor:
-    """IA3 multiplies by l, so that Δθ = θ0·(l − 1): at α it multiplies by 1 + α(l − 1)."""
-    return torch.lerp(torch.ones_like(tensor), tensor, alpha)
-
-
-def _one_factor(name: str, tensor: Tensor, alpha: float) -> Tensor:
-    """VeRA's Δθ = Λb·B·Λd·A is linear in Λb (Kopiczko et al. 2024, equation 2)."""
-    return tensor * alpha if "vera_lambda_b" in name else tensor
-
-
-def _low_rank(name: str, tensor: Tensor, alpha: float) -> Tensor:
-    """LoRA's Δθ = s·B·A is linear in B."""
-    return tensor * alpha if "lora_B" in name else tensor
-
-
-KINDS = {
-    "LORA": Kind(Capabilities(), _low_rank),
-    "IA3": Kind(Capabilities(), _rescaling),
-    "VERA": Kind(Capabilities(), _one_factor),
-    "OFT": Kind(
-        Capabilities(
-            scalable=False, reasons={"scalable": "a rotation has no strength between 0 and 1"}
-        )
-    ),
-}
-UNKNOWN = Kind(
-    Capabilities(
-        scalable=False,
-        identity_at_init=False,
-        reasons={
-            "scalable": "it is not known how this PEFT method scales",
-            "identity_at_init": "it is not known how this PEFT method begins",
-        },
-    )
-)
-
-
 class PeftUpdate(Update):
     """A method of PEFT, by its `peft_type` and the keywords of its config class.
 
@@ -102,6 +71,8 @@ class PeftUpdate(Update):
     precision.
     """
 
+    files = (ADAPTER,)
+
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.name = str(settings.get("name") or settings["peft_type"]).lower()
         super().__init__(settings)
@@ -109,8 +80,9 @@ class PeftUpdate(Update):
         self.config_class = config_class(self.kind)
         check_names(self.name, self._given(), settable(self.config_class))
         self.capabilities = KINDS.get(self.kind, UNKNOWN).capabilities
-        self._config({k: v for k, v in self._given().items() if k not in MODULES})
+        self._config({k: v for k, v in self._given().items() if k not in LOCATED})
         self._peft_model: PeftModel | None = None
+        self._remarks: list[str] = []
 
     @property
     def peft_model(self) -> PeftModel:
@@ -132,19 +104,23 @@ class PeftUpdate(Update):
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         base = {id(p) for p in model.parameters()}
         before = Counter(fingerprint(p) for p in model.parameters())
-        words, targets = located(model, self._given())
+        words, targets = located(model, self._chosen(model))
+        if "target_modules" in settable(self.config_class):
+            self._remarks = left_out(model, self._given())
         config = self._config(words)
-        self._prepare(config)
+        self._prepare(config, model)
+        proposal = targets_that_exist(model)
         try:
             self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
-        except ValueError as error:
-            raise ConfigError(f"update={self.name}: {error}") from None
-        injected = {n for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
+        except (ValueError, AttributeError) as error:
+            raise self._does_not_fit(model, str(error), proposal) from None
+        injected = {n for n, m in model.named_modules() if _is_target(m)}
         if targets and injected != set(targets):
             wrong = ", ".join(sorted(injected ^ set(targets)))
             raise ConfigError(
-                f"update.target_modules={self.settings['target_modules']}: PEFT and we disagree "
-                f"on {wrong}"
+                f"update.target_modules={self.settings['target_modules']}: PEFT does not put its "
+                f"layers where these names are ({wrong})",
+                proposal,
             )
         rewritten = before - Counter(fingerprint(p) for p in self.peft_model.parameters())
         if rewritten:
@@ -158,8 +134,39 @@ class PeftUpdate(Update):
                 parameter.data = parameter.data.float()
         return added
 
-    def _prepare(self, config: PeftConfig) -> None:
+    def _changes(self) -> list[Change]:
+        change = KINDS[self.kind].change
+        assert change is not None
+        return [
+            change(f"{name}.weight", layer)
+            for name, layer in self.model.named_modules()
+            if isinstance(layer, BaseTunerLayer)
+        ]
+
+    def _does_not_fit(self, model: PreTrainedModel, said: str, proposal: str) -> ConfigError:
+        """What PEFT says, or what it means where it asks for targets."""
+        if "target_modules" not in settable(self.config_class):
+            return ConfigError(f"update={self.name} does not fit a {type(model).__name__}: {said}")
+        if "specify `target_modules`" in said:
+            said = f"PEFT knows no layers for it in a {type(model).__name__}"
+        return ConfigError(f"update={self.name}: {said}", proposal)
+
+    def _chosen(self, model: PreTrainedModel) -> dict[str, Any]:
+        """The keywords, with the layers of IA3 where PEFT's choice is not of this architecture."""
+        given = self._given()
+        if self.kind != "IA3" or given.get("target_modules") is not None:
+            return given
+        known = IA3_LAYERS.get(model.config.model_type, ["?"])
+        names = [n for n, _ in model.named_modules()]
+        if all(any(n.endswith(f".{ending}") for n in names) for ending in known):
+            return given
+        return given | ia3_targets(model)
+
+    def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
         """Last changes to the config before PEFT sees the model."""
+
+    def remarks(self) -> list[str]:
+        return self._remarks
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
@@ -174,16 +181,20 @@ class PeftUpdate(Update):
 
     @contextmanager
     def _scaled_layers(self, model: PeftModel, alpha: float) -> Iterator[None]:
-        scale = KINDS[self.kind].scale
-        assert scale is not None
         trained = [(n, p, p.data) for n, p in model.named_parameters() if p.requires_grad]
         try:
             for name, parameter, data in trained:
-                parameter.data = scale(name, data, alpha)
+                parameter.data = self._at(name, data, alpha)
             yield
         finally:
             for _, parameter, data in trained:
                 parameter.data = data
+
+    def _at(self, name: str, tensor: Tensor, alpha: float) -> Tensor:
+        """A trained tensor at strength α."""
+        scale = KINDS[self.kind].scale
+        assert scale is not None
+        return scale(name, tensor, alpha)
 
     @contextmanager
     def _off(self) -> Iterator[None]:
@@ -195,7 +206,6 @@ class PeftUpdate(Update):
 
         Raises `ConfigError` when it does not fit beside this one.
         """
-        settings_of(folder)
         try:
             with self._flags_kept():
                 self.peft_model.load_adapter(str(folder), adapter_name=name, is_trainable=False)
@@ -262,12 +272,13 @@ class PeftUpdate(Update):
                     f"{folder / CONFIG} has {key}={value}, this update {getattr(ours, key)}",
                     "build it with myosotis.updates.from_folder",
                 )
-        copy_exactly(read_tensors(folder / ADAPTER), self._tensors(), str(folder / ADAPTER))
+        copy_exactly(load_file(folder / ADAPTER), self._tensors(), str(folder / ADAPTER))
 
 
 # A loss or a schedule of their own (AdaLoRA), a router or task ids, or tokens inside attention.
 ELSEWHERE = {"ADALORA", "ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MIXED", "POLY", "XLORA"}
 MODULES = ("target_modules", "feedforward_modules", "exclude_modules")
+LOCATED = (*MODULES, "target_parameters")  # what is looked up in a model
 
 
 def config_class(kind: str) -> type[PeftConfig]:
@@ -296,8 +307,15 @@ def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str,
     """Keywords with the modules as PEFT wants them, and the names of the targets in this model."""
     keywords, targets = dict(words), list[str]()
     names = [n for n, _ in model.named_modules()]
+    if experts := keywords.pop("target_parameters", None):  # PEFT writes [] for none
+        fused = resolve_parameters(model, experts)
+        keywords["target_parameters"] = sorted({two_endings(name) for name in fused})
     for field in MODULES:
-        if keywords.get(field) is not None:
+        if field != "target_modules" and not keywords.get(field):
+            continue
+        if experts and field == "target_modules" and are_none(model, keywords.get(field)):
+            keywords[field] = []  # the experts alone
+        elif keywords.get(field) is not None:
             modules = resolve(model, keywords[field])
             keywords[field] = shortest_suffixes(modules, names)
             targets = modules if field == "target_modules" else targets
@@ -306,36 +324,37 @@ def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str,
     return keywords, targets
 
 
+def _is_target(module: nn.Module) -> bool:
+    """Whether PEFT put an adapter on this layer (on a layer, not on a tensor of one)."""
+    return isinstance(module, BaseTunerLayer) and not hasattr(module, "parameter_name")
+
+
 def _wants_fan_in(model: PreTrainedModel, targets: list[str]) -> bool:
     """Whether the targets store their weights as (in, out), as GPT-2's do."""
     return bool(targets) and all(isinstance(model.get_submodule(t), Conv1D) for t in targets)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The settings of the update that an adapter folder was written with.
+    """The settings in an adapter's `adapter_config.json`, by the names of its method.
 
-    Raises `AssetError` for an adapter with options that the update would not follow.
+    Raises `AssetError` for a file or a method that cannot be read.
     """
-    try:
-        saved = read_json_object(folder / CONFIG)
-    except (OSError, ValueError) as error:
-        raise AssetError(f"{folder / CONFIG} cannot be read: {error}.") from None
+    saved = config_in(folder)
     kind = str(saved.get("peft_type", "")).upper()
     try:
-        config = config_class(kind)
+        known = settable(config_class(kind))
     except ConfigError as error:
         raise AssetError(f"{folder} holds a {kind} adapter, which is not supported") from error
-    known = list(LORA_OF_PEFT) if kind == "LORA" else settable(config)
-    usual = config(task_type="CAUSAL_LM").to_dict()
-    differs = {
-        k: v
-        for k, v in saved.items()
-        if k not in NOT_SETTINGS and v not in (usual.get(k), None, {}, [])
-    }
-    if saved.get("modules_to_save"):
-        differs["modules_to_save"] = saved["modules_to_save"]
-    odd = [f"{k}={v}" for k, v in differs.items() if k not in known]
-    if odd:
-        raise AssetError(f"{folder / CONFIG} uses {', '.join(odd)}", "load it with plain PEFT")
-    start = {"name": "lora"} if kind == "LORA" else {"name": kind.lower(), "peft_type": kind}
-    return {**start, **{k: saved[k] for k in known if k in saved and saved[k] is not None}}
+    start = {"name": kind.lower(), "peft_type": kind}
+    return {**start, **{k: saved[k] for k in known if saved.get(k) is not None}}
+
+
+def config_in(folder: Path) -> dict[str, Any]:
+    """The object in an adapter's `adapter_config.json`. Raises `AssetError` where it is none."""
+    try:
+        saved = read_json(folder / CONFIG)
+    except (ValueError, OSError) as error:
+        raise AssetError(f"{folder / CONFIG} cannot be read: {error}.", AGAIN) from None
+    if not isinstance(saved, dict):
+        raise AssetError(f"{folder / CONFIG} holds no JSON object.", AGAIN)
+    return saved

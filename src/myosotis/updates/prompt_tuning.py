@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from peft import PeftConfig
 from torch import Tensor, nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
@@ -47,6 +48,8 @@ class PromptUpdate(PeftUpdate):
             "scalable": NO_STRENGTH,
             "packs": NOT_PACKED,
             "identity_at_init": NOT_THE_BASE,
+            "explicit": NOT_WEIGHTS,
+            "layered": "virtual tokens stand before the whole model",
         }
         if prefix:
             reasons["gradient_checkpointing"] = "transformers drops the prefix when it recomputes"
@@ -56,8 +59,20 @@ class PromptUpdate(PeftUpdate):
             packs=False,
             gradient_checkpointing=not prefix,
             identity_at_init=False,
+            layered=False,
             reasons=reasons,
         )
+
+    def _prepare(self, config: PeftConfig, model: PreTrainedModel) -> None:
+        text = model.config.get_text_config()
+        if self.kind == "PREFIX_TUNING" and (other := layers_without_keys(model)):
+            raise ConfigError(
+                f"update={self.name} puts keys and values in front of every layer's own, and a "
+                f"{type(model).__name__} has layers without any ({other}).",
+                "update=prompt puts its tokens in front of the text instead.",
+            )
+        if not getattr(text, "num_attention_heads", None):
+            config.num_attention_heads = 1  # type: ignore[attr-defined]  # PEFT asks, needs it not
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         trained = super()._attach(model)
@@ -103,3 +118,11 @@ class PromptUpdate(PeftUpdate):
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"prompt_embeddings": self._table().weight}
+
+
+def layers_without_keys(model: PreTrainedModel) -> str:
+    """What the layers are that have no attention with keys and values; empty where all have."""
+    recurrent = {type(m).__name__ for m in model.modules() if hasattr(m, "A_log")}
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    other = {kind for kind in kinds if kind == "linear_attention" or "attention" not in kind}
+    return ", ".join(sorted(recurrent or other))

@@ -13,6 +13,7 @@ LORA_OF_PEFT: dict[str, Any] = {
     "lora_alpha": 32,
     "lora_dropout": 0.0,
     "target_modules": "all-linear",
+    "target_parameters": None,
     "use_rslora": False,
     "use_dora": False,
     "init_lora_weights": True,
@@ -22,12 +23,16 @@ LORA_OF_PEFT: dict[str, Any] = {
 LORA_OF_OURS: dict[str, Any] = {"lr_ratio": 1.0, "quantization": None}
 """Those that PEFT does not know."""
 
+_WHOLE = "Rows of the embedding, those of added tokens among them, are trained by update=full."
+EMBEDDINGS: dict[str, str] = dict.fromkeys(("modules_to_save", "trainable_token_indices"), _WHOLE)
+"""What PEFT has for whole modules and single tokens beside an adapter."""
+
 
 def check_names(update: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise `ConfigError` for the first setting that `update` does not have."""
     known = list(known)
     for key in sorted(set(given) - set(known)):
+        hint = did_you_mean(key, known, f"It has {', '.join(known)}.")
         raise ConfigError(
-            f"update.{key}: update {update} has no such setting",
-            did_you_mean(key, known, f"It has {', '.join(known)}."),
+            f"update.{key}: update {update} has no such setting", EMBEDDINGS.get(key, hint)
         )

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from myosotis.utils.errors import AssetError, RunError
-from myosotis.utils.read_file import require_regular
+from myosotis.utils.errors import RunError
 
 
 def num_parameters(model: PreTrainedModel) -> int:
@@ -23,6 +19,15 @@ def num_parameters(model: PreTrainedModel) -> int:
         p.numel() * (2 if hasattr(p, "quant_state") and p.dtype == torch.uint8 else 1)
         for p in model.parameters()
     )
+
+
+def plain_weight(weight: Tensor) -> Tensor:
+    """A weight as numbers, in fp32 at least; four-bit ones are dequantised."""
+    if (state := getattr(weight, "quant_state", None)) is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight = dequantize_4bit(weight.data, state)
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
 
 
 @contextmanager
@@ -71,27 +76,3 @@ def fingerprint(tensor: Tensor) -> int:
         return 0
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
     return int(tensor.detach().contiguous().view(whole).sum(dtype=torch.int64))
-
-
-def require_tensors(path: Path) -> None:
-    """AssetError unless `path` is a whole safetensors file: its header is read, no tensor is."""
-    try:
-        require_regular(path)
-        with safe_open(path, framework="pt"):
-            pass
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from None
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises AssetError when it is damaged."""
-    require_tensors(path)
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> AssetError:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return AssetError(f"{path} cannot be read: {said}.", "Copy it again, or train anew.")

@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from myosotis.trees.lm_head import VALUE_HEAD, ValueHead
 from myosotis.updates.base import Update
-from myosotis.updates.tensors import copy_exactly, read_tensors
+from myosotis.updates.change import Change
+from myosotis.updates.tensors import copy_exactly
 from myosotis.utils.errors import ConfigError
 
 FILE = "value_head.safetensors"
@@ -48,6 +49,7 @@ class ValuedUpdate(Update):
             reasons={**able.reasons, "mergeable": OUTSIDE, "scalable": OUTSIDE},
         )
         self.lr_ratio = lr_ratio
+        self.files = (*inner.files, FILE)
         super().__init__({**inner.settings, "value_head": lr_ratio})
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
@@ -59,9 +61,15 @@ class ValuedUpdate(Update):
     def _called(self, model: PreTrainedModel) -> PreTrainedModel:
         return self.inner.model
 
+    def _changes(self) -> list[Change]:
+        return self.inner._changes()  # the head is no part of the language model
+
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         head = {id(self.head.weight)}
         return ((n, t) for n, t in self.inner._frozen() if id(t) not in head)
+
+    def remarks(self) -> list[str]:
+        return self.inner.remarks()
 
     def lr_multiplier(self, name: str) -> float:
         return self.lr_ratio if name.startswith(VALUE_HEAD) else self.inner.lr_multiplier(name)
@@ -75,8 +83,7 @@ class ValuedUpdate(Update):
         self.inner._save(folder, base_id)
         head = {"weight": self.head.weight.detach().contiguous().cpu()}
         save_file(head, folder / FILE, metadata={"format": "pt"})
-        self._describe_in(folder, base_id)
 
     def _load(self, folder: Path) -> None:
         self.inner._load(folder)
-        copy_exactly(read_tensors(folder / FILE), {"weight": self.head.weight}, str(folder / FILE))
+        copy_exactly(load_file(folder / FILE), {"weight": self.head.weight}, str(folder / FILE))

@@ -1,8 +1,7 @@
-"""What a person sees of a command: what it does on stderr, what it found on stdout.
+"""What a person sees of a command: how far it is, on `console` (stderr) with its progress bars, and
+what it was asked for on `results` (stdout), to be piped and kept.
 
-`console` and the progress bars are for the person who waits; `results` is what was asked for
-(`audit`, `plan`, `generate`), and can be sent to a file. With `--json` the document is the result,
-and all else goes to stderr. Without a terminal a bar is a line now and then.
+With `--json` stdout holds the document alone, and the results stand on stderr with the rest.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from rich.progress import (
 )
 from rich.segment import Segment
 
+from myosotis.utils.duration import duration
 from myosotis.utils.escape import visible
 
 
@@ -41,13 +41,7 @@ class SafeConsole(Console):
 
 
 console = SafeConsole(stderr=True, highlight=False, emoji=False)
-
 results = SafeConsole(highlight=False, emoji=False)
-
-LINE_EVERY_SECONDS = 30.0
-"""Where there is no terminal: a log that is followed shows that something moves."""
-
-_line_at = [0.0]  # when the last one was written
 
 # One live display for the process: a bar opened while another runs becomes a line below it.
 _shown: list[Progress] = []
@@ -68,12 +62,41 @@ def _bars() -> Progress:
     )
 
 
+LINE_SECONDS = 60.0
+"""Between two lines that tell how far a command is, where there is no terminal for a bar."""
+
+_told_at = [time.monotonic()]
+
+
+class _Line:
+    """How far one thing is, for a log; at most a line a minute, of all things together."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        self.description, self.total = description, total
+        self.done, self.began = 0, time.monotonic()
+
+    def advance(self, n: int, now: str) -> None:
+        self.done += n
+        self.description = now or self.description
+        moment = time.monotonic()
+        if console.is_terminal or moment - _told_at[0] < LINE_SECONDS:
+            return
+        _told_at[0] = moment
+        console.print(self.text(moment - self.began), markup=False, soft_wrap=True)
+
+    def text(self, seconds: float) -> str:
+        if self.total is None or not self.done:
+            return f"{self.description}: {self.done:,}"
+        left = duration(seconds / self.done * max(0, self.total - self.done))
+        return f"{self.description}: {self.done:,} of {self.total:,}, {left} left"
+
+
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """A progress bar; yields `advance(n=1, now="")`: n more of `total` are done, described anew.
 
-    `total=None` when the length is unknown. Bars may be nested. When stderr is no terminal, a line
-    says every half a minute how far it is.
+    `total=None` when the length is unknown. Bars may be nested. Where stderr is no terminal (a log
+    file, a batch system) a line is written now and then instead.
     """
     outermost = not _shown
     if outermost:
@@ -81,16 +104,11 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         _shown[0].start()
     bars = _shown[0]
     task = bars.add_task(description, total=total)
-    if outermost:
-        _line_at[0] = time.monotonic()
-    done, called = 0, description
+    line = _Line(description, total)
 
     def advance(n: int = 1, now: str = "") -> None:
-        nonlocal done, called
-        done, called = done + n, now or called
         bars.update(task, advance=n, description=now or None)
-        if bars.disable:
-            _line(called, done, total)
+        line.advance(n, now)
 
     try:
         yield advance
@@ -99,12 +117,3 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         if outermost:
             bars.stop()
             _shown.clear()
-
-
-def _line(description: str, done: int, total: int | None) -> None:
-    """How far it is, unless that was said a moment ago."""
-    now = time.monotonic()
-    if now - _line_at[0] >= LINE_EVERY_SECONDS:
-        _line_at[0] = now
-        of = "" if total is None else f" of {total:,}"
-        console.print(f"{description}: {done:,}{of}", markup=False, soft_wrap=True)

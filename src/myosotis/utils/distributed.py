@@ -25,6 +25,11 @@ def total(value: float, *, largest: bool = False) -> float:
     return shared.item()
 
 
+def on_any(said: bool) -> bool:
+    """Whether any rank says so."""
+    return bool(total(float(said), largest=True))
+
+
 def summed(amounts: Mapping[str, Tensor]) -> dict[str, float]:
     """Scalars by name, summed in one go. Every rank must have the same names."""
     if not amounts:

@@ -52,5 +52,10 @@ class Interrupted(MyosotisError):
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that an accelerator or the CPU allocator had no memory left."""
     text = str(error).lower()
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    signs = (
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
+        "cublas_status_alloc_failed",
+    )
     return any(sign in text for sign in signs)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from myosotis.utils.errors import ConfigError
 
-
 _ELSEWHERE = "Choose another place (--out, or out= of a run), or change its permissions."
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from myosotis.evaluation.results import write_items
+from myosotis.evaluation.item_files import write_benchmark_items
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import Flip, ModelInfo, RunRecord
 from myosotis.retention.benchmarks.scores import Measurement
@@ -51,7 +51,7 @@ def run(place: Path, *, lost: int = 30) -> RunFolder:
     rows, suite = compare(before.tasks, after.tasks, budget)
     folder = RunFolder(place)
     place.mkdir(parents=True)
-    write_items(folder.items, before, after)
+    write_benchmark_items(folder.items, before, after)
     RunRecord(
         "f" * 32,
         place.name,

@@ -95,6 +95,13 @@ def build(
     return Suite(tuple(built), seed, tokenizer_hash(tokenizer))
 
 
+def draw_order(name: str, population: int, seed: int) -> list[int]:
+    """The rows of a benchmark in the order in which they are drawn."""
+    order = list(range(population))
+    random.Random(f"myosotis items {seed} {name}").shuffle(order)
+    return order
+
+
 class _Renderer:
     """The settings that all tasks of one suite are rendered under."""
 
@@ -121,8 +128,7 @@ class _Renderer:
 
         The first k of a longer draw are a draw of k, and so are their prompts and halves.
         """
-        order = list(range(population))
-        random.Random(f"myosotis items {self.seed} {name}").shuffle(order)
+        order = draw_order(name, population, self.seed)
         taken = order if self.items is None else order[: self.items]
         return [(row, "selection" if i % 2 == 0 else "report") for i, row in enumerate(taken)]
 

@@ -40,7 +40,7 @@ class BaselineKey:
     num_fewshot: int
     template: str  # "chat" or "none"
     dtype: str  # "float32"
-    backend: str  # "dense", "padded": attention backends differ by rounding
+    backend: str  # "dense on cpu": what else rounds, see `Scorer.conditions`
     scorer: str  # our scorer, and the libraries that compute
 
     @classmethod

@@ -31,14 +31,15 @@ class EvalModel:
         texts = [""] * len(prompts)
         for until, most in dict.fromkeys((p.until, p.most) for p in prompts):
             which = [i for i, p in enumerate(prompts) if (p.until, p.most) == (until, most)]
-            written = generate(
-                self.scorer.model,  # type: ignore[arg-type]
-                self.tokenizer,
-                [prompts[i].ids for i in which],
-                max_new_tokens=most,
-                until=until,
-                advance=advance,
-            )
+            with self.scorer.arithmetic():
+                written = generate(
+                    self.scorer.model,  # type: ignore[arg-type]
+                    self.tokenizer,
+                    [prompts[i].ids for i in which],
+                    max_new_tokens=most,
+                    until=until,
+                    advance=advance,
+                )
             for i, text in zip(which, written, strict=True):
                 texts[i] = text
         return texts

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from myosotis.data.conversation import meant, one_of, text
-from myosotis.data.readers import RecordError, kind
+from myosotis.data.records import RecordError, kind
 from myosotis.data.sft import each_record
 from myosotis.records.verdict import OWN_FILES, task_name
 from myosotis.retention.benchmarks.requests import LOGLIKELIHOOD, Answer, Encoder

@@ -120,11 +120,17 @@ TOKENS = 128
 """Of a passage whose tokens are looked at one by one: more passages tell more than longer ones."""
 
 
+def drawn(population: int, count: int, seed: int) -> list[int]:
+    """The passages that `texts` takes, by number."""
+    draw = random.Random(f"myosotis texts {seed}")
+    return draw.sample(range(population), min(count, population))
+
+
 def texts(encoder: Encoder, count: int, seed: int) -> list[Tree]:
     """The beginnings (`TOKENS`) of a seeded choice of passages, to be scored; a tree each."""
     pool = passages()
-    drawn = random.Random(f"myosotis texts {seed}").sample(range(len(pool)), min(count, len(pool)))
-    whole = [next(encoder.rolling(pool[row].text)) for row in drawn]
+    rows = drawn(len(pool), count, seed)
+    whole = [next(encoder.rolling(pool[row].text)) for row in rows]
     return [Tree.of([Window(ids[: start + TOKENS], start).path()]) for ids, start in whole]
 
 

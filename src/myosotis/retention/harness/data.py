@@ -7,7 +7,6 @@ and saying plainly when they are not at hand. What is asked about the rows is th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache

@@ -45,9 +45,7 @@ def install() -> None:
     old = lm_eval.utils.env
     if isinstance(old, ImmutableSandboxedEnvironment):
         return
-    sandbox = Sandbox(
-        loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
-    )
+    sandbox = Sandbox(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     sandbox.filters |= {k: v for k, v in old.filters.items() if k not in sandbox.filters}
     lm_eval.utils.env = sandbox
 

@@ -1,0 +1,37 @@
+"""Where things are computed: the one place that turns `trainer.accelerator` into a device.
+
+Every command loads its model onto `device_for(...)`, and the model stays there: what is measured
+before and after a training is measured where it trained.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+CPU = torch.device("cpu")
+
+
+def on_gpu(accelerator: str) -> bool:
+    """Whether `trainer.accelerator` means a CUDA device on this machine."""
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def device_for(accelerator: str) -> torch.device:
+    """The device of this process; of several ranks on one machine each has its own.
+
+    It is made the current one first: whatever else opens CUDA would open the first device.
+    """
+    if on_gpu(accelerator):
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+        return device
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return CPU
+
+
+def hardware(device: torch.device) -> str:
+    """What scores depend on by rounding: the kind of device, and of a GPU its name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,1 @@
+"""What protects the base: every control against numbers worked out by hand."""
