@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +48,7 @@ from myosotis.updates.target_modules import (
 from myosotis.updates.tensors import copy_exactly, fingerprint
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, RunError
+from myosotis.utils.read_file import read_json
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 AGAIN = "Fetch or copy it again."
@@ -350,7 +350,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 def config_in(folder: Path) -> dict[str, Any]:
     """The object in an adapter's `adapter_config.json`. Raises `AssetError` where it is none."""
     try:
-        saved = json.loads((folder / CONFIG).read_text("utf-8"))
+        saved = read_json(folder / CONFIG)
     except (ValueError, OSError) as error:
         raise AssetError(f"{folder / CONFIG} cannot be read: {error}.", AGAIN) from None
     if not isinstance(saved, dict):

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from myosotis.utils.bounded import TooMuch, rendered
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
 
@@ -56,7 +57,12 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
     """
     linear = linear_names(model)
     if isinstance(spec, str):
-        return _by_pattern(model, spec, linear)
+        try:
+            return rendered(lambda: _by_pattern(model, spec, linear))
+        except TooMuch as error:  # an adapter from elsewhere may bring a pattern that never ends
+            raise ConfigError(f"update.target_modules={spec[:80]}: {error}") from None
+    if not isinstance(spec, Sequence):
+        raise ConfigError(f"update.target_modules={spec}", "a group, a pattern or a list of names")
     modules: set[str] = set()
     for ending in spec:
         matches = {n for n, _ in model.named_modules() if n == ending or n.endswith(f".{ending}")}
