@@ -13,12 +13,14 @@ DOCS_READY := .venv/docs-ready
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test lint format fast docs clean
+.PHONY: help setup demo test lint format fast torture readme docs clean
 
 help:
 	@echo 'make demo    the main job on the embedded model and data'
 	@echo 'make test    lint and all tests'
 	@echo 'make fast    the tests that take seconds'
+	@echo 'make torture kills, full disks, crowds: half an hour on two cores'
+	@echo 'make readme  the commands of the README, in its order, from an empty folder'
 	@echo 'make lint    formatting, style and types'
 	@echo 'make format  put the formatting right'
 	@echo 'make docs    the documentation site, in site/'
@@ -59,6 +61,13 @@ test: lint
 
 fast: $(READY)
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -x
+
+# Not part of CI: a hundred kills take half an hour.
+torture: $(READY)
+	$(BIN)/python bench/torture.py
+
+readme: $(READY)
+	$(BIN)/python bench/readme.py
 
 # What the site needs beside the rest is installed when it is first built.
 $(DOCS_READY): $(READY)

@@ -146,6 +146,8 @@ def run(args: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> N
     for fd, stream in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (err, 2)):
         os.dup2(fd, stream)
         os.close(fd)
+    if before := env.get("WARM_BEFORE"):  # a script that changes the process first
+        runpy.run_path(before)
     sys.argv = ["myosotis", *args]
     sys.path[0] = cwd
     try:

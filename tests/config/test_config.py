@@ -323,6 +323,17 @@ def test_a_run_is_named_by_text_even_where_it_looks_like_a_number(name: str) -> 
     assert (cfg.resume, cfg.model.start, cfg.seed) == (name, name, 1)
 
 
+def test_a_configuration_that_was_recorded_has_the_hash_of_the_one_it_came_from(
+    tmp_path: Path,
+) -> None:
+    """`data.source.path` refers to `data.path` in the one and is a path in the other."""
+    from myosotis.config.recorded import recorded
+
+    (tmp_path / "mine.jsonl").write_text("{}\n")
+    cfg = compose(["data=jsonl", f"data.path={tmp_path / 'mine.jsonl'}", "out=a"])
+    assert config_hash(OmegaConf.create(recorded(cfg))) == config_hash(cfg)
+
+
 def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -> None:
     """All pairs of the three occur, in one composition for each experiment and method. A data set
     of one's own that has keys of its own is no data set of ours, and composes as well."""

@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+MOST = 1_000_000_000
+
 
 def positive(kind: type[Any], *, zero: bool = False) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         value = kind(text)
-        if not (value > 0 or (zero and value == 0)):
+        if not (0 < value <= MOST or (zero and value == 0)):
             raise argparse.ArgumentTypeError(
-                f"must be {'at least' if zero else 'above'} 0, not {text}"
+                f"must be {'at least' if zero else 'above'} 0 and at most {MOST:,}, not {text[:40]}"
             )
         return value
 
@@ -24,6 +26,20 @@ def share(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
+    return value
+
+
+def strength(text: str) -> float:
+    value = float(text)
+    if not -MOST <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {text[:40]}")
+    return value
+
+
+def seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2**32 - 1, not {text[:40]}")
     return value
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from myosotis.cli.arguments import page_format, port, positive, share
+from myosotis.cli.arguments import page_format, port, positive, seed, share, strength
 from myosotis.cli.errors import explained
 from myosotis.config import check, compose
 from myosotis.utils.console import console, results
@@ -200,7 +200,7 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
         default=1.0,
         help="sample only from the likeliest tokens that have this probability together",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the sampling (default: 0)")
     parser.set_defaults(overrides=[])
 
     def start(parsed: Arguments) -> Any:
@@ -284,7 +284,7 @@ def _export(parser: argparse.ArgumentParser) -> Built:
         "--rank", type=positive(int), metavar="R", help="rank of the LoRA (only with --to lora)"
     )
     parser.add_argument(
-        "--alpha", type=float, default=1.0, help="strength of the update (default: 1)"
+        "--alpha", type=strength, default=1.0, help="strength of the update (default: 1)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: in the run's folder")
     parser.add_argument(
@@ -331,7 +331,7 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
         cfg = _config(parsed)
         from myosotis.report.scorecard import is_one, scorecard
         from myosotis.tracking.find import gather
-        from myosotis.utils.own_files import refuse_foreign
+        from myosotis.utils.own_files import refuse_foreign, require_place
 
         found = gather(parsed.runs or ["last"], cfg.tracking.uri)
         at = (
@@ -340,7 +340,10 @@ def _scorecard(parser: argparse.ArgumentParser) -> Built:
             else found.folder / f"{found.stem}.{parsed.format or 'html'}"
         )
         if parsed.out:
+            require_place(at)
             refuse_foreign(at, is_one(at) or at.is_dir())
+        if parsed.figures:
+            require_place(Path(parsed.figures) / "figure")
         written = scorecard(found.records, at, parsed.format)
         names = [record.run_name or record.run_id[:12] for record in found.records]
         said = ", ".join(names) if len(names) <= 6 else f"{len(names)} runs"

@@ -71,6 +71,10 @@ def explained(error: Exception, args: Sequence[str]) -> MyosotisError | None:
         return ConfigError(f"A config file is not valid YAML: {error}")
     if isinstance(error, ValueError) and str(error).startswith(("Only one of", "The --resolve")):
         return ConfigError(str(error))
+    if isinstance(error, ValueError | OverflowError | RecursionError):
+        # What Hydra, its grammar and OmegaConf raise of a value that they cannot take.
+        said = _first_line(error)[:200]
+        return ConfigError(f"The settings cannot be read: {said or 'nested too deeply'}.")
     return None
 
 

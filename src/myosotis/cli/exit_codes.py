@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import json as json_format
 import os
 import signal
@@ -72,6 +73,7 @@ def only_our_warnings() -> Iterator[None]:
 
 def _failed(error: BaseException) -> tuple[Any, int]:
     """The JSON document and the exit code of an error, after showing it."""
+    error = _of_the_machine(error) or error
     if isinstance(error, MyosotisError):
         show(error)
         document: dict[str, Any] = {"error": error.message, "hint": error.hint}
@@ -91,6 +93,27 @@ def _failed(error: BaseException) -> tuple[Any, int]:
         return {"error": "stopped", "exit_code": code}, code
     sys.stderr.write(visible("".join(traceback.format_exception(error))))
     return {"error": f"{type(error).__name__}: {error}", "exit_code": 1}, 1
+
+
+CANNOT = (
+    *("EACCES", "EDQUOT", "EFBIG", "EIO", "ELOOP", "EMFILE", "ENAMETOOLONG", "ENFILE", "ENOSPC"),
+    *("ENXIO", "EPERM", "EROFS", "ESTALE", "ETXTBSY"),
+)
+"""What the system says of a disk or a path, and no fault of ours makes it say."""
+
+
+def _of_the_machine(error: BaseException) -> MyosotisError | None:
+    """A disk that is full, a folder that cannot be written, a setting that is none: told in words
+    wherever it is met."""
+    if type(error).__module__ == "omegaconf.errors":  # of a configuration, always
+        return MyosotisError(str(error).split("\n")[0])
+    if not isinstance(error, OSError) or errno.errorcode.get(error.errno or 0) not in CANNOT:
+        return None
+    where = f"{str(error.filename)[:200]}: " if error.filename else ""
+    return MyosotisError(
+        f"{where}{error.strerror}.",
+        "Free space, change permissions, or choose another folder (out=FOLDER, --out).",
+    )
 
 
 def show(error: MyosotisError) -> None:

@@ -27,7 +27,7 @@ from myosotis.tracking.environment import now, versions
 from myosotis.utils.console import console
 from myosotis.utils.escape import redacted
 from myosotis.utils.escape import terminal as escaped
-from myosotis.utils.own_files import refuse_foreign
+from myosotis.utils.own_files import refuse_foreign, require_place
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def _page(both: Both, wishes: Wishes) -> Path:
             _slug(log.model or Path(log.place).name) for log in (both.base, both.tuned)
         )
         page = Path(f"compare-{names}.{wishes.format or 'html'}")
+    require_place(page)
     refuse_foreign(page, is_one(page))
     return page
 

@@ -42,7 +42,7 @@ from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError
-from myosotis.utils.own_files import refuse_links
+from myosotis.utils.own_files import refuse_links, require_place
 
 
 def evaluate(
@@ -54,6 +54,7 @@ def evaluate(
     `myosotis`. Raises `ConfigError` when the two models do not share a tokenizer: their items could
     not be paired.
     """
+    require_place(Path(cfg.out) / "record.json")
     refuse_links(Path(cfg.out))
     began = time.perf_counter()
     tuned = find_model(model, base)

@@ -31,7 +31,7 @@ from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import console
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import terminal
-from myosotis.utils.own_files import refuse_link
+from myosotis.utils.own_files import refuse_link, require_place
 
 
 def export(
@@ -105,6 +105,7 @@ def export(
 
 def refuse_full(out: Path) -> None:
     """Raise `ConfigError` when something lies in the folder `out` already, or it is a link."""
+    require_place(out)
     refuse_link(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty.", "Choose another folder with --out DIR.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from myosotis.records.run_folder import RunFolder
 from myosotis.updates.base import portable
 from myosotis.utils.errors import AssetError, ConfigError
 from myosotis.utils.escape import line
+from myosotis.utils.read_file import read_json_object
 
 
 def find_model(name: str, base: str | None = None) -> ModelRef:
@@ -119,8 +119,11 @@ def _base_of(folder: Path, base: str | None, said: Mapping[str, Any]) -> ModelSo
         return source_named(base)
     named, config = said.get("base_model"), folder / "adapter_config.json"
     if not named and config.exists():
-        named = json.loads(config.read_text("utf-8")).get("base_model_name_or_path")
-    if not named:
+        try:
+            named = read_json_object(config).get("base_model_name_or_path")
+        except (OSError, ValueError) as error:
+            raise AssetError(f"{config} cannot be read: {error}.") from None
+    if not named or not isinstance(named, str):
         raise ConfigError(f"{folder} does not name its base model.", "Add --base MODEL.")
     if portable(named) is None and not Path(named).is_dir():
         raise AssetError(

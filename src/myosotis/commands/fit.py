@@ -6,6 +6,7 @@ The story around it is `train.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,6 +173,6 @@ def _retention_of(run: Run, base: EvalResult) -> Any:
     return measure
 
 
-def loss_steps(cfg: DictConfig, parts: Components) -> frozenset[int]:
+def loss_steps(cfg: DictConfig, parts: Components) -> Set[int]:
     """When the held-out loss is measured while training."""
     return cadence(cfg.trainer.val_every, parts.total_steps, key="trainer.val_every")

@@ -42,6 +42,7 @@ def claimed(
     with folder.owned():
         if cfg.resume is None and folder.record.exists():
             refuse_other(folder, config_hash(cfg))
+        refuse_files(folder)
         clear(folder)
         yield
 
@@ -52,7 +53,21 @@ def owned_anew(folder: RunFolder) -> Iterator[None]:
     with folder.owned():
         if folder.record.exists():
             refuse_other(folder, None)
+        refuse_files(folder)
         yield
+
+
+def refuse_files(folder: RunFolder) -> None:
+    """Raise `ConfigError` when files with the names of a run's lie in a folder that holds no run:
+    they are somebody's own, as in `out=.`.
+    """
+    names = [folder.config, folder.metrics, folder.items, folder.scorecard, folder.update]
+    theirs = [path.name for path in (*names, folder.checkpoint.parent) if path.exists()]
+    if theirs and not folder.record.exists():
+        raise ConfigError(
+            f"{folder.path} holds {theirs[0]}, and no run: it was not written over.",
+            "Choose another out=FOLDER, or move that file away.",
+        )
 
 
 def refuse_other(folder: RunFolder, wanted: str | None) -> None:

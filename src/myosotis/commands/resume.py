@@ -20,6 +20,7 @@ from myosotis.config import strangers
 from myosotis.records.find import find_run, has_checkpoint
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import WITHOUT_EFFECT
+from myosotis.training.checkpoint_file import require_checkpoint
 from myosotis.utils.errors import ConfigError, DataError
 
 LIMITS = ("trainer.max_steps", "trainer.max_epochs")
@@ -52,6 +53,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str]) -> Continued:
             f"The run {folder.path} has no checkpoint to resume from.",
             "It stopped before its first one: start it again without resume.",
         )
+    require_checkpoint(folder.checkpoint)
     saved = strangers.read(folder.config)
     given = [o for o in overrides if not _is_place(o, cfg, folder)]
     changed = changes(saved, cfg, given)

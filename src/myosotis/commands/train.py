@@ -59,7 +59,7 @@ from myosotis.training.best_checkpoint import BestCheckpoint
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils import escape, memory
 from myosotis.utils.console import console
-from myosotis.utils.own_files import refuse_links
+from myosotis.utils.own_files import refuse_links, require_place
 
 
 def train(
@@ -79,6 +79,7 @@ def train(
     memory.forget_peak()
     task = continued(cfg, overrides)
     cfg, folder = task.cfg, task.folder
+    require_place(folder.record)
     refuse_links(folder.path)
     warnings = check(cfg)
     lightning.seed_everything(cfg.seed, verbose=False)

@@ -22,7 +22,11 @@ from myosotis.config.schema import fresh
 from myosotis.records.schema import WITHOUT_EFFECT
 from myosotis.utils.errors import ConfigError
 
-PATHS = ("data.path", "data.val_path", "data.test_path", "model.path")
+FILES = ("path", "val_path", "test_path")
+PATHS = (*(f"data.{name}" for name in FILES), "model.path")
+REFERRING = tuple(f"data.source.{name}" for name in FILES)
+"""What refers to a path in a configuration that is composed, and is a path itself in one that was
+recorded: a run that is resumed keeps its hash."""
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -47,8 +51,9 @@ def _with_effect(cfg: DictConfig) -> Any:
     assert isinstance(kept, DictConfig)
     kept.optimizer.lr = learning_rate(cfg).value
     texts = [f"control.{name}.texts" for name in kept.get("control") or {}]
-    for path in (*PATHS, *texts):
-        if (value := OmegaConf.select(kept, path)) is not None:
+    for path in (*PATHS, *REFERRING, *texts):
+        value = OmegaConf.select(kept, path)
+        if value is not None and not OmegaConf.is_config(value):
             OmegaConf.update(kept, path, content_of(Path(str(value)).expanduser()))
     for path in ("hydra", *WITHOUT_EFFECT):
         parent, _, leaf = path.rpartition(".")

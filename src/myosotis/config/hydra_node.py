@@ -8,9 +8,9 @@ config and done nothing with it yet, also for `plan`, for each trial, and for `-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from myosotis.utils import trust
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import line, redacted
 from myosotis.utils.own_files import refuse_links
+from myosotis.utils.read_file import read_yaml
 
 PLUGINS = (
     "hydra._internal.core_plugins.",
@@ -76,6 +77,8 @@ def guarded(words: Sequence[str] = ()) -> Iterator[None]:
         if self.scheme() == "pkg":
             _package(path.removeprefix("pkg://"))
         open_source(self, provider, path)
+        if self.scheme() == "file":
+            self.load_config = partial(_load, self, self.load_config)
 
     ConfigLoaderImpl.load_configuration = load_and_check
     ConfigSource.__init__ = open_known
@@ -84,6 +87,19 @@ def guarded(words: Sequence[str] = ()) -> Iterator[None]:
     finally:
         ConfigLoaderImpl.load_configuration = load
         ConfigSource.__init__ = open_source
+
+
+def _load(source: Any, load: Callable[[str], Any], config_path: str) -> Any:
+    """What Hydra reads of a file that it can read: a pipe is waited on, aliases may never end."""
+    path = Path(source.path) / source._normalize_file_name(config_path)
+    if not path.exists():
+        return load(config_path)  # Hydra says what there is instead
+    try:
+        read_yaml(path)
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"The config file {path} cannot be read: {said}.") from None
+    return load(config_path)
 
 
 def check(cfg: DictConfig, words: Sequence[str] = ()) -> None:

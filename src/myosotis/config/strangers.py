@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from myosotis.config import run_config
 from myosotis.utils import signature, trust
 from myosotis.utils.own_files import refuse_links
 
@@ -27,12 +28,11 @@ REPLACED = ("out", "resume")
 def read(path: Path) -> DictConfig:
     """The configuration in the run folder's file `path`.
 
-    Raises `ConfigError` when it was not written by this user, wants what needs the user's word, and
-    that was not given.
+    Raises `ConfigError` when it cannot be used as it is, and when it was not written by this user,
+    wants what needs the user's word, and that was not given.
     """
     refuse_links(path.parent)
-    cfg = OmegaConf.load(path)
-    assert isinstance(cfg, DictConfig)
+    cfg = run_config.load(path)
     files = signature.signed(path)
     if files is None:
         raw = OmegaConf.to_container(cfg, resolve=False)

@@ -50,6 +50,8 @@ def check(cfg: DictConfig) -> list[str]:
     """
     values = _resolved(cfg)
     _keys(values, Config, "")
+    _groups(values)
+    _numbers(values, "")
     for group, node in values.items():
         if group == "data":
             _data(node)
@@ -74,6 +76,16 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(str(error).strip().split("\n")[0]) from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def _groups(values: dict[str, Any]) -> None:
+    """A primary config of one's own may lack what conf/train.yaml begins with."""
+    for group in ("model", "data", "update", "objective", "optimizer", "trainer", "retention"):
+        if not isinstance(values.get(group), dict):
+            raise ConfigError(
+                f"The configuration has no group {group!r}.",
+                "A config of your own begins with `defaults: [train, _self_]`.",
+            )
 
 
 def _keys(values: dict[str, Any], schema: type, where: str) -> None:
@@ -105,17 +117,31 @@ def _data(node: dict[str, Any]) -> None:
     refuse_elsewhere(words, "data.source")
 
 
-def _at_least(lowest: float) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: value >= lowest), f"at least {lowest:g}"
+SEEDS = 2**32 - 1
+"""NumPy takes seeds of 32 bits."""
+
+LARGEST = 10**15
+
+MOST = 1_000_000_000
+"""Of anything that is counted; nothing that is measured is larger either."""
 
 
-_POSITIVE: tuple[Callable[[Any], bool], str] = (lambda value: value > 0), "above 0"
+def _at_least(lowest: float, most: float = MOST) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: lowest <= value <= most), f"at least {lowest:g} and at most {most:,}"
+
+
+_POSITIVE: tuple[Callable[[Any], bool], str] = (
+    (lambda value: 0 < value <= MOST),
+    f"above 0 and at most {MOST:,}",
+)
 _SHARE: tuple[Callable[[Any], bool], str] = (lambda value: 0 < value < 1), "between 0 and 1"
 
 RANGES = {
-    "seed": _at_least(0),
+    "seed": _at_least(0, SEEDS),
+    "retention.seed": _at_least(0, SEEDS),
+    "data.split_seed": _at_least(0, SEEDS),
     "data.batch_size": _at_least(1),
-    "data.row_tokens": _at_least(8),
+    "data.row_tokens": _at_least(8, 10_000_000),
     "data.max_length": _at_least(2),
     "data.train_items": _at_least(1),
     "data.val_items": _at_least(1),
@@ -129,7 +155,7 @@ RANGES = {
     "trainer.max_epochs": _at_least(1),
     "trainer.gradient_clip_val": _POSITIVE,
     "trainer.rows_at_once": _at_least(1),
-    "trainer.num_threads": _at_least(1),
+    "trainer.num_threads": _at_least(1, 10_000),
     "retention.items": _at_least(2),
     "retention.max_items": _at_least(2),
     "retention.sequential_floor": _at_least(1),
@@ -153,7 +179,7 @@ def _ranges(cfg: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"{key} takes a number, not {value!r}.")
         if not fits(value):
-            raise ConfigError(f"{key}={value} is out of range.", f"It must be {wanted}.")
+            raise ConfigError(f"{key}={_shown(value)} is out of range.", f"It must be {wanted}.")
     for key in CADENCES:
         _cadence(key, OmegaConf.select(cfg, key))
     _budget(OmegaConf.to_container(cfg.retention))
@@ -177,7 +203,25 @@ def _budget(retention: Any) -> None:
         if isinstance(share, bool) or not isinstance(share, int | float):
             raise ConfigError(f"{key} takes a number, not {share!r}.")
         if not fits(share):
-            raise ConfigError(f"{key}={share} is out of range.", f"It must be {wanted}.")
+            raise ConfigError(f"{key}={_shown(share)} is out of range.", f"It must be {wanted}.")
+
+
+def _numbers(node: Any, where: str) -> None:
+    """No number is infinite, none, or longer than any that something could be computed with."""
+    children: Any = node.items() if isinstance(node, dict) else ()
+    if isinstance(node, list):
+        children = enumerate(node)
+    for key, value in children:
+        path = f"{where}.{key}" if where else str(key)
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+            raise ConfigError(f"{path}={_shown(value)} is not a number that can be used.")
+        _numbers(value, path)
+
+
+def _shown(value: Any) -> str:
+    """A number as it was given, unless it has hundreds of digits."""
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:20]}… ({len(text)} digits)"
 
 
 def _cadence(key: str, value: Any) -> None:
@@ -188,9 +232,9 @@ def _cadence(key: str, value: Any) -> None:
         number = float(text.removesuffix("%"))
     except ValueError:
         number = 0.0
-    if not number > 0 or (text.endswith("%") and number > 100):
+    if not 0 < number <= MOST or (text.endswith("%") and number > 100):
         raise ConfigError(
-            f"{key}={value} is neither a number of steps nor a share of the run.",
+            f"{key}={_shown(value)} is neither a number of steps nor a share of the run.",
             "Give steps (50), a share (10%), or null for never.",
         )
 
@@ -250,7 +294,19 @@ def _names(cfg: DictConfig) -> None:
         from myosotis.retention.settle import ceiling_of
 
         ceiling_of(cfg.retention["items"], cfg.retention.max_items)
+    if (kwargs := cfg.data.get("template_kwargs")) is not None and not OmegaConf.is_dict(kwargs):
+        raise ConfigError(
+            f"data.template_kwargs={kwargs} is no set of switches.",
+            "As in data.template_kwargs={enable_thinking: false}.",
+        )
+    devices = cfg.trainer.devices
+    if isinstance(devices, int) and not (devices == -1 or 0 < devices <= 10_000):
+        raise ConfigError(
+            f"trainer.devices={_shown(devices)} is no number of devices.", "-1 takes all there are."
+        )
     suite = list(cfg.retention.suite)
+    if odd := [name for name in suite if not isinstance(name, str)]:
+        raise ConfigError(f"retention.suite names {odd[0]}, which is no name of a benchmark.")
     if twice := sorted({name for name in suite if suite.count(name) > 1}):
         raise ConfigError(f"retention.suite names {twice[0]!r} twice.")
 

@@ -27,6 +27,7 @@ from myosotis.trees.tree import Path as TokenPath
 from myosotis.trees.tree import Tree
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError, DataError
+from myosotis.utils.read_file import read_bytes
 
 GENERAL = ("prose", "wikipedia")
 PLAIN = (".txt", ".text", ".md")
@@ -83,7 +84,7 @@ def pieces(running: Iterable[str], given: Given, tokens: int) -> Iterator[Tree]:
 def paragraphs(path: Path) -> Iterator[str]:
     """What empty lines set apart, single-spaced within."""
     try:
-        raw = path.read_text(encoding="utf-8-sig")
+        raw = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         for _ in lines(path):  # which names the line
             pass

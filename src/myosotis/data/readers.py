@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,12 @@ from myosotis.data import tables
 from myosotis.data.places import HubData, Place, files_of, format_of, packing_of, place_of
 from myosotis.data.records import RecordError, parse, present
 from myosotis.utils.errors import DataError
+from myosotis.utils.read_file import read_bytes
 
 Rows = tables.Rows
+
+MOST_UNPACKED = 16 * 2**30
+"""Bytes of one packed file: a few kilobytes can stand for all that a machine holds."""
 
 
 def rows(place: Place) -> Rows:
@@ -104,8 +109,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 def _content(path: Path) -> bytes:
     """The bytes of a file, unpacked, without a mark of their order. Raises `DataError`."""
     try:
-        raw = path.read_bytes()
-        raw = _unpacked(raw, packing_of(path))
+        raw = _unpacked(read_bytes(path), packing_of(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     except (EOFError, zlib.error, ValueError) as error:
@@ -124,10 +128,15 @@ def _unpacked(raw: bytes, packing: str | None) -> bytes:
     if packing == "gzip":
         import gzip
 
-        return gzip.decompress(raw)
-    import pyarrow as pa  # Python itself reads zstd from 3.14 on
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
+            found = packed.read(MOST_UNPACKED + 1)
+    else:
+        import pyarrow as pa  # Python itself reads zstd from 3.14 on
 
-    return pa.input_stream(pa.BufferReader(raw), compression="zstd").read()
+        found = pa.input_stream(pa.BufferReader(raw), compression="zstd").read(MOST_UNPACKED + 1)
+    if len(found) > MOST_UNPACKED:
+        raise ValueError(f"unpacked it has more than {MOST_UNPACKED / 1e9:.0f} GB")
+    return found
 
 
 def _text(path: Path, raw: bytes) -> str:

@@ -13,12 +13,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from myosotis.data.conversation import Message
+from myosotis.utils.bounded import TooMuch, rendered
 from myosotis.utils.errors import ConfigError, DataError
 
 # Stands for a message's text when the template is asked what it writes around it. Private-use
@@ -81,20 +83,27 @@ class TemplateText:
         tools: str = "",
         generation: bool = False,
     ) -> str:
-        """Raises `DataError` when the template refuses the conversation."""
+        """Raises `DataError` when the template refuses the conversation, or fails on it."""
+        render = partial(
+            self.tokenizer.apply_chat_template,
+            [_turn(message) for message in messages],
+            tools=json.loads(tools) if tools else None,
+            tokenize=False,
+            add_generation_prompt=generation,
+            **self.kwargs,
+        )
         try:
-            text = self.tokenizer.apply_chat_template(
-                [_turn(message) for message in messages],
-                tools=json.loads(tools) if tools else None,
-                tokenize=False,
-                add_generation_prompt=generation,
-                **self.kwargs,
-            )
+            return str(rendered(render))
         except TemplateError as error:
             raise DataError(
                 f"{where}: the model's chat template refuses this conversation: {error.message}"
             ) from None
-        return str(text)
+        except Exception as error:  # noqa: BLE001 - a template is a program of its own
+            said = str(error) if isinstance(error, TooMuch) else f"{type(error).__name__}: {error}"
+            raise DataError(
+                f"{where}: the model's chat template cannot be used: {said[:200]}",
+                "data.template=none does without it",
+            ) from None
 
 
 def _turn(message: Message) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 from pathlib import Path
 
 from myosotis.models.wheels import cache_dir
 from myosotis.utils.cached_folder import remembered_hashes
 from myosotis.utils.errors import AssetError, ConfigError
+from myosotis.utils.read_file import MOST_DOCUMENT, read_json_object
 from myosotis.utils.weights_file import pickles_in, require_whole
 
 # What makes a tokenizer, and what else describes one.
@@ -40,6 +40,12 @@ TOKENIZER = (
 )
 _CONTENT = (*TOKENIZER, "model*.safetensors", "model.safetensors.index.json")
 EVERYTHING = (*_CONTENT, "generation_config.json")
+# Of a model's config: each size, and more than any model has.
+SIZES = {
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "num_attention_heads", "n_head"), 10_000),
+    **dict.fromkeys(("hidden_size", "n_embd", "intermediate_size"), 10_000_000),
+    "vocab_size": 100_000_000,
+}
 
 
 def local_folder(path: str | None) -> Path:
@@ -102,16 +108,37 @@ def hub_snapshot(repo: str | None, revision: str | None, patterns: tuple[str, ..
 
 def require_config(place: Path) -> None:
     """AssetError unless `place` is a model folder (and not an adapter, which has no weights)."""
+    _require_files(place)
     if (place / "adapter_config.json").is_file():
         raise AssetError(
             f"{place} is a PEFT adapter, not a model.",
             "Name the base it was trained on as the model.",
         )
-    if not (place / "config.json").is_file():
+    config = place / "config.json"
+    if not config.is_file():
         raise AssetError(
             f"{place} has no config.json: it is no transformers model folder.",
             "Give the folder that `save_pretrained` wrote.",
         )
+    try:
+        described = read_json_object(config)
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{config} cannot be read ({error}).", "Fetch or copy it again.") from None
+    for size, largest in SIZES.items():
+        value = described.get(size)
+        if value is not None and not (type(value) is int and 0 < value <= largest):
+            raise AssetError(f"{config}: {size} is {str(value)[:40]}; no model is of that size.")
+
+
+def _require_files(place: Path) -> None:
+    """AssetError for a pipe or a device among the files, and for a document of gigabytes: what
+    reads them would wait, or fill the memory."""
+    for entry in place.iterdir():
+        if entry.exists() and not (entry.is_file() or entry.is_dir()):
+            raise AssetError(f"{entry} is no regular file, and has no place in a model's folder.")
+        document = entry.suffix in (".json", ".jinja", ".txt")
+        if document and entry.is_file() and entry.stat().st_size > MOST_DOCUMENT:
+            raise AssetError(f"{entry} has more than {MOST_DOCUMENT:,} bytes.")
 
 
 def require_tokenizer(place: Path) -> None:
@@ -128,7 +155,7 @@ def require_weights(place: Path) -> None:
     """AssetError unless the safetensors are there, complete and not cut short."""
     index = place / "model.safetensors.index.json"
     if index.is_file():
-        named = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        named = _named_in(index)
         if missing := [name for name in named if not (place / name).is_file()]:
             raise AssetError(
                 f"{place} lacks {', '.join(missing)}, named in {index.name}.",
@@ -141,6 +168,20 @@ def require_weights(place: Path) -> None:
         raise _no_safetensors(place)
     for file in files:
         require_whole(file)
+
+
+def _named_in(index: Path) -> list[str]:
+    """The files that an index of weights names. Raises AssetError when it is none, and for a name
+    that leads out of its folder."""
+    try:
+        named = sorted({str(name) for name in read_json_object(index)["weight_map"].values()})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise AssetError(
+            f"{index} is no index of weights ({error}).", "Fetch or copy it again."
+        ) from None
+    if outside := [name for name in named if Path(name).name != name]:
+        raise AssetError(f"{index} names {outside[0]!r}, which is not beside it.")
+    return named
 
 
 def content_hash(place: Path) -> str:

@@ -163,7 +163,7 @@ def context_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase)
     """Longest path in tokens: the config's, else the tokenizer's, else 2048 as lm-eval takes."""
     text = config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
-        if isinstance(length := getattr(text, name, None), int) and length > 0:
+        if isinstance(length := getattr(text, name, None), int) and 0 < length < 10**9:
             return length
     length = tokenizer.model_max_length
     return int(length) if length < 10**9 else 2048  # tokenizers without a limit say 10**30
@@ -248,8 +248,8 @@ def _explained(place: Path, source: ModelSource) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError:
         raise
-    except (ValueError, OSError, KeyError, ImportError, RuntimeError, TypeError) as error:
-        text = " ".join(str(error).split())
+    except Exception as error:  # whatever transformers, tokenizers and safetensors meet in a file
+        text = " ".join(f"{type(error).__name__}: {error}".split())
         if "trust_remote_code" in text and not source.trust_remote_code:
             raise AssetError(
                 f"{source.name} ({place}) brings its own Python code.",

@@ -33,13 +33,13 @@ class ModelRef:
         self, dtype: torch.dtype, device: torch.device = CPU
     ) -> tuple[BaseModel, Update | None]:
         """The base on `device`, and the update attached to it (None for a whole model)."""
+        update = None if self.adapter is None else updates.from_folder(self.adapter)
         base = load_base_model(self.source, dtype, quantization=self.quantization, device=device)
         if self.start is not None:
             base = self.start.merged_into(base)
         zero_dropouts(base.model)
-        if self.adapter is None:
+        if update is None or self.adapter is None:
             return base, None
-        update = updates.from_folder(self.adapter)
         update.attach(base.model)
         update.load(self.adapter)
         return base, update

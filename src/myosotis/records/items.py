@@ -14,6 +14,7 @@ from pathlib import Path
 
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
+from myosotis.utils.read_file import require_regular
 
 COLUMNS = ("task", "item", "half", "cluster", "base", "tuned")
 WEIGHT = "weight"
@@ -59,6 +60,7 @@ def example_items(record: RunRecord) -> dict[str, TaskItems]:
 
 def _items_in(path: Path) -> dict[str, TaskItems]:
     try:
+        require_regular(path)
         state = path.stat()
     except OSError:
         return {}

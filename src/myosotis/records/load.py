@@ -15,6 +15,7 @@ from myosotis.records.schema import (
 )
 from myosotis.records.verdict import VERDICTS
 from myosotis.utils.errors import DataError, MyosotisError
+from myosotis.utils.read_file import read_json
 
 RECORD = "record.json"
 
@@ -26,8 +27,8 @@ def read_file(path: Path) -> list[RunRecord]:
     record and for numbers that contradict each other.
     """
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        document: Any = read_json(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a JSON file of run records: {error}.") from error
     if isinstance(document, dict):
         return [_whole(RunRecord.from_json(json.dumps(document), str(path)), str(path))]

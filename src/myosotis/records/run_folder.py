@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from myosotis.records.schema import RunRecord
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import ConfigError, DataError
+from myosotis.utils.read_file import read_json_object, read_text
 
 LOCK, WRITER = ".running.lock", ".running.pid"
 """Held, and there, while a process writes the folder: the lock says that one does, the other file
@@ -165,7 +166,7 @@ class RunFolder:
 
     def _writer(self) -> str:
         try:
-            return f"process {int((self.path / WRITER).read_text())}"
+            return f"process {int(read_text(self.path / WRITER))}"
         except (OSError, ValueError):
             return "another process"
 
@@ -219,7 +220,7 @@ class SweepFolder:
     def load(self) -> SweepInfo | None:
         """What it says of itself; None when there is nothing to read."""
         try:
-            return SweepInfo(**json.loads(self.about.read_text("utf-8")))
+            return SweepInfo(**read_json_object(self.about))
         except (OSError, ValueError, TypeError):
             return None
 

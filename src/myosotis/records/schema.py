@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 from myosotis.records.codec import NOT_WRITTEN, plain, read
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import DataError, RunError
+from myosotis.utils.read_file import MOST_DOCUMENT, json_of, read_text
 
 SCHEMA = 1
 """Raised by one whenever an older reader would misread a newer record."""
@@ -472,7 +473,7 @@ class RunRecord:
         if path.is_dir():
             path = path / "record.json"
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path, MOST_DOCUMENT)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"Could not read the run record {path}: {error}.") from error
         record = cls.from_json(text, str(path))
@@ -483,8 +484,8 @@ class RunRecord:
     def from_json(cls, text: str, where: str = "run record") -> Self:
         """The record that `text` holds; `where` names it in errors. Unknown keys are ignored."""
         try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            document = json_of(text)
+        except ValueError as error:
             raise DataError(f"{where} is not a JSON document: {error}.") from error
         if not isinstance(document, dict):
             raise DataError(f"{where} is not a run record: expected a JSON object.")

@@ -26,6 +26,7 @@ from myosotis.report.sweep_page import view
 from myosotis.utils.atomic_write import replacing, write_bytes
 from myosotis.utils.errors import DataError, RunError
 from myosotis.utils.escape import line
+from myosotis.utils.own_files import refuse_foreign
 
 COLUMN, PAGE = 3.35, 6.9
 """Inches: a column of a two-column paper, and its whole text."""
@@ -61,6 +62,8 @@ def write_figures(records: Sequence[RunRecord], folder: str | os.PathLike[str]) 
     if not figures:
         raise DataError("These runs hold nothing to draw: neither a task nor a benchmark.")
     folder = Path(folder)
+    for figure in figures:
+        _refuse_foreign(_paths(figure, folder))
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +77,17 @@ def write_figures(records: Sequence[RunRecord], folder: str | os.PathLike[str]) 
     return written
 
 
+def _paths(figure: Figure, folder: Path) -> list[Path]:
+    return [folder / f"{figure.name}.{ending}" for ending in ("pdf", "svg", "csv")]
+
+
+def _refuse_foreign(paths: Sequence[Path]) -> None:
+    """A figure of ours is there in all three formats; what is there alone is somebody's own."""
+    there = [path for path in paths if os.path.lexists(path)]
+    if 0 < len(there) < len(paths):
+        refuse_foreign(there[0], ours=False, what="figure")
+
+
 def _write(figure: Figure, folder: Path) -> list[Path]:
     try:
         import matplotlib
@@ -81,7 +95,7 @@ def _write(figure: Figure, folder: Path) -> list[Path]:
         raise RunError(
             "Figures are drawn by matplotlib, which is not installed.", "pip install matplotlib"
         ) from error
-    paths = [folder / f"{figure.name}.{ending}" for ending in ("pdf", "svg", "csv")]
+    paths = _paths(figure, folder)
     with matplotlib.rc_context(STYLE):
         drawn = _drawn(figure.source)
         # Without dates: the same records make the same bytes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from myosotis.report.tables import labelled
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.errors import ConfigError, DataError, RunError
 from myosotis.utils.escape import no_characters
+from myosotis.utils.read_file import opened
 
 # What a page of each format begins with.
 SIGNS_WITHIN = 65_536  # characters
@@ -89,7 +91,7 @@ def scorecard(
 def is_one(path: Path) -> bool:
     """Whether the file at `path` is a scorecard that was written here before, in any format."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with opened(path) as raw, io.TextIOWrapper(raw, "utf-8", "replace") as file:
             text = file.read(SIGNS_WITHIN)
     except OSError:
         return False

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from myosotis.records.schema import CurvePoint
 from myosotis.utils.atomic_write import write_text
+from myosotis.utils.read_file import json_of, read_bytes
 
 
 class JsonlLogger(Logger):
@@ -63,12 +64,14 @@ class JsonlLogger(Logger):
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        lines = []
-        for text in self.path.read_text(encoding="utf-8").splitlines():
+        lines: list[dict[str, Any]] = []
+        for text in read_bytes(self.path).decode("utf-8", "replace").splitlines():
             try:
-                lines.append(json.loads(text))
+                line = json_of(text)
             except ValueError:  # a kill in the middle of a line
                 continue
+            if isinstance(line, dict) and type(line.get("step")) is int:
+                lines.append(line)
         return lines
 
 

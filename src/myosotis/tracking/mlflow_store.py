@@ -72,6 +72,12 @@ def resolve(uri: str | None = None, folder: Path | None = None) -> Store:
         )
     if not given:
         return _sqlite(folder / DATABASE)
+    try:
+        urllib.parse.urlsplit(given).port  # noqa: B018 - raises for a port that is none
+    except ValueError as error:
+        raise ConfigError(
+            f"tracking.uri={without_credentials(given)} is no address: {error}."
+        ) from None
     scheme, _, rest = given.partition("://")
     if scheme == "sqlite" or scheme.startswith("sqlite+"):
         if "?" in rest or not rest.startswith("/") or rest in ("/", "/:memory:"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +111,7 @@ class ScheduledEval:
 
     name: str
     measure: Callable[[], dict[str, float]]
-    steps: frozenset[int]
+    steps: Set[int]
     seconds: float = 0.0
 
 

@@ -9,6 +9,7 @@ it took are both in the run's costs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from myosotis.data.datamodule import ExampleModule
@@ -25,11 +26,46 @@ time it is about a third more (short rows compute slower; bench/overhead.py): a 
 MOST = 9
 """Looks of a run at most: after every tenth of it, and at the end as always."""
 
+MOST_ASKED = 10_000
+"""Looks of a run at most where a person says how often."""
+
 ACTING = 3
 """Looks at least where a run acts on them (`retention.on_breach`, `retention.patience`)."""
 
 
-def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozenset[int]:
+@dataclass(frozen=True)
+class Cadence(Set[int]):
+    """Every step that is a multiple of `gap` (1 or more), rounded, before the last of `total`.
+
+    A set that is not written out: of a thousand million steps each may be one.
+    """
+
+    gap: float
+    total: int
+
+    def __contains__(self, step: object) -> bool:
+        if not isinstance(step, int) or not 0 < step < self.total:
+            return False
+        near = round(step / self.gap)
+        return any(round(k * self.gap) == step for k in (near - 1, near, near + 1) if k > 0)
+
+    def __iter__(self) -> Iterator[int]:
+        steps = (round(k * self.gap) for k in range(1, self._most + 1))
+        return (step for step in steps if step < self.total)
+
+    def __len__(self) -> int:
+        return self._most - (self._most > 0 and round(self._most * self.gap) >= self.total)
+
+    @property
+    def _most(self) -> int:
+        return int(self.total / self.gap)
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[int]) -> frozenset[int]:  # type: ignore[override]
+        return frozenset(it)
+
+
+def cadence(every: float | str | None, total_steps: int, *, key: str) -> Set[int]:
     """The optimiser steps at which something with cadence `every` happens.
 
     Steps (`50`) or a share of the run (`10%`); None is never. The last step is not among
@@ -47,8 +83,7 @@ def cadence(every: float | str | None, total_steps: int, *, key: str) -> frozens
         ) from None
     if not gap > 0:
         raise ConfigError(f"{key}={every} is not above 0.", "For never, use null.")
-    gap = max(gap, 1.0)
-    return frozenset(round(k * gap) for k in range(1, int(total_steps / gap) + 1)) - {total_steps}
+    return Cadence(max(gap, 1.0), total_steps)
 
 
 @dataclass(frozen=True)
@@ -60,7 +95,7 @@ class EvalSchedule:
     a `first` and goes on only where there is a sign.
     """
 
-    steps: frozenset[int]
+    steps: Set[int]
     cheap: bool
     first: float
     whole: float
@@ -106,7 +141,7 @@ def schedule_evals(
     floor: int | None,
     chooses: bool,
     acts: bool,
-    steps: frozenset[int] | None = None,
+    steps: Set[int] | None = None,
 ) -> EvalSchedule:
     """The evaluations of a run of `total_steps` steps: at `steps`, or as many as it can afford.
 
@@ -132,6 +167,11 @@ def schedule_evals(
         first = (share * questions + kl) / training
     last = frozenset([total_steps] if chooses else [])  # a choice like the others
     if steps is not None:
+        if len(steps) > MOST_ASKED:
+            raise ConfigError(
+                f"retention.every asks for {len(steps):,} evaluations of the benchmarks.",
+                f"At most {MOST_ASKED:,} are made: give more steps, a share (10%), or null.",
+            )
         return EvalSchedule(steps | last, False, first, full)
     looks = min(MOST, max(0, int((SHARE - full) / first))) if first > 0 else 0
     if acts:

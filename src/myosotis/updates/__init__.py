@@ -6,16 +6,17 @@ is first asked for: PEFT alone takes seconds.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from myosotis.updates.base import ABOUT, Capabilities, Update
 from myosotis.utils.did_you_mean import did_you_mean
-from myosotis.utils.errors import AssetError, ConfigError
+from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
+from myosotis.utils.read_file import read_json_object
 from myosotis.utils.weights_file import require_safetensors
 
 __all__ = ["ABOUT", "NAMES", "Capabilities", "Update", "about", "build", "from_folder"]
@@ -67,8 +68,8 @@ def from_folder(folder: Path | str) -> Update:
     """
     folder = Path(folder)
     if (folder / ABOUT).is_file():
-        settings = about(folder)["settings"]
-        update = build(settings)
+        with usable(folder):
+            update = build(about(folder)["settings"])
         for name in update.files:
             require_safetensors(folder / name, "run the training that made it again")
         return update
@@ -78,7 +79,22 @@ def from_folder(folder: Path | str) -> Update:
         )
     from myosotis.updates.adapter_file import adapter_file
 
-    return adapter_file(folder)
+    with usable(folder):
+        return adapter_file(folder)
+
+
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """`AssetError` for settings in `folder` that are none, whatever a class of PEFT's says then."""
+    try:
+        yield
+    except ConfigError as error:
+        raise AssetError(f"{folder}: {error.message}", error.hint) from None
+    except MyosotisError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        said = f"{type(error).__name__}: {error}"
+        raise AssetError(f"{folder}: its settings cannot be used ({said[:200]})") from None
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -91,9 +107,9 @@ def about(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        said = json.loads(file.read_text("utf-8"))
+        said = read_json_object(file)
         if not isinstance(said["settings"], dict):
             raise TypeError("settings is no object")
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise AssetError(f"{file} is damaged ({error}).", "Fetch or copy it again.") from None
     return said

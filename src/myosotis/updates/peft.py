@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,11 +44,11 @@ from myosotis.updates.target_modules import (
     resolve_parameters,
     shortest_suffixes,
     targets_that_exist,
-    two_endings,
 )
 from myosotis.updates.tensors import copy_exactly, fingerprint
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, RunError
+from myosotis.utils.read_file import read_json
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 AGAIN = "Fetch or copy it again."
@@ -308,8 +307,7 @@ def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str,
     keywords, targets = dict(words), list[str]()
     names = [n for n, _ in model.named_modules()]
     if experts := keywords.pop("target_parameters", None):  # PEFT writes [] for none
-        fused = resolve_parameters(model, experts)
-        keywords["target_parameters"] = sorted({two_endings(name) for name in fused})
+        keywords["target_parameters"] = resolve_parameters(model, experts)
     for field in MODULES:
         if field != "target_modules" and not keywords.get(field):
             continue
@@ -352,7 +350,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 def config_in(folder: Path) -> dict[str, Any]:
     """The object in an adapter's `adapter_config.json`. Raises `AssetError` where it is none."""
     try:
-        saved = json.loads((folder / CONFIG).read_text("utf-8"))
+        saved = read_json(folder / CONFIG)
     except (ValueError, OSError) as error:
         raise AssetError(f"{folder / CONFIG} cannot be read: {error}.", AGAIN) from None
     if not isinstance(saved, dict):

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from myosotis.utils.bounded import TooMuch, rendered
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
 
@@ -56,7 +57,12 @@ def resolve(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
     """
     linear = linear_names(model)
     if isinstance(spec, str):
-        return _by_pattern(model, spec, linear)
+        try:
+            return rendered(lambda: _by_pattern(model, spec, linear))
+        except TooMuch as error:  # an adapter from elsewhere may bring a pattern that never ends
+            raise ConfigError(f"update.target_modules={spec[:80]}: {error}") from None
+    if not isinstance(spec, Sequence):
+        raise ConfigError(f"update.target_modules={spec}", "a group, a pattern or a list of names")
     modules: set[str] = set()
     for ending in spec:
         matches = {n for n, _ in model.named_modules() if n == ending or n.endswith(f".{ending}")}
@@ -79,17 +85,13 @@ def read_past(model: PreTrainedModel) -> list[str]:
     reference code of the first Mamba takes `dt_proj.weight` alone, too. What is put on the others
     is ignored, depending on which kernels are installed.
     """
-    mixers = [n for n, m in model.named_modules() if hasattr(m, "A_log") and is_ssm(m)]
+    signs = ("A_log", "ssm_state_size")  # as transformers writes such a mixer
+    mixers = {n for n, m in model.named_modules() if all(hasattr(m, sign) for sign in signs)}
     return [
         name
         for name in linear_names(model)
         if name.rpartition(".")[0] in mixers and not name.endswith(".in_proj")
     ]
-
-
-def is_ssm(module: nn.Module) -> bool:
-    """Whether this is a state-space mixer as transformers writes them."""
-    return hasattr(module, "ssm_state_size")
 
 
 def expert_parameters(model: PreTrainedModel) -> list[str]:
@@ -98,7 +100,8 @@ def expert_parameters(model: PreTrainedModel) -> list[str]:
 
 
 def resolve_parameters(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
-    """Names of the tensors that `update.target_parameters` means: `experts`, or a list of endings.
+    """The tensors that `update.target_parameters` means (`experts`, or a list of endings), by
+    endings that only they have: `experts.down_proj`, or longer.
 
     Raises `ConfigError` where this model has none that is called so.
     """
@@ -113,7 +116,9 @@ def resolve_parameters(model: PreTrainedModel, spec: str | Sequence[str]) -> lis
             if fused
             else "Its layers are all modules: update.target_modules names them.",
         )
-    return chosen
+    names = [n for n, _ in model.named_parameters()]
+    whole = {name.rpartition(".")[2]: two_endings(name) for name in chosen}
+    return sorted({whole.get(ending, ending) for ending in shortest_suffixes(chosen, names)})
 
 
 def two_endings(name: str) -> str:

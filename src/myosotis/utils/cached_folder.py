@@ -20,6 +20,7 @@ from pathlib import Path
 
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import AssetError
+from myosotis.utils.read_file import read_json_object
 
 MANIFEST = ".manifest.json"
 _CANNOT_WRITE = {
@@ -194,7 +195,7 @@ def _one_process(folder: Path) -> Iterator[None]:
 def _read(manifest: Path) -> tuple[str, Stamps]:
     """Key and stamps of a manifest; ("", {}) when it is absent or is not one."""
     try:
-        document = json.loads(manifest.read_text("utf-8"))
+        document = read_json_object(manifest)
         return document["key"], {name: Stamp(**s) for name, s in document["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "", {}

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from myosotis.utils.atomic_write import write_text
+from myosotis.utils.read_file import read_bytes, read_json_object
 
 KEY_BYTES = 32
 
@@ -38,9 +39,9 @@ def signed(path: Path) -> list[str] | None:
     """The files named when `path` was signed by this user; None where it was not, or was changed
     since."""
     try:
-        document = json.loads(_beside(path).read_text("utf-8"))
+        document = read_json_object(_beside(path))
         given, named = document["hmac"], document["files"]
-        content = path.read_bytes()
+        content = read_bytes(path)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not isinstance(given, str) or not isinstance(named, list):

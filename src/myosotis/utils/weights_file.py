@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from myosotis.utils.errors import AssetError
+from myosotis.utils.read_file import opened
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -27,12 +28,16 @@ def require_whole(file: Path) -> None:
     """Raise `AssetError` where a safetensors file is cut short, damaged, or a Git LFS pointer."""
     from safetensors import SafetensorError, safe_open
 
-    with file.open("rb") as opened:
-        if opened.read(len(POINTER)) == POINTER:
-            raise AssetError(
-                f"{file} is a pointer of Git LFS, not the weights themselves.",
-                "In the repository: git lfs pull",
-            )
+    try:
+        with opened(file) as found:
+            pointer = found.read(len(POINTER)) == POINTER
+    except OSError as error:
+        raise AssetError(f"{file} cannot be read: {error.strerror or error}.") from error
+    if pointer:
+        raise AssetError(
+            f"{file} is a pointer of Git LFS, not the weights themselves.",
+            "In the repository: git lfs pull",
+        )
     try:
         with safe_open(file, framework="np"):  # reads the header, compares the length
             pass

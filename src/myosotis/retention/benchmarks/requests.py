@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from myosotis.trees.tree import Path, Tree
+from myosotis.utils.bounded import TooMuch, rendered
 from myosotis.utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -206,9 +207,16 @@ def chat_renderer(tokenizer: Tokenizer) -> Callable[..., str]:
             continue_final_message=not add_generation_prompt,
         )
         try:
-            return render(messages)
-        except TemplateError:
-            return render([m for m in messages if m["role"] != "system"])
+            try:
+                return rendered(partial(render, messages))
+            except TemplateError:
+                return rendered(partial(render, [m for m in messages if m["role"] != "system"]))
+        except Exception as error:  # noqa: BLE001 - a template is a program of its own
+            said = str(error) if isinstance(error, TooMuch) else f"{type(error).__name__}: {error}"
+            raise ConfigError(
+                f"The chat template cannot be used: {said[:200]}.",
+                "Set retention.chat_template=false.",
+            ) from None
 
     return render
 

@@ -7,7 +7,6 @@ and saying plainly when they are not at hand. What is asked about the rows is th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +17,7 @@ import datasets
 
 from myosotis.models import wheels
 from myosotis.utils.errors import DataError
+from myosotis.utils.read_file import json_of, read_text, require_regular
 
 SPLITS = {
     "train": "train",
@@ -225,6 +225,16 @@ def _read(path: Path) -> datasets.Dataset:
 
 @lru_cache(maxsize=4)  # the 67 paradigms of BLiMP may come from one file
 def _read_once(path: Path, modified: int) -> datasets.Dataset:
+    try:
+        return _rows(path)
+    except (OSError, UnicodeDecodeError, ValueError, TypeError, OverflowError) as error:
+        # pyarrow's and datasets' errors are of these kinds
+        said = " ".join(str(error).split())[:300]
+        raise DataError(f"{path} cannot be read as benchmark data: {said}") from None
+
+
+def _rows(path: Path) -> datasets.Dataset:
+    require_regular(path)
     if path.suffix == ".arrow":
         return datasets.Dataset.from_file(str(path), in_memory=True)
     if path.suffix == ".parquet":
@@ -238,7 +248,7 @@ def _read_once(path: Path, modified: int) -> datasets.Dataset:
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text("utf-8")
+    text = read_text(path)
     if path.suffix == ".json":
         rows = _parsed(text, f"{path}")
         if not isinstance(rows, list):
@@ -250,6 +260,6 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json_of(text)
     except ValueError as error:
         raise DataError(f"{where}: not valid JSON ({error}).") from error

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lm_eval.api.metrics  # pyright: ignore[reportUnusedImport]  # fills the registry
 import lm_eval.utils
 import yaml
-from jinja2 import BaseLoader, StrictUndefined
+from jinja2 import BaseLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lm_eval.api.registry import metric_registry
 
 from myosotis.utils import trust
+from myosotis.utils.bounded import rendered
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import line
+from myosotis.utils.read_file import read_yaml
 
 INCLUDES = 64  # of one task file: a chain or a fan of more is no task
-LARGEST = 4_000_000  # bytes of one definition
 
 
 def admit(path: Path) -> None:
@@ -43,11 +45,22 @@ def install() -> None:
     old = lm_eval.utils.env
     if isinstance(old, ImmutableSandboxedEnvironment):
         return
-    sandbox = ImmutableSandboxedEnvironment(
-        loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
-    )
+    sandbox = Sandbox(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
     sandbox.filters |= {k: v for k, v in old.filters.items() if k not in sandbox.filters}
     lm_eval.utils.env = sandbox
+
+
+class _Bounded(Template):
+    """A template that ends: see `utils/bounded.py`."""
+
+    def render(self, *args: Any, **words: Any) -> str:
+        return rendered(partial(super().render, *args, **words))
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, with bounds on time and memory."""
+
+    template_class = _Bounded
 
 
 class _Call:
@@ -89,10 +102,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise ConfigError(f"retention.suite: there is no task file {path}.")
-        if path.stat().st_size > LARGEST:
-            raise ConfigError(f"The task file {path} is too large to be one.")
-        definition = yaml.load(path.read_text("utf-8"), Loader=_Reader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        definition = yaml.load(read_yaml(path), Loader=_Reader)
+    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"The task file {path} cannot be read: {line(error)[:300]}") from None
     if not isinstance(definition, dict):
         raise ConfigError(f"The task file {path} is no mapping of keys: it defines no task.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 import struct
 import zipfile
 import zlib
@@ -19,6 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from myosotis.utils import read_file
 from myosotis.utils.errors import DataError
 from myosotis.utils.escape import line
 
@@ -38,24 +38,13 @@ ZSTANDARD, LOCAL_HEADER = 93, 30
 def opened(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
     """A file to read from its beginning. Raises `DataError` for a link, for what is no regular file
     (a pipe would be waited on for ever), and for more than `most` bytes."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        handle = os.open(path, flags)
+        with read_file.opened(path, most, links=False) as file:
+            yield file
     except OSError as error:
         if error.errno == errno.ELOOP or path.is_symlink():
             raise linked(path) from None
-        raise DataError(f"{line(path)} cannot be read: {error.strerror}.") from None
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{line(path)} is no regular file.")
-        if found.st_size > most:
-            size = f"{found.st_size / 1e9:.1f} GB"
-            raise DataError(f"{line(path)} has {size}; at most {most / 1e9:.1f} GB are read.")
-        try:
-            yield file
-        except OSError as error:
-            raise DataError(f"{line(path)} cannot be read: {error.strerror or error}.") from None
+        raise DataError(f"{line(path)} cannot be read: {error.strerror or error}.") from None
 
 
 @contextmanager

@@ -1,0 +1,101 @@
+"""What somebody else wrote, run within bounds: a template may loop for ever or write a terabyte.
+
+The bounds are the system's own: a timer, whose signal also ends a long multiplication, and a limit
+on the address space, past which an allocation fails. Where there is no such limit (Windows, macOS)
+or no signal (other threads than the first), the other one holds.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+SECONDS = 10.0
+"""A conversation is rendered in a thousandth of a second."""
+
+MEMORY = 2**30
+"""Bytes that rendering one text may take."""
+
+MOST_CHARACTERS = 50_000_000
+"""Of one text."""
+
+T = TypeVar("T")
+
+
+class TooMuch(Exception):
+    """What was run took too long, or too much memory; the message says which."""
+
+
+def rendered(render: Callable[[], T]) -> T:
+    """What `render` returns, within the bounds above. Raises `TooMuch`; what `render` raises, too,
+    and whatever else its author made go wrong, as it came."""
+    try:
+        with _in_time(), _in_memory():
+            found = render()
+    except MemoryError:
+        raise TooMuch("it takes too much memory") from None
+    except RecursionError:
+        raise TooMuch("it calls itself for ever") from None
+    if isinstance(found, str) and len(found) > MOST_CHARACTERS:
+        raise TooMuch(f"it writes more than {MOST_CHARACTERS:,} characters")
+    return found
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread() or not hasattr(
+        signal, "setitimer"
+    ):
+        yield
+        return
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise TooMuch(f"it takes longer than {SECONDS:g} seconds")
+
+    handler = signal.signal(signal.SIGALRM, late)
+    left, again = signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:  # somebody else's timer goes on
+            left = max(left - (time.monotonic() - began), 1e-6)
+            signal.setitimer(signal.ITIMER_REAL, left, again)
+
+
+@contextmanager
+def _in_memory() -> Iterator[None]:
+    taken = _address_space()
+    if taken is None:
+        yield
+        return
+    import resource
+
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = taken + MEMORY
+    if before != resource.RLIM_INFINITY:
+        most = min(most, before)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+
+
+def _address_space() -> int | None:
+    """Bytes of this process's address space; None where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text("ascii").split()[0]
+    except (OSError, IndexError):
+        return None
+    import resource
+
+    return int(pages) * resource.getpagesize()
