@@ -201,6 +201,7 @@ def test_plain_text_is_learned_from_as_a_whole_in_windows(tmp_path: Path) -> Non
     dataset = Dataset("texts", examples, examples, examples, {}).sealed()
     kind = kind_of(dataset, reads_labels=False, needs_value_head=False)
     assert kind == Texts()
+    assert [e.groups for e in examples] == [("a.jsonl:1",), ("a.jsonl:2",), ("b.txt",)]
     tokenizer = byte_level()
     renderer = kind.renderer(tokenizer, "chat")
     whole = encode(examples, renderer, max_length=512)
