@@ -4,9 +4,9 @@
     python bench/torture.py --kills 20 --only kills        less
 
 Each story begins a training and kills it (SIGKILL) some times: at random moments, most of them
-after the first checkpoint, or before one of its writes. Then the command that a person would give next is
-given: `resume=` where there is a checkpoint, else the same command again. In the end a story must
-stand where a run that nobody disturbed stands.
+after the first checkpoint, or before one of its writes. Then the command that a person would give
+next is given: `resume=` where there is a checkpoint, else the same command again. In the end a
+story must stand where a run that nobody disturbed stands.
 
 lost       a result that was there is not there any more, or a run has no result at all
 falsified  weights, scores, verdicts or curves are not those of the undisturbed run, bit for bit
