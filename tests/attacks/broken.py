@@ -66,6 +66,7 @@ def build(place: Path, tiny_model: Path) -> None:
     update.attach(AutoModelForCausalLM.from_pretrained(model))
     update.save(run / "update", base_id="theirs/model")
     shutil.copytree(run / "update", place / "adapter")
+    (place / "adapter" / "update.json").unlink()  # as plain PEFT writes one
     (run / "checkpoints").mkdir()
     state = {"state_dict": update.state_dict(), "global_step": 1, "epoch": 0, "loops": {}}
     torch.save({**state, "optimizer_states": [{}]}, run / "checkpoints" / "last.ckpt")

@@ -113,6 +113,7 @@ FILES: dict[str, Words] = {
     "model/model.safetensors": MODEL,
     "runs/it/config.yaml": RUN,
     "runs/it/record.json": RUN,
+    "runs/it/update/update.json": RUN,
     "runs/it/update/adapter_config.json": RUN,
     "runs/it/update/adapter_model.safetensors": RUN,
     "adapter/adapter_config.json": ADAPTER,
@@ -353,7 +354,7 @@ for change in NUMBERS:
     CASES[f"plan-{change[:40]}"] = (["plan", *words(change)], nothing)
 UNTRACKED = [word for word in words() if not word.startswith("tracking")]
 for uri in ("x.txt", "ftp://x", "data.jsonl/x.db", "http://[", "http://a:99999", "sqlite://"):
-    CASES[f"uri-{uri}"] = (["sync", "runs/it", f"tracking.uri={uri}"], nothing)
+    CASES[f"uri-{uri}"] = (["ui", f"tracking.uri={uri}"], nothing)
 CASES["uri-is-a-pipe"] = (["train", *UNTRACKED, "tracking.uri=x.db"], pipe("x.db"))
 for place in ("data.jsonl", "data.jsonl/x", "x" * 300):
     CASES[f"train-out-{place[:12]}"] = (["train", *words(f"out={place}")], nothing)

@@ -70,6 +70,8 @@ def from_folder(folder: Path | str) -> Update:
     if (folder / ABOUT).is_file():
         with usable(folder):
             update = build(about(folder)["settings"])
+            if (folder / "adapter_config.json").exists():  # read again once there is a model
+                _peft_config(folder)
         for name in update.files:
             require_safetensors(folder / name, "run the training that made it again")
         return update
@@ -81,6 +83,12 @@ def from_folder(folder: Path | str) -> Update:
 
     with usable(folder):
         return adapter_file(folder)
+
+
+def _peft_config(folder: Path) -> dict[str, Any]:
+    from myosotis.updates.peft import config_in
+
+    return config_in(folder)
 
 
 @contextmanager
