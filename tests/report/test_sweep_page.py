@@ -506,6 +506,16 @@ def test_runs_on_other_items_are_not_paired_and_it_says_so():
     assert row["values"] == ["5e1f77aa90cd (1 run)", "another (1 run)"]
 
 
+def test_runs_that_share_a_draw_are_paired_on_what_they_share():
+    """One was asked 3 items of a draw, the other 2 of it: no warning; of another draw there is."""
+    one, two = (copy.deepcopy(r) for r in made.methods()[:2])
+    for record, items in ((one, ["a", "b", "c"]), (two, ["a", "b"])):
+        record.suite = {"hash": "".join(items), "tasks": [{"task": "piqa", "items": items}]}
+    assert not [said for said in trials.differences([one, two]) if "items" in said]
+    two.suite["tasks"][0]["items"] = ["b", "a"]
+    assert "different benchmark items" in trials.differences([one, two])[0]
+
+
 def test_the_page_answers_in_order():
     text = Page(render_html(made.rank_lr())).text
     asked = [

@@ -161,8 +161,9 @@ def differences(records: Sequence[RunRecord]) -> list[str]:
 
 def apart(records: Sequence[RunRecord]) -> list[str]:
     """What makes runs hard to compare, in sentences."""
+    drawn = [] if share_a_draw(records) else [str(r.suite.get("hash", "")) for r in records]
     told = {
-        "different benchmark items": [str(r.suite.get("hash", "")) for r in records],
+        "different benchmark items": drawn,
         "different base weights": [r.model.content_hash for r in records],
         "different training data": [r.data.hash for r in records],
     }
@@ -171,6 +172,23 @@ def apart(records: Sequence[RunRecord]) -> list[str]:
         for what, values in told.items()
         if len({v for v in values if v}) > 1
     ]
+
+
+def share_a_draw(records: Sequence[RunRecord]) -> bool:
+    """Whether all were asked the beginning of one draw of items: those that were asked until their
+    verdicts were settled have more of it than others, and are paired on what they share."""
+    draws: dict[str, list[list[str]]] = {}
+    for record in records:
+        if not isinstance(tasks := record.suite.get("tasks"), list) or not tasks:
+            return False
+        for task in tasks:
+            if not isinstance(task, dict) or not isinstance(items := task.get("items"), list):
+                return False
+            draws.setdefault(str(task.get("task")), []).append([str(item) for item in items])
+    longest = {task: max(items, key=len) for task, items in draws.items()}
+    return all(
+        asked == longest[task][: len(asked)] for task, items in draws.items() for asked in items
+    )
 
 
 def identity(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
