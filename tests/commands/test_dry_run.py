@@ -101,6 +101,8 @@ def test_a_word_that_no_text_has_does_no_harm(tiny_model: Path, tmp_path: Path) 
     ready = components.load_components(cfg, print)
     prompts = [[3, 4, 5], [6]]
     assert len(generate(ready.base.model, ready.base.tokenizer, prompts, max_new_tokens=2)) == 2
+    with pytest.raises(MyosotisError, match=f"a prompt has the token '{IMAGE}'"):
+        generate(ready.base.model, ready.base.tokenizer, [[3, 97]], max_new_tokens=2)
 
 
 def test_a_dry_run_uses_up_no_random_number(tiny_model: Path) -> None:

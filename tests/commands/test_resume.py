@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from myosotis.commands import resume
 from myosotis.config import compose
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
+from myosotis.utils.errors import ConfigError
 from tests.commands.test_train import stop_at
 from tests.world import call, settings, start
 
@@ -244,3 +246,15 @@ def test_what_cannot_be_evaluated_is_no_run_and_last_is_what_can_be_used(
     assert json.loads(printed)[0].keys() == {"prompt", "tuned"}
     _, err = call(["train", "resume=last"], tmp_path)
     assert "is finished" in err
+
+
+def test_a_resumed_run_may_go_on_without_its_store() -> None:
+    """What the message about a store that cannot be used proposes: another option of `tracking`."""
+    saved, given = compose(["tracking.experiment=mine"]), ["tracking=none"]
+    cfg = compose(given)
+    changed = resume.changes(saved, cfg, given)
+    assert list(changed) == ["tracking"]
+    resume.replace_values(saved, cfg, given)
+    assert saved.tracking.enabled is False
+    with pytest.raises(ConfigError, match="it chooses another option"):
+        resume.changes(compose([]), compose(["schedule=linear"]), ["schedule=linear"])

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 from myosotis.controls import Given
 from myosotis.controls.kl import KL, KLTerm, kl_penalty
+from myosotis.updates import build
 from tests.controls.small import attached, gradient, moved, scorer_of, step, trees
+from tests.tiny import tiny
 
 
 def test_the_estimator_of_rlhf() -> None:
@@ -44,6 +46,21 @@ def test_value_and_gradient_are_those_of_whole_logits(method: str, reverse: bool
     wanted = gradient(update)
     assert value == pytest.approx(total.item(), rel=1e-9) and value > 1e-3
     assert (found - wanted).abs().max() <= 1e-9 * wanted.abs().max()
+
+
+def test_in_mixed_precision_the_base_is_the_base() -> None:
+    """Autocast keeps weights made narrower; those of the base are not taken for the tuned ones."""
+    torch.manual_seed(0)
+    update = build({"name": "full"})
+    update.attach(tiny())
+    moved(update, 0.05)
+    values, gradients = [], []
+    for on in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            values.append(term(update).accumulate(step(update, trees(4))))
+        gradients.append(gradient(update))
+    assert values[1] == pytest.approx(values[0], rel=0.05)
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 @pytest.mark.parametrize(("share", "wanted"), [(0.1, 8), (0.25, 20), (1.0, 80)])

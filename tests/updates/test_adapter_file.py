@@ -84,6 +84,8 @@ def test_as_plain_peft_loads_it(option: str, ids: Tensor, tmp_path: Path) -> Non
     merged.save_pretrained(tmp_path / "merged")
     again = type(merged).from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(again, ids), wanted, **close)
+    moved = option in ("every bias", "bias", "embeddings", "the head", "pissa")
+    assert update.moves_base is moved  # type: ignore[attr-defined]
     assert update.capabilities.scalable is (option not in NO_STRENGTH)
     if update.capabilities.scalable:
         with update.scaled(0.5):

@@ -166,6 +166,7 @@ def test_fused_experts_are_reached_by_target_parameters() -> None:
         ({"target_parameters": "experts"}, both + attention),
         ({"target_parameters": "experts", "target_modules": "mlp"}, both),
         ({"target_parameters": ["down_proj"], "target_modules": None}, down),
+        ({"target_parameters": ["0.mlp.experts.down_proj"], "target_modules": None}, down // 2),
         ({}, attention),
     ):
         update = updates.build({"name": "lora", "r": 3, **words})

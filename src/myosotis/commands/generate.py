@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from myosotis import updates
 from myosotis.commands.find_model import config_of, find_model, of_run, template_of
 from myosotis.commands.parts import device_of, precision_of
 from myosotis.data.sft import Message
@@ -102,6 +103,11 @@ def _beside(update: Update, name: str, source: ModelSource) -> str:
         raise ConfigError(
             f"{name} and update={update.name} cannot share one base.",
             "Adapters in PEFT's format can (lora, ia3, vera, …); run generate once for each other.",
+        )
+    if getattr(updates.from_folder(adapter), "moves_base", False):
+        raise ConfigError(
+            f"{name} changes weights of the base itself, and cannot stand beside another update.",
+            f"myosotis evaluate {name} --base MODEL loads it alone.",
         )
     called = re.sub(r"\W", "_", name)
     also(adapter, called)

@@ -100,7 +100,7 @@ def kept_fisher(given: Given, changes: Sequence[Change], trees: Sequence[Tree]) 
 
 
 def _place(given: Given, changes: Sequence[Change], trees: Sequence[Tree]) -> Path:
-    about = [given.model, given.dtype, given.scorer.backend.name, scorer_version(), "fisher 1"]
+    about = [given.model, given.dtype, given.scorer.conditions(), scorer_version(), "fisher 1"]
     digest = hashlib.sha256("\n".join([*about, *(c.name for c in changes)]).encode())
     for tree in trees:
         for array in (tree.ids, tree.weights, tree.parent):

@@ -19,9 +19,10 @@ from myosotis.controls.texts import pieces
 from myosotis.data.span_tokenizer import SpanTokenizer
 from myosotis.models import wheels
 from myosotis.models.generate import generate
-from myosotis.trees.scorer import scorer_version
+from myosotis.trees.scorer import device_of, scorer_version
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import progress
+from myosotis.utils.device import hardware
 from myosotis.utils.errors import ConfigError, DataError
 from myosotis.utils.one_process import one_process
 
@@ -89,15 +90,16 @@ class SelfReplay(Control):
 
     def _place(self, given: Given) -> Path:
         settings = {k: v for k, v in asdict(self).items() if k != "ratio"}
-        about = [given.model, given.dtype, scorer_version(), BATCH, settings]
+        on = hardware(device_of(given.update.model))
+        about = [given.model, given.dtype, on, scorer_version(), BATCH, settings]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         return wheels.cache_dir() / "self_replay" / f"{digest[:40]}.json"
 
     def _write(self, given: Given) -> list[str]:
         tokenizer = given.renderer.tokenizer
-        opening = SpanTokenizer(tokenizer).opening(False)
+        opening = SpanTokenizer(tokenizer).opening("")
         said = progress("the base writes what is rehearsed", total=self.items)
-        with given.update.disabled(), said as advance:
+        with given.update.disabled(), given.scorer.arithmetic(), said as advance:
             return generate(
                 given.update.model,
                 tokenizer,

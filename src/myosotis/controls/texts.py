@@ -72,7 +72,7 @@ def texts(source: str, given: Given, tokens: int, most: int = MOST) -> list[Tree
 def pieces(running: Iterable[str], given: Given, tokens: int) -> Iterator[Tree]:
     """Running text as trees of at most `tokens` scored tokens, each behind what opens a text."""
     tokenizer = SpanTokenizer(given.renderer.tokenizer)
-    opening, room = tokenizer.opening(False), min(tokens, given.context_length)
+    opening, room = tokenizer.opening(""), min(tokens, given.context_length)
     for text in running:
         ids = tokenizer.ids(text, verbatim=True, first=False)
         for part in (ids[i : i + room] for i in range(0, len(ids), room)):

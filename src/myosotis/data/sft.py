@@ -189,6 +189,8 @@ class AnswerReader:
         if not messages[-1].content.strip() and not messages[-1].calls:
             self.records.empty_answers.append(where)
         groups = context.groups(used)
+        if "text" in used:  # a long one is read in windows, which are no examples of their own
+            groups = (*groups, where)
         self.records.leave(context.unread(used))
         self.records.read_as(used)
         self.records.examples.append(

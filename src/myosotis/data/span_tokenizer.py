@@ -47,8 +47,9 @@ class SpanTokenizer:
         """
         bos: Any = self.tokenizer.bos_token_id
         marked: Any = self.tokenizer("a")["input_ids"]
-        adds = bos is not None and marked[:1] == [bos]
-        return [bos] if adds and not text.startswith(str(self.tokenizer.bos_token)) else []
+        if bos is None or marked[:1] != [bos]:
+            return []
+        return [] if text.startswith(str(self.tokenizer.bos_token)) else [bos]
 
     def opening(self, text: str) -> list[int]:
         """The same before plain text. When that is nothing, and there is no text either, some token

@@ -16,7 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from myosotis.trees.attention import text_config
 from myosotis.trees.scorer import device_of, evaluating
 from myosotis.utils.console import console
-from myosotis.utils.errors import ConfigError
+from myosotis.utils.errors import ConfigError, DataError
 
 
 def generate(
@@ -48,6 +48,7 @@ def generate(
     _check(temperature, top_k, top_p, max_new_tokens)
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
+    _require_known(model, tokenizer, prompts)
     ends = sorted(set(stop)) if stop is not None else end_ids(model, tokenizer)
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -93,6 +94,18 @@ def _check(temperature: float, top_k: int, top_p: float, max_new_tokens: int) ->
     if max_new_tokens < 1:
         raise ConfigError(
             f"max_new_tokens={max_new_tokens} is out of range.", "It must be at least 1."
+        )
+
+
+def _require_known(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]
+) -> None:
+    rows = int(text_config(model).vocab_size)
+    if (largest := max((max(prompt) for prompt in prompts), default=0)) >= rows:
+        raise DataError(
+            f"a prompt has the token {tokenizer.convert_ids_to_tokens(largest)!r} (id {largest}), "
+            f"but the model's embedding has {rows} rows.",
+            "Take it out of the prompt.",
         )
 
 

@@ -86,8 +86,9 @@ class AdapterFile(PeftUpdate):
         return {n for n in names if not any(mark in n for mark in marks)}
 
     def _whole_modules(self) -> set[str]:
-        kept = getattr(self._file, "modules_to_save", None) or ()
-        return {n for n in self._in_file() if any(f".{module}." in n for module in kept)}
+        """Of these, the tensors of modules that were saved as a whole: PEFT keeps both versions."""
+        kept = tuple(getattr(self._file, "modules_to_save", None) or ())
+        return {n for n in self._in_file() if any(p.endswith(kept) for p in _parents(n))}
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         base = {id(p) for p in model.parameters()}
@@ -280,6 +281,12 @@ def _rewrites(config: PeftConfig) -> bool:
 def _to_keep(model: PreTrainedModel, config: PeftConfig) -> Iterator[tuple[str, Parameter]]:
     """The tensors of the base of which a copy is kept while the start is made."""
     return ((n, p) for n, p in model.named_parameters() if _rewrites(config))
+
+
+def _parents(name: str) -> list[str]:
+    """The modules in which a tensor lies, by their names."""
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
 def _plain_name(name: str) -> str:

@@ -196,11 +196,13 @@ class Update(ABC):
         if self._alpha is not None:
             raise RuntimeError("disabled() and scaled() do not nest: leave the first one before")
         self._alpha = alpha
+        torch.clear_autocast_cache()  # of weights made narrower, which others take the place of
         try:
             with no_backward(self._trainable.values()), self._weights_at(alpha):
                 yield
         finally:
             self._alpha = None
+            torch.clear_autocast_cache()
 
     def _cannot(self, capability: str, what: str) -> ConfigError:
         reason = self.capabilities.reasons.get(capability, "")

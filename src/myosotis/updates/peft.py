@@ -44,7 +44,6 @@ from myosotis.updates.target_modules import (
     resolve_parameters,
     shortest_suffixes,
     targets_that_exist,
-    two_endings,
 )
 from myosotis.updates.tensors import copy_exactly, fingerprint
 from myosotis.utils.did_you_mean import did_you_mean
@@ -308,8 +307,7 @@ def located(model: PreTrainedModel, words: Mapping[str, Any]) -> tuple[dict[str,
     keywords, targets = dict(words), list[str]()
     names = [n for n, _ in model.named_modules()]
     if experts := keywords.pop("target_parameters", None):  # PEFT writes [] for none
-        fused = resolve_parameters(model, experts)
-        keywords["target_parameters"] = sorted({two_endings(name) for name in fused})
+        keywords["target_parameters"] = resolve_parameters(model, experts)
     for field in MODULES:
         if field != "target_modules" and not keywords.get(field):
             continue

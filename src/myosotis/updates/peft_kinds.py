@@ -47,7 +47,10 @@ def _weight(layer: Any) -> Parameter:
 
 
 def _product(name: str, layer: Any) -> Change:
-    """LoRA's s·B·A."""
+    """LoRA's s·B·A; a table of embeddings is stored the other way round."""
+    if "default" in layer.lora_embedding_A:
+        a, b = layer.lora_embedding_A["default"], layer.lora_embedding_B["default"]
+        return LowRank(name, _weight(layer), a, b, float(layer.scaling["default"]), True)
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     turned = bool(layer.fan_in_fan_out)
     return LowRank(name, _weight(layer), a, b, float(layer.scaling["default"]), turned)

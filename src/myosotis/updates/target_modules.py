@@ -85,17 +85,13 @@ def read_past(model: PreTrainedModel) -> list[str]:
     reference code of the first Mamba takes `dt_proj.weight` alone, too. What is put on the others
     is ignored, depending on which kernels are installed.
     """
-    mixers = [n for n, m in model.named_modules() if hasattr(m, "A_log") and is_ssm(m)]
+    signs = ("A_log", "ssm_state_size")  # as transformers writes such a mixer
+    mixers = {n for n, m in model.named_modules() if all(hasattr(m, sign) for sign in signs)}
     return [
         name
         for name in linear_names(model)
         if name.rpartition(".")[0] in mixers and not name.endswith(".in_proj")
     ]
-
-
-def is_ssm(module: nn.Module) -> bool:
-    """Whether this is a state-space mixer as transformers writes them."""
-    return hasattr(module, "ssm_state_size")
 
 
 def expert_parameters(model: PreTrainedModel) -> list[str]:
@@ -104,7 +100,8 @@ def expert_parameters(model: PreTrainedModel) -> list[str]:
 
 
 def resolve_parameters(model: PreTrainedModel, spec: str | Sequence[str]) -> list[str]:
-    """Names of the tensors that `update.target_parameters` means: `experts`, or a list of endings.
+    """The tensors that `update.target_parameters` means (`experts`, or a list of endings), by
+    endings that only they have: `experts.down_proj`, or longer.
 
     Raises `ConfigError` where this model has none that is called so.
     """
@@ -119,7 +116,9 @@ def resolve_parameters(model: PreTrainedModel, spec: str | Sequence[str]) -> lis
             if fused
             else "Its layers are all modules: update.target_modules names them.",
         )
-    return chosen
+    names = [n for n, _ in model.named_parameters()]
+    whole = {name.rpartition(".")[2]: two_endings(name) for name in chosen}
+    return sorted({whole.get(ending, ending) for ending in shortest_suffixes(chosen, names)})
 
 
 def two_endings(name: str) -> str:
