@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ ADAPTER = ["evaluate", "adapter", "--base", "model", *words("retention.suite=[ow
 RUN = ["generate", "runs/it", "--prompt", "x"]
 RESUME = ["train", "resume=runs/it"]
 AUDIT = ["audit", *words()]
+
+OURS = ("myosotis.commands.plan", "myosotis.commands.train", "myosotis.updates.lora")
 
 Words = list[str]
 Break = Callable[[Path], Any]
