@@ -43,11 +43,8 @@ Break = Callable[[Path], Any]
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The world as it is before anything is broken."""
     # What a command imports while it is bounded would count as its own memory.
-
-    import myosotis.commands.plan
-    import myosotis.commands.train
-    import myosotis.updates.lora  # noqa: F401
-
+    for name in ("lm_eval.tasks", "mlflow", *OURS):
+        import_module(name)
     place = tmp_path_factory.mktemp("broken") / "whole"
     place.mkdir()
     before = Path.cwd()
