@@ -77,7 +77,7 @@ def test_a_strangers_run_reads_through_none(
     (run / name).symlink_to(precious)
     assert "symbolic link" in refused("generate", run, "--prompt", "x")
     assert main(["sync", str(run), "tracking.uri=mlflow.db"]) == 1  # told of each run
-    assert "symbolic link" in capfd.readouterr().err
+    assert "symbolic link" in capfd.readouterr().out
 
 
 def test_nothing_to_go_on_from_is_copied_through_one(here: Path, precious: Path) -> None:
@@ -228,4 +228,4 @@ def test_a_strangers_record_does_not_say_where_files_go(
     record.config = {"tracking": {"enabled": True, "uri": "http://127.0.0.1:9"}}
     record.save(run / "record.json")
     assert main(["sync", str(run)]) == 1
-    assert "tracking.uri" in capfd.readouterr().err
+    assert "tracking.uri" in capfd.readouterr().out
