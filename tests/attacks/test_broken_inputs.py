@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ RUN = ["generate", "runs/it", "--prompt", "x"]
 RESUME = ["train", "resume=runs/it"]
 AUDIT = ["audit", *words()]
 
+OURS = ("myosotis.commands.plan", "myosotis.commands.train", "myosotis.updates.lora")
+
 Words = list[str]
 Break = Callable[[Path], Any]
 
@@ -40,11 +43,8 @@ Break = Callable[[Path], Any]
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The world as it is before anything is broken."""
     # What a command imports while it is bounded would count as its own memory.
-
-    import myosotis.commands.plan
-    import myosotis.commands.train
-    import myosotis.updates.lora  # noqa: F401
-
+    for name in ("lm_eval.tasks", "mlflow", *OURS):
+        import_module(name)
     place = tmp_path_factory.mktemp("broken") / "whole"
     place.mkdir()
     before = Path.cwd()

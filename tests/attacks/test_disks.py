@@ -31,7 +31,6 @@ WRITERS: dict[str, list[str]] = {
     "dial": ["dial", "runs/it", "--out", "locked/new"],
     "scorecard": ["scorecard", "runs/it", "--out", "locked/page.html"],
     "figures": ["scorecard", "runs/it", "--out", "p.html", "--figures", "locked/figures"],
-    "sync": ["sync", "runs/it", "tracking.uri=locked/x.db"],
     "compare": ["compare", "table.csv", "table.csv", "--out", "locked/page.html"],
 }
 TABLE = "item,score\n" + "".join(f"{n},{n % 2}\n" for n in range(40))
@@ -101,7 +100,7 @@ def test_a_run_in_a_read_only_folder_is_not_deleted_by_half(
     assert sorted(path.name for path in run.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["train", "sweep", "scorecard", "figures", "compare", "sync"])
+@pytest.mark.parametrize("name", ["train", "sweep", "scorecard", "figures", "compare"])
 def test_a_full_disk_is_told_and_takes_nothing_with_it(
     name: str, world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,7 +98,7 @@ def _load(source: Any, load: Callable[[str], Any], config_path: str) -> Any:
         read_yaml(path)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"The config file {path} cannot be read: {said}.") from None
+        raise ConfigError(f"The config file {path} is not valid YAML: {said}.") from None
     return load(config_path)
 
 
