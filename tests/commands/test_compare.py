@@ -36,7 +36,7 @@ def test_two_logs_become_a_page_and_a_table(
 ) -> None:
     """75.0 % to 67.5 %, a budget of 3.75 points: -7.5 (Tango's 95 %: below -3.75) is forgotten."""
     run(*pair)
-    shown = capfd.readouterr().err
+    shown = capfd.readouterr().out
     assert "us/tuned against us/base" in shown
     assert "quiz" in shown and "75.0" in shown and "67.5" in shown
     assert " 40 " in shown and " 10 " in shown and "McNemar p" in shown
