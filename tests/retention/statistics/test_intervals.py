@@ -384,3 +384,37 @@ def test_a_tie_is_half_right_on_both_sides() -> None:
     assert paired(ties, ties).delta == 0
     assert paired(ties, right).delta == 0.5
     assert paired(ties, right).lo > 0
+
+
+def test_one_passage_that_moved_by_a_hair_tells_of_no_change_of_the_whole() -> None:
+    """One of 64 moved by a millionth: at most the share of passages that may move (Wilson's upper
+    bound of 1 in 64, (1/64 + z^2/128 + z * sqrt(63/64^3 + z^2/(4 * 64^2))) / (1 + z^2/64) = .0833)
+    times the span of the scores from 0, 1. Resamples without it had made that the whole span."""
+    base = np.linspace(0.0, 1.0, 64)
+    moved = base.copy()
+    moved[10] += 1e-6
+    found = paired(base, moved)
+    assert found.hi == pytest.approx(0.0833, abs=2e-4)
+    assert found.lo > -1e-6 and found.p > 0.3
+
+
+def test_where_few_change_the_interval_still_covers() -> None:
+    """5 % of 60 passages lose, by .3 on average and exponentially: in four of five draws fewer than
+    5 change. Of 200 draws at most 5 % may miss the truth, and no interval is wider than .6."""
+    rng, missed, widest = np.random.default_rng(5), 0, 0.0
+    for _ in range(200):
+        base = rng.uniform(0.5, 1.5, 60)
+        tuned = base + (rng.random(60) < 0.05) * rng.exponential(0.3, 60)
+        found = paired(base, tuned)
+        missed += not found.lo <= 0.015 <= found.hi
+        widest = max(widest, found.hi - found.lo)
+    assert missed <= 10
+    assert widest < 0.6
+
+
+def test_answers_against_a_share_are_as_uncertain_as_answers() -> None:
+    """0 of 40 right where chance is 1 of 77: .52 were to be expected, and none is no surprise. The
+    span is that of answers: 3.84146 / (40 + 3.84146) = .08762 on either side."""
+    found = paired(np.full(40, 1 / 77), np.zeros(40))
+    assert found.hi == pytest.approx(-1 / 77 + 0.08762, abs=1e-4)
+    assert found.p > 0.4

@@ -170,7 +170,6 @@ class PairedScores:
         weight_G = np.bincount(group, weight).astype(np.float64)
         delta = float(sum_G.sum() / weight.sum())
         binary = alike and bool(np.isin(scores, (0.0, 1.0)).all())
-        span = float(scores.max(initial=0.0) - scores.min(initial=0.0))
         return cls(
             items=items,
             d=d,
@@ -179,7 +178,7 @@ class PairedScores:
             base=float((weight * before).sum() / weight.sum()),
             delta=delta,
             se=cluster_se(sum_G, weight_G),
-            span=1.0 if binary else span,
+            span=_span(before, after),
             binary=binary,
         )
 
@@ -197,10 +196,19 @@ class PairedScores:
             base=float((weight * before).mean()),
             delta=change.delta,
             se=change.se,
-            span=1.0 if binary else float(scores.max(initial=0.0) - scores.min(initial=0.0)),
+            span=_span(before, after),
             binary=binary,
             strata=strata,
         )
+
+
+def _span(before: Floats, after: Floats) -> float:
+    """How far apart two scores can be: answers are right or wrong, also where all are the one, or
+    are compared with a share that chance would have."""
+    scores = np.concatenate([before, after, [0.0]])
+    lowest, highest = float(scores.min()), float(scores.max())
+    answers = any(np.isin(side, (0.0, 1.0)).all() for side in (before, after))
+    return 1.0 if answers and 0 <= lowest <= highest <= 1 else highest - lowest
 
 
 def _has_halves(scores: Floats) -> bool:
@@ -323,4 +331,17 @@ def _studentised(x: PairedScores, level: float, seed: int) -> tuple[str, float, 
         low, high = min(low, -below.quantile(tail)), max(high, above.quantile(tail))
         method, p = "bootstrap-t", max(p, min(1.0, 2 * min(above.beyond(t), below.beyond(-t))))
     lo, hi = x.delta - high * x.se, x.delta - low * x.se
-    return method, float(max(lo, -x.span)), float(min(hi, x.span)), p
+    far = _farthest(x, level)
+    return method, float(max(lo, min(x.delta, -far))), float(min(hi, max(x.delta, far))), p
+
+
+def _farthest(x: PairedScores, level: float) -> float:
+    """How far from 0 the mean change can be: the span times the largest share of clusters that may
+    change (Wilson's score bound). Resamples say nothing of clusters that did not: one passage that
+    moved by a hair would tell of a change of the whole."""
+    changed = int((x.sums != 0).sum())
+    z, n = float(special.ndtri(0.5 + level / 2)), x.effective
+    share = changed / x.groups
+    centre = share + z * z / (2 * n)
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return x.span * min(1.0, (centre + reach) / (1 + z * z / n))
