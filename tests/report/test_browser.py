@@ -184,7 +184,9 @@ def test_every_verdict_has_room(browser: Any, tmp_path: Path, record: RunRecord,
 
 def test_settings_are_filtered_and_sorted(browser: Any, tmp_path: Path):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(scorecard(kept.read(REPORTS / "rank_lr"), tmp_path / "card.html").as_uri())
+    page.goto(
+        scorecard(kept.read(Path(__file__).parent / "fixed_set"), tmp_path / "card.html").as_uri()
+    )
     rows = page.locator("#settings-table tbody tr:visible")
     before = rows.all_inner_texts()
     assert len(before) == 15

@@ -25,7 +25,7 @@ from . import made
 from .kept import read
 from .test_scorecard import Page
 
-RANK_LR = Path(__file__).parents[2] / "reports/rank_lr"
+FIXED_SET = Path(__file__).parent / "fixed_set"  # 60 items of a fixed set: little is settled
 
 TEXT = "General text (Python's documentation)"
 
@@ -67,7 +67,7 @@ def test_nothing_measured_has_no_strips():
 
 def test_the_words_and_the_table_of_a_sweep_have_the_same_numbers():
     """Half the items said one thing beside a table of all: both stand in the chosen row, named."""
-    shown = view(read(RANK_LR))
+    shown = view(read(FIXED_SET))
     (row,) = [row for row in shown["table"]["rows"] if row["chosen"]]
     assert "On all items it stays within budget" in shown["headline"]
     assert row["badge"] == "retained" and row["fresh_verdict"] == "inconclusive"
@@ -76,7 +76,7 @@ def test_the_words_and_the_table_of_a_sweep_have_the_same_numbers():
 
 
 def test_rows_go_by_gain_and_what_is_over_budget_stands_last():
-    found = study(read(RANK_LR))
+    found = study(read(FIXED_SET))
     table = settings_table(found, choose(found), front(found), Numbers.of(found))
     assert table is not None
     over = [row["over"] for row in table["rows"]]
@@ -89,7 +89,7 @@ def test_rows_go_by_gain_and_what_is_over_budget_stands_last():
 
 
 def test_every_measure_that_counts_has_a_plane_and_the_front_is_within_budget():
-    found = study(read(RANK_LR))
+    found = study(read(FIXED_SET))
     numbers, marks = Numbers.of(found), front(found)
     drawn = planes(found, choose(found), marks, numbers)
     assert drawn is not None
@@ -111,7 +111,7 @@ def test_a_budget_of_its_own_is_a_measure():
 
 def test_seeds_that_were_added_on_purpose_are_no_alarm():
     """15 settings with seed 0, three of them with two more: nothing is missing."""
-    found = study(read(RANK_LR))
+    found = study(read(FIXED_SET))
     assert trials.alarm(found) == "" and trials.missing(found) == []
     assert trials.further_seeds(found) == (
         "With further seeds ran lora r=4 lr=1.5e-3, lora r=16 lr=1.5e-3 and lora r=64 lr=1.5e-3."
@@ -133,13 +133,13 @@ def test_missing_trials_are_counted_not_the_settings_that_lack_them():
 
 
 def test_what_is_cheapest_goes_by_parameters_not_by_chance():
-    found = study(read(RANK_LR))
+    found = study(read(FIXED_SET))
     choice = choose(found)
     assert "fastest" not in decision.tied(choice)
     assert "Cheapest of these: lora r=4 lr=1.5e-3 trains the fewest parameters (1.22 M)." in (
         decision.tied(choice)
     )
-    slow = copy.deepcopy(read(RANK_LR))
+    slow = copy.deepcopy(read(FIXED_SET))
     for run in slow:
         run.cost["train_seconds"] = 1000.0 / (run.update.trainable or 1)
     assert decision.tied(choose(study(slow))) == decision.tied(choice)
@@ -147,7 +147,7 @@ def test_what_is_cheapest_goes_by_parameters_not_by_chance():
 
 def test_a_footnote_is_true_of_every_run():
     """Nine notes of single runs stood under the table without a word of whose they were."""
-    found = study(read(RANK_LR))
+    found = study(read(FIXED_SET))
     table = benchmarks(found, choose(found))
     assert table is not None
     assert {note["task"]: note["note"] for note in table["notes"]} == {
@@ -158,7 +158,7 @@ def test_a_footnote_is_true_of_every_run():
 
 
 def test_intervals_in_the_grid_have_both_ends():
-    text = Page(render_html(read(RANK_LR))).text
+    text = Page(render_html(read(FIXED_SET))).text
     assert "±" not in text
     assert "−1.5 to +10.7" in text
 

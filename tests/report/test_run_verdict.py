@@ -10,19 +10,21 @@ import pytest
 
 from myosotis.records.schema import RetentionRow, RunRecord, SuiteVerdict
 from myosotis.report import intervals, narrator, remedy
+from myosotis.report.curves import plane_of_run
 from myosotis.report.run_verdict import mean_verdict, to_settle, worse_than_mean
 from myosotis.report.scorecard import render_html
 
+from . import made
 from .kept import read
 
-RANK_LR = Path(__file__).parents[2] / "reports/rank_lr"
+FIXED_SET = Path(__file__).parent / "fixed_set"  # 60 items of a fixed set: little is settled
 
 
 def forgot_its_prose() -> RunRecord:
     """The published run r=64 at rate 5e-3: +4.2 points (-1.5 to +10.7), its prose forgotten."""
     (record,) = [
         r
-        for r in read(RANK_LR)
+        for r in read(FIXED_SET)
         if (r.config["optimizer"]["lr"], r.config["update"]["r"]) == (5e-3, 64)
     ]
     return record
@@ -133,3 +135,18 @@ def test_the_interval_of_the_verdict_is_drawn_beside_the_plain_one(record: RunRe
     assert intervals.row_bar(same).wide is None
     prose = replace(record.retention[3], adjusted_lo=0.005, adjusted_hi=0.013)
     assert intervals.row_bar(prose).wide == (-0.013, -0.005), "right is better"
+
+
+def test_the_dials_line_ends_at_its_own_point_of_the_whole_update() -> None:
+    """The dial is measured on the selection half, the tuned model on all items: α = 1 is a point of
+    the line, and the tuned model stands beside it."""
+    record = next(r for r in made.rank_lr() if r.dial)
+    whole = next(point for point in record.dial if point.alpha == 1)
+    assert whole.task is not None and whole.retention is not None
+    whole.retention -= 0.01  # other items
+    plane = plane_of_run(record)
+    assert plane is not None
+    drawn = plane["figure"].source
+    assert drawn.joined[-1] == pytest.approx((whole.task, whole.retention))
+    tuned = next(place for place in drawn.places if place.name == "tuned")
+    assert (tuned.x, tuned.y) != drawn.joined[-1]

@@ -41,7 +41,9 @@ def place_of(record: RunRecord, name: str) -> Place | None:
 
 
 def plane_of_run(record: RunRecord) -> dict[str, Any] | None:
-    """Base, tuned model and the dial between them."""
+    """Base, tuned model and the dial between them. The dial has items of its own (the selection
+    half), on which the whole update is a point, too: its line ends there, not at the tuned model.
+    """
     tuned = place_of(record, "tuned")
     task, suite = record.task, record.suite_verdict
     if tuned is None or task is None or suite is None:
@@ -50,14 +52,13 @@ def plane_of_run(record: RunRecord) -> dict[str, Any] | None:
     points = [
         (point.alpha, phrases.gain(point.task, task.higher_is_better) or 0.0, point.retention)
         for point in sorted(record.dial, key=lambda p: p.alpha)
-        if point.task is not None and point.retention is not None and point.alpha not in (0, 1)
+        if point.task is not None and point.retention is not None and point.alpha != 0
         if dial_curve.metric(record) == task.metric
     ]
     for alpha, x, y in points:
         said = f"update scaled to strength α = {alpha:g}"
         places.append(Place(x, y, f"{alpha:g}", said, "dialled"))
-    path = [(0.0, 0.0, 0.0), *points, (1.0, tuned.x, tuned.y)]
-    path.sort(key=lambda entry: entry[0])
+    path = sorted([(0.0, 0.0, 0.0), *points])
     return plane_view(places, record, [(x, y) for _, x, y in path] if points else [])
 
 

@@ -200,7 +200,7 @@ def _inside(group: ConfigGroup, seen: GroupStats) -> bool:
 def _perhaps(seen: GroupStats) -> bool:
     if seen.kept is None or seen.epsilon is None:
         return False
-    return seen.verdict != Verdict.FORGOTTEN and seen.kept.value > -seen.epsilon
+    return seen.verdict != Verdict.FORGOTTEN and seen.kept.value >= -seen.epsilon
 
 
 def _close(others: Sequence[ConfigGroup], best: ConfigGroup, on: Part) -> list[ConfigGroup]:
