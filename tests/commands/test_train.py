@@ -244,7 +244,7 @@ def test_a_diverging_run_keeps_its_checkpoint_and_says_why(world: Path, tmp_path
         "~optimizer.betas": "",
         "~optimizer.eps": "",
         "trainer.gradient_clip_val": "null",
-        "optimizer.lr": 1e14,
+        "optimizer.lr": 1e9,
         "trainer.checkpoint_every": 1,
         "tracking": "none",
     }
