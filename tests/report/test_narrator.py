@@ -63,6 +63,11 @@ def test_benchmarks_without_an_accuracy_are_named():
     assert narrator.headline(record) == said
 
 
+def test_general_text_alone_is_something_measured():
+    record = RunRecord("x", status="FINISHED", retention=[RetentionRow("prose", "bits_per_byte")])
+    assert narrator.headline(record) == "What it forgot was measured on prose alone."
+
+
 def test_a_failed_run_says_so():
     record = RunRecord("x", status="FAILED", error="disk full")
     assert narrator.headline(record) == "This run failed before it had a result."

@@ -63,7 +63,7 @@ def headline(record: RunRecord) -> str:
     """One sentence: what was gained, where that was measured, and the verdict on what was lost."""
     task, suite = outcome(record.task), record.suite_verdict
     verdict = suite.verdict if suite is not None and suite.verdict in VERDICTS else ""
-    if task == "missing" and not verdict:
+    if task == "missing" and not verdict and not record.retention:
         return _STATUS.get(record.status, "This run measured nothing.")
     kept = _kept(record, verdict)
     if task == "missing":
