@@ -220,10 +220,10 @@ for name in ("generation_config.json", "chat_template.jinja"):
 
 BECAUSE = {
     "nested-loops": "it takes longer than",
-    "a-long-text": "it takes too much memory",
+    "a-long-text": "it takes",
     "nothing-divided": "ZeroDivisionError",
     "a-large-power": "it takes",
-    "doubling": "it takes too much memory",
+    "doubling": "it takes",  # too much memory, on a busy machine too long
     "calls-itself": "it calls itself",
 }
 """What is said of a template that is not just wrong."""
@@ -234,7 +234,7 @@ TEMPLATES = {
     "a-long-text": "{{ 'x' * 10**10 }}",
     "nothing-divided": "{{ 1/0 }}",
     "a-long-range": "{% for a in range(10**12) %}x{% endfor %}",
-    "a-large-power": "{{ 9**9**9 }}",
+    "a-large-power": "{{ 9**(9**9) }}",
     "doubling": "{% set n = namespace(s='x') %}{% for a in range(60) %}"
     "{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}",
     "no-syntax": "{% for %}",

@@ -20,6 +20,7 @@ from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
 from myosotis.controls import Extra
 from myosotis.data.datamodule import ExampleModule
+from myosotis.models.init_from import InitialUpdate
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
 from myosotis.report import beforehand
@@ -98,6 +99,8 @@ def make(cfg: DictConfig) -> Plan:
     """The plan of a config. Raises what a run of it would raise before it loads weights."""
     warnings = check(cfg)
     source = instantiate.model_source(cfg)
+    if cfg.model.start is not None:
+        InitialUpdate.named(cfg.model.start)
     data = parts.data_of(cfg)
     parts.require_held_out(cfg, data)
     settings = parts.update_settings(cfg, data)

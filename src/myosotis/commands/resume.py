@@ -53,8 +53,8 @@ def continued(cfg: DictConfig, overrides: Sequence[str]) -> Continued:
             f"The run {folder.path} has no checkpoint to resume from.",
             "It stopped before its first one: start it again without resume.",
         )
+    saved = strangers.read(folder.config)  # whose it is, before anything else of it is read
     require_checkpoint(folder.checkpoint)
-    saved = strangers.read(folder.config)
     given = [o for o in overrides if not _is_place(o, cfg, folder)]
     changed = changes(saved, cfg, given)
     if wrong := [why for key in changed if (why := _refusal(key, *changed[key], saved))]:

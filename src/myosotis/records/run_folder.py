@@ -91,10 +91,9 @@ class RunFolder:
         """What finding a run takes, without making the whole record: of a thousand runs that is
         seconds. Raises `DataError` for a file that is no record."""
         try:
-            document = json.loads(self.record.read_text("utf-8"))
+            said = read_json_object(self.record)
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"Could not read the run record {self.record}: {error}.") from error
-        said = document if isinstance(document, dict) else {}
         found = [said.get(name, "") for name in Header._fields]
         if not said.get("run_id") or not all(isinstance(one, str) for one in found):
             raise DataError(f"{self.record} is not a run record.")

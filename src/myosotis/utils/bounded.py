@@ -32,12 +32,19 @@ class TooMuch(Exception):
     """What was run took too long, or too much memory; the message says which."""
 
 
+class _Late(BaseException):
+    """Raised by the timer; no `except Exception` of a library may swallow it (Jinja has one around
+    the constants that it works out beforehand)."""
+
+
 def rendered(render: Callable[[], T]) -> T:
     """What `render` returns, within the bounds above. Raises `TooMuch`; what `render` raises, too,
     and whatever else its author made go wrong, as it came."""
     try:
         with _in_time(), _in_memory():
             found = render()
+    except _Late:
+        raise TooMuch(f"it takes longer than {SECONDS:g} seconds") from None
     except MemoryError:
         raise TooMuch("it takes too much memory") from None
     except RecursionError:
@@ -56,10 +63,10 @@ def _in_time() -> Iterator[None]:
         return
 
     def late(number: int, frame: FrameType | None) -> None:
-        raise TooMuch(f"it takes longer than {SECONDS:g} seconds")
+        raise _Late
 
     handler = signal.signal(signal.SIGALRM, late)
-    left, again = signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    left, again = signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
     began = time.monotonic()
     try:
         yield
