@@ -33,7 +33,8 @@ def load(path: Path) -> DictConfig:
     Keys that are not known stay: a run may be of another version.
     """
     try:
-        cfg = OmegaConf.create(read_yaml(path))
+        values = read_yaml(path)
+        cfg = OmegaConf.create(values) if isinstance(values, dict) else None
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise _unusable(path, line(said)[:200]) from None
