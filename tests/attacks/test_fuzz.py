@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -46,8 +47,10 @@ VALUES = st.recursive(
     ),
     max_leaves=5,
 )
+WIDE = bool(os.environ.get("MYOSOTIS_FUZZ"))
 FEW = settings(
-    max_examples=40,
+    max_examples=2_000 if WIDE else 40,
+    derandomize=not WIDE,  # the same cases each time; MYOSOTIS_FUZZ=1 looks for new ones
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -180,7 +180,7 @@ def delete(
 
 def _delete_in_mlflow(folder: RunFolder) -> None:
     record = folder.load()
-    tracking = record.config.get("tracking") or {}
+    tracking = record.group("tracking")
     if not tracking.get("enabled"):
         return
     from myosotis.commands.sync import ask  # takes seconds, which listing has no use for

@@ -136,14 +136,14 @@ def _deleted(store: Store, folder: RunFolder | SweepFolder, run_id: str) -> str 
 
 def ask(folder: RunFolder, record: RunRecord, uri: str | None) -> None:
     """A record from elsewhere does not say where this user's files are sent."""
-    named = record.config.get("tracking", {}).get("uri")
+    named = record.group("tracking").get("uri")
     if uri is None and named is not None and signature.signed(folder.config) is None:
         wish = f"tracking.uri={line(named)} is where its files are sent"
         trust.require(f"The run {folder.path}", [wish], f"{folder.record} (or give tracking.uri=…)")
 
 
 def _tracked(record: RunRecord, uri: str | None) -> bool:
-    return uri is not None or record.config.get("tracking", {}).get("enabled", True)
+    return uri is not None or record.group("tracking").get("enabled", True)
 
 
 def _left(folder: RunFolder, record: RunRecord, uri: str | None) -> bool:

@@ -50,7 +50,7 @@ class InitialUpdate:
                 f"model.start={name}: that run has no finished update.",
                 f"If it was stopped, `myosotis train resume={run.path}` finishes it.",
             )
-        quantization = (record.config.get("update") or {}).get("quantization")
+        quantization = record.group("update").get("quantization")
         return found._mergeable(run=str(run.path), quantization=quantization)
 
     @classmethod

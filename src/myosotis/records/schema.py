@@ -444,6 +444,11 @@ class RunRecord:
     folder: str = field(default="", repr=False, compare=False, metadata=NOT_WRITTEN)
     """Where it was read from, "" if from no folder; what lies beside it can be read, too."""
 
+    def group(self, name: str) -> dict[str, Any]:
+        """A group of the configuration; nothing where a record has something else in its place."""
+        found = self.config.get(name)
+        return found if isinstance(found, dict) else {}
+
     def to_json(self) -> str:
         """The document as text; the same record always gives the same bytes."""
         return json.dumps(plain(self), ensure_ascii=False, allow_nan=False, indent=2) + "\n"

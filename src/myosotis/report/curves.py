@@ -112,7 +112,7 @@ def curves(record: RunRecord) -> list[dict[str, Any]]:
     if losses:
         note = " · ".join(f"{s.name} {_plain(s.points[-1][1])}" for s in reversed(losses))
         chart = Chart("Loss", losses, _plain, "step")
-        objective = (record.config.get("objective") or {}).get("name", "sft")
+        objective = record.group("objective").get("name", "sft")
         unit = "nats per token" if objective == "sft" else f"of {objective}, its own unit"
         drawn.append(_panel("Loss", f"{unit}, lower is better", note, chart, legend=True))
     rows = {row.task: row for row in record.retention}

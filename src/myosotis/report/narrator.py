@@ -265,7 +265,7 @@ def checkpoint(record: RunRecord) -> str:
     ended = _ENDED.get(found.ended, "")
     if not found.chosen:
         stay = ""
-        if record.config.get("retention", {}).get("on_breach") == "rollback":
+        if record.group("retention").get("on_breach") == "rollback":
             stay = "No step was shown to be inside the budget, so the last weights stayed."
         told = [f"The training went to step {found.last_step}.", ended, stay]
         return " ".join(filter(None, told))

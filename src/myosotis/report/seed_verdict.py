@@ -55,7 +55,7 @@ def _outside(row: RetentionRow, inside: Collection[str]) -> bool:
 
 def own_budgets(run: RunRecord) -> set[str]:
     """The tasks to which `retention.budget` gives a budget of their own."""
-    budget = (run.config.get("retention") or {}).get("budget")
+    budget = run.group("retention").get("budget")
     if not isinstance(budget, Mapping):
         return set()
     return {task_name(str(name)) for name in budget}
