@@ -33,8 +33,9 @@ def load(path: Path) -> DictConfig:
     Keys that are not known stay: a run may be of another version.
     """
     try:
-        values = read_yaml(path)
-        cfg = OmegaConf.create(values) if isinstance(values, dict) else None
+        cfg = OmegaConf.create(read_yaml(path))
+    except AssertionError:  # OmegaConf's, of a word or a number instead of settings
+        cfg = None
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise _unusable(path, line(said)[:200]) from None
