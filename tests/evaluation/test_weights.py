@@ -47,11 +47,12 @@ def test_an_intruder_is_like_none_of_the_bases_directions() -> None:
     for size, expected in ((9, 1), (4, 0)):
         base = torch.diag(torch.arange(size, 0, -1).double())
         even = torch.full((size, 1), 1 / math.sqrt(size), dtype=torch.float64)
-        assert intruders(base, 100 * even @ even.T) == expected
+        before, _ = top_directions(base, size)
+        assert intruders(before, base + 100 * even @ even.T) == expected
     base = torch.diag(torch.arange(9, 0, -1).double())
     axis = torch.zeros(9, 9, dtype=torch.float64)
     axis[3, 3] = 100.0
-    assert intruders(base, axis) == 0
+    assert intruders(top_directions(base, 9)[0], base + axis) == 0
 
 
 @pytest.mark.parametrize(("place", "share"), [(0, 1.0), (DIRECTIONS, 0.0)])

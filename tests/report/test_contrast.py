@@ -16,7 +16,7 @@ from myosotis.report.contrast import Measure, contrast, p_alike, told_apart
 from myosotis.report.crossed import Task, shared_items
 from myosotis.report.grouping import study
 from myosotis.report.seeds import Estimate, difference_p, over_seeds, t_tails
-from myosotis.report.selection import choose, learned
+from myosotis.report.selection import choose, group_stats, learned
 from tests.report.test_crossed import columns, normal
 
 
@@ -120,7 +120,7 @@ def test_the_choice_tells_settings_apart_by_their_examples(tmp_path: Path, files
     choice = choose(found)
     assert choice.group is not None and choice.group.runs[0].config["update"]["r"] == 16
     assert len(choice.rivals) == (0 if files else 1)
-    measures = [learned(group) for group in found.measured]
+    measures = [learned(group, group_stats(group)) for group in found.measured]
     assert all(m is not None and m.estimate.seeds == 3 for m in measures)
     assert bool(example_items(runs[0])) is files
 

@@ -20,7 +20,6 @@ from myosotis.commands.components import (
 from myosotis.commands.parts import asks_everything
 from myosotis.commands.protecting import controls_of
 from myosotis.config import instantiate
-from myosotis.controls.together import Controls
 from myosotis.evaluation import intermediate, kl
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.report import narrator
@@ -109,9 +108,7 @@ def fit(
     )
 
 
-def fine_tuning(
-    cfg: DictConfig, parts: TunedComponents, controls: Controls | None = None
-) -> FineTuning:
+def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
     """The LightningModule of a run."""
     return FineTuning(
         parts.update,
@@ -122,7 +119,7 @@ def fine_tuning(
         weight_decay=cfg.optimizer.get("weight_decay", 0.0),
         gradient_clip_val=cfg.trainer.gradient_clip_val,
         layer_decay=cfg.optimizer.get("layer_decay", 1.0),
-        controls=controls or controls_of(cfg, parts),
+        controls=controls_of(cfg, parts),
     )
 
 

@@ -102,6 +102,13 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     return module
 
 
+def locator_of(cfg: DictConfig) -> DataLocator:
+    """Where the data of benchmarks are at hand."""
+    folder = cfg.retention.data_dir
+    files = plain(cfg.retention.data_files)
+    return DataLocator(Path(folder).expanduser() if folder else None, files)
+
+
 def require_held_out(cfg: DictConfig, data: ExampleModule) -> None:
     """What the test part must hold for the metric of `cfg`, before any weights load."""
     data.kind.require_metric(cfg.task.metric, data.dataset.name)
@@ -133,10 +140,7 @@ def benchmarks(
         seed=cfg.retention.seed,
         num_fewshot=cfg.retention.num_fewshot,
         chat_template=cfg.retention.chat_template,
-        locator=DataLocator(
-            Path(cfg.retention.data_dir).expanduser() if cfg.retention.data_dir else None,
-            plain(cfg.retention.data_files),
-        ),
+        locator=locator_of(cfg),
         designs=_designs(cfg, base) if base is not None else {},
     )
     require_known_items(suite, tokenizer, source)

@@ -5,15 +5,14 @@ text at hand that they may read, of which nothing is measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from myosotis.commands.components import TunedComponents
+from myosotis.commands.parts import locator_of
 from myosotis.config import instantiate
-from myosotis.config.instantiate import plain
 from myosotis.controls import Given, Spent, read, supervised
 from myosotis.controls.together import Controls
 from myosotis.data.datamodule import ExampleModule, StepLoader
@@ -21,7 +20,6 @@ from myosotis.records.schema import ControlInfo, CurvePoint
 from myosotis.retention.benchmarks import prose, wikipedia
 from myosotis.retention.benchmarks.build import draw_order
 from myosotis.retention.benchmarks.prose import Passage
-from myosotis.retention.harness.data import DataLocator
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import DataError
 
@@ -119,8 +117,4 @@ def _paragraphs(passage: Passage) -> list[str]:
 def _passages(cfg: DictConfig, name: str) -> list[Passage]:
     if name == "prose":
         return prose.passages()
-    folder = cfg.retention.data_dir
-    at_hand = DataLocator(
-        Path(folder).expanduser() if folder else None, plain(cfg.retention.data_files)
-    )
-    return wikipedia.passages(at_hand)[0]
+    return wikipedia.passages(locator_of(cfg))[0]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,10 +127,13 @@ class Term:
 class Control(ABC):
     """The settings of one control."""
 
+    switch: ClassVar[str] = "coef"
+    """The setting that turns it off at 0."""
+
     @property
-    @abstractmethod
     def active(self) -> bool:
-        """Whether it does anything; false for a coefficient of 0."""
+        """Whether it does anything."""
+        return getattr(self, self.switch) != 0
 
     @abstractmethod
     def refuse(self, about: About, key: str) -> None:
@@ -173,6 +176,12 @@ def at_least_zero(value: float, key: str) -> None:
         raise ConfigError(f"{key}={value} is out of range.", "It must be at least 0; 0 is off.")
 
 
+def at_least_one(value: int, key: str) -> None:
+    """Raise `ConfigError` for a number of things that is none."""
+    if value < 1:
+        raise ConfigError(f"{key}={value} is out of range.", "At least 1.")
+
+
 def moves_the_model(about: About, key: str) -> None:
     """Raise `ConfigError` for an update that leaves the language model where it is."""
     if about.update.reads_labels:
@@ -192,4 +201,13 @@ def has_formulas(about: About, key: str) -> None:
             f"have: {able.reasons.get('explicit', 'it changes no weight of the base')}.",
             "It works with update=full, lora, qlora, ia3 and vera; control=replay and control=kl "
             "work with every update of the language model.",
+        )
+
+
+def full_precision(about: About, key: str) -> None:
+    """Raise `ConfigError` for a base in four bits, whose weights have no gradient and no matrix."""
+    if about.update.settings.get("quantization"):
+        raise ConfigError(
+            f"{key} reads the base's weights, which update.quantization keeps in four bits.",
+            "Add update=lora, or control=l2sp, which reads only what is added.",
         )

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from myosotis.controls import About, Control, Extra, Given, Term, at_least_zero, has_formulas
+from myosotis.controls import (
+    About,
+    Control,
+    Extra,
+    Given,
+    Term,
+    at_least_one,
+    at_least_zero,
+    full_precision,
+    has_formulas,
+)
 from myosotis.controls.fisher import kept_fisher
 from myosotis.controls.penalty import Penalty
 from myosotis.controls.replay import check_tokens
@@ -36,18 +46,13 @@ class EWC(Control):
     tokens: int = 128
 
     @property
-    def active(self) -> bool:
-        return self.coef != 0
-
-    @property
     def extra(self) -> Extra:
         return Extra(said=f"the distance of the weights, weighed by what {self.texts} needs")
 
     def refuse(self, about: About, key: str) -> None:
         at_least_zero(self.coef, f"{key}.coef")
         check_tokens(self.tokens, key)
-        if self.items < 1:
-            raise ConfigError(f"{key}.items={self.items} is out of range.", "At least 1.")
+        at_least_one(self.items, f"{key}.items")
         if self.texts is None:
             raise ConfigError(
                 f"{key} needs reference data: {key}.texts=null names none.",
@@ -63,12 +68,3 @@ class EWC(Control):
         read = texts(self.texts, given, self.tokens, self.items)
         found = dict(zip(map(id, changes), kept_fisher(given, changes, read), strict=True))
         return Penalty(self.coef, changes, lambda c: weighted_distance(c, found[id(c)]))
-
-
-def full_precision(about: About, key: str) -> None:
-    """Raise `ConfigError` for a base in four bits, whose weights have no gradient and no matrix."""
-    if about.update.settings.get("quantization"):
-        raise ConfigError(
-            f"{key} reads the base's weights, which update.quantization keeps in four bits.",
-            "Add update=lora, or control=l2sp, which reads only what is added.",
-        )

@@ -12,9 +12,9 @@ less certain than that; in memory, and in the cache by content.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,11 +25,11 @@ from torch import Tensor
 from myosotis.controls import Given
 from myosotis.models import wheels
 from myosotis.trees.scorer import Scorer, evaluating, scorer_version
-from myosotis.trees.tree import Tree
+from myosotis.trees.tree import Tree, digest
 from myosotis.updates.change import Change
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import progress
-from myosotis.utils.one_process import one_process
+from myosotis.utils.one_process import kept
 
 
 def fisher(scorer: Scorer, changes: Sequence[Change], trees: Sequence[Tree]) -> list[Tensor]:
@@ -86,26 +86,23 @@ def kept_fisher(given: Given, changes: Sequence[Change], trees: Sequence[Tree]) 
     written."""
     path = _place(given, changes, trees)
     device = changes[0].weight.device
-    found = _read(path, changes)
-    if found is None:
-        with one_process(path):
-            found = _read(path, changes)  # another rank or trial may have been first
-            if found is None:
-                made = fisher(given.scorer, changes, trees)
-                found = [one.to(torch.bfloat16) for one in made]
-                named = {c.name: f.cpu() for c, f in zip(changes, found, strict=True)}
-                with suppress(OSError, SafetensorError), replacing(path) as partial:
-                    save_file(named, partial)
+
+    def make() -> list[Tensor]:
+        return [one.to(torch.bfloat16) for one in fisher(given.scorer, changes, trees)]
+
+    def write(made: Sequence[Tensor]) -> None:
+        named = {c.name: f.cpu() for c, f in zip(changes, made, strict=True)}
+        with suppress(OSError, SafetensorError), replacing(path) as unfinished:
+            save_file(named, unfinished)
+
+    found = kept(path, partial(_read, path, changes), make, write)
     return [one.to(device) for one in found]
 
 
 def _place(given: Given, changes: Sequence[Change], trees: Sequence[Tree]) -> Path:
     about = [given.model, given.dtype, given.scorer.conditions(), scorer_version(), "fisher 1"]
-    digest = hashlib.sha256("\n".join([*about, *(c.name for c in changes)]).encode())
-    for tree in trees:
-        for array in (tree.ids, tree.weights, tree.parent):
-            digest.update(len(array).to_bytes(8, "little") + array.tobytes())
-    return wheels.cache_dir() / "fisher" / f"{digest.hexdigest()[:40]}.safetensors"
+    key = digest("\n".join([*about, *(c.name for c in changes)]), trees)
+    return wheels.cache_dir() / "fisher" / f"{key[:40]}.safetensors"
 
 
 def _read(path: Path, changes: Sequence[Change]) -> list[Tensor] | None:

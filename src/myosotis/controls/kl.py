@@ -149,10 +149,6 @@ class KL(Control):
     tokens: int = 128
 
     @property
-    def active(self) -> bool:
-        return self.coef != 0
-
-    @property
     def extra(self) -> Extra:
         said = f"KL to the base on {self.share:g} as many tokens of {self.texts} as the task reads"
         if self.texts == TASK:

@@ -23,10 +23,6 @@ class L2SP(Control):
     coef: float
 
     @property
-    def active(self) -> bool:
-        return self.coef != 0
-
-    @property
     def extra(self) -> Extra:
         return Extra(said="the distance of the weights to where they began")
 

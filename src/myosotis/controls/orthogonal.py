@@ -16,8 +16,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from myosotis.controls import About, Control, Extra, Given, Term, at_least_zero, has_formulas
-from myosotis.controls.ewc import full_precision
+from myosotis.controls import (
+    About,
+    Control,
+    Extra,
+    Given,
+    Term,
+    at_least_one,
+    at_least_zero,
+    full_precision,
+    has_formulas,
+)
 from myosotis.controls.penalty import Penalty
 from myosotis.updates.change import Change
 from myosotis.updates.depth import depth_by_name
@@ -59,17 +68,12 @@ class Orthogonal(Control):
     directions: int = 16
 
     @property
-    def active(self) -> bool:
-        return self.coef != 0
-
-    @property
     def extra(self) -> Extra:
         return Extra(said=f"what lies in the first {self.directions} directions of each matrix")
 
     def refuse(self, about: About, key: str) -> None:
         at_least_zero(self.coef, f"{key}.coef")
-        if self.directions < 1:
-            raise ConfigError(f"{key}.directions={self.directions} is out of range.", "At least 1.")
+        at_least_one(self.directions, f"{key}.directions")
         has_formulas(about, key)
         full_precision(about, key)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from myosotis.controls import About, Control, Extra, Given, Spent, Step, Term, moves_the_model
 from myosotis.controls.rehearsal import Rehearsal
@@ -48,23 +49,16 @@ class ReplayTerm(Term):
 class Replay(Control):
     """`ratio` of all supervised tokens are those of `texts`, cut into pieces of `tokens` tokens."""
 
+    switch: ClassVar[str] = "ratio"
+
     ratio: float
     texts: str = "prose"
     tokens: int = 128
 
     @property
-    def active(self) -> bool:
-        return self.ratio != 0
-
-    @property
-    def share(self) -> float:
-        """Tokens of replay per token of the task."""
-        return self.ratio / (1 - self.ratio)
-
-    @property
     def extra(self) -> Extra:
         said = f"{self.ratio:.3g} of the supervised tokens are replay"
-        return Extra(self.share, said=said)
+        return Extra(per_token(self.ratio), said=said)
 
     def refuse(self, about: About, key: str) -> None:
         check_ratio(self.ratio, key)
@@ -73,12 +67,18 @@ class Replay(Control):
         moves_the_model(about, key)
 
     def prepare(self, given: Given) -> Term:
-        return rehearsing(texts(self.texts, given, self.tokens), given, self.share, "replay")
+        return rehearsing(texts(self.texts, given, self.tokens), given, self.ratio, "replay")
 
 
-def rehearsing(found: Sequence[Tree], given: Given, share: float, name: str) -> ReplayTerm:
-    """Texts at work: `share` tokens of them per token of the task."""
+def per_token(ratio: float) -> float:
+    """Tokens of replay per token of the task, where `ratio` of all are replay."""
+    return ratio / (1 - ratio)
+
+
+def rehearsing(found: Sequence[Tree], given: Given, ratio: float, name: str) -> ReplayTerm:
+    """Texts at work: `ratio` of all supervised tokens are theirs."""
     seed = [given.seed, zlib.crc32(name.encode())]
+    share = per_token(ratio)
     return ReplayTerm(given.scorer, Rehearsal.of(found, given.supervised.tolist(), share, seed))
 
 

@@ -11,10 +11,12 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
-from myosotis.controls import About, Control, Extra, Given, Term, moves_the_model
-from myosotis.controls.replay import check_ratio, check_tokens, rehearsing
+from myosotis.controls import About, Control, Extra, Given, Term, at_least_one, moves_the_model
+from myosotis.controls.replay import check_ratio, check_tokens, per_token, rehearsing
 from myosotis.controls.texts import pieces
 from myosotis.data.span_tokenizer import SpanTokenizer
 from myosotis.models import wheels
@@ -24,7 +26,7 @@ from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import progress
 from myosotis.utils.device import hardware
 from myosotis.utils.errors import ConfigError, DataError
-from myosotis.utils.one_process import one_process
+from myosotis.utils.one_process import kept
 
 BATCH = 16
 """Texts written at a time; another number would write others."""
@@ -36,6 +38,8 @@ class SelfReplay(Control):
     most `tokens` tokens, sampled at `temperature` from the smallest set of words that has the
     probability `top_p`, by `seed`."""
 
+    switch: ClassVar[str] = "ratio"
+
     ratio: float
     items: int = 128
     tokens: int = 128
@@ -44,19 +48,14 @@ class SelfReplay(Control):
     seed: int = 0
 
     @property
-    def active(self) -> bool:
-        return self.ratio != 0
-
-    @property
     def extra(self) -> Extra:
         said = f"{self.ratio:.3g} of the supervised tokens are replay that the base wrote"
-        return Extra(self.ratio / (1 - self.ratio), said=said)
+        return Extra(per_token(self.ratio), said=said)
 
     def refuse(self, about: About, key: str) -> None:
         check_ratio(self.ratio, key)
         check_tokens(self.tokens, key)
-        if self.items < 1:
-            raise ConfigError(f"{key}.items={self.items} is out of range.", "At least 1.")
+        at_least_one(self.items, f"{key}.items")
         if not self.temperature > 0:
             raise ConfigError(
                 f"{key}.temperature={self.temperature} would write the same text every time.",
@@ -73,20 +72,17 @@ class SelfReplay(Control):
                 "control.self_replay: the base wrote nothing that could be rehearsed",
                 "control=replay reads texts of yours instead",
             )
-        return rehearsing(found, given, self.ratio / (1 - self.ratio), "self_replay")
+        return rehearsing(found, given, self.ratio, "self_replay")
 
     def written(self, given: Given) -> list[str]:
         """What the base writes, from the cache or now."""
         path = self._place(given)
-        found = _read(path)
-        if found is None:
-            with one_process(path):
-                found = _read(path)  # another rank or trial may have been first
-                if found is None:
-                    found = self._write(given)
-                    with suppress(OSError):
-                        write_text(path, json.dumps(found, ensure_ascii=False))
-        return found
+
+        def write(found: list[str]) -> None:
+            with suppress(OSError):
+                write_text(path, json.dumps(found, ensure_ascii=False))
+
+        return kept(path, partial(_read, path), partial(self._write, given), write)
 
     def _place(self, given: Given) -> Path:
         settings = {k: v for k, v in asdict(self).items() if k != "ratio"}

@@ -1,6 +1,6 @@
 """The texts that controls read: general prose at hand, plain text, or examples of a file.
 
-    prose, wikipedia     passages at hand (commands/general_text.py), none of which is measured
+    prose, wikipedia     passages at hand (commands/protecting.py), none of which is measured
     notes.txt, notes.md  plain text; paragraphs are set apart by empty lines
     mine.jsonl, mine.parquet, hub:owner/name
                          records: their field `text`, or examples as training data has them

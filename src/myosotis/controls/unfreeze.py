@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch.nn import Parameter
 
@@ -39,11 +40,9 @@ class Unfreezing(Term):
 class Unfreeze(Control):
     """One more layer every `every` steps (below 1: that share of all steps)."""
 
-    every: float
+    switch: ClassVar[str] = "every"
 
-    @property
-    def active(self) -> bool:
-        return self.every != 0
+    every: float
 
     @property
     def extra(self) -> Extra:

@@ -79,22 +79,8 @@ def files(
             validation, test = halves(validation, split_seed)
         else:
             test = examples(tested)
-    manifest = {
-        "source": "files",
-        "files": [
-            {
-                "name": short(file),
-                "format": described(file),
-                "fields": records.forms,
-                "records": len(records.examples),
-                "unused": records.unused,
-            }
-            for file, records in read.values()
-        ],
+    manifest = _manifest(list(read.values())) | {
         "held_out_by": grouped,
-        "empty_answers": [where for _, records in read.values() for where in records.empty_answers],
-        "identical": [where for _, records in read.values() for where in records.identical],
-        "markers": [asdict(one) for one in marked(e for _, r in read.values() for e in r.examples)],
         "allow_markers": allow_markers,
     }
     return Dataset(
@@ -104,6 +90,26 @@ def files(
         take(test, test_items, split_seed),
         manifest,
     ).sealed()
+
+
+def _manifest(read: Sequence[tuple[Place, Records]]) -> dict[str, Any]:
+    """What the files hold, and what of it a person should look at."""
+    return {
+        "source": "files",
+        "files": [
+            {
+                "name": short(file),
+                "format": described(file),
+                "fields": records.forms,
+                "records": len(records.examples),
+                "unused": records.unused,
+            }
+            for file, records in read
+        ],
+        "empty_answers": [where for _, records in read for where in records.empty_answers],
+        "identical": [where for _, records in read for where in records.identical],
+        "markers": [asdict(one) for one in marked(e for _, r in read for e in r.examples)],
+    }
 
 
 def _parts(

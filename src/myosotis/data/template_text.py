@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from myosotis.data.conversation import Message
-from myosotis.utils.bounded import TooMuch, rendered
+from myosotis.utils.bounded import rendered, why
 from myosotis.utils.errors import ConfigError, DataError
 
 # Stands for a message's text when the template is asked what it writes around it. Private-use
@@ -99,9 +99,8 @@ class TemplateText:
                 f"{where}: the model's chat template refuses this conversation: {error.message}"
             ) from None
         except Exception as error:  # noqa: BLE001 - a template is a program of its own
-            said = str(error) if isinstance(error, TooMuch) else f"{type(error).__name__}: {error}"
             raise DataError(
-                f"{where}: the model's chat template cannot be used: {said[:200]}",
+                f"{where}: the model's chat template cannot be used: {why(error)[:200]}",
                 "data.template=none does without it",
             ) from None
 

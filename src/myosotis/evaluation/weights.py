@@ -17,7 +17,6 @@ from myosotis.records.schema import WeightChange
 from myosotis.updates.base import Update
 from myosotis.updates.change import Change
 from myosotis.updates.depth import depth_by_name
-from myosotis.updates.tensors import plain_weight
 
 LAYERS = 3
 """Layers whose matrices are decomposed."""
@@ -53,7 +52,7 @@ def spread(count: int) -> set[int]:
 
 def _measured(change: Change, depth: int, count: int, chosen: set[int]) -> WeightChange:
     *_, kind = change.name.removesuffix(".weight").split(".")
-    base = plain_weight(change.origin())
+    base = change.origin()
     length, whole = _length(change), float(base.double().norm())
     found = WeightChange(
         name=change.name,
@@ -76,10 +75,11 @@ def _decompose(found: WeightChange, change: Change, base_OI: Tensor) -> None:
     found.effective_rank = effective_rank(values)
     found.rank_90 = rank_90(values)
     found.spectrum = [round(float(v), 4) for v in (values / values[0])[:SHOWN]]
-    left, right = top_directions(base_OI, DIRECTIONS)
-    within = 2 * float(inside(change, left, right)) / float(values.square().sum())
-    found.top_share = min(1.0, max(0.0, within))
-    found.intruders = intruders(base_OI, change.delta())
+    left, right = top_directions(base_OI, min(base_OI.shape))
+    top = inside(change, left[:, :DIRECTIONS], right[:, :DIRECTIONS])
+    found.top_share = min(1.0, max(0.0, 2 * float(top) / float(values.square().sum())))
+    delta_OI = change.delta()
+    found.intruders = intruders(left, base_OI.to(delta_OI) + delta_OI)
 
 
 def rank(values: Tensor, size: int) -> int:
@@ -100,10 +100,9 @@ def rank_90(values: Tensor) -> int:
     return int((held < 0.9 - 1e-12).sum()) + 1
 
 
-def intruders(base_OI: Tensor, delta_OI: Tensor) -> int:
-    """Of the `FIRST` left singular vectors of θ0 + Δθ, how many are like none of θ0's."""
-    every = min(base_OI.shape)
-    before, _ = top_directions(base_OI, every)
-    after, _ = top_directions(base_OI.to(delta_OI) + delta_OI, min(FIRST, every))
-    cosine = (before.T.to(after) @ after).abs().amax(0)
+def intruders(before_OK: Tensor, tuned_OI: Tensor) -> int:
+    """Of the `FIRST` left singular vectors of the tuned matrix, how many are like none of the
+    base's, which are `before_OK`."""
+    after_OK, _ = top_directions(tuned_OI, min(FIRST, *tuned_OI.shape))
+    cosine = (before_OK.T.to(after_OK) @ after_OK).abs().amax(0)
     return int((cosine < UNLIKE).sum())

@@ -106,7 +106,7 @@ def load_base_model(
         tokenizer=tokenizer,
         id=source.name,
         note="; ".join(filter(None, notes)),
-        content_hash=content_hash(source, quantization),
+        content_hash=_hash_of(place, kept_in),
         context_length=context_length(config, tokenizer),
     )
 
@@ -117,7 +117,10 @@ def content_hash(source: ModelSource, quantization: str | None = None) -> str:
     Raises AssetError as `folder` does; no weights are loaded.
     """
     place = folder(source)
-    kept_in = quantization or quantised.method(_config(place, source))
+    return _hash_of(place, quantization or quantised.method(_config(place, source)))
+
+
+def _hash_of(place: Path, kept_in: str) -> str:
     return "+".join(filter(None, (files.content_hash(place), kept_in.replace(" ", "-"))))
 
 

@@ -7,10 +7,10 @@ tree then carries them, and so does the answer to another prompt beside it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,10 @@ import numpy as np
 from myosotis.models import wheels
 from myosotis.objectives import others
 from myosotis.trees.scorer import Scorer, scorer_version
-from myosotis.trees.tree import Target, Tree
+from myosotis.trees.tree import Tree, digest
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import progress
-from myosotis.utils.one_process import one_process
+from myosotis.utils.one_process import kept
 
 
 def live(trees: Sequence[Tree], scorer: Scorer) -> list[Tree]:
@@ -38,22 +38,16 @@ def referenced(
     `model` is the content hash of that model. Nothing is lost when the cache cannot be written.
     """
     trees = [*given, *others(given)]
-    digest = hashlib.sha256(f"{model}\n{dtype}\n{scorer.conditions()}\n{scorer_version()}".encode())
-    for tree in trees:
-        asked = () if tree.target is Target.TOKENS else (tree.targets,)
-        for array in (tree.ids, tree.weights, tree.parent, tree.leaves, *asked):
-            digest.update(len(array).to_bytes(8, "little") + array.tobytes())
-    path = wheels.cache_dir() / "references" / f"{digest.hexdigest()[:40]}.npy"
+    about = f"{model}\n{dtype}\n{scorer.conditions()}\n{scorer_version()}"
+    path = wheels.cache_dir() / "references" / f"{digest(about, trees)[:40]}.npy"
     sizes = [len(tree.leaves) for tree in trees]
-    values = _read(path, sum(sizes))
-    if values is None:
-        with one_process(path):
-            values = _read(path, sum(sizes))  # another trial of a sweep may have been first
-            if values is None:
-                with progress(f"reference, {what}", total=len(trees)) as advance:
-                    scores = scorer.evaluate(trees, advance)
-                values = np.concatenate([np.zeros(0), *(score.logp for score in scores)])
-                _write(path, values)
+
+    def score() -> np.ndarray:
+        with progress(f"reference, {what}", total=len(trees)) as advance:
+            scores = scorer.evaluate(trees, advance)
+        return np.concatenate([np.zeros(0), *(one.logp for one in scores)])
+
+    values = kept(path, partial(_read, path, sum(sizes)), score, partial(_write, path))
     return _carrying(given, np.split(values, np.cumsum(sizes)[:-1]) if sizes else [])
 
 
@@ -76,5 +70,5 @@ def _read(path: Path, count: int) -> np.ndarray | None:
 
 
 def _write(path: Path, values: np.ndarray) -> None:
-    with suppress(OSError), replacing(path) as partial, partial.open("wb") as file:
+    with suppress(OSError), replacing(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, values)

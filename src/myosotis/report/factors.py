@@ -94,7 +94,10 @@ def _optimum(found: Study, row: str, numbers: Numbers) -> dict[str, Any] | None:
     known = [
         (s.x, gain)
         for s in found.groups
-        if s.row == row and s.x is not None and s.runs and (gain := learned(s)) is not None
+        if s.row == row
+        and s.x is not None
+        and s.runs
+        and (gain := learned(s, group_stats(s))) is not None
     ]
     if len(known) < 2:
         return None

@@ -6,7 +6,7 @@ winner is chosen on one half of the items and claimed on the other (docs/science
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -57,17 +57,17 @@ def group_stats(group: ConfigGroup, part: Part = "all") -> GroupStats:
     return GroupStats(gain, kept, epsilon, seed_verdict(said, kept, epsilon, rows))
 
 
-def learned(group: ConfigGroup, part: Part = "all") -> Measure | None:
-    """The task gain of a setting, as it is compared with another's."""
-    if (gain := group_stats(group, part).gain) is None:
+def learned(group: ConfigGroup, seen: GroupStats, part: Part = "all") -> Measure | None:
+    """The task gain of a setting on a part of the items, as it is compared with another's."""
+    if (gain := seen.gain) is None:
         return None
     found = task_of(group)
     return Measure(gain, group.runs, [found[0]] if found else [], example_items, _half(part))
 
 
-def kept_of_mean(group: ConfigGroup) -> Measure | None:
-    """The change of the suite's mean, as it is compared with another's."""
-    if (kept := group_stats(group).kept) is None:
+def kept_of_mean(group: ConfigGroup, seen: GroupStats) -> Measure | None:
+    """The change of the suite's mean on all items, as it is compared with another's."""
+    if (kept := seen.kept) is None:
         return None
     suites = [run.suite_verdict for run in group.runs if run.suite_verdict is not None]
     return Measure(kept, group.runs, suites[0].tasks if suites else [], benchmark_items)
@@ -144,7 +144,7 @@ def choose(found: Study) -> Choice:
         max(best.runs, key=lambda run: gain_of(run, on)),
         on,
         "report" if halved else "all",
-        _close([s for s in eligible if s is not best], best, on),
+        _close([s for s in eligible if s is not best], best, seen, on),
         sorted([s for s in groups if s not in eligible and gain(s) > gain(best)], key=gain)[::-1],
     )
 
@@ -203,11 +203,14 @@ def _perhaps(seen: GroupStats) -> bool:
     return seen.verdict != Verdict.FORGOTTEN and seen.kept.value >= -seen.epsilon
 
 
-def _close(others: Sequence[ConfigGroup], best: ConfigGroup, on: Part) -> list[ConfigGroup]:
+def _close(
+    others: Sequence[ConfigGroup], best: ConfigGroup, seen: Mapping[int, GroupStats], on: Part
+) -> list[ConfigGroup]:
     """Those whose gain is not told from the best's; all of them, if that has one seed."""
-    top = learned(best, on)
+    gains = {group.number: learned(group, seen[group.number], on) for group in (best, *others)}
+    top = gains[best.number]
     assert top is not None
-    known = [(group, gain) for group in others if (gain := learned(group, on)) is not None]
+    known = [(group, gain) for group in others if (gain := gains[group.number]) is not None]
     apart = told_apart([(gain, top) for _, gain in known])
     return [group for (group, _), told in zip(known, apart, strict=True) if not told]
 
@@ -227,10 +230,11 @@ def front(found: Study) -> dict[int, Mark]:
     placed: dict[int, list[Measure]] = {}
     marks: dict[int, Mark] = {}
     for group in found.measured:
-        gain, kept = learned(group), kept_of_mean(group)
+        seen = group_stats(group)
+        gain, kept = learned(group, seen), kept_of_mean(group, seen)
         if gain is None or kept is None:
             continue
-        if group_stats(group).verdict == Verdict.FORGOTTEN:
+        if seen.verdict == Verdict.FORGOTTEN:
             marks[group.number] = "over"
         else:
             placed[group.number] = [gain, kept, *(kept_of_task(group, task) for task in beside)]

@@ -14,6 +14,7 @@ and needs no other bookkeeping.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -246,3 +247,14 @@ class _Trie:
             ids = np.where(asked, 0, ids)
         at = np.asarray([place[leaf] for leaf in leaves], np.int64)
         return Tree(ids, weights, parent, end, depth, at, self.target, labels)
+
+
+def digest(about: str, trees: Iterable[Tree]) -> str:
+    """sha256 of `about` and of what is read and asked in each tree: the key of what is kept of
+    their scores."""
+    found = hashlib.sha256(about.encode())
+    for tree in trees:
+        asked = () if tree.target is Target.TOKENS else (tree.targets,)
+        for array in (tree.ids, tree.weights, tree.parent, tree.leaves, *asked):
+            found.update(len(array).to_bytes(8, "little") + array.tobytes())
+    return found.hexdigest()

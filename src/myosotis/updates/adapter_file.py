@@ -30,6 +30,8 @@ from myosotis.updates.lora_kernel import LowRankLinear
 from myosotis.updates.peft import ADAPTER, CONFIG, PeftUpdate, config_class, config_in, settings_of
 from myosotis.updates.peft_kinds import FORMULA, KINDS, UNKNOWN
 from myosotis.updates.prompt_tuning import PromptUpdate
+from myosotis.updates.quantised import four_bit
+from myosotis.updates.tensors import sample_logits
 from myosotis.utils.errors import AssetError, ConfigError, RunError
 from myosotis.utils.weights_file import require_safetensors
 
@@ -92,10 +94,11 @@ class AdapterFile(PeftUpdate):
 
     def _attach(self, model: PreTrainedModel) -> list[Parameter]:
         base = {id(p) for p in model.parameters()}
-        self._plain = _logits(model)
+        weightless = next(model.parameters()).is_meta
+        self._plain = None if weightless else sample_logits(model)
         before = {n: p.detach().clone() for n, p in _to_keep(model, self._file)}
         config = copy.deepcopy(self._file)
-        if self.kind == "LORA" and not _quantised(model):
+        if self.kind == "LORA" and not four_bit(model.config):
             config._register_custom_module({nn.Linear: LowRankLinear})  # type: ignore[attr-defined]
         try:
             self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
@@ -146,8 +149,7 @@ class AdapterFile(PeftUpdate):
         if self._plain is None:
             return
         with self.disabled():
-            off = _logits(self.model)
-        assert off is not None
+            off = sample_logits(self.model)
         apart = (off - self._plain).abs().max() / self._plain.abs().max()
         if not apart <= MERGE_TOLERANCE[torch.float32]:
             odd = ", ".join(f"{k}={v}" for k, v in _unusual(self._file).items())
@@ -191,7 +193,7 @@ class AdapterFile(PeftUpdate):
         return super()._at(name, tensor, alpha)
 
     def _merged(self, alpha: float) -> PreTrainedModel:
-        if _quantised(self.model) and self.kind == "LORA" and not self._theta0:
+        if four_bit(self.model.config) and self.kind == "LORA" and not self._theta0:
             return dequantised(self.model, alpha)
         with self._weights_at(alpha):
             wrapper = copy.deepcopy(self.peft_model)
@@ -316,24 +318,3 @@ def _say_untied(model: PreTrainedModel) -> None:
         return
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
-
-
-def _quantised(model: PreTrainedModel) -> bool:
-    """Whether its layers hold four bits a weight, as bitsandbytes packs them."""
-    return any(type(m).__name__ == "Linear4bit" for m in model.modules())
-
-
-def _logits(model: PreTrainedModel) -> Tensor | None:
-    """Of a few tokens, in evaluation mode; None for a model without weights."""
-    at = next(model.parameters())
-    if at.is_meta:
-        return None
-    words = model.config.get_text_config().vocab_size
-    ids = torch.arange(3, 19, device=at.device)[None] % words
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    with torch.no_grad():
-        found = model(input_ids=ids).logits.float()
-    for module, training in modes:
-        module.training = training
-    return found

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from myosotis.updates.change import Change
 from myosotis.updates.quantised import four_bit, require_trainable
-from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward
+from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward, sample_logits
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import ConfigError, RunError
 
@@ -232,17 +232,9 @@ class Update(ABC):
 
     def _check_merged(self, model: PreTrainedModel, alpha: float) -> None:
         """The merged logits are the unmerged ones; raises `RunError` when they are not."""
-        device = next(model.parameters()).device
-        words = model.config.get_text_config().vocab_size
-        ids = torch.arange(3, 19, device=device)[None] % words
-        modes = [(m, m.training) for m in self.model.modules()]
-        self.model.eval()
-        with nullcontext() if alpha == 1 else self.scaled(alpha), torch.no_grad():
-            wanted = self.model(input_ids=ids).logits.float()
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            logits = model(input_ids=ids).logits.float()
+        with nullcontext() if alpha == 1 else self.scaled(alpha):
+            wanted = sample_logits(self.model)
+        logits = sample_logits(model)
         allowed = MERGE_TOLERANCE[next(model.parameters()).dtype]
         apart = ((logits - wanted).abs().max() / wanted.abs().max()).item()
         if not apart <= allowed:  # NaN fails too

@@ -32,7 +32,7 @@ class Change(ABC):
 
     @abstractmethod
     def origin(self) -> Tensor:
-        """θ0, on the device of the weight. Not to be written to."""
+        """θ0 as numbers, in fp32 at least, on the device of the weight. Not to be written to."""
 
     @abstractmethod
     def delta(self) -> Tensor:
@@ -66,7 +66,7 @@ class Moved(Change):
         return (self.weight,)
 
     def origin(self) -> Tensor:
-        return self.base()
+        return plain_weight(self.base())
 
     def delta(self) -> Tensor:
         return self.weight - self.base()

@@ -25,6 +25,7 @@ from myosotis.updates.target_modules import (
     taken_for_experts,
     targets_that_exist,
 )
+from myosotis.updates.tensors import plain_weight
 from myosotis.utils.errors import ConfigError, RunError
 
 DEFAULTS = LORA_OF_PEFT | LORA_OF_OURS
@@ -104,7 +105,6 @@ def dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
 
     Merging into four bits would round the update away: the copy has the base's compute dtype.
     """
-    from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
 
     merged = copy.deepcopy(model)
@@ -114,7 +114,7 @@ def dequantised(model: PreTrainedModel, alpha: float) -> PreTrainedModel:
         if not isinstance(base, Linear4bit) or name.endswith("base_layer"):
             continue
         packed: Any = base.weight
-        weight = dequantize_4bit(packed.data, packed.quant_state).float()
+        weight = plain_weight(packed)
         if isinstance(module, LoraLayer):
             weight += alpha * module.get_delta_weight("default").float()  # type: ignore[operator]
         if not torch.isfinite(weight).all():

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
+from myosotis.trees.attention import text_config
+from myosotis.trees.scorer import device_of, evaluating
 from myosotis.utils.errors import RunError
 
 
@@ -19,6 +21,14 @@ def num_parameters(model: PreTrainedModel) -> int:
         p.numel() * (2 if hasattr(p, "quant_state") and p.dtype == torch.uint8 else 1)
         for p in model.parameters()
     )
+
+
+def sample_logits(model: PreTrainedModel) -> Tensor:
+    """(1, 16, V) logits of a few tokens in fp32, in evaluation mode; by which two models, or one in
+    two states, are held against each other. The model's mode is left as it was."""
+    ids = torch.arange(3, 19, device=device_of(model))[None] % text_config(model).vocab_size
+    with evaluating(model):
+        return model(input_ids=ids).logits.float()
 
 
 def plain_weight(weight: Tensor) -> Tensor:

@@ -37,6 +37,11 @@ class _Late(BaseException):
     the constants that it works out beforehand)."""
 
 
+def why(error: Exception) -> str:
+    """What is told of a program of somebody else's that failed: the bound it met, or its error."""
+    return str(error) if isinstance(error, TooMuch) else f"{type(error).__name__}: {error}"
+
+
 def rendered(render: Callable[[], T]) -> T:
     """What `render` returns, within the bounds above. Raises `TooMuch`; what `render` raises, too,
     and whatever else its author made go wrong, as it came."""

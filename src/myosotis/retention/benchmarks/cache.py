@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from myosotis.models import wheels
@@ -21,7 +22,7 @@ from myosotis.trees.scorer import scorer_version
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.console import console
 from myosotis.utils.escape import terminal
-from myosotis.utils.one_process import one_process
+from myosotis.utils.one_process import kept
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -80,15 +81,7 @@ def cached(key: BaselineKey, compute: Callable[[], Measurement]) -> Measurement:
     Of several processes that want it at once one computes, the others wait for it.
     """
     path = folder() / f"{key.name}.scores"
-    if (measurement := _read(path)) is not None:
-        return measurement
-    with one_process(path) as writable:
-        measurement = _read(path)
-        if measurement is None:
-            measurement = compute()
-            if writable:
-                _write(path, measurement)
-        return measurement
+    return kept(path, partial(_read, path), compute, partial(_write, path))
 
 
 def measured(
@@ -110,8 +103,8 @@ def measured(
         part = suite.only([task.name])
         key = BaselineKey.of(suite, task, model=model, dtype=dtype, backend=backend)
         counted = _Counted(advance)
-        kept = cached(key, lambda part=part, counted=counted: measure(part, scorer, counted))
-        tasks[task.name] = as_drawn(kept[task.name], task)
+        found = cached(key, lambda part=part, counted=counted: measure(part, scorer, counted))
+        tasks[task.name] = as_drawn(found[task.name], task)
         counted(part.size - counted.done)
     return Measurement(tasks)
 

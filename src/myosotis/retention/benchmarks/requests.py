@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from myosotis.trees.tree import Path, Tree
-from myosotis.utils.bounded import TooMuch, rendered
+from myosotis.utils.bounded import rendered, why
 from myosotis.utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -212,9 +212,8 @@ def chat_renderer(tokenizer: Tokenizer) -> Callable[..., str]:
             except TemplateError:
                 return rendered(partial(render, [m for m in messages if m["role"] != "system"]))
         except Exception as error:  # noqa: BLE001 - a template is a program of its own
-            said = str(error) if isinstance(error, TooMuch) else f"{type(error).__name__}: {error}"
             raise ConfigError(
-                f"The chat template cannot be used: {said[:200]}.",
+                f"The chat template cannot be used: {why(error)[:200]}.",
                 "Set retention.chat_template=false.",
             ) from None
 

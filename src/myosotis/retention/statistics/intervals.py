@@ -36,7 +36,7 @@ The cluster-robust SE is CR2, Student's t has the degrees of freedom of Bell & M
 with clusters of 160, 10, 10, 10 and 10 items they are 1.4, not 4. What is left of a verdict from so
 few clusters is a matter of `records/verdict.py`, which wants 8 effective ones.
 
-Simulated coverage and type-I error of each: tests/retention/test_intervals.py.
+Simulated coverage and type-I error of each: tests/retention/statistics/test_intervals.py.
 """
 
 from __future__ import annotations
