@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from myosotis.config import strangers
-from myosotis.utils import signature, trust
+from myosotis.utils import atomic_write, signature, trust
 from myosotis.utils.errors import ConfigError
 
 from .conftest import plain_config
@@ -87,9 +87,33 @@ def signed_run(place: Path, **changes: Any) -> Path:
     for key, value in changes.items():
         OmegaConf.update(cfg, key.replace("__", "."), value)
     path = place / "config.yaml"
-    OmegaConf.save(cfg, path)
     strangers.keep(cfg, path)
     return path
+
+
+@pytest.mark.parametrize("dies_before", ["config.yaml.sig", "config.yaml"])
+def test_a_run_that_is_killed_while_it_is_signed_anew_stays_ones_own(
+    dies_before: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by bench/torture.py: a resumed run that died between the two was a stranger's."""
+    path = signed_run(here, model__trust_remote_code=True)
+    before = path.read_bytes()
+    write_bytes = atomic_write.write_bytes
+
+    def dies(target: Path, content: bytes) -> None:
+        if target.name == dies_before:
+            raise KeyboardInterrupt
+        write_bytes(target, content)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(atomic_write, "write_bytes", dies)
+        patched.setattr(signature, "write_bytes", dies)
+        signed_run(here, model__trust_remote_code=True, seed=5)
+    assert path.read_bytes() == before
+    assert strangers.read(path).model.trust_remote_code is True
+    assert strangers.read(signed_run(here, model__trust_remote_code=True, seed=5)).seed == 5
+    path.write_bytes(before)  # what this user wrote before is still this user's
+    assert strangers.read(path).model.trust_remote_code is True
 
 
 def test_a_run_of_ones_own_is_not_asked_about(here: Path) -> None:

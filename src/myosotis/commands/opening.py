@@ -24,6 +24,7 @@ from myosotis.tracking.null_logger import NullLogger
 from myosotis.tracking.run_tracker import RunTracker, SilentTracker, track
 from myosotis.trees.scorer import Scorer
 from myosotis.updates.tensors import num_parameters
+from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import ConfigError
 
 
@@ -125,7 +126,8 @@ def opened(
 
 
 def _write_config(tracker: RunTracker, cfg: DictConfig) -> None:
-    OmegaConf.save(OmegaConf.create(resolved(cfg)), tracker.folder.config)
+    """Not signed yet: nothing of it has loaded."""
+    write_text(tracker.folder.config, OmegaConf.to_yaml(OmegaConf.create(resolved(cfg))))
     tracker.artifact(tracker.folder.config)
 
 
@@ -173,9 +175,10 @@ def describe(tracker: RunTracker, cfg: DictConfig, bench: Components) -> None:
         data.dataset.manifest,
         str(data.dataset.manifest.get("hash", "")),
     )
-    if cfg.resume is not None:  # what was given anew has loaded: from now on it is the run's own
-        _write_config(tracker, cfg)
-    strangers.keep(cfg, tracker.folder.config)
+    # What was given has loaded: from now on it is the run's own.
+    strangers.keep(OmegaConf.create(resolved(cfg)), tracker.folder.config)
+    if cfg.resume is not None:
+        tracker.artifact(tracker.folder.config)
     tracker.mlflow.log_dataset(record.data)
     tracker.save()
 

@@ -43,10 +43,10 @@ def read(path: Path) -> DictConfig:
 
 
 def keep(cfg: DictConfig, path: Path) -> None:
-    """Sign the configuration that this command has written to `path`, with its task files."""
+    """Write the configuration to `path`, signed as this user's own, with its task files."""
     names = [str(name) for name in OmegaConf.select(cfg, "retention.suite") or []]
     files = [Path(name).expanduser().absolute() for name in names if is_task_file(name)]
-    signature.sign(path, [str(file) for file in files])
+    signature.write_signed(path, OmegaConf.to_yaml(cfg), [str(file) for file in files])
 
 
 def is_task_file(name: str) -> bool:

@@ -16,42 +16,56 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from myosotis.utils.atomic_write import write_text
+from myosotis.utils.atomic_write import write_bytes, write_text
 from myosotis.utils.read_file import read_bytes, read_json_object
 
 KEY_BYTES = 32
 
 
-def sign(path: Path, files: Sequence[str] = ()) -> None:
-    """Say that `path` was written by this user, for use with `files` (absolute paths)."""
-    key = _key()
+def write_signed(path: Path, text: str, files: Sequence[str] = ()) -> None:
+    """Write `text` to `path`, and say that this user did, for use with `files` (absolute paths).
+
+    The signature is there first, and holds for what `path` was as well where this user wrote that:
+    whenever the process is killed, the file is one of the two, and signed. Raises `OSError` when
+    the file cannot be written.
+    """
+    key, content, named = _key(), text.encode(), sorted(files)
     with suppress(OSError):
         if key is None:
             _beside(path).unlink(missing_ok=True)
-            return
-        named = sorted(files)
-        document = {"hmac": _digest(key, path.read_bytes(), named), "files": named}
-        write_text(_beside(path), json.dumps(document, indent=1) + "\n")
+        else:
+            entry = {"hmac": _digest(key, content, named), "files": named}
+            before = _valid(path, key)
+            document = entry if before in (None, entry) else {**entry, "before": before}
+            write_text(_beside(path), json.dumps(document, indent=1) + "\n")
+    write_bytes(path, content)
 
 
 def signed(path: Path) -> list[str] | None:
     """The files named when `path` was signed by this user; None where it was not, or was changed
     since."""
-    try:
-        document = read_json_object(_beside(path))
-        given, named = document["hmac"], document["files"]
-        content = read_bytes(path)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not isinstance(given, str) or not isinstance(named, list):
-        return None
     key = _key(make=False)
-    if key is None or not hmac.compare_digest(
-        given.encode(), _digest(key, content, named).encode()
-    ):
+    entry = None if key is None else _valid(path, key)
+    return None if entry is None else [str(name) for name in entry["files"]]
+
+
+def _valid(path: Path, key: bytes) -> dict[str, Any] | None:
+    """Of the signatures beside `path` the one that holds for what it is; None where none does."""
+    try:
+        document, content = read_json_object(_beside(path)), read_bytes(path)
+    except (OSError, ValueError):
         return None
-    return [str(name) for name in named]
+    for entry in (document, document.get("before")):
+        if not isinstance(entry, dict):
+            continue
+        given, named = entry.get("hmac"), entry.get("files")
+        if not isinstance(given, str) or not isinstance(named, list):
+            continue
+        if hmac.compare_digest(given.encode(), _digest(key, content, named).encode()):
+            return {"hmac": given, "files": named}
+    return None
 
 
 def _beside(path: Path) -> Path:
