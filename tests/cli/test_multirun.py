@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from myosotis.cli import main
 from myosotis.config.hashing import sweep_name
+from myosotis.records.run_folder import WRITER
 from myosotis.records.schema import RunRecord
 from tests.world import settings, start, steps_done
 
@@ -82,7 +83,10 @@ def killed_at(process: subprocess.Popen[str], place: Path, rank: int, step: int)
 def test_killed_it_goes_on_where_it_was(
     world: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Three trials: one ends, one fails, one is killed after its checkpoint at step 5 of 12."""
+    """Three trials: one ends, one fails, one is killed after its checkpoint at step 5 of 12.
+
+    The one that ended stands as if it had been killed between its result and the rest of its end.
+    """
     study(here, {"update.r": "2,1024,4"})
     given = ["sweep", "mine", *words(world, here), "--json"]
     half = killed_at(start(given, here, preexec_fn=limited), here, rank=4, step=7)
@@ -92,8 +96,14 @@ def test_killed_it_goes_on_where_it_was(
     assert "could not be written" in failed.error
     (lost,) = (run for run in mlflow_runs(here) if run.info.run_id == failed.run_id)
     assert lost.info.status == "FAILED" and lost.data.tags["myosotis.reason"] == failed.error
+    from mlflow import MlflowClient
+
     whole = by_rank(here)[2]
     made = whole.stat().st_mtime_ns
+    MlflowClient(f"sqlite:///{here}/mlflow.db").update_run(before[whole].run_id, status="RUNNING")
+    (whole.parent / WRITER).write_text("1")
+    (whole.parent / "scorecard.html").unlink()
+    (whole.parent / ".record.json.1.partial").touch()
     with (half.parent / "metrics.jsonl").open("a") as curves:  # only what goes on keeps this
         curves.write('{"step": 3, "mark": 1.0}\n')
 
@@ -104,6 +114,8 @@ def test_killed_it_goes_on_where_it_was(
     document = json.loads(out)
     assert [run["status"] for run in document["runs"]] == ["FINISHED"] * 3
     assert whole.stat().st_mtime_ns == made
+    assert (whole.parent / "scorecard.html").exists()
+    assert not [*whole.parent.glob(".*.partial"), *whole.parent.glob(WRITER)]
     after = records(here)
     assert {p: r.run_id for p, r in after.items()} == {p: r.run_id for p, r in before.items()}
     assert "mark" in {point.name for point in after[half].curves}

@@ -141,6 +141,7 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
     if current() is None and console.is_terminal:
         console.quiet = True  # one process draws; what is to be told is in the records
     folder = RunFolder(Path(cfg.out))
+    interrupted = folder.interrupted
     with folder.held(), only_our_warnings():
         before = folder.load() if folder.record.exists() else None
         if before is not None and before.config_hash not in (config_hash(cfg), ""):
@@ -149,6 +150,8 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
                 "Leave hydra.sweep.subdir as it is, or give each trial a folder of its own.",
             )
         if before is not None and before.status == "FINISHED":
+            if interrupted:  # behind its result, where its page and MLflow come
+                _mend(folder)
             return before
         if folder.checkpoint.exists():
             cfg.resume = cfg.out
@@ -167,6 +170,14 @@ def run_job(cfg: DictConfig, words: list[str]) -> Any:
                 raise Refused(error) from None
             _record_failure(cfg, folder, words, error, before)
             return None
+
+
+def _mend(folder: RunFolder) -> None:
+    from myosotis.commands.mend import mend_folder
+    from myosotis.commands.sync import mend_tracking
+
+    mend_folder(folder)
+    mend_tracking(folder)
 
 
 def _refused_at_first(folder: RunFolder, error: MyosotisError) -> bool:

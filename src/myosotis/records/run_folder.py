@@ -149,6 +149,11 @@ class RunFolder:
             yield
 
     @property
+    def interrupted(self) -> bool:
+        """Whether who wrote it last has not left it: killed in the middle, or still at it."""
+        return (self.path / WRITER).exists()
+
+    @property
     def in_use(self) -> bool:
         """Whether a process writes it now, this one included."""
         if not (self.path / LOCK).exists():
