@@ -156,7 +156,7 @@ def _dict(reader: Reader, kind: Any) -> Reader:
         made: dict[str, Any] = {}
         key = ""
         try:
-            for key, item in value.items():  # noqa: B007 - named where a value is wrong
+            for key, item in value.items():
                 made[key] = reader(item)
         except _Wrong as error:
             error.place.append(f".{key}")
