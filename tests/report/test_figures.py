@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import gzip
 import io
 import re
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from markupsafe import Markup
 
 from myosotis.records.schema import RunRecord
-from myosotis.report.figure import Figure, figures_in
+from myosotis.report.figure import Figure, data_link, figures_in
 from myosotis.report.figures import _write, write_figures
 from myosotis.report.run_page import run_view
 from myosotis.report.scorecard import render_html
@@ -48,6 +49,16 @@ def test_every_figure_of_the_page_can_be_taken_along(record: RunRecord):
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert int(root.get("width", "0")) in (336, 700)
         assert "var(--" not in drawing, "the page's colours are not there"
+
+
+def test_what_is_large_is_packed_and_says_so():
+    small, large = data_link("a.csv", "1,2\n"), data_link("a.csv", "1,2\n" * 20_000)
+    assert small == 'href="data:text/csv;charset=utf-8;base64,MSwyCg==" download="a.csv"'
+    address, _, name = large.partition(" ")
+    assert name == 'download="a.csv.gz"' and len(large) < 2_000
+    content = address.removeprefix('href="data:application/gzip;base64,').rstrip('"')
+    assert gzip.decompress(base64.b64decode(content)) == b"1,2\n" * 20_000
+    assert large == data_link("a.csv", "1,2\n" * 20_000), "the same, whenever it is made"
 
 
 def test_a_sweep_has_its_figures_too():

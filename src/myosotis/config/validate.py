@@ -355,16 +355,19 @@ def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
 
 
 def _loggers(values: dict[str, Any]) -> None:
-    """MLflow's entry only names it; the others are held against their class, and are installed."""
+    """MLflow's entry only names it, which takes no MLflow (a plan has no use for the seconds that
+    takes); the others are held against their class, and are installed."""
     from lightning.pytorch.loggers.logger import Logger
 
     entries = values.get("logger") or {}  # absent from a run of before there was the group
     for name, settings in entries.items():
         if not isinstance(settings, dict):
             raise ConfigError(f"logger.{name} must name a class with _target_.")
+        if settings == {"_target_": MLFLOW} and name == "mlflow":
+            continue
         make, words = bound(settings, Logger, f"logger.{name}")
         refuse_elsewhere(words, f"logger.{name}")
-        if name == "mlflow" and settings != {"_target_": MLFLOW}:
+        if name == "mlflow":
             key = next(iter(words), "_target_")
             raise ConfigError(
                 f"logger.mlflow.{key} has no place here: MLflow is set by the group `tracking`.",

@@ -12,7 +12,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ NOT_WRITTEN = {"written": False}
 """Metadata of a field that is no part of the document."""
 
 
+@cache
 def written(kind: Any) -> list[dataclasses.Field[Any]]:
     """The fields of a dataclass that its document has."""
     return [f for f in dataclasses.fields(kind) if f.metadata.get("written", True)]
@@ -33,13 +34,14 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, str):
         # A model may write half of a surrogate pair, which UTF-8 cannot carry.
-        return str(value).encode("utf-8", "replace").decode("utf-8")
+        text = str(value)
+        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in written(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in written(type(value))}
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -53,45 +55,143 @@ def plain(value: Any) -> Any:
 
 def read(kind: Any, value: Any, where: str) -> Any:
     """`value`, out of JSON, as the annotated type `kind`; raises DataError naming the field."""
-    if kind is Any:
-        return value
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        # Python's json reads the NaN and Infinity that others write; here they are missing.
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            return None
-        return read(next(arg for arg in args if arg is not type(None)), value, where)
-    if origin is Literal and value in args:
-        return value
-    if origin is list and isinstance(value, list):
-        return [read(args[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return {key: read(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
-        return _read_dataclass(kind, value, where)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number and abs(value) <= sys.float_info.max:  # an int may be larger
-        return float(value)
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind in (str, bool) and isinstance(value, kind):
-        return value
-    wanted = " or ".join(map(repr, args)) if origin is Literal else getattr(kind, "__name__", kind)
-    raise DataError(f"{where}: expected {wanted}, found {value!r:.80}.")
+    try:
+        return _reader(kind)(value)
+    except _Wrong as error:
+        raise DataError(f"{where}{''.join(reversed(error.place))}: {error}") from None
+
+
+Reader = Callable[[Any], Any]
+"""From a value out of JSON to one of a type; raises `_Wrong`."""
+
+
+class _Wrong(Exception):
+    """What is wrong with a value; `place` is where it stands, the innermost part first.
+
+    The place is put together only where something is wrong: a record has a thousand values.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.place: list[str] = []
 
 
 @cache
-def _types(kind: Any) -> dict[str, Any]:
-    """A dataclass's fields with their types: evaluated from their text once."""
-    return typing.get_type_hints(kind)
+def _reader(kind: Any) -> Reader:
+    """The reader of a type, made once: looking at a type takes longer than reading a value."""
+    if kind is Any:
+        return lambda value: value
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _optional(_reader(next(arg for arg in args if arg is not type(None))))
+    if origin is Literal:
+        return _checked(lambda value: value in args, " or ".join(map(repr, args)))
+    if origin is list:
+        return _list(_reader(args[0]), kind)
+    if origin is dict:
+        return _dict(_reader(args[1]), kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _dataclass(kind)
+    if kind is float:
+        return _float
+    if kind is int:
+        return _checked(lambda value: type(value) is int, "int")
+    if kind in (str, bool):
+        return _checked(lambda value: type(value) is kind, kind.__name__)
+    return _checked(lambda value: False, str(kind))
 
 
-def _read_dataclass(kind: Any, value: dict[str, Any], where: str) -> Any:
-    hints = _types(kind)
-    given: dict[str, Any] = {}
-    for part in written(kind):
-        if part.name in value:
-            given[part.name] = read(hints[part.name], value[part.name], f"{where}.{part.name}")
-        elif part.default is dataclasses.MISSING and part.default_factory is dataclasses.MISSING:
-            raise DataError(f"{where}: the field {part.name!r} is missing.")
-    return kind(**given)
+def _wrong(wanted: str, value: Any) -> _Wrong:
+    return _Wrong(f"expected {wanted}, found {value!r:.80}.")
+
+
+def _checked(fits: Callable[[Any], bool], wanted: str) -> Reader:
+    def reader(value: Any) -> Any:
+        if fits(value):
+            return value
+        raise _wrong(wanted, value)
+
+    return reader
+
+
+def _float(value: Any) -> float:
+    if type(value) is float and math.isfinite(value):
+        return value
+    # An int may be larger than any float.
+    if type(value) is int and abs(value) <= sys.float_info.max:
+        return float(value)
+    raise _wrong("float", value)
+
+
+def _optional(reader: Reader) -> Reader:
+    def optional(value: Any) -> Any:
+        # Python's json reads the NaN and Infinity that others write; here they are missing.
+        if value is None or (type(value) is float and not math.isfinite(value)):
+            return None
+        return reader(value)
+
+    return optional
+
+
+def _list(reader: Reader, kind: Any) -> Reader:
+    def read_list(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise _wrong(getattr(kind, "__name__", str(kind)), value)
+        made: list[Any] = []
+        try:
+            for item in value:
+                made.append(reader(item))
+        except _Wrong as error:
+            error.place.append(f"[{len(made)}]")
+            raise
+        return made
+
+    return read_list
+
+
+def _dict(reader: Reader, kind: Any) -> Reader:
+    def read_dict(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _wrong(getattr(kind, "__name__", str(kind)), value)
+        made: dict[str, Any] = {}
+        key = ""
+        try:
+            for key, item in value.items():
+                made[key] = reader(item)
+        except _Wrong as error:
+            error.place.append(f".{key}")
+            raise
+        return made
+
+    return read_dict
+
+
+def _dataclass(kind: Any) -> Reader:
+    needed = [
+        part.name
+        for part in written(kind)
+        if part.default is dataclasses.MISSING and part.default_factory is dataclasses.MISSING
+    ]
+    readers: dict[str, Reader] = {}
+
+    def read_dataclass(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _wrong(kind.__name__, value)
+        if not readers:  # when it is first needed: a type may hold itself
+            hints = typing.get_type_hints(kind)
+            readers.update((part.name, _reader(hints[part.name])) for part in written(kind))
+        given: dict[str, Any] = {}
+        name = ""
+        try:
+            for name, reader in readers.items():
+                if name in value:
+                    given[name] = reader(value[name])
+        except _Wrong as error:
+            error.place.append(f".{name}")
+            raise
+        for name in needed:
+            if name not in given:
+                raise _Wrong(f"the field {name!r} is missing.")
+        return kind(**given)
+
+    return read_dataclass

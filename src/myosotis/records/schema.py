@@ -468,6 +468,12 @@ class RunRecord:
             ) from error
         return path
 
+    def read_back(self) -> Self:
+        """The record as it is once it was written and read: numbers that are none are missing."""
+        again = read(type(self), plain(self), "run record")
+        again.folder = self.folder
+        return again
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a record back; a folder stands for the `record.json` in it.

@@ -17,6 +17,9 @@ SEED, RATE, CONTROL = "seed", "optimizer.lr", "control"
 FIRST = ("update.r", RATE)
 """Keys that name a setting before any other."""
 
+BELOW = tuple(f"{key}." for key in WITHOUT_EFFECT)
+"""How keys begin that cannot change a result, for they are of such a group."""
+
 Values = dict[str, Any]
 
 
@@ -121,7 +124,7 @@ def leaves_of(record: RunRecord) -> Values:
     values = {
         key: value
         for key, value in [*_leaves(config), *_leaves(controls, f"{CONTROL}.")]
-        if key != SEED and not any(key == w or key.startswith(f"{w}.") for w in WITHOUT_EFFECT)
+        if key != SEED and key not in WITHOUT_EFFECT and not key.startswith(BELOW)
     }
     if values:  # else of another tool, which says nothing of controls
         values = {k: v for k, v in values.items() if not _names_a_class(k)}

@@ -66,7 +66,7 @@ def _sections(record: RunRecord, number: int) -> dict[str, Any]:
         "overview": overview.overview(record),
         "facts": overview.grey_line(record),
         "settle": remedy.settle(record),
-        "csv_link": data_link("text/csv", render_csv([record])),
+        "csv_link": data_link("run.csv", render_csv([record])),
         "plane": curves.plane_of_run(record),
         "task": intervals.task_rows(record),
         "forest": intervals.forest(record),

@@ -62,8 +62,8 @@ def scorecard(
     format and RunError when the file cannot be written.
     """
     records = [records] if isinstance(records, RunRecord) else list(records)
-    # Through JSON, so that a record in memory and the same one read back give the same bytes.
-    records = [RunRecord.from_json(record.to_json()) for record in records]
+    # So that a record in memory and the same one read from a file give the same bytes.
+    records = [record if record.folder else record.read_back() for record in records]
     if not records:
         raise DataError("There are no runs to write a scorecard of.")
     out = Path(out)

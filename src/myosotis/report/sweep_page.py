@@ -70,7 +70,7 @@ def _sections(records: Sequence[RunRecord]) -> dict[str, Any]:
         "settle": decision.settle(choice),
         "ledes": decision.ledes(found, choice, numbers),
         "table": settings_table(found, choice, marks, numbers) if comparable else None,
-        "csv_link": data_link("text/csv", render_csv(records)),
+        "csv_link": data_link("runs.csv", render_csv(records)),
         "alarm": trials.alarm(found),
         "notes": trials.differences(records),
         "decision": decision.table(choice, numbers),
