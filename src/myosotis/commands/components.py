@@ -117,7 +117,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     )
     zero_dropouts(base.model)
     scorer = scorer_of(base, cfg)
-    if scorer.backend.name == "padded":
+    if not scorer.backend.packs:
         warn(f"Rows are padded, one path per row, which is slower: {scorer.backend.reason}.")
     data = _with_hard_negatives(data, scorer, base.content_hash, precision.name)
     parts = Components(

@@ -13,8 +13,9 @@ import torch
 
 from myosotis.models.dtype import Precision
 from myosotis.training.optim import OptimizerFactory
+from myosotis.trees.batch import CHUNK
 from myosotis.trees.lm_head import GPU_BYTES
-from myosotis.trees.scorer import CHUNK, KEPT_BYTES
+from myosotis.trees.scorer import KEPT_BYTES
 
 NF4_BYTES = 0.5 + 0.127 / 8
 """Of a weight in four bits with double quantisation (docs/science.md, section 1)."""
@@ -118,10 +119,10 @@ def activations(
     one layer whole.
     """
     hidden = int(text_config.hidden_size)
-    heads = _largest(text_config, "num_attention_heads")  # a Mamba has none
-    kv_heads = _largest(text_config, "num_key_value_heads") or heads
-    head_dim = _largest(text_config, "head_dim") or hidden // max(1, heads)
-    inner = _largest(text_config, "intermediate_size") or 4 * hidden
+    heads = largest(text_config, "num_attention_heads")  # a Mamba has none
+    kv_heads = largest(text_config, "num_key_value_heads") or heads
+    head_dim = largest(text_config, "head_dim") or hidden // max(1, heads)
+    inner = largest(text_config, "intermediate_size") or 4 * hidden
     layers = int(text_config.num_hidden_layers)
     layer = tokens * (8 * hidden + 2 * kv_heads * head_dim + 4 * inner)
     kept = layers * tokens * hidden + layer if checkpointing else layers * layer
@@ -129,7 +130,7 @@ def activations(
     return (kept + mask) * itemsize / 1e9
 
 
-def _largest(text_config: Any, name: str) -> int:
+def largest(text_config: Any, name: str) -> int:
     """A number of the configuration, of its layers the largest; 0 where it has none."""
     found = getattr(text_config, name, None)
     return max(map(int, found)) if isinstance(found, list | tuple) else int(found or 0)

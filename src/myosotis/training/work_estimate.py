@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 
+from myosotis.training.memory_estimate import largest
 from myosotis.utils.device import on_gpu
 
 EFFICIENCY = 0.6
@@ -27,6 +29,28 @@ def flops_per_token(parameters: int, trainable: int) -> float:
     """Forward and backward: 6N for full tuning, 4N + 6·N_trained for what is added to N."""
     full = trainable >= parameters
     return 6 * parameters if full else 4 * parameters + 6 * trainable
+
+
+class Work(NamedTuple):
+    """What a model has read: tokens, and pairs of a token and one that it sees."""
+
+    tokens: float = 0.0
+    pairs: float = 0.0
+
+    def flops(self, parameters: int, trainable: int, text_config: Any) -> float:
+        """Of forward and backward passes. Attention adds two products forward and four backward
+        for each pair, head and layer; windows are not looked at, which counts too much there."""
+        heads = largest(text_config, "num_attention_heads")
+        size = largest(text_config, "head_dim") or int(text_config.hidden_size) // max(1, heads)
+        attention = 12 * int(text_config.num_hidden_layers) * heads * size
+        return self.tokens * flops_per_token(parameters, trainable) + self.pairs * attention
+
+
+def mfu(flops: float, seconds: float, peak: float | None) -> float | None:
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B): the share of the devices' peak
+    that the training's own operations took; what is computed again does not count. None where the
+    peak is not known."""
+    return flops / max(seconds, 1e-9) / peak if peak else None
 
 
 @dataclass(frozen=True)
