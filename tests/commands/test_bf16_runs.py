@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SMALL = [
     "model=smollm2-135m",
     "method=dpo",
+    "objective.reference=auto",
     "data=pairs",
     "data.template=none",
     "data.batch_size=2",

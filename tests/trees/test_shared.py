@@ -51,7 +51,8 @@ if rank:
     scorer.rows_at_once = 1  # its memory ran out once: the first rank's batches are scored
     help_out(scorer)
     assert scorer.rows_at_once == 1
-    assert forwards < scorer.forwards <= 3 * forwards / 4
+    passes = forwards // 2  # of one evaluation; two were made alone
+    assert scorer.forwards - forwards == len(range(rank, passes, world)) > 0
 
     def fails(*args):
         raise torch.OutOfMemoryError("planted")

@@ -187,12 +187,17 @@ class Scorer:
             shared = self.together(trees, advance)
             if shared is not None:
                 return shared
-        return self.evaluate_batches(trees, slice(None), advance)
+        with torch.no_grad():
+            batches = self.batches(trees)
+        return self.evaluate_batches(trees, batches, advance)
 
     def evaluate_batches(
-        self, trees: Sequence[Tree], which: slice, advance: Callable[[int], object] | None
+        self,
+        trees: Sequence[Tree],
+        batches: Sequence[Batch],
+        advance: Callable[[int], object] | None = None,
     ) -> list[TreeScore]:
-        """The same of some of the batches alone; what lies in others has zeros."""
+        """The same of these batches of the trees; what lies in others has zeros."""
         scores = [
             TreeScore(
                 np.zeros(len(t.leaves)), np.zeros(len(t.leaves)), np.zeros(len(t.leaves), bool)
@@ -200,7 +205,7 @@ class Scorer:
             for t in trees
         ]
         with evaluating(self.model):
-            for batch in self.batches(trees)[which]:
+            for batch in batches:
                 of = self.score(batch)
                 # Together, so that the device is waited for once.
                 columns = torch.stack(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import torch
+
 from myosotis.trees.scorer import Scorer, TreeScore
 from myosotis.trees.tree import Tree
 from myosotis.utils import distributed
@@ -69,7 +71,9 @@ def _part(
     rank, world = distributed.rank(), distributed.world()
     mine: list[TreeScore] | RuntimeError
     try:
-        mine = scorer.evaluate_batches(trees, slice(rank, None, world), advance)
+        with torch.no_grad():
+            batches = scorer.batches(trees)[rank::world]
+        mine = scorer.evaluate_batches(trees, batches, advance)
     except RuntimeError as error:  # memory that ran out
         mine = error
     parts = distributed.gathered(mine)

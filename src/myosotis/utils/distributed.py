@@ -62,7 +62,7 @@ def summed(amounts: Mapping[str, Tensor], alike: Mapping[str, Tensor]) -> dict[s
     device is waited for once. Every rank must have the same names."""
     if not amounts and not alike:
         return {}
-    device = next(iter((*amounts.values(), *alike.values()))).device
+    device = next(iter((*alike.values(), *amounts.values()))).device
     wide = torch.float32 if device.type == "mps" else torch.float64
     values = torch.stack([x.to(device, wide) for x in (*amounts.values(), *alike.values())])
     if several():
