@@ -83,7 +83,8 @@ def main() -> None:
     common.save(args.json, found)
 
 
-PARTS = ("program", "weights", "gradients", "optimizer", "activations", "logits")
+PARTS = ("program", "weights", "base_copy", "products", "gradients", "optimizer")
+PARTS += ("activations", "logits")
 
 
 if __name__ == "__main__" and not common.worker(work):

@@ -36,7 +36,7 @@ MADE = "<!-- Written by docs/generate.py; do not edit. To write it anew, run tha
 # The order in which a newcomer meets the groups.
 GROUPS = (
     "model", "data", "method", "update", "objective", "control", "optimizer", "schedule", "trainer",
-    "retention", "task", "sweep", "experiment",
+    "retention", "task", "plan", "sweep", "experiment",
 )  # fmt: skip
 LIKE_THE_OTHERS = ("hydra",)  # Hydra's own groups
 

@@ -85,7 +85,8 @@ def test_memory_of_full_tuning_is_16_bytes_a_parameter_and_the_base(tiny_model: 
     aside."""
     made = plan.make(config(tiny_model, "method=full"))
     held = made.memory.weights + made.memory.gradients + made.memory.optimizer
-    assert held * 1e9 == pytest.approx(20 * made.parameters)
+    assert held * 1e9 == pytest.approx(16 * made.parameters)
+    assert made.memory.base_copy * 1e9 == pytest.approx(4 * made.parameters)
 
 
 def test_memory_of_lora(tiny_model: Path) -> None:
@@ -103,16 +104,19 @@ def test_gradient_checkpointing_keeps_less(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "moments"),
+    ("overrides", "held"),
     [
-        ([], 2),
+        ([], 8),
         (["optimizer._target_=torch.optim.SGD", "~optimizer.betas", "~optimizer.eps"], 0),
+        (["optimizer=lion"], 4),
+        # A byte for each moment, and two fp32 scales for 256 of them.
+        (["optimizer=adamw8bit"], pytest.approx(2 + 2 * 4 / 256, abs=0.02)),
     ],
 )
-def test_optimizer_state_is_found_by_asking_it(overrides: list[str], moments: int) -> None:
-    assert (
-        memory_estimate.moments_per_parameter(instantiate.optimizer(compose(overrides))) == moments
-    )
+def test_optimizer_state_is_found_by_asking_it(overrides: list[str], held: object) -> None:
+    """Bytes for each number that trains."""
+    found = memory_estimate.optimizer_bytes(instantiate.optimizer(compose(overrides)))
+    assert found == held
 
 
 def test_activations_against_what_autograd_keeps() -> None:

@@ -88,7 +88,7 @@ def test_a_kto_step_against_one_written_out() -> None:
         trees = live(graded_trees(), scorer)
     kl_estimate = gained(others(trees), scorer.evaluate(others(trees))) / 4
     total = sum(
-        objective.loss(with_reference(scorer.score(batch), trees, objective, kl_estimate))
+        objective.loss(with_reference(scorer.score(batch), batch, trees, objective, kl_estimate))
         for batch in scorer.batches(trees)
     )
     total.backward()

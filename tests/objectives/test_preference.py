@@ -118,9 +118,8 @@ def test_at_the_start_the_loss_is_ln_2_and_packing_changes_no_gradient() -> None
         update.model.zero_grad()
         total = 0.0
         for batch in scorer.batches(trees):
-            loss = objective.loss(with_reference(scorer.score(batch), trees, objective)) / len(
-                trees
-            )
+            branches = with_reference(scorer.score(batch), batch, trees, objective)
+            loss = objective.loss(branches) / len(trees)
             loss.backward()
             total += loss.item()
         losses.append(total)

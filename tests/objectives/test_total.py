@@ -22,7 +22,6 @@ from myosotis.objectives.total import kl_estimate, total
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.training.module import FineTuning
 from myosotis.trees.attention import PackingMode
-from myosotis.trees.batch import Batch
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path, Target, Tree
 from tests.retention.small import byte_tokenizer
@@ -104,7 +103,7 @@ def test_training_and_held_out_loss_are_the_same_number(
     step = Step(update, objective, scorer, **words)
     normalizer = sum(objective.normalizer(tree) for tree in trees)
     loss = step._accumulate(step._with_reference(trees), normalizer)
-    trained = {"loss": loss} | {name: float(value) for name, value in step.metrics.items()}
+    trained = {"loss": float(loss)} | {name: float(value) for name, value in step.metrics.items()}
     assert len(scorer.batches(trees)) > 1  # the sum is one of several batches
     assert abs(loss) > 1e-3
     assert trained == pytest.approx(held_out, rel=1e-6, abs=1e-9)
@@ -120,14 +119,14 @@ def test_a_total_does_not_depend_on_rows_and_empty_batches_add_nothing() -> None
             scorer,
             objective,
             trees,
-            [*scorer.batches(trees), *[Batch.empty()] * empty],
+            [*scorer.batches(trees), *[scorer.empty()] * empty],
             normalizer=20.0,
             kl_estimate=0.0,
             each=lambda batch, share, shares=shares: shares.append(float(share)),
         )
-        assert (loss, metrics) == (pytest.approx(sum(shares)), {})
+        assert (float(loss), metrics) == (pytest.approx(sum(shares)), {})
         assert shares[len(shares) - empty :] == [0.0] * empty
-        losses.append(loss)
+        losses.append(float(loss))
     by_hand = -sum(s.logp[0] for s in scorer.evaluate(trees)) / 20
     assert losses == pytest.approx([by_hand] * 3, rel=1e-6)
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import Parameter
 
-from myosotis.training.optim import Lion, Schedule, clip, lr_multiplier, parameter_groups
+from myosotis.training.optim import (
+    Lion,
+    Schedule,
+    clip,
+    for_device,
+    lr_multiplier,
+    parameter_groups,
+)
 from myosotis.updates import build
 from myosotis.utils.errors import ConfigError
 from tests.tiny import tiny
@@ -104,3 +112,15 @@ def test_a_step_of_lion() -> None:
     optimizer.step()
     assert theta.item() == pytest.approx(1.05)
     assert optimizer.state[theta]["exp_avg"].item() == pytest.approx(-0.02)
+
+
+def test_one_kernel_steps_all_tensors_on_a_gpu_where_there_is_one() -> None:
+    """torch's AdamW has it, Lion has not; who asks for another way gets it."""
+    cuda, cpu = torch.device("cuda", 0), torch.device("cpu")
+    adamw = partial(torch.optim.AdamW, lr=1e-3)
+    assert for_device(adamw, cuda).keywords == {"lr": 1e-3, "fused": True}
+    assert for_device(adamw, cpu) is adamw
+    lion = partial(Lion, lr=1e-3)
+    assert for_device(lion, cuda) is lion
+    other = partial(torch.optim.AdamW, lr=1e-3, foreach=True)
+    assert for_device(other, cuda) is other

@@ -17,6 +17,7 @@ from myosotis.objectives import with_reference
 from myosotis.objectives.preference import DPO
 from myosotis.objectives.reference_logprobs import live
 from myosotis.trees.attention import PackingMode
+from myosotis.trees.batch import Batch
 from myosotis.trees.scorer import BranchLogProbs, Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
@@ -43,13 +44,13 @@ def gradient(
     update: Update,
     backend: PackingMode,
     trees: list[Tree],
-    loss: Callable[[BranchLogProbs], torch.Tensor],
+    loss: Callable[[BranchLogProbs, Batch], torch.Tensor],
 ) -> torch.Tensor:
     """Of the mean over the trees, all parameters as one vector in float64."""
     scorer = Scorer(update.model, backend, row_tokens=512)
     update.model.zero_grad()
     for batch in scorer.batches(trees):
-        (loss(scorer.score(batch)) / len(trees)).backward()
+        (loss(scorer.score(batch), batch) / len(trees)).backward()
     return torch.cat([p.grad.flatten().double() for _, p in update.parameters()])
 
 
@@ -69,7 +70,7 @@ def test_packing_changes_neither_scores_nor_gradients(update: Update) -> None:
 
     def measured(backend: PackingMode) -> tuple[torch.Tensor, list]:
         scorer = Scorer(update.model, backend, row_tokens=512)
-        found = gradient(update, backend, trees, lambda b: -b.logp_B.sum() * len(trees) / total)
+        found = gradient(update, backend, trees, lambda b, _: -b.logp_B.sum() * len(trees) / total)
         return found, [s.logp / s.weight for s in scorer.evaluate(trees)]
 
     padded, packed = measured(PADDED), measured(DENSE)
@@ -94,8 +95,8 @@ def test_pairs_that_share_their_prompt_have_the_gradients_of_separate_rows(updat
     trees = live(trees, Scorer(update.model, DENSE, row_tokens=512))
     trees = [replace(tree, reference=tree.reference - [1.0, 0.0]) for tree in trees]
 
-    def loss(branches: BranchLogProbs) -> torch.Tensor:
-        return DPO().loss(with_reference(branches, trees, DPO()))
+    def loss(branches: BranchLogProbs, batch: Batch) -> torch.Tensor:
+        return DPO().loss(with_reference(branches, batch, trees, DPO()))
 
     packed = gradient(update, DENSE, trees, loss)
     update.model.double()

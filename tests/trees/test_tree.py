@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from myosotis.trees.attention import visible
-from myosotis.trees.batch import Batch, stack
+from myosotis.trees.batch import stack
 from myosotis.trees.forest import SHORTEST_PREFIX, pack
 from myosotis.trees.tree import Path, Target, Tree
 
@@ -258,6 +258,6 @@ def test_an_oversized_tree_is_split_at_its_branches() -> None:
 
 
 def test_the_empty_batch_has_a_row_and_scores_nothing() -> None:
-    batch = Batch.empty()
+    batch = stack([[]])
     assert batch.ids_RL.shape == (1, 1)
     assert (batch.tokens, len(batch.target_S), len(batch.tree_B)) == (0, 0, 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -92,12 +93,22 @@ def _job(cfg: DictConfig) -> float | tuple[float, ...] | None:
         finally:
             _remove_empty(Path(job.runtime.output_dir))
         return None
+    if "joblib" in str(job.launcher.get("_target_")) and cfg.trainer.accelerator != "cpu":
+        _take_a_device()
     record = multirun.run_job(cfg, multirun.command_of(job))
     values = tuple(_measured(record, name) for name in cfg.sweep.objectives) if record else (None,)
     known = tuple(value for value in values if value is not None)
     if len(known) < len(values):
         return None
     return known[0] if len(known) == 1 else known
+
+
+def _take_a_device() -> None:
+    """Of several trials at a time on this machine, each has a GPU of its own, if there are any."""
+    from myosotis.models.wheels import cache_dir
+    from myosotis.utils import own_device
+
+    own_device.take(cache_dir() / "devices" / socket.gethostname())
 
 
 def _redact(folder: Path) -> None:

@@ -117,7 +117,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     )
     zero_dropouts(base.model)
     scorer = scorer_of(base, cfg)
-    if scorer.backend.name == "padded":
+    if not scorer.backend.packs:
         warn(f"Rows are padded, one path per row, which is slower: {scorer.backend.reason}.")
     data = _with_hard_negatives(data, scorer, base.content_hash, precision.name)
     parts = Components(
@@ -186,7 +186,9 @@ def with_references(parts: Components) -> Components:
     if not parts.objective.needs_reference:
         return parts
     about = {"model": parts.base.content_hash, "dtype": parts.precision.name}
-    live = getattr(parts.objective, "reference", "cached") == "live"
+    asked = getattr(parts.objective, "reference", "auto")
+    narrow = parts.precision.compute is not torch.float32
+    live = asked == "live" or (asked == "auto" and narrow)
     known: dict[str, list[Tree]] = {}
     for part in ("validation",) if live else ("train", "validation"):
         trees = list(parts.data.encoded[part].trees)

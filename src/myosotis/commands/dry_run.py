@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from myosotis import updates
 from myosotis.models import quantised
 from myosotis.models.load import ModelSource, load_config, meta_model
+from myosotis.training.memory_estimate import Sizes
 from myosotis.updates.base import Update
 from myosotis.updates.quantised import four_bit, method
 from myosotis.updates.tensors import num_parameters
@@ -27,8 +28,7 @@ class DryRun:
 
     model: PreTrainedModel  # the base, on the meta device
     update: Update
-    parameters: int  # of the base
-    in_four_bits: bool  # whether the linear layers of the base are kept so
+    sizes: Sizes
     note: str  # what a reader of results must know of the weights; may be ""
 
 
@@ -46,13 +46,22 @@ def dry_run(cfg: DictConfig, source: ModelSource, settings: dict[str, Any]) -> D
             "Use the model with plain weights.",
         )
     parameters = num_parameters(model)
+    bases = {id(p) for p in model.parameters()}
     update = updates.build(settings)
     with torch.random.fork_rng(devices=[]):
         update.attach(model)
-    return DryRun(
-        model,
-        update,
-        parameters,
-        in_four_bits=quantization is not None or four_bit(model.config),
-        note=quantised.note(load_config(source), quantization),
+    sizes = Sizes(
+        base=parameters,
+        trainable=update.count(),
+        own=sum(p.numel() for _, p in update.parameters() if id(p) in bases),
+        four_bit=_packed(model) if quantization is not None or four_bit(model.config) else 0,
     )
+    note = quantised.note(load_config(source), quantization)
+    return DryRun(model, update, sizes, note)
+
+
+def _packed(model: PreTrainedModel) -> int:
+    """Numbers of the base that are kept in four bits: the weights of its linear layers."""
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if type(m) is torch.nn.Linear and m is not head]
+    return sum(m.weight.numel() for m in linear if not m.weight.requires_grad)

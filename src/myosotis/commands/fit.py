@@ -6,8 +6,9 @@ The story around it is `train.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning
@@ -39,7 +40,15 @@ from myosotis.training.eval_schedule import EvalSchedule, cadence
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
 from myosotis.training.user_callbacks import UserCallbacks, trainer_options
+from myosotis.training.work_estimate import Work
+from myosotis.trees.attention import text_config
+from myosotis.trees.scorer import device_of
+from myosotis.trees.shared import help_out, sharing
+from myosotis.updates.tensors import num_parameters
+from myosotis.utils.device import hardware, peak_flops
 from myosotis.utils.errors import Interrupted
+
+Measure = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -102,10 +111,23 @@ def fit(
         train_seconds=throughput.seconds,
         eval_seconds={one.name: one.seconds for one in evaluations},
         examples=throughput.examples,
-        tokens=throughput.tokens,
+        tokens=int(throughput.work.tokens),
+        flops=_flops(parts, throughput.work),
+        peak_flops=_peak(parts, trainer.world_size),
         rehearsed=module.controls.spent(trainer.global_step),
         stopped=users.stopped,
     )
+
+
+def _flops(parts: TunedComponents, read: Work) -> float:
+    total = num_parameters(parts.base.model)
+    return read.flops(total, parts.update.count(), text_config(parts.base.model))
+
+
+def _peak(parts: TunedComponents, devices: int) -> float | None:
+    """Of all devices together, in the dtype that is multiplied in."""
+    one = peak_flops(hardware(device_of(parts.base.model)), parts.precision.compute)
+    return one * devices if one else None
 
 
 def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
@@ -124,16 +146,29 @@ def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
 
 
 def evaluations_of(run: Run) -> list[ScheduledEval]:
-    """What is measured while training, and when; the other ranks wait meanwhile."""
+    """What is measured while training, and when; the other ranks score their share of it."""
     validation = loss_steps(run.cfg, run.parts)
+    parts = run.parts
     if run.base is None:
-        measures = (dict[str, float], dict[str, float])
+        measures = [partial(_help, parts)] * 2
     else:
-        measures = (run.parts.held_out, _retention_of(run, run.base))
+        measures = [
+            partial(_shared, parts, m) for m in (parts.held_out, _retention_of(run, run.base))
+        ]
     return [
         ScheduledEval("validation", measures[0], validation),
         ScheduledEval("retention", measures[1], run.schedule.steps),
     ]
+
+
+def _shared(parts: TunedComponents, measure: Measure) -> dict[str, float]:
+    with sharing(parts.scorer, lambda: parts.update.tuned):
+        return measure()
+
+
+def _help(parts: TunedComponents) -> dict[str, float]:
+    help_out(parts.scorer)
+    return {}
 
 
 def _retention_of(run: Run, base: EvalResult) -> Any:

@@ -194,5 +194,5 @@ def describe_model(
         dtype=dtype,
         content_hash=base.content_hash,
     )
-    record.attention = AttentionInfo(scorer.backend.name, scorer.backend.reason)
+    record.attention = AttentionInfo(scorer.backend.description, scorer.backend.reason)
     record.suite = suite.identity()

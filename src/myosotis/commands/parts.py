@@ -50,7 +50,7 @@ def scorer_of(base: BaseModel, cfg: DictConfig) -> Scorer:
         base.model,
         probe(base.model),
         row_tokens=cfg.data.row_tokens,
-        rows_at_once=cfg.trainer.rows_at_once or rows_at_once(cfg.trainer.accelerator),
+        rows_at_once=cfg.trainer.rows_at_once or rows_on(on_gpu(cfg.trainer.accelerator)),
         products=precision_of(cfg).products,
     )
 
@@ -256,9 +256,9 @@ def total_steps(cfg: DictConfig, steps_per_epoch: int) -> int:
     return min(limits, default=steps_per_epoch)
 
 
-def rows_at_once(accelerator: str) -> int:
+def rows_on(gpu: bool) -> int:
     """Rows in one forward pass to begin with; halved when memory runs out.
 
     A CPU gains nothing from more than one.
     """
-    return 16 if on_gpu(accelerator) else 1
+    return 16 if gpu else 1

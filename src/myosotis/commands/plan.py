@@ -7,6 +7,7 @@ docs/science.md, section 1 and what this implementation keeps; it is an estimate
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from myosotis.commands import parts
 from myosotis.commands.dry_run import dry_run
+from myosotis.commands.fits import Device, Fit, fit
 from myosotis.commands.settling import outlook_of
 from myosotis.config import LearningRate, check, config_hash, instantiate, learning_rate
 from myosotis.controls import Extra
@@ -27,16 +29,12 @@ from myosotis.report import beforehand
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.budget import detectable_effect
 from myosotis.training.eval_schedule import EvalSchedule
-from myosotis.training.memory_estimate import (
-    Memory,
-    flops_per_second,
-    memory,
-    moments_per_parameter,
-)
+from myosotis.training.memory_estimate import Memory
+from myosotis.training.work_estimate import UNSURE, Speed, flops_per_token, measured_speed
 from myosotis.utils.console import console, results
 from myosotis.utils.duration import duration
 
-EFFICIENCY = 0.6  # of training against matrix products alone: SmolLM2-135M, fp32, one CPU thread
+BUSY = 0.8  # of a core: with less of it for this process, the machine does other work
 ASSUMED_SCORE = 0.5  # of a benchmark not measured yet: what a budget is a fraction of
 
 
@@ -72,14 +70,20 @@ class Plan:
     learning_rate: LearningRate
     precision: str
     memory: Memory
+    fit: Fit
     teraflops: float
-    seconds: float
+    speed: Speed | None  # of the device at hand, where it is the one that is meant
     controls: list[str]
     suite: list[str]
     reach: list[DetectableEffect]
     outlook: Outlook | None
     looks: EvalSchedule
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the training on the device at hand, with nothing else running."""
+        return self.speed.seconds(self.teraflops * 1e12) if self.speed else None
 
 
 def plan(cfg: DictConfig) -> dict[str, Any]:
@@ -88,6 +92,7 @@ def plan(cfg: DictConfig) -> dict[str, Any]:
     show(made)
     document = asdict(made)
     document["memory"]["total"] = made.memory.total
+    document["seconds"] = made.seconds
     document["steps"]["epochs"] = made.steps.epochs
     document["looks"]["steps"] = sorted(made.looks.steps)
     document["looks"]["share"] = made.looks.expected
@@ -105,15 +110,15 @@ def make(cfg: DictConfig) -> Plan:
     parts.require_held_out(cfg, data)
     settings = parts.update_settings(cfg, data)
     tried = dry_run(cfg, source, settings)
-    update, parameters = tried.update, tried.parameters
+    update, parameters = tried.update, tried.sizes.base
     steps = count_steps(cfg, data)
     context = parts.context_of(source)
     suite = parts.benchmarks(cfg, source, source, data.template.tokenizer)
-    precision = parts.precision_of(cfg)
+    device = Device.of(cfg)
+    load, fits = fit(cfg, tried, data, device)
     work = teraflops(parameters, update.count(), steps)
     protecting = [one for one in instantiate.controls(cfg).values() if one.active]
     work += sum(extra_teraflops(parameters, update.count(), steps, one.extra) for one in protecting)
-    speed = flops_per_second(cfg.trainer.accelerator, cfg.trainer.num_threads)
     return Plan(
         config_hash=config_hash(cfg),
         model=str(source.id or source.path),
@@ -123,21 +128,11 @@ def make(cfg: DictConfig) -> Plan:
         trainable=update.count(),
         steps=steps,
         learning_rate=learning_rate(cfg),
-        precision=precision.name,
-        memory=memory(
-            tried.model,
-            parameters,
-            update.count(),
-            precision,
-            in_four_bits=tried.in_four_bits,
-            moments=moments_per_parameter(instantiate.optimizer(cfg)),
-            rows=cfg.trainer.rows_at_once or parts.rows_at_once(cfg.trainer.accelerator),
-            row_tokens=cfg.data.row_tokens,
-            checkpointing=cfg.trainer.gradient_checkpointing,
-            accelerator=cfg.trainer.accelerator,
-        ),
+        precision=load.precision.name,
+        memory=load.memory(),
+        fit=fits,
         teraflops=work,
-        seconds=work * 1e12 / (EFFICIENCY * speed),
+        speed=_speed(cfg) if device.here else None,
         controls=[one.extra.said for one in protecting],
         suite=list(cfg.retention.suite),
         reach=reachable(cfg),
@@ -153,6 +148,10 @@ def make(cfg: DictConfig) -> Plan:
         ),
         warnings=[*warnings, *steps.warnings, *update.remarks()],
     )
+
+
+def _speed(cfg: DictConfig) -> Speed:
+    return measured_speed(cfg.trainer.accelerator, cfg.trainer.num_threads)
 
 
 def described(settings: dict[str, Any]) -> str:
@@ -178,9 +177,9 @@ def count_steps(cfg: DictConfig, data: ExampleModule) -> Steps:
 
 
 def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
-    """Work of the training: 6N per token for full tuning, 4N + 6 N_trained for what is added."""
+    """Work of the training."""
     tokens = steps.total * steps.batch_size * steps.tokens_per_example
-    return tokens * _flops_per_token(parameters, trainable) / 1e12
+    return tokens * flops_per_token(parameters, trainable) / 1e12
 
 
 def extra_teraflops(parameters: int, trainable: int, steps: Steps, extra: Extra) -> float:
@@ -188,13 +187,8 @@ def extra_teraflops(parameters: int, trainable: int, steps: Steps, extra: Extra)
     base reads them too, 2N more for each."""
     per_example = extra.per_supervised * steps.scored_per_example
     per_example += extra.per_read * steps.tokens_per_example
-    per_token = _flops_per_token(parameters, trainable) + 2 * parameters * extra.base_reads
+    per_token = flops_per_token(parameters, trainable) + 2 * parameters * extra.base_reads
     return steps.total * steps.batch_size * per_example * per_token / 1e12
-
-
-def _flops_per_token(parameters: int, trainable: int) -> float:
-    full = trainable >= parameters
-    return 6 * parameters if full else 4 * parameters + 6 * trainable
 
 
 def reachable(cfg: DictConfig) -> list[DetectableEffect]:
@@ -260,13 +254,10 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         (
             "memory",
             f"about {memory_.total:.1f} GB: "
-            + ", ".join(f"{name} {value:.2f}" for name, value in parts),
+            + ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in parts),
         ),
-        (
-            "time",
-            f"about {duration(plan.seconds)} of training on this machine at its present load "
-            f"({plan.teraflops:,.3g} TFLOP), plus the benchmarks",
-        ),
+        *[("", said) for said in room(plan)],
+        ("time", time_of(plan)),
         *[("" if i else "controls", said) for i, said in enumerate(plan.controls)],
         ("benchmarks", ", ".join(plan.suite) or "none"),
         *(
@@ -278,3 +269,34 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
         *([("", beforehand.outlook(plan.outlook))] if plan.outlook is not None else []),
         *([("", plan.looks.text)] if plan.suite else []),
     ]
+
+
+def room(plan: Plan) -> Iterator[str]:
+    """Whether the memory is enough, and what would make it so, a line each."""
+    fits, total = plan.fit, plan.memory.total
+    if fits.fits:
+        close = ", with little to spare" if fits.tight(total) else ""
+        rows = ""
+        if fits.rows < fits.rows_wanted:
+            rows = f", {fits.rows} rows at a time (a run finds that out by itself)"
+        yield f"fits {fits.device.name}{close}{rows}"
+        return
+    yield f"does not fit {fits.device.name}"
+    for one in fits.proposals:
+        yield f"fits with {' '.join(one.overrides)} (about {one.gb:.1f} GB)"
+    if not fits.proposals:
+        yield "nothing that this platform has makes it fit: a smaller model is needed"
+    if fits.device.on_gpu:
+        yield "more devices do not help: each holds the whole model"
+
+
+def time_of(plan: Plan) -> str:
+    """How long the training takes, and how sure that is."""
+    work = f"{plan.teraflops:,.3g} TFLOP"
+    if plan.speed is None or plan.seconds is None:
+        return f"{work} of training; how long they take there is not known here"
+    low, high = duration(plan.seconds / UNSURE), duration(plan.seconds * UNSURE)
+    said = f"about {duration(plan.seconds)} of training on this machine ({low} to {high}; {work})"
+    if plan.speed.share < BUSY:
+        said += f", {1 / plan.speed.share:.1f} times as long while it is as busy as now"
+    return f"{said}; plus the benchmarks"

@@ -173,7 +173,7 @@ def _attach(
         tuned.texts,
         total_steps=tuned.total_steps,
         trained=update.count() / num_parameters(tuned.base.model),
-        packs=tuned.scorer.backend.name != "padded",
+        packs=tuned.scorer.backend.packs,
     )
     return Run(cfg, tracker, tuned, base, best, schedule)
 

@@ -195,6 +195,15 @@ class Sweep:
 
 
 @dataclass
+class PlanConfig:
+    device_gb: float | None = key(
+        None,
+        "of `myosotis plan`: memory of the GPU that the run is meant for, as in 80; null: of the "
+        "device at hand",
+    )
+
+
+@dataclass
 class Config:
     """The whole; groups typed `Any` have keys of their own with each choice."""
 
@@ -212,6 +221,7 @@ class Config:
     logger: Any = MISSING
     callbacks: Any = MISSING
     sweep: Sweep = field(default_factory=Sweep)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     seed: int = key(0, "seed of all randomness in training; retention.seed chooses the items")
     resume: str | None = key(
         None, "continue a run: its id, a unique prefix of it, its name, or last"

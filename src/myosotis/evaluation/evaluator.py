@@ -197,4 +197,4 @@ class Evaluator:
                 kl_estimate=kl_estimate(scorer, objective, trees),
                 each=lambda batch, _: advance(len(set(batch.tree_B.tolist()))),
             )
-        return {"loss": loss} | {name: float(amount) for name, amount in metrics.items()}
+        return {"loss": float(loss)} | {name: float(amount) for name, amount in metrics.items()}

@@ -52,10 +52,7 @@ def resolve(name: str, *, update: str, accelerator: str) -> Precision:
             f"There is no trainer.precision={name}.", f"Known: {', '.join(PRECISIONS)}."
         )
     if name == "auto":
-        if not computes_bf16(accelerator):
-            name = "32-true"
-        else:
-            name = "bf16-mixed" if update == "full" else "bf16-true"
+        name = by_default(update, bf16=computes_bf16(accelerator))
     if name == "32-true":
         return Precision(torch.float32)
     if name == "bf16-true" and update == "full":
@@ -66,6 +63,13 @@ def resolve(name: str, *, update: str, accelerator: str) -> Precision:
     if name == "bf16-true":
         return Precision(torch.bfloat16)
     return Precision(torch.float32, products=torch.bfloat16)
+
+
+def by_default(update: str, *, bf16: bool) -> str:
+    """What `auto` means where the device computes in bf16, and where it does not."""
+    if not bf16:
+        return "32-true"
+    return "bf16-mixed" if update == "full" else "bf16-true"
 
 
 def computes_bf16(accelerator: str) -> bool:

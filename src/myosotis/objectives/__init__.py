@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from myosotis.trees.batch import Batch
 from myosotis.trees.scorer import BranchLogProbs, TreeScore
 from myosotis.trees.tree import Tree
 
@@ -49,12 +50,17 @@ class Objective(Protocol):
 
 
 def with_reference(
-    branches: BranchLogProbs, trees: Sequence[Tree], objective: Objective, kl_estimate: float = 0.0
+    branches: BranchLogProbs,
+    batch: Batch,
+    trees: Sequence[Tree],
+    objective: Objective,
+    kl_estimate: float = 0.0,
 ) -> BranchLogProbs:
-    """The same branches with what the trees they belong to carry for this objective."""
+    """The same branches with what the trees they belong to carry for this objective; `batch` is
+    what was scored, on the host."""
     if not objective.needs_reference:
         return branches
-    places = list(zip(branches.tree_B.tolist(), branches.path_B.tolist(), strict=True))
+    places = list(zip(batch.tree_B.tolist(), batch.path_B.tolist(), strict=True))
     values = [trees[t].reference[p] for t, p in places]  # type: ignore[index]
     branches = branches._replace(reference_B=_like(values, branches), kl_estimate=kl_estimate)
     if objective.data_kind != "grades":
@@ -63,7 +69,8 @@ def with_reference(
 
 
 def _like(values: Sequence[float], branches: BranchLogProbs) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=branches.logp_B.device)
+    here = torch.tensor(values, dtype=torch.float32)
+    return here.to(branches.logp_B.device, non_blocking=True)
 
 
 def others(trees: Sequence[Tree]) -> list[Tree]:

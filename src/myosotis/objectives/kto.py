@@ -43,7 +43,7 @@ class KTO:
     beta: float = 0.1
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
-    reference: Reference = "cached"
+    reference: Reference = "auto"
     uniform: ClassVar[bool] = False
     data_kind: ClassVar[DataKind] = "grades"
     needs_reference: ClassVar[bool] = True

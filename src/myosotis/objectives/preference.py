@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -107,13 +107,13 @@ def orpo_loss(pairs: Pairs, weight: float) -> Tensor:
 # The objectives: a loss and its settings.
 
 
-Reference = Literal["cached", "live"]
+Reference = Literal["auto", "cached", "live"]
 
 
 def require_reference(reference: str) -> None:
     """Raises `ConfigError` for a name that is none of `Reference`."""
-    if reference not in ("cached", "live"):
-        raise ConfigError(f"objective.reference={reference}", "it is cached or live")
+    if reference not in get_args(Reference):
+        raise ConfigError(f"objective.reference={reference}", "it is auto, cached or live")
 
 
 def require_numbers(objective: object) -> None:
@@ -196,10 +196,12 @@ class Anchored(Preference):
     """Those that measure gains on a reference.
 
     `reference` says when its log-probs are computed: `cached`, once for all epochs and runs, or
-    `live`, at every step with the update switched off. Both are the same numbers.
+    `live`, at every step with the update switched off. In fp32 both are the same numbers; in bf16
+    a score depends on its company in a product, and only `live`, in the step's own rows, begins at
+    a margin of 0. `auto` is `cached` in fp32 and `live` in less.
     """
 
-    reference: Reference = "cached"
+    reference: Reference = "auto"
     needs_reference: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from myosotis.models import wheels
 from myosotis.objectives import others
@@ -25,8 +26,13 @@ from myosotis.utils.one_process import kept
 
 
 def live(trees: Sequence[Tree], scorer: Scorer) -> list[Tree]:
-    """The trees with the log-probs that `scorer`'s model gives their paths now."""
-    scores = scorer.evaluate([*trees, *others(trees)])
+    """The trees with the log-probs that `scorer`'s model gives their paths now, in the rows that a
+    step of these trees computes: in bf16 a score depends on its company."""
+    with torch.enable_grad():  # rows are made for training
+        batches = scorer.batches(trees)
+    scores = scorer.evaluate_batches(trees, batches)
+    if elsewhere := others(trees):
+        scores += scorer.evaluate(elsewhere)
     return _carrying(trees, [score.logp for score in scores])
 
 

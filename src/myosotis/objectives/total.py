@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from torch import Tensor
 
 from myosotis.objectives import Objective, gained, others, with_reference
@@ -25,8 +26,9 @@ def total(
     normalizer: float,
     kl_estimate: float,
     each: Callable[[Batch, Tensor], object],
-) -> tuple[float, dict[str, Tensor]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of `trees` and the objective's metrics, summed over `batches` of them.
+    Both stay where they were computed, so that the device is waited for once a step.
 
     Args:
         batches: `scorer.batches(trees)`, and as many empty ones as there have to be.
@@ -36,16 +38,16 @@ def total(
         each: called with every batch and its share of the loss, a scalar that carries gradients.
     """
     divisor = max(normalizer, 1e-12)
-    loss, metrics = 0.0, dict[str, Tensor]()
+    shares, metrics = list[Tensor](), dict[str, Tensor]()
     for batch in batches:
         branches = scorer.score(batch, uniform=objective.uniform)
-        branches = with_reference(branches, trees, objective, kl_estimate)
+        branches = with_reference(branches, batch, trees, objective, kl_estimate)
         share = objective.loss(branches) / divisor
         for name, amount in objective.metrics(branches).items():
             metrics[name] = metrics.get(name, 0.0) + amount / divisor
         each(batch, share)
-        loss += share.item()
-    return loss, metrics
+        shares.append(share.detach())
+    return torch.stack(shares).sum() if shares else torch.zeros(()), metrics
 
 
 def kl_estimate(

@@ -40,6 +40,7 @@ WITHOUT_EFFECT = (
     "tracking",
     "logger",
     "sweep",
+    "plan",
     "retention.gate",
     "trainer.rows_at_once",
     "trainer.num_threads",

@@ -107,6 +107,8 @@ _COSTS = {
     "final_seconds": ("Measuring the tuned model", phrases.duration),
     "tokens_per_second": ("Tokens per second", phrases.count),
     "examples_per_second": ("Examples per second", phrases.general),
+    "tflop_per_second": ("TFLOP per second", phrases.general),
+    "mfu": ("… as a share of the devices' peak (MFU)", phrases.percent),
     "peak_memory_gb": ("Peak memory", lambda gb: f"{phrases.general(gb)} GB"),
     "update_bytes": ("Size of the update", phrases.size),
     "rows_at_once": ("Rows at a time", phrases.count),

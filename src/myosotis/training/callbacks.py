@@ -23,6 +23,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.training.user_callbacks import UserCallbacks
+from myosotis.training.work_estimate import Work
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
@@ -61,8 +62,8 @@ class Throughput(Callback):
         self.total_steps = total_steps
         self.seconds = 0.0
         self.examples = 0
-        self.tokens = 0  # read by the model on this rank
-        self._tokens_before = 0  # of these, before the run was resumed
+        self.work = Work()  # read by the model on all ranks
+        self._before = Work()  # of this, before the run was resumed
         self._stack = ExitStack()
         self._advance: Callable[..., Any] = lambda *_: None
         self._began = 0.0
@@ -90,16 +91,19 @@ class Throughput(Callback):
     ) -> None:
         self.seconds += time.perf_counter() - self._began
         self.examples += len(batch) * trainer.world_size
-        self.tokens = self._tokens_before + int(pl_module.tokens_seen)  # type: ignore[arg-type]
+        now: Work = pl_module.work  # type: ignore[assignment]
+        self.work = Work(*(sum(both) for both in zip(self._before, now, strict=True)))
         write(trainer, outputs)
         self._advance(1, f"training, loss {outputs['train/loss']:.3f}")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "examples": self.examples, "tokens": self.tokens}
+        counted = {"seconds": self.seconds, "examples": self.examples}
+        return counted | self.work._asdict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.examples = state_dict["seconds"], state_dict["examples"]
-        self.tokens = self._tokens_before = state_dict["tokens"]
+        # A checkpoint of before pairs were counted has none.
+        self.work = self._before = Work(state_dict["tokens"], state_dict.get("pairs", 0.0))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._stack.close()
@@ -116,7 +120,8 @@ class ScheduledEval:
 
 
 class PeriodicEval(Callback):
-    """Measures at its evaluators' steps, on the first rank; weights and modes stay as they are.
+    """Measures at its evaluators' steps; weights and modes stay as they are. The first rank's
+    numbers count, the others help it.
 
     What was measured is logged through the module on every rank, and `users` hear of it.
     """
@@ -136,7 +141,7 @@ class PeriodicEval(Callback):
         names = set[str]()
         for evaluator in due:
             began = time.perf_counter()
-            metrics = evaluator.measure() if trainer.is_global_zero else {}
+            metrics = evaluator.measure()  # on other ranks: what helps the first one
             metrics = trainer.strategy.broadcast(metrics)
             pl_module.log_dict(metrics, on_step=True, on_epoch=False, logger=False, batch_size=1)
             write(trainer, metrics)

@@ -10,6 +10,7 @@ from myosotis.controls import Spent
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.records.run_folder import bytes_in
 from myosotis.training.eval_schedule import EvalSchedule
+from myosotis.training.work_estimate import mfu
 from myosotis.utils import memory
 
 
@@ -20,7 +21,9 @@ class Training(NamedTuple):
     train_seconds: float
     eval_seconds: dict[str, float]  # by what was measured between the steps
     examples: int
-    tokens: int
+    tokens: int  # read on all ranks
+    flops: float  # of its forward and backward passes, on all ranks
+    peak_flops: float | None  # a second, of all devices together; None: not known
     rehearsed: Mapping[str, Spent]  # text that controls read, by their names
     stopped: str = ""  # who of the user's callbacks ended it before its time, as a sentence
 
@@ -38,11 +41,13 @@ def of(
 ) -> dict[str, float | None]:
     """The costs of a run, by name."""
     seconds = max(trained.train_seconds, 1e-9)
+    used = mfu(trained.flops, seconds, trained.peak_flops)
     return {
         "train_seconds": trained.train_seconds,
         "total_seconds": total_seconds,
         "tokens_per_second": trained.tokens / seconds,
         "examples_per_second": trained.examples / seconds,
+        "tflop_per_second": trained.flops / seconds / 1e12,
         "retention_seconds": trained.eval_seconds["retention"],
         "validation_seconds": trained.eval_seconds["validation"],
         "look_share": trained.eval_seconds["retention"] / seconds,
@@ -53,5 +58,6 @@ def of(
         "trainable_params": float(trainable),
         "update_bytes": float(bytes_in(update_folder)),
         "rows_at_once": float(rows_at_once),
+        **({"mfu": used} if used is not None else {}),
         **{f"{name}_tokens": float(read.tokens) for name, read in trained.rehearsed.items()},
     }

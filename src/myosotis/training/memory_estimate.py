@@ -1,35 +1,42 @@
-"""What a training step takes on a machine: memory by what it holds, and the speed of its products.
+"""What a training step holds in memory, worked out from shapes alone: no weights, no device.
 
 Estimates for `plan`, after docs/science.md, section 1 and what this implementation keeps.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import torch
 
 from myosotis.models.dtype import Precision
 from myosotis.training.optim import OptimizerFactory
-from myosotis.trees.scorer import CHUNK
-from myosotis.utils.device import on_gpu
+from myosotis.trees.batch import CHUNK
+from myosotis.trees.lm_head import GPU_BYTES
+from myosotis.trees.scorer import KEPT_BYTES
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+NF4_BYTES = 0.5 + 0.127 / 8
+"""Of a weight in four bits with double quantisation (docs/science.md, section 1)."""
+
+CUDA_GB = 0.6
+"""What CUDA's context and the workspaces of its libraries take of a GPU: assumed, not measured."""
 
 
 @dataclass(frozen=True)
 class Memory:
     """Gigabytes (1e9 bytes) at the peak of a training step, by what they hold.
 
-    `program` is Python, its libraries and the data, where they share memory with the model (CPU).
+    `program` is Python, its libraries and the data, where they share memory with the model (CPU),
+    and CUDA's own part elsewhere. `base_copy` is θ0, which full tuning keeps beside what it
+    becomes. `products` are the narrower copies that matrices are multiplied with (`bf16-mixed`).
     """
 
     program: float
     weights: float
+    base_copy: float
+    products: float
     gradients: float
     optimizer: float
     activations: float
@@ -40,60 +47,65 @@ class Memory:
         return sum(asdict(self).values())
 
 
-def memory(
-    model: PreTrainedModel,
-    parameters: int,
-    trainable: int,
-    precision: Precision,
-    *,
-    in_four_bits: bool,
-    moments: float,
-    rows: int,
-    row_tokens: int,
-    checkpointing: bool,
-    accelerator: str,
-) -> Memory:
-    """Estimated peak of a step in gigabytes. Fp32 full tuning with Adam: 16 bytes per parameter.
+@dataclass(frozen=True)
+class Sizes:
+    """How many numbers a model and its update have."""
 
-    `moments` are the numbers that the optimiser keeps for each trained one, `rows` of `row_tokens`
-    tokens go through the model at a time.
-    """
-    base = precision.weights.itemsize
-    compute = precision.compute.itemsize
-    # Full tuning trains in fp32 and keeps the base beside what it becomes.
-    full = trainable >= parameters
-    shared = not on_gpu(accelerator)
-    frozen = _frozen_bytes(model, parameters, base, in_four_bits, on_cpu=shared)
-    weights = 8 * parameters if full else frozen + 4 * trainable
-    tokens = rows * row_tokens
-    text = model.config.get_text_config()
-    return Memory(
-        program=psutil.Process().memory_info().rss / 1e9 if shared else 0.0,
-        weights=weights / 1e9,
-        gradients=4 * trainable / 1e9,
-        optimizer=4 * moments * trainable / 1e9,
-        activations=activations(text, tokens, rows, compute, checkpointing),
-        # Of a head that trains: a chunk's logits, their log-softmax and the gradient, in fp32. A
-        # frozen one never makes them (trees/lm_head.py).
-        logits=3 * 4 * CHUNK * int(text.vocab_size) / 1e9 if full else 0.0,
-    )
+    base: int
+    trainable: int
+    own: int  # of the base's own numbers, those that train
+    four_bit: int = 0  # of the base's, those that are kept in four bits
 
 
-def _frozen_bytes(
-    model: PreTrainedModel, parameters: int, itemsize: int, in_four_bits: bool, on_cpu: bool
-) -> float:
-    """Bytes of the base as it is kept: NF4 takes half a byte and 0.127 bits of constants.
+@dataclass(frozen=True)
+class StepLoad:
+    """All that the memory of a step depends on; `rows` of `row_tokens` tokens run at a time."""
 
-    On a CPU every layer's dequantised weights leave a hole between the activations that are kept,
-    which the C library fills no more within the step: once their size (docs/log.md).
-    """
-    if not in_four_bits:
-        return parameters * itemsize
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if type(m) is torch.nn.Linear and m is not head]
-    quantised = sum(m.weight.numel() for m in linear if not m.weight.requires_grad)
-    holes = quantised * itemsize if on_cpu else 0
-    return quantised * (0.5 + 0.127 / 8) + (parameters - quantised) * itemsize + holes
+    sizes: Sizes
+    text: Any  # the language part's configuration
+    precision: Precision
+    optimizer_bytes: float  # state for each trained number
+    rows: int
+    row_tokens: int
+    checkpointing: bool
+    on_gpu: bool
+
+    def memory(self) -> Memory:
+        """Estimated peak in gigabytes. Fp32 full tuning with Adam: 16 bytes a parameter, and 4 for
+        θ0 kept aside."""
+        sizes, vocabulary = self.sizes, int(self.text.vocab_size)
+        multiplied = self.precision.products
+        widths = self.precision.compute.itemsize
+        tokens = self.rows * self.row_tokens
+        return Memory(
+            program=CUDA_GB if self.on_gpu else psutil.Process().memory_info().rss / 1e9,
+            weights=self._weights() / 1e9,
+            base_copy=4 * sizes.own / 1e9,
+            products=multiplied.itemsize * sizes.base / 1e9 if multiplied else 0.0,
+            gradients=4 * sizes.trainable / 1e9,
+            optimizer=self.optimizer_bytes * sizes.trainable / 1e9,
+            activations=activations(self.text, tokens, self.rows, widths, self.checkpointing),
+            logits=self._logits(vocabulary) / 1e9,
+        )
+
+    def _weights(self) -> float:
+        """Bytes of the base as it is kept, and of what trains, which is in fp32 always."""
+        sizes, itemsize = self.sizes, self.precision.weights.itemsize
+        plain = sizes.base - sizes.own - sizes.four_bit
+        # On a CPU every layer's dequantised weights leave a hole between the activations that are
+        # kept, which the C library fills no more within the step: once their size (docs/log.md).
+        holes = 0 if self.on_gpu else sizes.four_bit * itemsize
+        return plain * itemsize + sizes.four_bit * NF4_BYTES + holes + 4 * sizes.trainable
+
+    def _logits(self, vocabulary: int) -> float:
+        """Bytes of a head that trains: the logits that are kept, and of one chunk its log-softmax
+        and its gradient, in fp32. A frozen head has one block of them (trees/lm_head.py), on a CPU
+        a small one, and on a GPU the block's narrower copy, too."""
+        if self.sizes.own == self.sizes.base:
+            chunk = 4 * CHUNK * vocabulary
+            tokens = self.rows * self.row_tokens
+            return min(KEPT_BYTES + chunk, 4 * tokens * vocabulary) + 2 * chunk
+        return 1.5 * GPU_BYTES if self.on_gpu else 0.0
 
 
 def activations(
@@ -107,10 +119,10 @@ def activations(
     one layer whole.
     """
     hidden = int(text_config.hidden_size)
-    heads = _largest(text_config, "num_attention_heads")  # a Mamba has none
-    kv_heads = _largest(text_config, "num_key_value_heads") or heads
-    head_dim = _largest(text_config, "head_dim") or hidden // max(1, heads)
-    inner = _largest(text_config, "intermediate_size") or 4 * hidden
+    heads = largest(text_config, "num_attention_heads")  # a Mamba has none
+    kv_heads = largest(text_config, "num_key_value_heads") or heads
+    head_dim = largest(text_config, "head_dim") or hidden // max(1, heads)
+    inner = largest(text_config, "intermediate_size") or 4 * hidden
     layers = int(text_config.num_hidden_layers)
     layer = tokens * (8 * hidden + 2 * kv_heads * head_dim + 4 * inner)
     kept = layers * tokens * hidden + layer if checkpointing else layers * layer
@@ -118,33 +130,18 @@ def activations(
     return (kept + mask) * itemsize / 1e9
 
 
-def _largest(text_config: Any, name: str) -> int:
+def largest(text_config: Any, name: str) -> int:
     """A number of the configuration, of its layers the largest; 0 where it has none."""
     found = getattr(text_config, name, None)
     return max(map(int, found)) if isinstance(found, list | tuple) else int(found or 0)
 
 
-def moments_per_parameter(make: OptimizerFactory) -> float:
-    """Numbers the optimiser keeps for each trained one (Adam: 2), found by one step of it."""
-    parameter = torch.nn.Parameter(torch.zeros(64, 64))
+def optimizer_bytes(make: OptimizerFactory) -> float:
+    """Bytes the optimiser keeps for each trained number (Adam: 8, in eight bits: 2), found by one
+    step of it on a matrix of a layer's size."""
+    parameter = torch.nn.Parameter(torch.zeros(512, 512))
     optimizer = make([parameter])
     parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    state = optimizer.state[parameter].values()
-    held = sum(v.numel() for v in state if isinstance(v, torch.Tensor) and v.numel() > 1)
-    return held / parameter.numel()
-
-
-def flops_per_second(accelerator: str, num_threads: int | None) -> float:
-    """What this machine does now, in matrix products of a layer's shape; takes a quarter second."""
-    fast = on_gpu(accelerator)
-    device, size = ("cuda", 4096) if fast else ("cpu", 512)
-    dtype = torch.bfloat16 if fast else torch.float32
-    if num_threads:
-        torch.set_num_threads(num_threads)
-    a = torch.ones(size, size, device=device, dtype=dtype)
-    products, began = 0, time.perf_counter()
-    while time.perf_counter() - began < 0.25:
-        float((a @ a)[0, 0])
-        products += 1
-    return products * 2 * size**3 / (time.perf_counter() - began)
+    held = [v for v in optimizer.state[parameter].values() if isinstance(v, torch.Tensor)]
+    return sum(v.nbytes for v in held if v.numel() > 1) / parameter.numel()

@@ -21,6 +21,7 @@ from myosotis.objectives import Objective
 from myosotis.objectives.reference_logprobs import live
 from myosotis.objectives.total import kl_estimate, total
 from myosotis.training import optim
+from myosotis.training.work_estimate import Work
 from myosotis.trees.batch import Batch
 from myosotis.trees.passes import batches_on_all_ranks
 from myosotis.trees.scorer import Scorer
@@ -60,13 +61,15 @@ class FineTuning(lightning.LightningModule):
         self.controls = controls or Controls()
         self.metrics: dict[str, Tensor] = {}  # this rank's share of the objective's own
         self.kl_estimate = 0.0  # of the step, over all ranks (`BranchLogProbs.kl_estimate`)
-        self.tokens_seen = 0  # read by the model on this rank, prompts included
+        self.work = Work()  # read by the model on all ranks, prompts included
+        self._step_work = Work()  # in the step, on this rank
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         lr = self.optimizer_factory.keywords.get("lr")
         rates = optim.lr_multiplier(self.update, self.layer_decay)
         groups = optim.parameter_groups(self.update.parameters(), self.weight_decay, lr, rates)
-        optimizer = self.optimizer_factory(groups)
+        device = next(p.device for _, p in self.update.parameters())
+        optimizer = optim.for_device(self.optimizer_factory, device)(groups)
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         return optimizer
 
@@ -101,22 +104,21 @@ class FineTuning(lightning.LightningModule):
         step = self.global_step
         normalizer = distributed.total(sum(self.objective.normalizer(tree) for tree in batch))
         trees = self._with_reference(batch)
-        loss = distributed.total(self._accumulate(trees, normalizer))
+        loss_here = self._accumulate(trees, normalizer)
+        read = zip(self.work, map(distributed.total, self._step_work), strict=True)
+        self.work = Work(*(before + now for before, now in read))
         distributed.sum_gradients([p for _, p in self.update.parameters()])
         self.controls.hold(step, self.update.parameters())
         gradients = [p.grad for _, p in self.update.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).item()
+        sums = {"loss": loss_here, **self.metrics}
+        told = distributed.summed(sums, {"grad_norm": torch.nn.utils.get_total_norm(gradients)})
+        loss, norm = told["loss"], told["grad_norm"]
         optim.require_finite(loss, norm, step)
         optim.clip(gradients, norm, self.gradient_clip_val)
         self._set_lr(step)
         optimizer.step()
-        metrics = {
-            "train/loss": loss,
-            "train/grad_norm": norm,
-            "train/lr": optimizer.param_groups[0]["lr"],
-        }
-        own = distributed.summed(self.metrics) | self.controls.metrics(norm)
-        metrics |= {f"train/{name}": value for name, value in own.items()}
+        told |= {"lr": optimizer.param_groups[0]["lr"], **self.controls.metrics(norm)}
+        metrics = {f"train/{name}": value for name, value in told.items()}
         # For callbacks; the loggers get them from `Throughput`, each once and at its own step.
         self.log_dict(
             metrics, on_step=True, on_epoch=False, logger=False, prog_bar=True, batch_size=1
@@ -134,7 +136,7 @@ class FineTuning(lightning.LightningModule):
         self.kl_estimate = kl_estimate(self.scorer, self.objective, trees, distributed.total)
         return trees
 
-    def _accumulate(self, trees: Sequence[Tree], normalizer: float) -> float:
+    def _accumulate(self, trees: Sequence[Tree], normalizer: float) -> Tensor:
         """Backward over all rows; returns this rank's share of the step's loss.
 
         Out of memory: the rows at a time are halved and the step begins anew, which changes
@@ -154,19 +156,18 @@ class FineTuning(lightning.LightningModule):
                 self.scorer.rows_at_once //= 2
             torch.cuda.empty_cache()
 
-    def _attempt(self, trees: Sequence[Tree], normalizer: float) -> float | None:
+    def _attempt(self, trees: Sequence[Tree], normalizer: float) -> Tensor | None:
         """This rank's share of the loss; None where its memory ran out."""
-        seen = self.tokens_seen
         try:
             return self._accumulate_once(trees, normalizer)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-        self.tokens_seen = seen
         return None
 
-    def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> float:
+    def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> Tensor:
         self.optimizers().zero_grad()  # type: ignore[union-attr]
+        self._step_work = Work()
         if self.controls:
             ranks = self.global_rank, self.trainer.world_size
             at = Step.of(self.global_step, trees, self.scorer, self._backward, *ranks)
@@ -184,7 +185,8 @@ class FineTuning(lightning.LightningModule):
 
     def _learn(self, batch: Batch, loss: Tensor) -> None:
         self._backward(loss)
-        self.tokens_seen += batch.tokens
+        tokens, pairs = self._step_work
+        self._step_work = Work(tokens + batch.layout.tokens, pairs + batch.layout.pairs)
 
     def _backward(self, loss: Tensor, gradient: Tensor | None = None) -> None:
         with self._no_sync():

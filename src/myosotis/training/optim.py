@@ -5,6 +5,7 @@ The schedule is a pure function of the step, so that there is no state to save a
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -127,6 +128,16 @@ def clip(gradients: list[Tensor], norm: float, limit: float | None) -> None:
 
 OptimizerFactory = partial[torch.optim.Optimizer]
 """From parameter groups to an optimiser, e.g. `functools.partial(torch.optim.AdamW, lr=1e-4)`."""
+
+
+def for_device(make: OptimizerFactory, device: torch.device) -> OptimizerFactory:
+    """The same with one kernel for all tensors on a GPU, where the optimiser has one and nothing
+    else was asked for: without it a step makes copies as large as what trains."""
+    takes = "fused" in inspect.signature(make.func).parameters
+    asked = {"fused", "foreach"} & make.keywords.keys()
+    if device.type != "cuda" or not takes or asked:
+        return make
+    return partial(make, fused=True)
 
 
 class Lion(torch.optim.Optimizer):

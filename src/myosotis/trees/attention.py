@@ -1,7 +1,8 @@
 """How a model is made to see trees: attention masks, and the backend a model can be trusted with.
 
 `dense` hands the model position ids and an additive float mask under which a token sees exactly
-its ancestors (windowed where the model's own layers are). `padded` gives every path a row of its
+its ancestors (windowed where the model's own layers are). `flex` says the same by blocks, without
+that mask, in one long row (sparse_attention.py). `padded` gives every path a row of its
 own and lets the model do what it always does; it is the reference, and the fallback.
 
 Which one a model gets is measured, not looked up: see `trees/packing_check.py`.
@@ -19,17 +20,35 @@ from torch import Tensor, nn
 
 from myosotis.trees.batch import Batch
 from myosotis.trees.block_attention import attach
+from myosotis.trees.sparse_attention import Chains, block_mask, carrier
 
 
 @dataclass(frozen=True)
 class PackingMode:
     """How rows are built and masked, and how the output head is reached; with the reasons."""
 
-    name: str  # "dense" | "padded"
+    name: str  # "dense" | "flex" | "padded"
     reason: str
     fast_head: bool = (
         True  # apply the head to chunks ourselves, instead of through `logits_to_keep`
     )
+    varlen: bool = False  # rows of chains by flash attention, each chain a sequence
+
+    @property
+    def packs(self) -> bool:
+        """Whether trees share rows."""
+        return self.name != "padded"
+
+    @property
+    def one_row(self) -> bool:
+        """Whether the rows that go through the model together are one long row: without a mask of
+        its square, a row's length costs nothing, and nothing is padded."""
+        return self.name == "flex"
+
+    @property
+    def description(self) -> str:
+        """For records and the keys of what is cached."""
+        return f"{self.name}, chains by varlen" if self.varlen else self.name
 
 
 def text_config(model: nn.Module) -> Any:
@@ -44,38 +63,49 @@ def visible(batch: Batch) -> Tensor:
     return (place <= query) & (query < batch.end_RL[:, None, :])
 
 
-def tree_inputs(batch: Batch, config: Any, dtype: torch.dtype) -> dict[str, Any]:
-    """Keyword arguments under which a model of this `config` sees the trees of `batch`.
-
-    The mask is filled with the smallest finite number: a boolean mask is silently ignored by some
-    attention implementations, and `-inf` makes NaN of a row that sees nothing.
-    """
-    seen = visible(batch)
-    full = windowed = _additive(seen, dtype)
-    mask: Tensor | dict[str, Tensor] = full
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if window:
+def packed_inputs(
+    batch: Batch, config: Any, dtype: torch.dtype, backend: PackingMode
+) -> dict[str, Any]:
+    """Keyword arguments under which a model of this `config` sees the trees of `batch`."""
+    by_window: dict[int | None, Any] = {None: None, _window(config): None}
+    if backend.varlen and batch.layout.longest_chain:
+        starts_C, longest = batch.start_C.int(), batch.layout.longest_chain
+        for window in by_window:
+            by_window[window] = carrier(Chains(starts_C, longest, window))
+    elif backend.name == "flex":
+        for window in by_window:
+            by_window[window] = block_mask(batch.end_RL, batch.depth_RL, window)
+    else:
+        seen = visible(batch)
         apart = batch.depth_RL[:, :, None] - batch.depth_RL[:, None, :]
-        windowed = _additive(seen & (apart < window), dtype)
-        if "sliding_attention" in kinds:
-            mask = {"full_attention": full, "sliding_attention": windowed}
-        elif not kinds:
-            mask = windowed
-    attach((full, windowed), batch.end_RL, batch.length_R)
-    return {"attention_mask": mask, "position_ids": batch.depth_RL}
+        for window in by_window:
+            inside = seen if window is None else seen & (apart < window)
+            by_window[window] = _additive(inside, dtype)
+        attach(by_window.values(), batch.end_RL, batch.length_R)
+    return {
+        "attention_mask": _by_layers(config, by_window),
+        "position_ids": batch.depth_RL,
+    }
+
+
+def _window(config: Any) -> int | None:
+    return getattr(config, "sliding_window", None) or None
+
+
+def _by_layers(config: Any, by_window: dict[int | None, Any]) -> Any:
+    """The mask as a model of this `config` takes it: one, or by the kinds of its layers."""
+    full, windowed = by_window[None], by_window[_window(config)]
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if "sliding_attention" in kinds and _window(config):
+        return {"full_attention": full, "sliding_attention": windowed}
+    return full if kinds else windowed
 
 
 def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """Filled with the smallest finite number: a boolean mask is silently ignored by some attention
+    implementations, and `-inf` makes NaN of a row that sees nothing."""
     mask = torch.full(seen.shape, torch.finfo(dtype).min, dtype=dtype, device=seen.device)
     return mask.masked_fill_(seen, 0.0)[:, None]
-
-
-def only_chains(batch: Batch) -> bool:
-    """Whether every row is one path: then plain causal attention, without a mask, is the same."""
-    place = torch.arange(batch.end_RL.shape[1], device=batch.end_RL.device)
-    inside = place < batch.length_R[:, None]
-    return bool(((batch.end_RL == batch.length_R[:, None]) | ~inside).all())
 
 
 def padded_inputs(batch: Batch) -> dict[str, Any]:

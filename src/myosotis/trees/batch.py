@@ -4,7 +4,8 @@ What belongs here is bookkeeping on indices; attention is in `attention.py`, the
 `scorer.py`.
 
 Shape suffixes: R rows, L tokens of the longest row, N predicting positions, S scored tokens,
-B branches (root-to-leaf paths), M pairs (scored token, branch it lies on).
+B branches (root-to-leaf paths), M pairs (scored token, branch it lies on), C chains and paddings of
+the flattened rows.
 """
 
 from __future__ import annotations
@@ -20,6 +21,21 @@ from torch import Tensor
 
 from myosotis.trees.forest import PackedTree, Row
 from myosotis.trees.tree import Floats, Ints, Target, one_target
+
+CHUNK = 256
+"""Predicting positions that a head is asked together; with 50,000 words one chunk of fp32 logits is
+50 MB."""
+
+
+class Layout(NamedTuple):
+    """What is known of a batch on the host, so that a device need not be asked and waited for."""
+
+    tokens: int  # read, padding not counted
+    one_path: bool  # every row is one path: plain causal attention, without a mask, is the same
+    full: bool  # no row is padded
+    longest_chain: int  # tokens, paddings counted; 0 where a tree branches
+    cuts: list[int]  # scored tokens before each `CHUNK` of predicting positions, and of all
+    pairs: int  # of a token and one that it sees, itself among them
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,35 +54,55 @@ class Batch:
     branch_M: Tensor  # index into B
     tree_B: Tensor  # which of the given trees a branch belongs to
     path_B: Tensor  # which path of that tree it is
+    start_C: Tensor  # where chains and paddings begin in the flattened rows, and where they end
     target: Target  # which head predicts what is scored
+    layout: Layout
 
     def to(self, device: torch.device | str) -> Batch:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "target"}
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
-        return replace(self, **moved)
+        """The same there: one copy of all tensors together, for which the host does not wait."""
+        if torch.device(device).type == self.ids_RL.device.type:
+            return self
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        whole = {name: _as_int64(tensor) for name, tensor in tensors.items()}
+        flat = torch.cat([tensor.flatten() for tensor in whole.values()])
+        if torch.cuda.is_available():  # the copy is not waited for
+            flat = flat.pin_memory()
+        parts = flat.to(device, non_blocking=True).split([t.numel() for t in whole.values()])
+        moved = zip(tensors.items(), parts, strict=True)
+        back = {name: _as_it_was(part, tensor) for (name, tensor), part in moved}
+        return replace(self, **back)
 
     @property
     def tokens(self) -> int:
         """Tokens read, padding not counted."""
-        return int(self.length_R.sum())
-
-    @classmethod
-    def empty(cls) -> Batch:
-        """One row of one token and nothing scored: keeps data-parallel ranks in step."""
-        return stack([[]])
+        return self.layout.tokens
 
 
-def stack(rows: Sequence[Row]) -> Batch:
-    """Stack rows into one `Batch`, padded on the right to the longest.
+def _as_int64(tensor: Tensor) -> Tensor:
+    """Weights are fp32, everything else is int64 already."""
+    return tensor.view(torch.int32).long() if tensor.dtype is torch.float32 else tensor
+
+
+def _as_it_was(part: Tensor, before: Tensor) -> Tensor:
+    if before.dtype is torch.float32:
+        part = part.int().view(torch.float32)
+    return part.view(before.shape)
+
+
+def stack(rows: Sequence[Row], multiple: int = 1) -> Batch:
+    """Stack rows into one `Batch`, padded on the right to the longest, or to the next `multiple`.
 
     Raises `ValueError` for trees that differ in what is to be predicted.
     """
     lengths = [sum(map(len, row)) for row in rows]
-    width = max(1, *lengths)
+    width = -(-max(1, *lengths) // multiple) * multiple
     ids = np.zeros((len(rows), width), np.int64)
     depth = np.zeros_like(ids)
     end = np.tile(np.arange(1, width + 1), (len(rows), 1))  # padding sees only itself
     parts: list[_Scored] = []
+    starts: list[int] = []
+    chains, pairs = True, 0
     for r, row in enumerate(rows):
         start = 0
         for packed in row:
@@ -75,15 +111,39 @@ def stack(rows: Sequence[Row]) -> Batch:
             depth[r, start:stop] = tree.depth[read]
             end[r, start:stop] = packed.place[tree.end[read]] + start
             parts.append(_Scored.of(packed, offset=r * width + start))
+            starts.append(r * width + start)
+            chains &= bool((end[r, start:stop] == stop).all())
+            pairs += int((end[r, start:stop] - np.arange(start, stop)).sum())
             start = stop
+        if start < width:
+            starts.append(r * width + start)
+    starts.append(len(rows) * width)
+    index = _index(parts)
+    layout = Layout(
+        tokens=sum(lengths),
+        one_path=chains and all(len(row) <= 1 for row in rows),
+        full=min(lengths) == width,
+        longest_chain=int(np.diff(starts).max()) if chains else 0,
+        cuts=_cuts(index),
+        pairs=pairs,
+    )
     return Batch(
         ids_RL=torch.from_numpy(ids),
         depth_RL=torch.from_numpy(depth),
         end_RL=torch.from_numpy(end),
         length_R=torch.tensor(lengths),
+        start_C=torch.tensor(starts),
         target=one_target(packed.tree for row in rows for packed in row),
-        **_index(parts),
+        layout=layout,
+        **index,
     )
+
+
+def _cuts(index: dict[str, Tensor]) -> list[int]:
+    """`Layout.cuts`; predictors are ascending."""
+    predictors = len(index["source_N"])
+    edges = [*range(0, predictors, CHUNK), predictors]
+    return np.searchsorted(index["predictor_S"].numpy(), edges).tolist()
 
 
 class _Scored(NamedTuple):

@@ -20,14 +20,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from myosotis.trees.sparse_attention import Chains, by_blocks, by_chains
 from myosotis.trees.tree import Ints
 
 CALL = 64 * 64
 """What one more call costs, in entries of a mask."""
+
+UNUSUAL = ("position_bias", "softcap", "s_aux")
+"""What a layer may ask of attention that plain products do not have."""
 
 Span = tuple[int, int]
 
@@ -114,17 +119,27 @@ def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | BlockMask | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' SDPA, block by block where the mask comes with blocks.
+    """transformers' SDPA; block by block where the mask comes with blocks, on a GPU by the kernels
+    of sparse_attention.py.
 
-    query (R, H, L, E), key and value (R, H/G, L, E); returns (R, L, H, E).
+    query (R, H, L, E), key and value (R, H/G, L, E); returns (R, L, H, E). Raises `ValueError`
+    where a layer asks for what those kernels do not have.
     """
     blocks: Blocks | None = getattr(attention_mask, "blocks", None)
-    plain = all(kwargs.get(name) is None for name in ("position_bias", "softcap", "cache"))
+    chains: Chains | None = getattr(attention_mask, "chains", None)
+    plain = all(kwargs.get(name) is None for name in (*UNUSUAL, "cache"))
+    if isinstance(attention_mask, BlockMask) or chains is not None:
+        if dropout or not plain or key.shape[2] != query.shape[2]:
+            raise ValueError("attention without a mask knows no dropout, bias, cap, sink or cache")
+        if chains is not None:
+            return by_chains(query, key, value, chains, scaling), None
+        assert isinstance(attention_mask, BlockMask)
+        return by_blocks(query, key, value, attention_mask, scaling), None
     if blocks is None or not plain or dropout or key.shape[2] != query.shape[2]:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs

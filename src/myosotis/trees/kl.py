@@ -44,19 +44,19 @@ def divergence(
     total, weight = np.zeros(len(trees)), np.zeros(len(trees))
     with evaluating(scorer.model):
         for number, batch in enumerate(scorer.batches(trees)):
-            batch = batch.to(device_of(scorer.model))
+            here, batch = batch, batch.to(device_of(scorer.model))
             known = kept[number] if kept is not None and number < len(kept) else None
             kl_N, other_ND = _at_positions(scorer, batch, other, known)
             if kept is not None and known is None and other_ND is not None:
                 kept.append(other_ND)
-            which_S = batch.scored_M  # each token once for every path it lies on
-            weight_M = batch.weight_S[which_S].cpu().double().numpy()
-            kl_M = kl_N[batch.predictor_S][which_S].cpu().double().numpy()
-            tree_M = batch.tree_B[batch.branch_M].cpu().numpy()
+            which_S = here.scored_M  # each token once for every path it lies on
+            weight_M = here.weight_S[which_S].double().numpy()
+            kl_M = kl_N.cpu().double()[here.predictor_S][which_S].numpy()
+            tree_M = here.tree_B[here.branch_M].numpy()
             np.add.at(total, tree_M, kl_M * weight_M)
             np.add.at(weight, tree_M, weight_M)
             if advance is not None:
-                advance(len(set(batch.tree_B.tolist())))
+                advance(len(set(here.tree_B.tolist())))
     return total, weight
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import nn
 
 from myosotis.trees.attention import PackingMode, text_config
 from myosotis.trees.scorer import Scorer, device_of, evaluating, mask_dtype
+from myosotis.trees.sparse_attention import BLOCK, has_flex, has_varlen
 from myosotis.trees.tree import Path, Tree
 from myosotis.utils.errors import AssetError
 
@@ -43,16 +45,64 @@ def probe(model: nn.Module) -> PackingMode:
     """
     require_causal(model)
     trees = _trees(text_config(model).vocab_size)
+    refused: list[str] = []
     with evaluating(model), _short_window(text_config(model)):
-        reference = _scores(model, trees, PackingMode("padded", "reference", fast_head=False))
-        head_ok = (
-            _same(model, trees, reference, PackingMode("padded", "head", fast_head=True)) == ""
-        )
-        fault = _same(model, trees, reference, PackingMode("dense", "probe", fast_head=head_ok))
-        fault = fault or _leak(model, trees, PackingMode("dense", "probe", fast_head=head_ok))
-    if fault:
-        return PackingMode("padded", f"packing check failed: {fault}", head_ok)
-    return PackingMode("dense", "packing check passed", head_ok)
+        reference = _scores(model, trees, REFERENCE)
+        head_ok = not _same(model, trees, reference, PackingMode("padded", "head"))
+        for mode in candidates(model):
+            mode = replace(mode, fast_head=head_ok)
+            if not (fault := fault_of(model, mode, reference)):
+                return replace(mode, reason="; ".join(["packing check passed", *refused]))
+            refused.append(f"{mode.description}: {fault}")
+    return PackingMode("padded", f"packing check failed: {'; '.join(refused)}", head_ok)
+
+
+REFERENCE = PackingMode("padded", "reference", fast_head=False)
+
+
+def candidates(model: nn.Module) -> list[PackingMode]:
+    """What can be tried on the device that the model is on, the fastest first."""
+    place, dtype = device_of(model), mask_dtype(model)
+    modes = [PackingMode("dense", "candidate")]
+    if has_flex(place):
+        modes.insert(0, PackingMode("flex", "candidate"))
+        if has_varlen(place, dtype):
+            modes.insert(0, PackingMode("flex", "candidate", varlen=True))
+    return modes
+
+
+def fault_of(
+    model: nn.Module, mode: PackingMode, reference: Sequence[np.ndarray] | None = None
+) -> str:
+    """What is wrong with this mode, tried on such forests as it will read; empty: nothing.
+    `reference` are the padded scores of the first of them, where they are known."""
+    words = text_config(model).vocab_size
+    forests = [_trees(words)]
+    if mode.one_row:
+        forests.append(_long_trees(text_config(model)))
+    if mode.varlen:
+        forests.append([Tree.of([path]) for tree in _trees(words) for path in tree.paths()])
+    with evaluating(model), _short_window(text_config(model)):
+        for forest in forests:
+            known, reference = reference or _scores(model, forest, REFERENCE), None
+            if fault := _same(model, forest, known, mode) or _leak(model, forest, mode):
+                return fault
+    return ""
+
+
+def _long_trees(config: Any) -> list[Tree]:
+    """Several blocks of a block mask: seen in whole, in part and not at all, among short trees.
+    Half the context at most, which some models have a table for."""
+    rng = np.random.default_rng(2)
+    most = (getattr(config, "max_position_embeddings", None) or 8 * BLOCK) // 2
+
+    def draw(n: int) -> list[int]:
+        return rng.integers(1, min(config.vocab_size, 30_000), min(n, most)).tolist()
+
+    chain = draw(2 * BLOCK + 40)
+    weights = [0.0] * (len(chain) - 9) + [1.0] * 9
+    fork = Tree.fork(draw(2 * BLOCK + 9), [draw(BLOCK + 5), draw(6)])
+    return [fork, *_trees(config.vocab_size), Tree.of([Path(chain, weights)])]
 
 
 def _trees(vocabulary: int) -> list[Tree]:
@@ -110,7 +160,7 @@ def _scores(model: nn.Module, trees: Sequence[Tree], backend: PackingMode) -> li
 
 
 def _same(
-    model: nn.Module, trees: Sequence[Tree], reference: list[np.ndarray], backend: PackingMode
+    model: nn.Module, trees: Sequence[Tree], reference: Sequence[np.ndarray], backend: PackingMode
 ) -> str:
     """Empty when the backend's scores equal the reference; else what is wrong, in plain words."""
     exact = _exact(model)

@@ -15,4 +15,4 @@ def batches_on_all_ranks(scorer: Scorer, trees: Sequence[Tree]) -> list[Batch]:
     """This rank's trees in batches, and empty ones until it has as many as any other rank."""
     batches = scorer.batches(trees) if trees else []
     passes = int(distributed.total(len(batches), largest=True))
-    return batches + [Batch.empty()] * (passes - len(batches))
+    return batches + [scorer.empty()] * (passes - len(batches))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,24 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from myosotis.trees.attention import (
-    PackingMode,
-    only_chains,
-    padded_inputs,
-    text_config,
-    tree_inputs,
-)
-from myosotis.trees.batch import Batch, stack
+from myosotis.trees.attention import PackingMode, packed_inputs, padded_inputs, text_config
+from myosotis.trees.batch import CHUNK, Batch, stack
 from myosotis.trees.forest import Row, RowGroup, pack
 from myosotis.trees.lm_head import ADDED, Head, arithmetic
+from myosotis.trees.sparse_attention import BLOCK
 from myosotis.trees.tree import Target, Tree
 from myosotis.utils.device import hardware
 
 SCORER_VERSION = 5
 """Raised whenever the same model and trees would give other scores."""
-
-CHUNK = 256
-"""Predicting positions a chunk; with 50,000 words one chunk of fp32 logits is 50 MB."""
 
 KEPT_BYTES = 2**27
 """Logits of a batch that are kept for the backward pass; those of further chunks are recomputed."""
@@ -76,6 +69,10 @@ class TreeScore:
     greedy: NDArray[np.bool_]  # (P,) every scored token was the most likely one
 
 
+Together = Callable[[Sequence[Tree], Callable[[int], object] | None], "list[TreeScore] | None"]
+"""What `Scorer.evaluate` hands its arguments to, and None where it must score alone."""
+
+
 class Scorer:
     """Scores trees with one model.
 
@@ -100,6 +97,8 @@ class Scorer:
         self.rows_at_once = rows_at_once
         self.products = products
         self.forwards = 0
+        # Set while other ranks lend a hand (shared.py); None where they cannot.
+        self.together: Together | None = None
 
     def with_model(self, model: nn.Module, backend: PackingMode) -> Scorer:
         """The same for another model."""
@@ -114,7 +113,7 @@ class Scorer:
     def conditions(self) -> str:
         """What else than model, dtype and libraries a score depends on by rounding: how trees are
         packed, on which hardware, and in less than fp32 how many tokens share a product."""
-        where = f"{self.backend.name} on {hardware(device_of(self.model))}"
+        where = f"{self.backend.description} on {hardware(device_of(self.model))}"
         if self.products is None and mask_dtype(self.model) is torch.float32:
             return where
         return f"{where}, {self.rows_at_once} rows of {self.row_tokens} tokens"
@@ -132,11 +131,26 @@ class Scorer:
             trees,
             self.row_tokens,
             stretch=1 if torch.is_grad_enabled() else STRETCH,
-            one_path_a_row=self.backend.name == "padded",
+            one_path_a_row=not self.backend.packs,
         )
-        if self.backend.name == "padded":  # rows of like length waste the least padding
+        if not self.backend.packs:  # rows of like length waste the least padding
             groups.sort(key=lambda g: max(len(p) for row in g for p in row), reverse=True)
-        return [stack(rows) for rows in _at_once(groups, self.rows_at_once)]
+        together = _at_once(groups, self.rows_at_once)
+        if self.backend.one_row:
+            together = ([list(chain.from_iterable(rows))] for rows in together)
+        return [stack(rows, self._multiple) for rows in together]
+
+    def empty(self) -> Batch:
+        """A batch of one row in which nothing is scored: keeps data-parallel ranks in step."""
+        return stack([[]], self._multiple)
+
+    @property
+    def _multiple(self) -> int:
+        """What the length of a row is rounded up to: a block, or on a GPU what its kernels take
+        without copying the mask in every layer."""
+        if self.backend.one_row:
+            return BLOCK
+        return 8 if device_of(self.model).type == "cuda" else 1
 
     def score(self, batch: Batch, *, uniform: bool = False) -> BranchLogProbs:
         """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
@@ -169,6 +183,21 @@ class Scorer:
 
         `advance(n)` is called as `n` more trees are done.
         """
+        if self.together is not None:
+            shared = self.together(trees, advance)
+            if shared is not None:
+                return shared
+        with torch.no_grad():
+            batches = self.batches(trees)
+        return self.evaluate_batches(trees, batches, advance)
+
+    def evaluate_batches(
+        self,
+        trees: Sequence[Tree],
+        batches: Sequence[Batch],
+        advance: Callable[[int], object] | None = None,
+    ) -> list[TreeScore]:
+        """The same of these batches of the trees; what lies in others has zeros."""
         scores = [
             TreeScore(
                 np.zeros(len(t.leaves)), np.zeros(len(t.leaves)), np.zeros(len(t.leaves), bool)
@@ -176,12 +205,14 @@ class Scorer:
             for t in trees
         ]
         with evaluating(self.model):
-            for batch in self.batches(trees):
+            for batch in batches:
                 of = self.score(batch)
-                columns = of.logp_B, of.weight_B, of.greedy_B, of.tree_B, of.path_B
-                for logp, weight, greedy, tree, path in zip(
-                    *(column.tolist() for column in columns), strict=True
-                ):
+                # Together, so that the device is waited for once.
+                columns = torch.stack(
+                    [x.to(of.logp_B.dtype) for x in (of.logp_B, of.weight_B, of.greedy_B)]
+                )
+                where = batch.tree_B.tolist(), batch.path_B.tolist()
+                for logp, weight, greedy, tree, path in zip(*columns.tolist(), *where, strict=True):
                     scores[tree].logp[path] = logp
                     scores[tree].weight[path] = weight
                     scores[tree].greedy[path] = greedy
@@ -195,10 +226,14 @@ class Scorer:
 
         For scorers of other things than log-probs (`kl.py`), too; `batch` is on the device.
         """
-        if self.backend.name == "padded" or only_chains(batch):
+        one_path = batch.layout.one_path and (batch.layout.full or not self.backend.one_row)
+        if one_path and batch.layout.full and self.backend.packs:
+            inputs = {}  # plain causal attention: no mask need be looked at
+        elif one_path or not self.backend.packs:
             inputs = padded_inputs(batch)
         else:
-            inputs = tree_inputs(batch, text_config(self.model), mask_dtype(self.model))
+            config, dtype = text_config(self.model), mask_dtype(self.model)
+            inputs = packed_inputs(batch, config, dtype, self.backend)
         inputs |= {"input_ids": batch.ids_RL, "use_cache": False}
         added = ADDED.get(batch.target)
         if added or self.backend.fast_head:
@@ -230,10 +265,7 @@ def _in_chunks(
         return value_S, torch.zeros_like(value_S, dtype=torch.bool), None
     if isinstance(head, Head) and head.frozen(values_ND):
         return head.log_probs(values_ND, batch.predictor_S, batch.target_S, uniform)
-    # How many scored tokens the first n predictors have; predictor_S is ascending.
-    starts = range(0, len(values_ND), CHUNK)
-    edges = torch.tensor([*starts, len(values_ND)], device=batch.predictor_S.device)
-    cuts = torch.searchsorted(batch.predictor_S, edges).tolist()
+    starts, cuts = range(0, len(values_ND), CHUNK), batch.layout.cuts
     parts: list[tuple[Tensor, ...]] = []
     kept_bytes = 0
     for start, low, high in zip(starts, cuts, cuts[1:], strict=False):
@@ -241,7 +273,14 @@ def _in_chunks(
         which, target = batch.predictor_S[low:high] - start, batch.target_S[low:high]
         if torch.is_grad_enabled() and kept_bytes >= KEPT_BYTES:
             part = checkpoint(
-                _score_chunk, head, chunk, which, target, uniform, use_reentrant=False
+                _score_chunk,
+                head,
+                chunk,
+                which,
+                target,
+                uniform,
+                use_reentrant=False,
+                preserve_rng_state=False,  # nothing random in a head, and a device would be asked
             )
         else:
             logits_CV = head(chunk)

@@ -152,6 +152,11 @@ class Update(ABC):
         """What a person should know of how it was attached, a sentence each."""
         return []
 
+    @property
+    def tuned(self) -> bool:
+        """Whether the weights in place are the tuned ones: outside `disabled()` and `scaled()`."""
+        return self._alpha is None
+
     def parameters(self) -> list[tuple[str, Parameter]]:
         """The tensors that train, by name; tied ones once."""
         return list(self._trainable.items())

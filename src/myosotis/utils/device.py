@@ -32,6 +32,29 @@ def device_for(accelerator: str) -> torch.device:
     return CPU
 
 
+PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "A10": 125e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+"""Operations a second of dense bf16 products summed in fp32, by NVIDIA's data sheets: that of the
+first name which a device's contains."""
+
+
+def peak_flops(name: str, dtype: torch.dtype) -> float | None:
+    """Of the device that `hardware` names; None where it is not known."""
+    if dtype is not torch.bfloat16:
+        return None
+    return next((peak for known, peak in PEAKS.items() if known in name), None)
+
+
 def hardware(device: torch.device) -> str:
     """What scores depend on by rounding: the kind of device, and of a GPU its name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

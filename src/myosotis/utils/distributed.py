@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn import Parameter
 
+T = TypeVar("T")
+
 
 def several() -> bool:
     """Whether there are other ranks."""
     return distributed.is_available() and distributed.is_initialized()
+
+
+def world() -> int:
+    """How many ranks there are."""
+    return distributed.get_world_size() if several() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return distributed.get_rank() if several() else 0
+
+
+def told(what: Any) -> Any:
+    """What the first rank says, on every rank."""
+    box = [what]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gathered(mine: T) -> list[T]:
+    """What each rank has, in their order, on every rank."""
+    found: list[Any] = [None] * world()
+    distributed.all_gather_object(found, mine)
+    return found
 
 
 def total(value: float, *, largest: bool = False) -> float:
@@ -30,14 +57,17 @@ def on_any(said: bool) -> bool:
     return bool(total(float(said), largest=True))
 
 
-def summed(amounts: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars by name, summed in one go. Every rank must have the same names."""
-    if not amounts:
+def summed(amounts: Mapping[str, Tensor], alike: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars by name, summed in one go, and those that are `alike` on all ranks as they are: the
+    device is waited for once. Every rank must have the same names."""
+    if not amounts and not alike:
         return {}
-    values = torch.stack([amount.double() for amount in amounts.values()])
+    device = next(iter((*alike.values(), *amounts.values()))).device
+    wide = torch.float32 if device.type == "mps" else torch.float64
+    values = torch.stack([x.to(device, wide) for x in (*amounts.values(), *alike.values())])
     if several():
-        distributed.all_reduce(values)
-    return dict(zip(amounts, values.tolist(), strict=True))
+        distributed.all_reduce(values[: len(amounts)])
+    return dict(zip((*amounts, *alike), values.tolist(), strict=True))
 
 
 def sum_gradients(parameters: Sequence[Parameter]) -> None:

@@ -1,4 +1,4 @@
-"""Memory of this process: its peak, and giving back what is free."""
+"""Memory: of this process its peak, and giving back what is free; of a device how much it has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
+
+
+def room_gb(*, on_gpu: bool) -> float:
+    """Gigabytes that the device at hand has, whatever is in use of it now; of a machine no more
+    than its container may take."""
+    if on_gpu:
+        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 1e9
+    room = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # Linux; "max": no limit
+        room = min(room, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return room / 1e9
 
 
 def give_back() -> None:

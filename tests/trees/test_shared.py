@@ -1,0 +1,108 @@
+"""An evaluation that ranks share is the evaluation of one process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+from datetime import timedelta
+import torch
+from torch import distributed
+from myosotis import updates
+from myosotis.trees.attention import PackingMode
+from myosotis.trees.scorer import Scorer
+from myosotis.trees.shared import help_out, sharing
+from tests.tiny import tiny
+from tests.trees.test_scorer import shapes
+from tests.updates.test_methods import SMALL
+
+rank, world, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+torch.set_num_threads(1)
+torch.manual_seed(0)
+update = updates.build(SMALL["lora"])
+update.attach(tiny("llama", torch.bfloat16))
+with torch.no_grad():
+    for _, parameter in update.parameters():
+        parameter.normal_(0, 0.05)
+trees = [tree for group in shapes().values() for tree in group]
+scorer = Scorer(update.model, PackingMode("dense", "test"), row_tokens=40, rows_at_once=2)
+alone = scorer.evaluate(trees)
+with update.disabled():
+    base = scorer.evaluate(trees)
+forwards = scorer.forwards
+distributed.init_process_group(
+    "gloo", init_method=f"file://{store}", rank=rank, world_size=world,
+    timeout=timedelta(seconds=240),
+)
+
+
+def same(a, b):
+    return all((x.logp == y.logp).all() and (x.weight == y.weight).all()
+               and (x.greedy == y.greedy).all() for x, y in zip(a, b, strict=True))
+
+
+if rank:
+    scorer.rows_at_once = 1  # its memory ran out once: the first rank's batches are scored
+    help_out(scorer)
+    assert scorer.rows_at_once == 1
+    passes = forwards // 2  # of one evaluation; two were made alone
+    assert scorer.forwards - forwards == len(range(rank, passes, world)) > 0
+
+    def fails(*args):
+        raise torch.OutOfMemoryError("planted")
+
+    scorer.evaluate_batches = fails
+    try:
+        help_out(scorer)
+    except torch.OutOfMemoryError as error:
+        assert "planted" in str(error)
+    else:
+        raise AssertionError("every rank ends with the error")
+else:
+    done = []
+    with sharing(scorer, lambda: update.tuned):
+        together = scorer.evaluate(trees, done.append)
+        with update.disabled():  # other ranks have other weights in place: alone
+            off = scorer.evaluate(trees)
+    assert same(together, alone) and same(off, base)
+    assert not same(alone, base)
+    assert same(scorer.evaluate(trees), alone)
+    try:
+        with sharing(scorer, lambda: update.tuned):
+            scorer.evaluate(trees)
+    except torch.OutOfMemoryError as error:
+        assert "planted" in str(error)
+    else:
+        raise AssertionError("the other rank's error is this rank's")
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_score_together_what_one_scores_alone(world: int, tmp_path: Path) -> None:
+    """To the bit, in bf16, where a token's company in a batch would show; and where one rank's
+    memory runs out, none is left waiting."""
+    script = tmp_path / "rank.py"
+    script.write_text(SCRIPT)
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(world), str(tmp_path / "store")],
+            env=env,
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    for process in ranks:
+        _, said = process.communicate(timeout=600)
+        assert process.returncode == 0, said[-3000:]
