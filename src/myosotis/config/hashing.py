@@ -51,7 +51,7 @@ def _with_effect(cfg: DictConfig) -> Any:
     assert isinstance(kept, DictConfig)
     kept.optimizer.lr = learning_rate(cfg).value
     texts = [f"control.{name}.texts" for name in kept.get("control") or {}]
-    for path in (*PATHS, *REFERRING, *texts):
+    for path in (*PATHS, *REFERRING, *_listed(kept), *texts):
         value = OmegaConf.select(kept, path)
         if value is not None and not OmegaConf.is_config(value):
             OmegaConf.update(kept, path, content_of(Path(str(value)).expanduser()))
@@ -61,6 +61,16 @@ def _with_effect(cfg: DictConfig) -> Any:
         if isinstance(node, DictConfig):
             node.pop(leaf, None)
     return OmegaConf.to_container(kept, resolve=True)
+
+
+def _listed(cfg: DictConfig) -> list[str]:
+    """The paths of several sources: of those that are listed, not of what refers to the list."""
+    paths = []
+    for parent in ("data", "data.source"):
+        node = OmegaConf.select(cfg, parent)
+        if isinstance(node, DictConfig) and not OmegaConf.is_interpolation(node, "sources"):
+            paths += [f"{parent}.sources[{i}].path" for i in range(len(node.get("sources") or []))]
+    return paths
 
 
 def register_resolvers() -> None:

@@ -314,14 +314,33 @@ def _names(cfg: DictConfig) -> None:
 def _paths(cfg: DictConfig) -> None:
     from myosotis.data.places import HubData, files_of, place_of
 
-    for key in ("data.path", "data.val_path", "data.test_path"):
-        value = OmegaConf.select(cfg, key)
+    values = {
+        key: OmegaConf.select(cfg, key) for key in ("data.path", "data.val_path", "data.test_path")
+    } | _sources(cfg)
+    for key, value in values.items():
         if value is None or isinstance(place := place_of(str(value)), HubData):
             continue
         try:
             files_of(place)
         except DataError as error:
             raise ConfigError(f"{key}: {error.message}", error.hint) from None
+
+
+def _sources(cfg: DictConfig) -> dict[str, Any]:
+    """The paths of several sources, by their keys. Raises `ConfigError` for what is no source."""
+    from myosotis.data.source_list import mixture_of, source_list
+
+    if "sources" not in cfg.data:
+        return {}
+    group = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(group, dict)
+    if not isinstance(group["sources"], list):
+        raise ConfigError(
+            f"data.sources={_shown(group['sources'])} is no list.", "[{path: a.jsonl, weight: 2}]"
+        )
+    listed = source_list(group["sources"], group.get("path"), group.get("hub") or {})
+    mixture_of(listed, group.get("mixture") or {})
+    return {f"data.sources[{i}].path": one.get("path") for i, one in enumerate(group["sources"])}
 
 
 def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 What opens a conversation is hashed, and examples that open alike (case and white space aside) lie
 on the same side. So no prompt is both learned and tested, adding lines to a file hardly moves the
-others, and all trials of a sweep are measured on the same examples.
+others, and all trials of a sweep are measured on the same examples. Where records name a group (a
+hospital, an author), a group lies on one side.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from myosotis.data.sft import Example
 from myosotis.utils.errors import ConfigError, DataError
 
 VAL_FRACTION = 0.1
+FEWEST = 4  # examples to hold out: two validate, two test, and task quality needs two
 HELD_OUT_AT_MOST = 1000  # examples, when no fraction is given: more sharpen little and cost time
 
 
@@ -38,12 +40,11 @@ def hold_out(
     Returns what stays, what was taken, and what was grouped by: "opening", or "pair" when one
     opening covers more than half of the examples (plain text without prompts, one prompt for all):
     then only equal conversations stay together. Two different conversations are needed at least;
-    neither side is ever empty. Of graded answers `of_each` of either grade are taken where there
-    are enough, and one stays.
+    neither side is ever empty. Where examples name groups, two at least, none lies on both sides
+    ("group and opening", "group and pair", or "group" where too many share one of these). Of graded
+    answers `of_each` of either grade are taken where there are enough, and one stays.
     """
-    groups, by = _grouped(examples, opening_key), "opening"
-    if max(map(len, groups.values())) > len(examples) / 2:
-        groups, by = _grouped(examples, pair_key), "pair"
+    groups, by = _together(examples)
     ranked = [groups[group] for group in sorted(groups, key=lambda group: _rank(group, seed))]
     taken: set[int] = set()
     for members in ranked:
@@ -99,15 +100,63 @@ def require(examples: list[Example], different: int, file: Place, instead: str) 
         )
 
 
-def held_out_count(total: int, fraction: float | None) -> int:
+def held_out_count(total: int, fraction: float | None, fewest: int = FEWEST) -> int:
+    """How many of `total` examples to hold out; without a fraction at least `fewest`, where a third
+    is as many."""
     if fraction is None:
-        return min(max(2, round(total * VAL_FRACTION)), HELD_OUT_AT_MOST)
+        least = max(2, min(fewest, total // 3))
+        return min(max(least, round(total * VAL_FRACTION)), HELD_OUT_AT_MOST)
     if not 0 < fraction < 1:
         raise ConfigError(
             f"data.val_fraction must lie between 0 and 1 (got {fraction})",
             "task quality is measured on what is held out",
         )
     return max(2, round(total * fraction))
+
+
+def named_group(example: Example) -> str | None:
+    """The group that the example's record names; a text's own place is none."""
+    return example.groups[0] if example.groups and example.groups[0] != example.where else None
+
+
+def _together(examples: list[Example]) -> tuple[dict[str, list[int]], str]:
+    """Which examples stay together, by a key that holds in a longer file, too; and by what."""
+    half = len(examples) / 2
+    if len({group for e in examples if (group := named_group(e)) is not None}) > 1:
+        for key, by in ((opening_key, "group and opening"), (pair_key, "group and pair")):
+            groups = _joined(examples, key)
+            if max(map(len, groups.values())) <= half:
+                return groups, by
+        return _grouped(examples, lambda e: named_group(e) or f"{pair_key(e)}\n"), "group"
+    groups = _grouped(examples, opening_key)
+    if max(map(len, groups.values())) <= half:
+        return groups, "opening"
+    return _grouped(examples, pair_key), "pair"
+
+
+def _joined(examples: list[Example], key: Callable[[Example], str]) -> dict[str, list[int]]:
+    """Examples that share a group or a key, directly or through others, by the first of the names
+    of their groups, or by the key where they name none."""
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(node: tuple[str, str]) -> tuple[str, str]:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    nodes = []
+    for example in examples:
+        own = ("key", key(example))
+        nodes.append(own)
+        if (group := named_group(example)) is not None:
+            # The least name is the root: which one that is does not depend on the order.
+            low, high = sorted((root(own), root(("group", group))))
+            parent[high] = low
+    joined: dict[str, list[int]] = defaultdict(list)
+    for i, node in enumerate(nodes):
+        joined["\n".join(root(node))].append(i)
+    return joined
 
 
 def _grouped(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[str, list[int]]:
