@@ -1,4 +1,4 @@
-"""Several sources as one: a pure function of (seed, epoch, step), whose shares hold at every step."""
+"""Several sources as one: a pure function of (seed, epoch, step); shares hold at every step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_epoch_holds_each_source_by_its_share(
     assert len(seen) == len(order) == sum(order.counts.values())
     assert Counter(sources[i] for i in seen) == Counter(order.counts)
     uses = Counter(seen)
-    for name, size in sizes.items():
+    for name in sizes:
         own = [uses[i] for i, source in enumerate(sources) if source == name]
         assert max(own) - min(own) <= 1, "nothing a second time before all were once"
         if stop == "first":
@@ -87,7 +87,9 @@ def file(tmp_path: Path) -> Callable[..., Path]:
 
 
 def module(tokenizer: PreTrainedTokenizerFast, **words: Any) -> ExampleModule:
-    made = ExampleModule(files(**words), ChatRenderer(tokenizer), batch_size=4, max_length=99, seed=5)
+    made = ExampleModule(
+        files(**words), ChatRenderer(tokenizer), batch_size=4, max_length=99, seed=5
+    )
     made.setup()
     return made
 
@@ -136,7 +138,9 @@ def test_sources_are_told_apart_and_held_out_together(
 ) -> None:
     """Of 200 and 100 a tenth is held out in halves; what is measured first holds both."""
     a, b = file("a", 200), file("b", 100)
-    made = module(tokenizer, sources=[{"path": str(a)}, {"path": str(b), "name": "second", "items": 20}])
+    made = module(
+        tokenizer, sources=[{"path": str(a)}, {"path": str(b), "name": "second", "items": 20}]
+    )
     assert {e.source for e in made.dataset.train} == {"a.jsonl", "second"}
     assert sum(e.source == "second" for e in made.dataset.train) == 20
     assert [len(made.dataset.validation), len(made.dataset.test)] == [15, 15]
@@ -178,13 +182,14 @@ def test_what_is_no_list_of_sources(sources: Any, told: str) -> None:
 def test_settings_that_mean_nothing(file: Callable[..., Path]) -> None:
     path = str(file("a", 20))
     weighed = [{"path": path, "weight": 1}]
-    for words, told in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"path": path, "mixture": {"stop": "last"}}, "data.mixture.stop is set"),
         ({"path": path, "sources": weighed}, "both data.sources and data.path"),
         ({"sources": weighed, "mixture": {"stop": "never"}}, "data.mixture.stop=never"),
         ({"sources": weighed, "mixture": {"temperature": 2}}, "sources have weights"),
         ({"sources": [{"path": path}], "mixture": {"temperature": 0}}, "temperature=0"),
-    ):
+    ]
+    for words, told in cases:
         with pytest.raises(ConfigError, match=told):
             files(**words)
 

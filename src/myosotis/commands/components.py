@@ -99,7 +99,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     """Data, benchmarks, a dry run without weights, model and packing check, in this order.
     `warn` takes sentences."""
     data = data_of(cfg)
-    for sentence in found_in(data.dataset.manifest):
+    for sentence in (*found_in(data.dataset.manifest), *data.mixed()):
         console.print(terminal(sentence), style="dim", highlight=False)
     require_held_out(cfg, data)
     for sentence in data.warnings():

@@ -201,6 +201,7 @@ def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluato
         max_new_tokens=cfg.task.max_new_tokens,
         validation=data.validation_trees[:count],
         validation_kind=data.kind_of("validation"),
+        validation_sources=[e.source for e in data.encoded["validation"].examples[:count]],
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
         max_length=data.max_length,
     )

@@ -275,7 +275,10 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     cfg, tracker, record = run.cfg, run.tracker, run.tracker.record
     if record.checkpoint is not None:
         step = record.checkpoint.step
+    examples = run.parts.evaluator.examples
+    sources = [example.source for example in examples]
     record.task = results.task_summary(base, tuned, cfg.task.metric)
+    record.task.sources = results.task_sources(base, tuned, cfg.task.metric, sources)
     record.baselines = results.baselines(base, tuned)
     for sentence in diagnostics.of_task(record.task):
         tracker.warn(sentence)
@@ -284,14 +287,19 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     budget = instantiate.budget(cfg)
     record.halves = results.halves(base, tuned, cfg.task.metric, budget, asked.level)
     record.flips = samples.flips(asked.suite, base.retention, tuned.retention)
-    record.samples = samples.samples(run.parts.evaluator.examples, base, tuned)
+    record.samples = samples.samples(examples, base, tuned)
     record.wording = samples.wording(record.samples)
     write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
-    write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
+    write_example_items(tracker.folder.task_items, examples, base, tuned)
     record.shift = run.parts.kl()
     record.weights = weight_changes(run.parts.update)
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
+    forgetting |= {
+        f"task/{cfg.task.metric}/{name}": quality.tuned
+        for name, quality in record.task.sources.items()
+        if quality.tuned is not None
+    }
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)
     tracker.save()
 

@@ -246,6 +246,16 @@ class ExampleModule(lightning.LightningDataModule):
         learned = self.kind_of("train").warnings(self.train_trees)
         return note + learned + [line for part in parts for line in self._part(part).warnings(part)]
 
+    def mixed(self) -> list[str]:
+        """What an epoch takes of each of several sources, in a sentence."""
+        order = self.order()
+        sources = [example.source for example in self._part("train").examples]
+        taken = ", ".join(
+            f"{count:,} of {name} (of {sources.count(name):,})"
+            for name, count in order.counts.items()
+        )
+        return [f"an epoch has {taken}"] if taken else []
+
     def counts(self) -> dict[str, dict[str, int]]:
         """By part, for the run record."""
         return {part: self._part(part).counts() for part in self.dataset.parts()}

@@ -93,10 +93,9 @@ class Order:
     `sources[i]` is where example i comes from; without a mixture all are one.
     """
 
-    def __init__(
-        self, sources: Sequence[str], seed: int, mixture: Mixture | None = None
-    ) -> None:
+    def __init__(self, sources: Sequence[str], seed: int, mixture: Mixture | None = None) -> None:
         self.seed = seed
+        self.counts: dict[str, int] = {}  # of a mixture: by source, the examples of an epoch
         everything = np.arange(len(sources))
         if mixture is None:
             self._places = [everything]

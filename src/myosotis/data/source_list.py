@@ -115,9 +115,7 @@ def mixture_of(listed: Sequence[Source], settings: Mapping[str, Any]) -> Mixture
     return Mixture(weights, **given)
 
 
-def of_each_source(
-    examples: list[Example], listed: Sequence[Source], seed: int
-) -> list[Example]:
+def of_each_source(examples: list[Example], listed: Sequence[Source], seed: int) -> list[Example]:
     """The training examples, of each source as many as its `items` says."""
     if not listed:
         return examples
