@@ -39,6 +39,7 @@ from myosotis.commands.protecting import told
 from myosotis.commands.resume import Continued, continued
 from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
+from myosotis.commands.template_file import save_template
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
@@ -221,6 +222,7 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     named = parts.base.model.config.name_or_path
     facts = base_facts(cfg, parts.base)
     parts.update.save(tracker.folder.update, base_id=named, facts=facts)
+    save_template(tracker.folder.update, parts.data.template)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
     asked = _settle(run, base, tuned)

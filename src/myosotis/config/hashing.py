@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 import myosotis
 from myosotis.config.default_lr import learning_rate
 from myosotis.config.schema import fresh
+from myosotis.data.template_names import is_file
 from myosotis.records.schema import WITHOUT_EFFECT
 from myosotis.utils.errors import ConfigError
 
@@ -50,6 +51,8 @@ def _with_effect(cfg: DictConfig) -> Any:
     kept = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     assert isinstance(kept, DictConfig)
     kept.optimizer.lr = learning_rate(cfg).value
+    if is_file(str(kept.data.get("template"))):
+        kept.data.template = content_of(Path(str(kept.data.template)).expanduser())
     texts = [f"control.{name}.texts" for name in kept.get("control") or {}]
     for path in (*PATHS, *REFERRING, *_listed(kept), *texts):
         value = OmegaConf.select(kept, path)

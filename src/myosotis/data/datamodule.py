@@ -155,7 +155,7 @@ class ExampleModule(lightning.LightningDataModule):
             for part, examples in parts.items():
                 encoded[part] = encode(
                     examples,
-                    self.template,
+                    self.template.of_answers() if part == "test" else self.template,
                     max_length=self.max_length,
                     overlong=self.overlong,
                     advance=advance,
