@@ -115,6 +115,8 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     base = load_base_model(
         source, precision.weights, quantization=quantization_of(cfg), device=device_of(cfg)
     )
+    if data.template.installed:  # what is written of this base is served with it
+        base.tokenizer.chat_template = data.template.installed
     zero_dropouts(base.model)
     scorer = scorer_of(base, cfg)
     if scorer.backend.name == "padded":
