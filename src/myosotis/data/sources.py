@@ -97,7 +97,8 @@ def files(
         fewest = 2 if grades else FEWEST
         count = held_out_count(len(train), val_fraction, fewest)
         _require_groups(train, group_key, 3, where)
-        train, held_out, grouped = hold_out(train, count, split_seed, of_each=2 if grades else 0)
+        of_each = 2 if grades else 0
+        train, held_out, grouped = hold_out(train, count, split_seed, of_each=of_each, parts=2)
         validation, test = halves(held_out, split_seed)
     else:
         validation, grouped = examples(validated), "file"

@@ -33,27 +33,31 @@ def take(examples: list[Example], count: int | None, seed: int) -> list[Example]
 
 
 def hold_out(
-    examples: list[Example], count: int, seed: int, *, of_each: int = 0
+    examples: list[Example], count: int, seed: int, *, of_each: int = 0, parts: int = 1
 ) -> tuple[list[Example], list[Example], str]:
     """Take about `count` of `examples` out, whole groups of equal openings together.
 
     Returns what stays, what was taken, and what was grouped by: "opening", or "pair" when one
     opening covers more than half of the examples (plain text without prompts, one prompt for all):
     then only equal conversations stay together. Two different conversations are needed at least;
-    neither side is ever empty. Where examples name groups, two at least, none lies on both sides
-    ("group and opening", "group and pair", or "group" where too many share one of these). Of graded
-    answers `of_each` of either grade are taken where there are enough, and one stays.
+    neither side is ever empty. Where examples name groups, none lies on both sides ("group and
+    opening", "group and pair", or "group" where too many share one of these), and at least one is
+    taken for each of the `parts` that what is taken will be cut into; with fewer than one more than
+    these, groups count for nothing. Of graded answers `of_each` of either grade are taken where
+    there are enough, and one stays.
     """
-    groups, by = _together(examples)
+    groups, by = _together(examples, parts + 1)
+    fewest = parts if by.startswith("group") else 1
     ranked = [groups[group] for group in sorted(groups, key=lambda group: _rank(group, seed))]
-    taken: set[int] = set()
+    taken, number = set[int](), 0
     for members in ranked:
-        if len(taken) >= count:
+        if len(taken) >= count and number >= fewest:
             break
         # A large group stays, rather than let the held-out part grow far beyond `count`.
         too_many = len(taken) + len(members) > max(2 * count, 1)
-        if len(taken) + len(members) < len(examples) and not (taken and too_many):
+        if len(taken) + len(members) < len(examples) and not (number >= fewest and too_many):
             taken.update(members)
+            number += 1
     if of_each and 2 * of_each <= count:
         taken = _with_each(examples, ranked, taken, of_each)
     stay = [example for i, example in enumerate(examples) if i not in taken]
@@ -119,13 +123,14 @@ def named_group(example: Example) -> str | None:
     return example.groups[0] if example.groups and example.groups[0] != example.where else None
 
 
-def _together(examples: list[Example]) -> tuple[dict[str, list[int]], str]:
-    """Which examples stay together, by a key that holds in a longer file, too; and by what."""
+def _together(examples: list[Example], fewest: int) -> tuple[dict[str, list[int]], str]:
+    """Which examples stay together, by a key that holds in a longer file, too; and by what. Groups
+    count where there are `fewest` of them."""
     half = len(examples) / 2
-    if len({group for e in examples if (group := named_group(e)) is not None}) > 1:
+    if len({group for e in examples if (group := named_group(e)) is not None}) >= fewest:
         for key, by in ((opening_key, "group and opening"), (pair_key, "group and pair")):
             groups = _joined(examples, key)
-            if max(map(len, groups.values())) <= half:
+            if max(map(len, groups.values())) <= half and len(groups) >= fewest:
                 return groups, by
         return _grouped(examples, lambda e: named_group(e) or f"{pair_key(e)}\n"), "group"
     groups = _grouped(examples, opening_key)
