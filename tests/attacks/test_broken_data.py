@@ -179,6 +179,7 @@ def test_a_damaged_file_is_told_by_its_name(name: str, tmp_path: Path) -> None:
     assert "mine" in said and len(said) < 800, said
 
 
+@pytest.mark.slow
 def test_a_line_of_fifty_megabytes_is_read_and_a_broken_one_is_not_repeated(tmp_path: Path) -> None:
     long = "x" * 50_000_000
     whole = json.dumps({"prompt": "q", "completion": long}).encode()
