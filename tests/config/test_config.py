@@ -334,6 +334,22 @@ def test_a_configuration_that_was_recorded_has_the_hash_of_the_one_it_came_from(
     assert config_hash(OmegaConf.create(recorded(cfg))) == config_hash(cfg)
 
 
+def test_the_hash_follows_what_lies_in_sources_and_in_a_template(tmp_path: Path) -> None:
+    from myosotis.config.recorded import recorded
+
+    source, template = tmp_path / "a.jsonl", tmp_path / "mine.jinja"
+    words = ["data=jsonl", f"data.sources=[{{path: {source}}}]", f"data.template={template}"]
+    source.write_text("{}\n")
+    template.write_text("one")
+    cfg = compose([*words, "out=a"])
+    first = config_hash(cfg)
+    assert config_hash(OmegaConf.create(recorded(cfg))) == first
+    source.write_text("{} \n")
+    second = config_hash(cfg)
+    template.write_text("two")
+    assert len({first, second, config_hash(cfg)}) == 3
+
+
 def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -> None:
     """All pairs of the three occur, in one composition for each experiment and method. A data set
     of one's own that has keys of its own is no data set of ours, and composes as well."""

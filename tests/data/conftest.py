@@ -19,22 +19,23 @@ CHATML = (
 CORPUS = ["the answer is in the prompt\n\nand the prompt is the answer", "hello there\n\n"] * 3
 
 
-def byte_level(template: str | None = CHATML) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of 300 tokens, like GPT-2's and SmolLM2's."""
+def byte_level(
+    template: str | None = CHATML,
+    special: tuple[str, str, str] = ("<|im_start|>", "<|im_end|>", "<|pad|>"),
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 300 tokens, like GPT-2's and SmolLM2's; `special` begin, end and pad."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_special_tokens(
-        [AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>", "<|pad|>")]
-    )
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in special])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|pad|>",
+        bos_token=special[0],
+        eos_token=special[1],
+        pad_token=special[2],
         chat_template=template,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule, StepLoader
 from myosotis.data.example import Dataset
+from myosotis.data.mixture import Mixture
 from myosotis.data.sft import Example, Message
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import ConfigError, DataError
@@ -111,14 +114,22 @@ def trainer(folder: Path, **options: Any) -> lightning.Trainer:
     return lightning.Trainer(accelerator="cpu", callbacks=[save], **quiet, **options)  # type: ignore
 
 
+def mixed(count: int) -> Dataset:
+    """The same of two sources, 7:3 by their size, and mixed by it."""
+    data = dataset(count)
+    data.train = [replace(e, source="ab"[i >= 7]) for i, e in enumerate(data.train)]
+    return replace(data, mixture=Mixture({"a": 7, "b": 3}))
+
+
+@pytest.mark.parametrize("made", [dataset, mixed])
 @pytest.mark.parametrize("killed_at", [1, 3, 4, 6, 7, 9, 11])
 def test_a_killed_run_goes_on_where_its_checkpoint_stands(
-    tmp_path: Path, template: ChatRenderer, killed_at: int
+    tmp_path: Path, template: ChatRenderer, killed_at: int, made: Callable[[int], Dataset]
 ) -> None:
     """10 examples in steps of 3: 4 steps an epoch, 3 epochs; killed in mid-epoch or at its end."""
 
     def data() -> ExampleModule:
-        return ExampleModule(dataset(10), template, batch_size=3, max_length=64, seed=5)
+        return ExampleModule(made(10), template, batch_size=3, max_length=64, seed=5)
 
     whole = Recorder()
     trainer(tmp_path / "whole", max_epochs=3).fit(whole, datamodule=data())

@@ -99,7 +99,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     """Data, benchmarks, a dry run without weights, model and packing check, in this order.
     `warn` takes sentences."""
     data = data_of(cfg)
-    for sentence in found_in(data.dataset.manifest):
+    for sentence in (*found_in(data.dataset.manifest), *data.mixed()):
         console.print(terminal(sentence), style="dim", highlight=False)
     require_held_out(cfg, data)
     for sentence in data.warnings():
@@ -115,6 +115,8 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     base = load_base_model(
         source, precision.weights, quantization=quantization_of(cfg), device=device_of(cfg)
     )
+    if data.template.installed:  # what is written of this base is served with it
+        base.tokenizer.chat_template = data.template.installed
     zero_dropouts(base.model)
     scorer = scorer_of(base, cfg)
     if not scorer.backend.packs:

@@ -25,6 +25,7 @@ from myosotis.commands.components import (
 from myosotis.commands.export import refuse_full, write_dialled
 from myosotis.commands.find_model import base_facts, config_of
 from myosotis.commands.resume import replace_values
+from myosotis.commands.template_file import carry_template
 from myosotis.config import check, instantiate
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import GRID, turn
@@ -91,6 +92,7 @@ def dial(
         whole = cfg.model.start is not None  # an adapter would leave out what it stands on
         facts = base_facts(cfg, parts.base)
         form = write_dialled(parts.update, parts.base, choice.alpha, out, facts, whole=whole)
+        carry_template(place.update, out, parts.base.tokenizer)
         console.print(f"Written to {escaped(out)} ({form}).", highlight=False, soft_wrap=True)
     elif out is not None:
         console.print("[yellow]Nothing was written.[/]")

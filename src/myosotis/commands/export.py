@@ -19,6 +19,7 @@ from torch import Tensor
 from myosotis.commands.evaluate import evaluate
 from myosotis.commands.find_model import base_facts, config_of, of_run
 from myosotis.commands.parts import device_of, precision_of
+from myosotis.commands.template_file import carry_template
 from myosotis.models.load import BaseModel, load_base_model
 from myosotis.records.find import find_run, has_update
 from myosotis.records.run_folder import RunFolder, new_folder_named
@@ -88,6 +89,7 @@ def export(
                 "which LoRA does not change",
                 highlight=False,
             )
+    carry_template(folder.update, out, loaded.tokenizer)
     _write_card(folder, out, portable(loaded.model.config.name_or_path), whole=to == "merged")
     with open_dict(cfg):
         cfg.out = str(new_folder_named(folder.path / f"export-{to}-scored"))

@@ -64,8 +64,10 @@ def config_of(folder: RunFolder) -> tuple[DictConfig, ModelSource]:
 
 
 def template_of(cfg: DictConfig, base: BaseModel) -> ChatRenderer:
-    """The chat template a run was trained with."""
-    return ChatRenderer(base.tokenizer, cfg.data.template, template_options(cfg))
+    """The chat template a run was trained with, which loading its model has put on the tokenizer
+    where it is not the base's own."""
+    kind = "none" if cfg.data.template == "none" else "chat"
+    return ChatRenderer(base.tokenizer, kind, template_options(cfg))
 
 
 def template_options(cfg: DictConfig) -> TemplateOptions:
@@ -75,6 +77,7 @@ def template_options(cfg: DictConfig) -> TemplateOptions:
         reasoning=cfg.data.get("reasoning") or "keep",
         kwargs=instantiate.plain(kwargs) if kwargs else {},
         score_empty_think=bool(cfg.data.get("score_empty_think")),
+        mask=cfg.data.get("mask") or "answers",
     )
 
 

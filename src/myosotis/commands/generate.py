@@ -15,7 +15,7 @@ from myosotis import updates
 from myosotis.commands.find_model import config_of, find_model, of_run, template_of
 from myosotis.commands.parts import device_of, precision_of
 from myosotis.data.sft import Message
-from myosotis.models.generate import generate
+from myosotis.models.generate import end_ids, generate
 from myosotis.models.load import ModelSource
 from myosotis.records.find import find_run, has_update
 from myosotis.trees.lm_head import arithmetic
@@ -69,6 +69,7 @@ def answer(
                 top_k=top_k,
                 top_p=top_p,
                 seed=seed,
+                stop=[*end_ids(update.model, base.tokenizer), *template.end_ids()],
                 advance=advance,
             )
 

@@ -21,6 +21,7 @@ from myosotis.data.convert import viewed
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.few_shot import choose_shots
 from myosotis.data.kinds import kind_of
+from myosotis.data.named_templates import choose_template
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import Evaluator
 from myosotis.models.dtype import Precision, resolve
@@ -83,14 +84,22 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     dataset = viewed(instantiate.dataset(cfg), objective.data_kind, cfg.objective.name)
     source = instantiate.model_source(cfg)
     context = context_of(source)
+    tokenizer = load_tokenizer(source)
+    every = [example for part in dataset.parts().values() for example in part]
+    chosen = choose_template(tokenizer, cfg.data.template, every)
     kind = kind_of(
         dataset,
         reads_labels=updates.build(plain(cfg["update"])).reads_labels,
         needs_value_head=objective.needs_value_head,
     )
+    options = template_options(cfg)
+    kind.require_mask(options.mask, dataset.name)
+    renderer = kind.renderer(chosen.tokenizer, chosen.kind, options)
+    if renderer.kind == "chat":
+        renderer.note, renderer.installed = chosen.note, chosen.text
     module = ExampleModule(
         dataset,
-        kind.renderer(load_tokenizer(source), cfg.data.template, template_options(cfg)),
+        renderer,
         kind=kind,
         batch_size=cfg.data.batch_size,
         max_length=min(cfg.data.max_length or context, context),
@@ -193,7 +202,7 @@ def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluato
     count = cfg.task["items"] or len(data.test_trees)
     return Evaluator(
         suite=suite,
-        template=data.template,
+        template=data.template.of_answers(),
         examples=data.test_examples[:count],
         trees=data.test_trees[:count],
         kind=data.kind,
@@ -201,6 +210,7 @@ def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluato
         max_new_tokens=cfg.task.max_new_tokens,
         validation=data.validation_trees[:count],
         validation_kind=data.kind_of("validation"),
+        validation_sources=[e.source for e in data.encoded["validation"].examples[:count]],
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
         max_length=data.max_length,
     )

@@ -80,11 +80,12 @@ def by_step(
     """What the trees of each step have of `size`, over all ranks."""
     trees = data.train_trees
     sizes = np.array([size(tree) for tree in trees])
-    loader = StepLoader(trees, data.batch_size, data.seed)
+    loader = StepLoader(trees, data.batch_size, data.seed, order=data.order())
     found = list[NDArray[np.float64]]()
     for epoch in range(-(-total_steps // len(loader))):
-        starts = np.arange(0, len(trees), data.batch_size)
-        found.append(np.add.reduceat(sizes[loader.order(epoch)], starts))
+        order = loader.order(epoch)
+        starts = np.arange(0, len(order), data.batch_size)
+        found.append(np.add.reduceat(sizes[order], starts))
     return np.concatenate(found)[:total_steps]
 
 

@@ -39,6 +39,7 @@ from myosotis.commands.protecting import told
 from myosotis.commands.resume import Continued, continued
 from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
+from myosotis.commands.template_file import save_template
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
@@ -221,6 +222,7 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     named = parts.base.model.config.name_or_path
     facts = base_facts(cfg, parts.base)
     parts.update.save(tracker.folder.update, base_id=named, facts=facts)
+    save_template(tracker.folder.update, parts.data.template)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
     asked = _settle(run, base, tuned)
@@ -275,7 +277,10 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     cfg, tracker, record = run.cfg, run.tracker, run.tracker.record
     if record.checkpoint is not None:
         step = record.checkpoint.step
+    examples = run.parts.evaluator.examples
+    sources = [example.source for example in examples]
     record.task = results.task_summary(base, tuned, cfg.task.metric)
+    record.task.sources = results.task_sources(base, tuned, cfg.task.metric, sources)
     record.baselines = results.baselines(base, tuned)
     for sentence in diagnostics.of_task(record.task):
         tracker.warn(sentence)
@@ -284,14 +289,19 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     budget = instantiate.budget(cfg)
     record.halves = results.halves(base, tuned, cfg.task.metric, budget, asked.level)
     record.flips = samples.flips(asked.suite, base.retention, tuned.retention)
-    record.samples = samples.samples(run.parts.evaluator.examples, base, tuned)
+    record.samples = samples.samples(examples, base, tuned)
     record.wording = samples.wording(record.samples)
     write_benchmark_items(tracker.folder.items, base.retention, tuned.retention)
-    write_example_items(tracker.folder.task_items, run.parts.evaluator.examples, base, tuned)
+    write_example_items(tracker.folder.task_items, examples, base, tuned)
     record.shift = run.parts.kl()
     record.weights = weight_changes(run.parts.update)
     forgetting = results.forgetting_metrics(record.retention, record.suite_verdict)
     forgetting |= kl.metrics(record.shift)
+    forgetting |= {
+        f"task/{cfg.task.metric}/{name}": quality.tuned
+        for name, quality in record.task.sources.items()
+        if quality.tuned is not None
+    }
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)
     tracker.save()
 

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 import myosotis
 from myosotis.config.default_lr import learning_rate
 from myosotis.config.schema import fresh
+from myosotis.data.template_names import is_file
 from myosotis.records.schema import WITHOUT_EFFECT
 from myosotis.utils.errors import ConfigError
 
@@ -50,8 +51,10 @@ def _with_effect(cfg: DictConfig) -> Any:
     kept = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     assert isinstance(kept, DictConfig)
     kept.optimizer.lr = learning_rate(cfg).value
+    if is_file(str(kept.data.get("template"))):
+        kept.data.template = content_of(Path(str(kept.data.template)).expanduser())
     texts = [f"control.{name}.texts" for name in kept.get("control") or {}]
-    for path in (*PATHS, *REFERRING, *texts):
+    for path in (*PATHS, *REFERRING, *_listed(kept), *texts):
         value = OmegaConf.select(kept, path)
         if value is not None and not OmegaConf.is_config(value):
             OmegaConf.update(kept, path, content_of(Path(str(value)).expanduser()))
@@ -61,6 +64,16 @@ def _with_effect(cfg: DictConfig) -> Any:
         if isinstance(node, DictConfig):
             node.pop(leaf, None)
     return OmegaConf.to_container(kept, resolve=True)
+
+
+def _listed(cfg: DictConfig) -> list[str]:
+    """The paths of several sources: of those that are listed, not of what refers to the list."""
+    paths = []
+    for parent in ("data", "data.source"):
+        node = OmegaConf.select(cfg, parent)
+        if isinstance(node, DictConfig) and not OmegaConf.is_interpolation(node, "sources"):
+            paths += [f"{parent}.sources[{i}].path" for i in range(len(node.get("sources") or []))]
+    return paths
 
 
 def register_resolvers() -> None:

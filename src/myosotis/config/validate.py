@@ -24,6 +24,7 @@ from myosotis.config.default_lr import learning_rate
 from myosotis.config.instantiate import optimizer_settings
 from myosotis.config.schema import AUTO, Config
 from myosotis.config.targets import bound, refuse_elsewhere
+from myosotis.data.template_names import check_template
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError, DataError
 
@@ -33,7 +34,7 @@ METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
-STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think")
+STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think", "mask")
 OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger", "control")
 MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
 # What a logger needs beside us: modules, of which one will do; also the name of our extra.
@@ -277,11 +278,13 @@ def _names(cfg: DictConfig) -> None:
     _one_of("model.kind", cfg.model.kind, ("wheel", "local", "hub"))
     for key, known in (
         ("overlong", ("drop", "truncate")),
-        ("template", ("chat", "none")),
         ("reasoning", ("keep", "drop", "last")),
+        ("mask", ("answers", "last", "full")),
     ):
         if key in cfg.data:
             _one_of(f"data.{key}", cfg.data[key], known)
+    if "template" in cfg.data:
+        check_template(str(cfg.data.template))
     for name in cfg.sweep.objectives:
         _one_of("sweep.objectives", name, OBJECTIVES)
     if outside := [alpha for alpha in cfg.retention.dial if not 0 <= alpha <= 2]:
@@ -315,14 +318,33 @@ def _names(cfg: DictConfig) -> None:
 def _paths(cfg: DictConfig) -> None:
     from myosotis.data.places import HubData, files_of, place_of
 
-    for key in ("data.path", "data.val_path", "data.test_path"):
-        value = OmegaConf.select(cfg, key)
+    values = {
+        key: OmegaConf.select(cfg, key) for key in ("data.path", "data.val_path", "data.test_path")
+    } | _sources(cfg)
+    for key, value in values.items():
         if value is None or isinstance(place := place_of(str(value)), HubData):
             continue
         try:
             files_of(place)
         except DataError as error:
             raise ConfigError(f"{key}: {error.message}", error.hint) from None
+
+
+def _sources(cfg: DictConfig) -> dict[str, Any]:
+    """The paths of several sources, by their keys. Raises `ConfigError` for what is no source."""
+    from myosotis.data.source_list import mixture_of, source_list
+
+    if "sources" not in cfg.data:
+        return {}
+    group = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(group, dict)
+    if not isinstance(group["sources"], list):
+        raise ConfigError(
+            f"data.sources={_shown(group['sources'])} is no list.", "[{path: a.jsonl, weight: 2}]"
+        )
+    listed = source_list(group["sources"], group.get("path"), group.get("hub") or {})
+    mixture_of(listed, group.get("mixture") or {})
+    return {f"data.sources[{i}].path": one.get("path") for i, one in enumerate(group["sources"])}
 
 
 def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
@@ -437,6 +459,7 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         data_kind, reads_labels=labels, needs_value_head=objective.needs_value_head
     )
     kind.require_metric(cfg.task.metric)
+    kind.require_mask(cfg.data.get("mask") or "answers")
     if cfg.optimizer.get("layer_decay", 1.0) != 1 and not able.layered:
         raise ConfigError(
             f"optimizer.layer_decay sets rates by layer, and update={name} belongs to no layer: "

@@ -12,8 +12,9 @@ the other are one token), and trains on a sequence that generation never meets. 
 `render` start with the ids of `prompt`, always.
 
 **What is scored**: the answer and the token that ends the turn (`<|im_end|>`, `<|eot_id|>`,
-`</s>`); not what the template writes after it (ChatML's newline), which opens the next turn. A
-template that ends its answers with no such token gets the end-of-sequence token after the last one.
+`</s>`); not what the template writes after it (ChatML's newline), which opens the next turn. Where
+a template ends its answers with no such token: see turns.py. Which answers, or whether prompts as
+well, is `TemplateOptions.mask`.
 
 **Text is text.** A message that contains `<|im_end|>` means these ten characters. Only the template
 writes control tokens; in messages they are encoded as ordinary text (`split_special_tokens`), in
@@ -34,17 +35,12 @@ from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from myosotis.data.conversation import Message
+from myosotis.data.conversation import Message, read_only
 from myosotis.data.sft import Example
 from myosotis.data.span_tokenizer import SpanTokenizer
-from myosotis.data.spans import Span, Unstable, aligned, last_end, rewritten
-from myosotis.data.template_text import (
-    EMPTY_THINK,
-    PLACE,
-    LossCheck,
-    TemplateOptions,
-    TemplateText,
-)
+from myosotis.data.spans import Span
+from myosotis.data.template_text import LossCheck, TemplateOptions, TemplateText
+from myosotis.data.turns import TurnSpans
 from myosotis.trees.tree import Path
 from myosotis.utils.errors import DataError
 
@@ -82,17 +78,18 @@ class ChatRenderer:
         has_one = bool(getattr(tokenizer, "chat_template", None))
         self.kind: Literal["chat", "none"] = kind if has_one else "none"
         self.note = ""
+        self.installed = ""  # the template in the place of the tokenizer's own, if it is not that
         if kind == "chat" and self.kind == "none":
             self.note = "the tokenizer has no chat template: prompt + completion + end of sequence"
         self._eos = str(tokenizer.eos_token) if tokenizer.eos_token_id is not None else ""
         if self.kind == "none" and not self._eos:
             raise DataError("the tokenizer has no chat template and no end-of-sequence token")
         self.options = options or TemplateOptions()
-        self._text = TemplateText(tokenizer, self.options.kwargs)
-        self._losses = LossCheck(self._text if self.kind == "chat" else None)
+        text = TemplateText(tokenizer, self.options.kwargs)
+        self._losses = LossCheck(text if self.kind == "chat" else None)
         self._tokens = SpanTokenizer(tokenizer)
-        self._control = self._tokens.control
-        self._frames: dict[tuple[str, ...], tuple[str, str]] = {}  # by roles
+        bos = str(tokenizer.bos_token or "")
+        self._turns = TurnSpans(text, self.options, self._tokens.control, bos=bos, eos=self._eos)
 
     # Ids.
 
@@ -106,16 +103,24 @@ class ChatRenderer:
         Raises `DataError` when the template cannot, or loses what was to be learned.
         """
         spans = self.spans(example)
-        messages, read = self.options.prepared(example.messages)
+        messages, _ = self.options.prepared(example.messages)
+        every = self.options.mask == "full"
         scored = [
-            (message.role == "assistant" and message.scored and i >= read)
+            (message.scored and (every or message.role == "assistant"))
             or not example.completion_only
-            for i, message in enumerate(messages)
+            for message in messages
         ]
         notes = self.notes(messages, scored, spans, example.where, example.tools)
         if any(not span.scored and span.lead for span in spans):
             notes.append(NOTHING_THOUGHT)
-        return Rendered(self.encode(spans), notes)
+        path = self.encode(spans)
+        if not any(path.weights):
+            raise DataError(
+                f"{example.where}: data.mask={self.options.mask} and "
+                f"data.reasoning={self.options.reasoning} leave nothing of it to be learned",
+                "data.mask=answers learns every answer; or take the record out",
+            )
+        return Rendered(path, notes)
 
     def notes(
         self,
@@ -169,6 +174,26 @@ class ChatRenderer:
         """The renderer of the same conversations that scores their answers token by token."""
         return self
 
+    def of_answers(self) -> ChatRenderer:
+        """The renderer of the same conversations that scores answers alone: quality is theirs,
+        whatever is learned beside them."""
+        if self.options.mask != "full":
+            return self
+        options = replace(self.options, mask="answers")
+        renderer = ChatRenderer(self.tokenizer, self.kind, options)
+        renderer.note, renderer.installed = self.note, self.installed
+        return renderer
+
+    def end_ids(self) -> list[int]:
+        """The control tokens that end an answer; none where the template refuses such a chat."""
+        asked = Message("user", "a"), Message("assistant", "b")
+        try:
+            last = self.spans(Example(asked, "a question"))[-1]
+        except DataError:
+            return []
+        ids = self._tokens.ids(last.text, verbatim=False, first=False)
+        return [token for token in ids if self.is_control(token)]
+
     def is_control(self, token: int) -> bool:
         """Whether an id is a control token's."""
         return self._tokens.is_control(token)
@@ -181,7 +206,7 @@ class ChatRenderer:
         if self.kind == "none":
             spans = self._plain(messages, example.where)
         else:
-            spans = self._chat(messages, example.where, example.tools, answered=read)
+            spans = self._turns.of(messages, example.where, example.tools, answered=read)
         if example.completion_only:
             return spans
         return [span._replace(scored=True) for span in spans]
@@ -189,9 +214,11 @@ class ChatRenderer:
     def prompt_spans(self, messages: Sequence[Message], tools: str = "") -> list[Span]:
         """The rendered text up to and including the generation prompt, in pieces."""
         messages, read = self.options.prepared(messages)
+        if self.options.mask == "last":  # as in the whole example: the last answer is not here
+            messages = read_only(messages)
         if self.kind == "none":
             return self._plain((*messages, Message("assistant", "")), "this prompt")[:1]
-        return self._chat(messages, "this prompt", tools, answered=read, generation=True)
+        return self._turns.of(messages, "this prompt", tools, answered=read, generation=True)
 
     def _plain(self, messages: Sequence[Message], where: str) -> list[Span]:
         if len(messages) != 2:
@@ -202,141 +229,7 @@ class ChatRenderer:
             )
         prompt, answer = messages
         return [
-            Span(prompt.content, False, True),
+            Span(prompt.content, self.options.mask == "full" and prompt.scored, True),
             Span(answer.content, True, True),
             Span(self._eos, True, False),
         ]
-
-    def _chat(
-        self,
-        messages: Sequence[Message],
-        where: str,
-        tools: str,
-        *,
-        answered: int,
-        generation: bool = False,
-    ) -> list[Span]:
-        """The spans of a conversation, of which the first `answered` turns are read only.
-
-        Where the template rewrites turns when the conversation goes on, those before the first
-        scored answer are read in one piece, as it writes them in the end.
-        """
-        self._check_extras(messages, tools, where)
-        scored = (i for i, m in enumerate(messages) if m.role == "assistant" and m.scored)
-        first = next(scored, len(messages) if generation else answered)
-        try:
-            return self._turns(messages, where, tools, answered, generation)
-        except Unstable:
-            if first <= answered:
-                raise
-            return self._turns(messages, where, tools, first, generation)
-
-    def _turns(
-        self,
-        messages: Sequence[Message],
-        where: str,
-        tools: str,
-        answered: int,
-        generation: bool,
-    ) -> list[Span]:
-        spans: list[Span] = []
-        done, read = "", 0  # text and messages dealt with
-        for i, message in enumerate(messages):
-            if message.role != "assistant" or i < answered:
-                continue
-            before = self._text(messages[:i], where, tools=tools, generation=True)
-            through = self._text(messages[: i + 1], where, tools=tools)
-            if not before.startswith(done) or not through.startswith(before):
-                raise Unstable(where)
-            spans += self._reading(messages[:i], read, before, done, where, tools)
-            answer = self._answer(messages[: i + 1], through[len(before) :], where, tools)
-            spans += answer
-            done, read = before + "".join(span.text for span in answer), i + 1
-        if generation:
-            before = self._text(messages, where, tools=tools, generation=True)
-            if not before.startswith(done):
-                raise Unstable(where)
-            return spans + self._reading(messages, read, before, done, where, tools)
-        if not self._control.fullmatch(spans[-1].text):
-            spans.append(Span(self._eos, messages[-1].scored, False))
-        return [span for span in spans if span.text]
-
-    def _check_extras(self, messages: Sequence[Message], tools: str, where: str) -> None:
-        """What goes to the template beside text must name no control token: it could not be told
-        from the template's own."""
-        extras = [extra for message in messages for extra in message.extras()]
-        if name := self._control.search("\n".join([*extras, tools])):
-            raise DataError(
-                f"{where}: the control token {name[0]!r} is named in reasoning, a call or a tool",
-                "take the control token out of the data",
-            )
-
-    def _reading(
-        self, messages: Sequence[Message], read: int, before: str, done: str, where: str, tools: str
-    ) -> list[Span]:
-        """What is read between two answers: `before` without its start `done`, made of what the
-        template writes around the messages from `read` on."""
-        text = before[len(done) :]
-        if not any(self._control.search(message.content) for message in messages[read:]):
-            return [Span(text, False, False)]
-        # Some message names a control token. What the template writes must be told from what it
-        # was given, so it is asked again with placeholders for the messages.
-        places = [PLACE.format(i) for i in range(len(messages) - read)]
-        standing_in = [
-            replace(message, content=place)
-            for message, place in zip(messages[read:], places, strict=True)
-        ]
-        outline = self._text([*messages[:read], *standing_in], where, tools=tools, generation=True)
-        contents = [message.content for message in messages[read:]]
-        spans = aligned(outline[len(done) :], places, contents, text)
-        if spans is None or not outline.startswith(done):
-            raise rewritten(where)
-        return spans
-
-    def _answer(self, messages: Sequence[Message], text: str, where: str, tools: str) -> list[Span]:
-        """An answer as the template writes it, up to and including the end of the turn."""
-        message = messages[-1]
-        scored = message.scored
-        lead, tail = self._frame(messages, where, tools)
-        if message.calls and not text.endswith(tail):
-            ends = list(self._control.finditer(text))  # some templates end a call with its own
-            tail = text[ends[-1].start() :] if ends else ""
-        if not text.endswith(tail):
-            raise Unstable(where)
-        text = text.removesuffix(tail)
-        # Qwen3 opens an answer with an empty <think> block unless the answer brings its own.
-        opened = text.startswith(lead)
-        opening = last_end(self._control, lead) if opened else 0
-        empty = EMPTY_THINK.search(lead) if opened and not self.options.score_empty_think else None
-        if empty:
-            opening = max(opening, empty.end())
-        end = self._control.search(tail)
-        # Without a control token in it, what follows the answer opens the next turn.
-        closing, stop = (tail[: end.start()], end.group()) if end else ("", "")
-        body = text[opening:] + closing
-        # The template writes control tokens around a call or a thought; a message's own are text.
-        verbatim = not (message.reasoning or message.calls)
-        if not verbatim and self._control.search(message.content):
-            raise rewritten(where)
-        return [
-            Span(text[:opening], scored and not empty, False, lead=scored and empty is not None),
-            Span(body, scored, verbatim),
-            Span(stop, scored, False),
-        ]
-
-    def _frame(self, messages: Sequence[Message], where: str, tools: str) -> tuple[str, str]:
-        """What the template writes before and after an answer, beyond the generation prompt."""
-        roles = tuple(message.role for message in messages)
-        plain = not tools and all(message.is_plain for message in messages[:-1])
-        if plain and roles in self._frames:
-            return self._frames[roles]
-        place = PLACE.format(0)
-        history = [replace(message, content="-") for message in messages[:-1]]
-        before = self._text(history, where, tools=tools, generation=True)
-        through = self._text([*history, Message(roles[-1], place)], where, tools=tools)
-        lead, marker, tail = through.removeprefix(before).partition(place)
-        if not marker:
-            raise Unstable(where)
-        if plain:
-            self._frames[roles] = lead, tail
-        return lead, tail

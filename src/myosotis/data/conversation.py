@@ -86,17 +86,17 @@ def _message(turn: Any, name: str, unused: set[str]) -> Message:
     if said not in known:
         raise RecordError(f"{name} has the role {said!r}. {did_you_mean(str(said), known)}")
     role = SHAREGPT[said] if sharegpt else "tool" if said == "function" else said
-    calls = _calls(turn, name, said == "function_call")
+    calls = _calls(turn, name, said == "function_call", unused)
     if content_key not in turn and not calls:
         raise RecordError(f"{name} has no {content_key!r}{meant(content_key, turn)}")
     told_apart = said == "function_call" or content_key not in turn
-    content = "" if told_apart else _parts(turn[content_key], f"{name}.{content_key}")
+    content = "" if told_apart else _parts(turn, content_key, name, unused)
     reasoning = _text_of(turn, one_of(REASONING, turn), name)
     if role != "assistant" and (reasoning or calls):
         raise RecordError(f"{name} is the {role}'s; only the assistant reasons and calls tools")
     unused |= turn.keys() - KNOWN - {role_key, content_key}
     if role != "assistant":
-        unused |= {key for key in ("train", "loss") if turn.get(key)}
+        unused |= {key for key in ("train", "loss", "weight") if turn.get(key)}
     return Message(
         role,
         content,
@@ -125,12 +125,14 @@ def _text_of(turn: Mapping[str, Any], key: str | None, name: str) -> str:
     return checked(turn[key], f"{name}.{key}") if key is not None and key in turn else ""
 
 
-def _parts(value: Any, name: str) -> str:
+def _parts(turn: Mapping[str, Any], key: str, name: str, unused: set[str]) -> str:
     """Text, or OpenAI's list of parts when all of them are text."""
+    value, name = turn[key], f"{name}.{key}"
     if not isinstance(value, list):
         return checked(value, name)
     if any(not isinstance(part, dict) or part.get("type") != "text" for part in value):
         raise RecordError(f"{name} has parts that are not text")
+    unused |= {f"{key}[].{other}" for part in value for other in part.keys() - {"type", "text"}}
     return "".join(checked(part.get("text"), f"{name}.text") for part in value)
 
 
@@ -149,7 +151,7 @@ def tools_of(value: Any, name: str) -> str:
     return _dumped(wrapped) if wrapped else ""
 
 
-def _calls(turn: Mapping[str, Any], name: str, in_value: bool) -> str:
+def _calls(turn: Mapping[str, Any], name: str, in_value: bool, unused: set[str]) -> str:
     """The calls of a turn, each as `{"type": "function", "function": {"name", "arguments"}}`."""
     if in_value:
         key, listed = "value", _json(turn.get("value"), f"{name}.value")
@@ -160,10 +162,13 @@ def _calls(turn: Mapping[str, Any], name: str, in_value: bool) -> str:
     else:
         return ""
     listed = listed if isinstance(listed, list) else [listed]
-    return _dumped([_call(call, f"{name}.{key}") for call in listed])
+    left: set[str] = set()
+    calls = [_call(call, f"{name}.{key}", left) for call in listed]
+    unused |= {f"{key}[].{other}" for other in left}
+    return _dumped(calls)
 
 
-def _call(call: Any, name: str) -> dict[str, Any]:
+def _call(call: Any, name: str, unused: set[str]) -> dict[str, Any]:
     if not isinstance(call, dict):
         raise RecordError(f"{name} holds {kind(call)}; expected calls with a name and arguments")
     function = call.get("function", call)
@@ -173,6 +178,11 @@ def _call(call: Any, name: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise RecordError(f"{name}.arguments is {kind(arguments)}; expected an object")
     about = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+    spelled = {"function"} if function is not call else {"name", "arguments"}
+    # `index` numbers the calls of a stream: they stand in that order.
+    unused |= call.keys() - {"type", "id", "index"} - spelled
+    if function is not call:
+        unused |= {f"function.{key}" for key in function.keys() - {"name", "arguments"}}
     plain = {"name": function["name"], "arguments": arguments}
     return {**about, "type": "function", "function": plain}
 

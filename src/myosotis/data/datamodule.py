@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 import lightning
-import numpy as np
 
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
 from myosotis.data.kinds import TaskKind, text_kind
 from myosotis.data.markers import Marked, check_markers
+from myosotis.data.mixture import Order
 from myosotis.data.sft import Example
 from myosotis.data.tokenize import Encoded, Overlong, encode
 from myosotis.trees.tree import Tree
@@ -70,16 +70,17 @@ class StepLoader:
         position: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
+        order: Order | None = None,
     ) -> None:
         self.trees = trees
         self.batch_size = batch_size
-        self.seed = seed
         self.position = position
         self.rank, self.world_size = rank, world_size
+        self._of = order or Order([""] * len(trees), seed)
         self._order: tuple[int, list[int]] = (-1, [])  # of the epoch asked for last
 
     def __len__(self) -> int:
-        return -(-len(self.trees) // self.batch_size)
+        return -(-len(self._of) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Tree]]:
         # The position is read at the first batch: Lightning makes iterators before it needs them.
@@ -96,8 +97,7 @@ class StepLoader:
     def order(self, epoch: int) -> list[int]:
         """The order in which an epoch goes through the trees."""
         if self._order[0] != epoch:
-            shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self.trees))
-            self._order = (epoch, shuffled.tolist())
+            self._order = (epoch, self._of.of(epoch))
         return self._order[1]
 
     # Lightning warns about loaders without these in mid-epoch; the trainer's step says it all.
@@ -155,7 +155,7 @@ class ExampleModule(lightning.LightningDataModule):
             for part, examples in parts.items():
                 encoded[part] = encode(
                     examples,
-                    self.template,
+                    self.template.of_answers() if part == "test" else self.template,
                     max_length=self.max_length,
                     overlong=self.overlong,
                     advance=advance,
@@ -179,7 +179,14 @@ class ExampleModule(lightning.LightningDataModule):
             position=lambda: trainer.global_step,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            order=self.order(),
         )
+
+    def order(self) -> Order:
+        """In which order an epoch goes through the training trees. Raises `DataError` where a
+        source has none."""
+        examples = self._part("train").examples
+        return Order([e.source for e in examples], self.seed, self.dataset.mixture)
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         # Trees are numpy; the scorer makes the tensors, where they are needed.
@@ -207,7 +214,7 @@ class ExampleModule(lightning.LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.train_trees) // self.batch_size)
+        return -(-len(self.order()) // self.batch_size)
 
     @property
     def train_trees(self) -> list[Tree]:
@@ -238,6 +245,16 @@ class ExampleModule(lightning.LightningDataModule):
         parts = self.dataset.parts()
         learned = self.kind_of("train").warnings(self.train_trees)
         return note + learned + [line for part in parts for line in self._part(part).warnings(part)]
+
+    def mixed(self) -> list[str]:
+        """What an epoch takes of each of several sources, in a sentence."""
+        order = self.order()
+        sources = [example.source for example in self._part("train").examples]
+        taken = ", ".join(
+            f"{count:,} of {name} (of {sources.count(name):,})"
+            for name, count in order.counts.items()
+        )
+        return [f"an epoch has {taken}"] if taken else []
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By part, for the run record."""

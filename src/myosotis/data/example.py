@@ -11,18 +11,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from myosotis.data.conversation import Message
+from myosotis.data.mixture import Mixture
 from myosotis.data.sft import Example
 
 
 @dataclass
 class Dataset:
-    """Examples by what they are for, and the manifest: plain data that says what they are."""
+    """Examples by what they are for, and the manifest: plain data that says what they are.
+
+    `mixture` says in which shares the sources of the training examples are read, where there are
+    several.
+    """
 
     name: str
     train: list[Example]
     validation: list[Example]
     test: list[Example]
     manifest: dict[str, Any] = field(default_factory=dict)
+    mixture: Mixture | None = None
 
     def parts(self) -> dict[str, list[Example]]:
         return {"train": self.train, "validation": self.validation, "test": self.test}

@@ -3,6 +3,8 @@
 A field is named, or several are: a list of names, whose texts stand below one another, or a text
 with names in braces (`"{contexts}\\n\\nQuestion: {question}"`). `answers.text` is the field `text`
 of the object `answers`. Where any is named, only those that are named are read.
+
+`data.group_key=hospital` names the field that says what a record shares with others.
 """
 
 from __future__ import annotations
@@ -24,8 +26,12 @@ NAMES = (
     "messages",
     "text",
     "system",
-    "group",
 )
+GROUP = "group"
+"""The usual name of the field that says what a record shares with others."""
+
+TURNS = ("prompt", "question", "instruction", "input", "system")
+"""Fields that a turn is made of even where they name the group, too."""
 BETWEEN = "\n\n"
 """Between the texts of several fields, and of a list of texts."""
 
@@ -35,10 +41,14 @@ _IN_BRACES = re.compile(r"\{([^{}]+)\}")
 class Fields:
     """Makes a record of the usual names out of one with names of its own.
 
-    Raises `ConfigError` for a name that no record has a place for.
+    `group_key` is the field that becomes the record's `group`. Raises `ConfigError` for a name that
+    no record has a place for.
     """
 
-    def __init__(self, named: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, named: Mapping[str, Any] | None = None, group_key: str | None = None
+    ) -> None:
+        self.group_key = group_key
         given = {k: v for k, v in (named or {}).items() if v is not None}
         for key, value in given.items():
             if key not in NAMES:
@@ -58,13 +68,43 @@ class Fields:
     def of(self, record: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
         """The record by the usual names, and the keys that nothing was made of.
 
-        Raises `RecordError` where a named field is missing.
+        Raises `RecordError` where a named field is missing, or a group is neither text nor number.
         """
-        if not self.named:
+        if not self.named and self.group_key is None:
             return record, set()
         used: set[str] = set()
-        made = {name: _value(record, spec, used) for name, spec in self.named.items()}
-        return made, record.keys() - used
+        if not self.named:
+            made = dict(record)
+        else:
+            made = {name: _value(record, spec, used) for name, spec in self.named.items()}
+        if (key := self.group_key) is None:
+            return made, _left(record, used)
+        group = _group(record, key, used)
+        if not self.named:
+            # What names the group is nothing else, unless a turn is made of it.
+            first = key if key in record else key.partition(".")[0]
+            made = {k: v for k, v in made.items() if k not in {first, GROUP} - set(TURNS)}
+            used |= made.keys()
+        return made | {GROUP: group}, _left(record, used)
+
+
+def _left(record: Mapping[str, Any], used: set[str]) -> set[str]:
+    """The keys of a record that are not `used`; of an object of which some are, the others."""
+    left: set[str] = set()
+    for key, value in record.items():
+        inside = {name.removeprefix(f"{key}.") for name in used if name.startswith(f"{key}.")}
+        if inside and isinstance(value, dict) and key not in used:
+            left |= {f"{key}.{name}" for name in _left(value, inside)}
+        elif key not in used:
+            left.add(key)
+    return left
+
+
+def _group(record: dict[str, Any], key: str, used: set[str]) -> str:
+    value = _get(record, key, used)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RecordError(f"{key!r} is {kind(value)}; expected the name of a group")
+    return str(value)
 
 
 def _value(record: dict[str, Any], spec: str | list[str], used: set[str]) -> Any:
@@ -84,7 +124,7 @@ def _get(record: dict[str, Any], name: str, used: set[str]) -> Any:
         first, rest = name, ""
     if first not in record:
         raise RecordError(f"no field {name!r}; {_near(first, record)}")
-    used.add(first)
+    used.add(name)
     value = record[first]
     for key in filter(None, rest.split(".")):
         if not isinstance(value, dict) or key not in value:

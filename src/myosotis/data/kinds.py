@@ -56,6 +56,9 @@ class TaskKind:
     refusals: ClassVar[Mapping[str, str]] = {}
     """Why a metric is none of these data, for some."""
 
+    masks: ClassVar[tuple[str, ...]] = ("answers",)
+    """What can be learned of an example (`TemplateOptions.mask`)."""
+
     def renderer(
         self,
         tokenizer: PreTrainedTokenizerBase,
@@ -111,6 +114,16 @@ class TaskKind:
             raise DataError(f"{_counted(0)} can show {missing[0]}", MORE_HELD_OUT)
 
     @classmethod
+    def require_mask(cls, mask: str, data: str = "the data set") -> None:
+        """Raise `ConfigError` where these data have no such mask; `data` names them."""
+        if mask not in cls.masks:
+            raise ConfigError(
+                f"data.mask={mask} chooses what is learned of answers in words; {data} is of "
+                "another kind.",
+                "Use data.mask=answers.",
+            )
+
+    @classmethod
     def require_metric(cls, metric: str, data: str = "the data set") -> None:
         """Raise `ConfigError` where these data have no such metric; `data` names them."""
         if metric in cls.metrics:
@@ -126,6 +139,7 @@ class Answers(TaskKind):
     """A prompt and its answer: trees of one path."""
 
     metrics = ("loglik", *TEXT_METRICS)
+    masks = ("answers", "last", "full")
     refusals: ClassVar = {
         "accuracy": "needs labels (method=probe) or pairs (method=dpo).",
         "margin": PREFERENCES,
@@ -143,6 +157,7 @@ class Texts(Answers):
     """Plain text, every token of which is scored: no chat template, and nothing is asked for."""
 
     metrics = ("loglik",)
+    masks = ("answers",)
     is_text = False
     refusals: ClassVar = {
         **Answers.refusals,

@@ -12,7 +12,7 @@ faults are counted and the first few shown, each with its file and line.
     {"text": "…"}                   a text, all of which is learned from (continued pre-training)
 
 A field `group`, beside these, names what an example shares with others (a document, an author):
-intervals of task quality then take groups as drawn, not examples.
+a group is held out as a whole, and intervals of task quality take groups as drawn, not examples.
 
 Beside any of them stand `system` (the first turn), `history` (earlier turns, a list of pairs or of
 messages, read only) and `tools` (what the assistant may call). What a message may hold is in
@@ -73,6 +73,7 @@ class Example:
     groups: tuple[str, ...] = ()  # what it shares with others, the coarsest first: package, file
     rejected_turn: Message | None = None  # the rejected answer where it is more than its text
     tools: str = ""  # what the assistant may call: a JSON list in OpenAI's form
+    source: str = ""  # which of several sources it comes from (data.sources)
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -18,7 +18,16 @@ from myosotis.data.markers import marked
 from myosotis.data.places import HubData, Place, described, short
 from myosotis.data.preference import read_pairs
 from myosotis.data.sft import Example, Message, Records, read_answers
-from myosotis.data.splits import halves, held_out_count, hold_out, require, take
+from myosotis.data.source_list import in_turn, mixture_of, of_each_source, source_list
+from myosotis.data.splits import (
+    FEWEST,
+    halves,
+    held_out_count,
+    hold_out,
+    named_group,
+    require,
+    take,
+)
 from myosotis.data.unpaired import read_grades
 from myosotis.utils.errors import ConfigError, DataError
 
@@ -27,7 +36,10 @@ def files(
     path: str | Path | None = None,
     *,
     hub: Mapping[str, Any] | None = None,
+    sources: Sequence[Mapping[str, Any]] = (),
+    mixture: Mapping[str, Any] | None = None,
     fields: Mapping[str, Any] | None = None,
+    group_key: str | None = None,
     reads: str = "answers",
     name: str = "files",
     val_path: str | Path | None = None,
@@ -41,55 +53,90 @@ def files(
     split_seed: int = 0,
     allow_markers: bool = False,
 ) -> Dataset:
-    """Examples of a user's own files, or of a data set of the hub (places.py).
+    """Examples of a user's own files, or of a data set of the hub (places.py), or of several
+    `sources` of either, mixed (source_list.py).
 
-    `fields` names those of the records where they are not the usual ones (fields.py). `reads` says
-    what is on a line: answers (sft.py), pairs (preference.py) or grades (unpaired.py). Held out are
-    `val_path` and `test_path` where given. With `val_path` alone, half of it is the test part; with
-    neither, `val_fraction` of `path` (default: a tenth, at most 1000 examples), again in halves.
-    `*_items` take a seeded subset. `prompt_key` and `completion_key` are what earlier versions
-    called two of the fields. Raises `DataError` on any line that cannot be used, and when a file is
-    too small to hold anything out. The manifest names the markers of chat templates in the text,
-    and whether they are allowed (markers.py).
+    `fields` names those of the records where they are not the usual ones, `group_key` the one that
+    says what a record shares with others (fields.py). `reads` says what is on a line: answers
+    (sft.py), pairs (preference.py) or grades (unpaired.py). Held out are `val_path` and `test_path`
+    where given. With `val_path` alone, half of it is the test part; with neither, `val_fraction` of
+    all (default: a tenth, at least 4 and at most 1000 examples), again in halves. `*_items` take a
+    seeded subset. `prompt_key` and `completion_key` are what earlier versions called two of the
+    fields. Raises `DataError` on any line that cannot be used, and when a file is too small to hold
+    anything out. The manifest names the markers of chat templates in the text, and whether they are
+    allowed (markers.py).
     """
-    learned, validated, tested = _parts(path, val_path, test_path, hub or {})
+    listed = source_list(sources, path, hub or {})
+    learned, validated, tested = _parts(path, val_path, test_path, hub or {}, bool(listed))
     if validated is not None and val_fraction is not None:
         raise ConfigError("both data.val_path and data.val_fraction are set", "give one of them")
     if tested is not None and validated is None:
         raise ConfigError("data.test_path is set, data.val_path is not", "give both, or val_path")
+    mixed = mixture_of(listed, mixture or {})
     read: dict[str, tuple[Place, Records]] = {}
-    named = Fields({"prompt": prompt_key, "completion": completion_key} | _given(fields))
+    named = {"prompt": prompt_key, "completion": completion_key} | _given(fields)
 
-    def examples(place: Place) -> list[Example]:
-        read[str(place)] = place, _read(reads, place, named)
+    def examples(place: Place, own: Mapping[str, Any] | None = None) -> list[Example]:
+        read[str(place)] = place, _read(reads, place, Fields(own or named, group_key))
         return read[str(place)][1].examples
 
-    train = examples(learned)
+    if learned is not None:
+        train = examples(learned)
+    else:
+        train = [
+            replace(example, source=one.name)
+            for one in listed
+            if one.weight != 0
+            for example in examples(one.place, one.fields)
+        ]
+    where = learned or "data.sources"
     if validated is None:
-        require(train, 3, learned, "data.val_path=FILE.jsonl")
-        count = held_out_count(len(train), val_fraction)
-        train, held_out, grouped = hold_out(
-            train, count, split_seed, of_each=2 if reads == "grades" else 0
-        )
+        require(train, 3, where, "data.val_path=FILE.jsonl")
+        grades = reads == "grades"
+        # Of so few graded answers neither kind could be told from the other: that is said.
+        fewest = 2 if grades else FEWEST
+        count = held_out_count(len(train), val_fraction, fewest)
+        _require_groups(train, group_key, 3, where)
+        of_each = 2 if grades else 0
+        train, held_out, grouped = hold_out(train, count, split_seed, of_each=of_each, parts=2)
         validation, test = halves(held_out, split_seed)
     else:
         validation, grouped = examples(validated), "file"
         if tested is None:
             require(validation, 2, validated, "data.test_path=FILE.jsonl")
+            _require_groups(validation, group_key, 2, validated)
             validation, test = halves(validation, split_seed)
         else:
             test = examples(tested)
+    train = of_each_source(train, listed, split_seed)
     manifest = _manifest(list(read.values())) | {
         "held_out_by": grouped,
         "allow_markers": allow_markers,
     }
+    if unread := [one.name for one in listed if one.weight == 0]:
+        manifest["warnings"] = [f"of weight 0, and not read: {', '.join(unread)}"]
     return Dataset(
         name,
         take(train, train_items, split_seed),
-        take(validation, val_items, split_seed),
-        take(test, test_items, split_seed),
+        in_turn(take(validation, val_items, split_seed)),
+        in_turn(take(test, test_items, split_seed)),
         manifest,
+        mixed,
     ).sealed()
+
+
+def _require_groups(
+    examples: Sequence[Example], key: str | None, fewest: int, place: Place
+) -> None:
+    """Raise `DataError` where the key that was asked for names too few groups to hold some out."""
+    if key is None:
+        return
+    if (count := len({named_group(example) for example in examples})) < fewest:
+        raise DataError(
+            f"data.group_key={key} names {count} group{'s' * (count > 1)} in {place}; "
+            f"{fewest} are needed, so that each part has one of its own",
+            "data.val_path=FILE and data.test_path=FILE hold out files instead",
+        )
 
 
 def _manifest(read: Sequence[tuple[Place, Records]]) -> dict[str, Any]:
@@ -113,11 +160,16 @@ def _manifest(read: Sequence[tuple[Place, Records]]) -> dict[str, Any]:
 
 
 def _parts(
-    path: Place | None, val_path: Place | None, test_path: Place | None, hub: Mapping[str, Any]
-) -> tuple[Place, Place | None, Place | None]:
-    """Where each part lies: files, or splits of a data set of the hub."""
+    path: Place | None,
+    val_path: Place | None,
+    test_path: Place | None,
+    hub: Mapping[str, Any],
+    listed: bool,
+) -> tuple[Place | None, Place | None, Place | None]:
+    """Where each part lies: files, or splits of a data set of the hub. What is learned from is None
+    where sources are `listed`."""
     splits = HubData.splits(hub)
-    if path is None and not splits:
+    if path is None and not splits and not listed:
         raise ConfigError(
             "data.path is not set",
             "data.path=FILE.jsonl, one JSON object a line; or data.hub.name=OWNER/NAME",
@@ -125,7 +177,7 @@ def _parts(
     for key, given in (("train", path), ("validation", val_path), ("test", test_path)):
         if given is not None and key in splits:
             raise ConfigError("both data.hub and a data path are set", "give one of them")
-    if path is None:
+    if path is None and not listed:
         path = splits["train"]
     return path, val_path or splits.get("validation"), test_path or splits.get("test")
 

@@ -2,7 +2,8 @@
 
 What opens a conversation is hashed, and examples that open alike (case and white space aside) lie
 on the same side. So no prompt is both learned and tested, adding lines to a file hardly moves the
-others, and all trials of a sweep are measured on the same examples.
+others, and all trials of a sweep are measured on the same examples. Where records name a group (a
+hospital, an author), a group lies on one side.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from myosotis.data.sft import Example
 from myosotis.utils.errors import ConfigError, DataError
 
 VAL_FRACTION = 0.1
+FEWEST = 4  # examples to hold out: two validate, two test, and task quality needs two
 HELD_OUT_AT_MOST = 1000  # examples, when no fraction is given: more sharpen little and cost time
 
 
@@ -31,28 +33,31 @@ def take(examples: list[Example], count: int | None, seed: int) -> list[Example]
 
 
 def hold_out(
-    examples: list[Example], count: int, seed: int, *, of_each: int = 0
+    examples: list[Example], count: int, seed: int, *, of_each: int = 0, parts: int = 1
 ) -> tuple[list[Example], list[Example], str]:
     """Take about `count` of `examples` out, whole groups of equal openings together.
 
     Returns what stays, what was taken, and what was grouped by: "opening", or "pair" when one
     opening covers more than half of the examples (plain text without prompts, one prompt for all):
     then only equal conversations stay together. Two different conversations are needed at least;
-    neither side is ever empty. Of graded answers `of_each` of either grade are taken where there
-    are enough, and one stays.
+    neither side is ever empty. Where examples name groups, none lies on both sides ("group and
+    opening", "group and pair", or "group" where too many share one of these), and at least one is
+    taken for each of the `parts` that what is taken will be cut into; with fewer than one more than
+    these, groups count for nothing. Of graded answers `of_each` of either grade are taken where
+    there are enough, and one stays.
     """
-    groups, by = _grouped(examples, opening_key), "opening"
-    if max(map(len, groups.values())) > len(examples) / 2:
-        groups, by = _grouped(examples, pair_key), "pair"
+    groups, by = _together(examples, parts + 1)
+    fewest = parts if by.startswith("group") else 1
     ranked = [groups[group] for group in sorted(groups, key=lambda group: _rank(group, seed))]
-    taken: set[int] = set()
+    taken, number = set[int](), 0
     for members in ranked:
-        if len(taken) >= count:
+        if len(taken) >= count and number >= fewest:
             break
         # A large group stays, rather than let the held-out part grow far beyond `count`.
         too_many = len(taken) + len(members) > max(2 * count, 1)
-        if len(taken) + len(members) < len(examples) and not (taken and too_many):
+        if len(taken) + len(members) < len(examples) and not (number >= fewest and too_many):
             taken.update(members)
+            number += 1
     if of_each and 2 * of_each <= count:
         taken = _with_each(examples, ranked, taken, of_each)
     stay = [example for i, example in enumerate(examples) if i not in taken]
@@ -99,15 +104,64 @@ def require(examples: list[Example], different: int, file: Place, instead: str) 
         )
 
 
-def held_out_count(total: int, fraction: float | None) -> int:
+def held_out_count(total: int, fraction: float | None, fewest: int = FEWEST) -> int:
+    """How many of `total` examples to hold out; without a fraction at least `fewest`, where a third
+    is as many."""
     if fraction is None:
-        return min(max(2, round(total * VAL_FRACTION)), HELD_OUT_AT_MOST)
+        least = max(2, min(fewest, total // 3))
+        return min(max(least, round(total * VAL_FRACTION)), HELD_OUT_AT_MOST)
     if not 0 < fraction < 1:
         raise ConfigError(
             f"data.val_fraction must lie between 0 and 1 (got {fraction})",
             "task quality is measured on what is held out",
         )
     return max(2, round(total * fraction))
+
+
+def named_group(example: Example) -> str | None:
+    """The group that the example's record names; a text's own place is none."""
+    return example.groups[0] if example.groups and example.groups[0] != example.where else None
+
+
+def _together(examples: list[Example], fewest: int) -> tuple[dict[str, list[int]], str]:
+    """Which examples stay together, by a key that holds in a longer file, too; and by what. Groups
+    count where there are `fewest` of them."""
+    half = len(examples) / 2
+    if len({group for e in examples if (group := named_group(e)) is not None}) >= fewest:
+        for key, by in ((opening_key, "group and opening"), (pair_key, "group and pair")):
+            groups = _joined(examples, key)
+            if max(map(len, groups.values())) <= half and len(groups) >= fewest:
+                return groups, by
+        return _grouped(examples, lambda e: named_group(e) or f"{pair_key(e)}\n"), "group"
+    groups = _grouped(examples, opening_key)
+    if max(map(len, groups.values())) <= half:
+        return groups, "opening"
+    return _grouped(examples, pair_key), "pair"
+
+
+def _joined(examples: list[Example], key: Callable[[Example], str]) -> dict[str, list[int]]:
+    """Examples that share a group or a key, directly or through others, by the first of the names
+    of their groups, or by the key where they name none."""
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(node: tuple[str, str]) -> tuple[str, str]:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    nodes = []
+    for example in examples:
+        own = ("key", key(example))
+        nodes.append(own)
+        if (group := named_group(example)) is not None:
+            # The least name is the root: which one that is does not depend on the order.
+            low, high = sorted((root(own), root(("group", group))))
+            parent[high] = low
+    joined: dict[str, list[int]] = defaultdict(list)
+    for i, node in enumerate(nodes):
+        joined["\n".join(root(node))].append(i)
+    return joined
 
 
 def _grouped(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[str, list[int]]:

@@ -31,6 +31,7 @@ _THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
 _OTHER_MODEL = "a model whose chat template writes them, or data without them"
 
 Reasoning = Literal["keep", "drop", "last"]
+Mask = Literal["answers", "last", "full"]
 
 
 @dataclass(frozen=True)
@@ -40,25 +41,36 @@ class TemplateOptions:
     `reasoning`: keep it in every turn, drop it, or last: it stays behind the user's last turn, and
     what was answered before that is read only. `kwargs` are the template's own
     (`enable_thinking`). With `score_empty_think` an empty think block that the template puts before
-    an answer is learned; otherwise it is read.
+    an answer is learned; otherwise it is read. `mask`: what is learned of a conversation, its
+    answers, the last of them, or all text; turns that the record says are only read never are.
     """
 
     reasoning: Reasoning = "keep"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     score_empty_think: bool = False
+    mask: Mask = "answers"
 
     def __post_init__(self) -> None:
         if self.reasoning not in ("keep", "drop", "last"):
             raise ConfigError(f"data.reasoning={self.reasoning}", "it is keep, drop or last")
+        if self.mask not in ("answers", "last", "full"):
+            raise ConfigError(f"data.mask={self.mask}", "it is answers, last or full")
 
     def prepared(self, messages: Sequence[Message]) -> tuple[list[Message], int]:
-        """The turns as they go to the template, and how many of them are read only."""
+        """The turns as they go to the template, with what is to be learned of them; and how many
+        of them are read in one piece."""
+        if self.mask == "last":
+            answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+            messages = [
+                replace(message, scored=message.scored and i in answers[-1:])
+                for i, message in enumerate(messages)
+            ]
         if self.reasoning == "keep":
             return list(messages), 0
         if self.reasoning == "drop":
             return [_without_reasoning(message) for message in messages], 0
         asked = max((i for i, message in enumerate(messages) if message.role == "user"), default=0)
-        earlier = [_without_reasoning(message) for message in messages[:asked]]
+        earlier = [replace(_without_reasoning(m), scored=False) for m in messages[:asked]]
         return [*earlier, *messages[asked:]], asked
 
 

@@ -68,6 +68,7 @@ class Evaluator:
     max_new_tokens: int = 64
     validation: Sequence[Tree] = field(default_factory=tuple)
     validation_kind: TaskKind | None = None  # where that differs: held-out pairs stay pairs
+    validation_sources: Sequence[str] = ()  # of which of several sources each of `validation` is
     shots: Sequence[Example] = ()  # solved examples to prompt the base with
     max_length: int = 0  # tokens of the longest prompt with its answer
 
@@ -179,8 +180,21 @@ class Evaluator:
 
     def held_out(self, scorer: Scorer, objective: Objective) -> dict[str, float]:
         """The objective (`loss`) on the first `WATCHED` validation examples as on one step of them,
-        and its metrics. Empty where there is no such part."""
+        and its metrics; of several sources also the loss on each. Empty where there is no such
+        part."""
         trees = self.validation[:WATCHED]
+        found = self._objective_on(trees, scorer, objective)
+        sources = self.validation_sources[: len(trees)]
+        for name in sorted(set(sources)) if len(set(sources)) > 1 else ():
+            own = [tree for tree, source in zip(trees, sources, strict=True) if source == name]
+            if measured := self._objective_on(own, scorer, objective):
+                found[f"loss/{name}"] = measured["loss"]
+        return found
+
+    def _objective_on(
+        self, trees: Sequence[Tree], scorer: Scorer, objective: Objective
+    ) -> dict[str, float]:
+        """The objective on trees as on one step of them, and its metrics."""
         normalizer = sum(objective.normalizer(tree) for tree in trees)
         if not normalizer:
             return {}

@@ -118,6 +118,26 @@ def task_summary(base: EvalResult, tuned: EvalResult, primary: str) -> TaskQuali
     return replace(first, extra=list(rows.values()))
 
 
+def task_sources(
+    base: EvalResult, tuned: EvalResult, primary: str, sources: Sequence[str]
+) -> dict[str, TaskQuality]:
+    """The primary metric for each of several sources; `sources[i]` is that of held-out example i.
+
+    Empty for one source alone, and for scores that are not one an example.
+    """
+    before, after = base.quality[primary], tuned.quality[primary]
+    sources = sources[: len(after.scores)]  # the first few alone are answered in words
+    if len(set(sources)) < 2 or len(sources) != len(after.scores):
+        return {}
+    places = {
+        name: [i for i, one in enumerate(sources) if one == name] for name in sorted(set(sources))
+    }
+    return {
+        name: task_quality(before.taking(members), after.taking(members))
+        for name, members in places.items()
+    }
+
+
 def _reward_accuracy(base: EvalResult, tuned: EvalResult) -> TaskQuality | None:
     """Of pairs: the share whose chosen answer gained more on the base than the rejected one."""
     if not {"margin", "loglik"} <= base.quality.keys():  # a reward model's accuracy is this one

@@ -17,7 +17,7 @@ from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.few_shot import answer_only
 from myosotis.data.kinds import Advance, Scores
 from myosotis.data.sft import Example
-from myosotis.models.generate import generate
+from myosotis.models.generate import end_ids, generate
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.utils.did_you_mean import did_you_mean
@@ -167,6 +167,7 @@ def answers(
             [template.prompt(example.prompt, example.tools) for example in examples],
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
+            stop=[*end_ids(scorer.model, template.tokenizer), *template.end_ids()],  # type: ignore[arg-type]
             advance=advance,
         )
 

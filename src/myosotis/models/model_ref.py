@@ -17,6 +17,10 @@ from myosotis.models.init_from import InitialUpdate
 from myosotis.models.load import BaseModel, ModelSource, load_base_model
 from myosotis.updates.base import Update
 from myosotis.utils.device import CPU
+from myosotis.utils.read_file import MOST_DOCUMENT, read_text
+
+TEMPLATE = "chat_template.jinja"
+"""Beside an update: the chat template it was trained with, where that is not its base's own."""
 
 
 @dataclass
@@ -40,6 +44,8 @@ class ModelRef:
         zero_dropouts(base.model)
         if update is None or self.adapter is None:
             return base, None
+        if (template := self.adapter / TEMPLATE).is_file():
+            base.tokenizer.chat_template = read_text(template, MOST_DOCUMENT)
         update.attach(base.model)
         update.load(self.adapter)
         return base, update

@@ -126,7 +126,8 @@ class AttentionInfo:
 class TaskQuality:
     """How well the model does what it was tuned for, on `n` held-out items.
 
-    `base` and `tuned` are means over the items, in `unit`; the interval is paired.
+    `base` and `tuned` are means over the items, in `unit`; the interval is paired. `sources` has
+    the same for the items of each source, where the data are a mixture of several.
     """
 
     metric: str
@@ -140,6 +141,7 @@ class TaskQuality:
     unit: str = ""  # "nats per token", "accuracy", ...
     note: str = ""
     extra: list[TaskQuality] = field(default_factory=list)
+    sources: dict[str, TaskQuality] = field(default_factory=dict)
 
 
 @dataclass

@@ -25,8 +25,10 @@ def task_rows(record: RunRecord) -> dict[str, Any] | None:
     """Task quality: a row a metric, each on its own scale, with its own drawing."""
     if record.task is None:
         return None
-    every = (record.task, *record.task.extra)
+    every = (record.task, *record.task.extra, *record.task.sources.values())
     rows = [_task_row(task) for task in every]
+    for row, source in zip(reversed(rows), reversed(record.task.sources), strict=False):
+        row["name"] = f"{row['name']}, {source}"
     cells = [
         (row["name"], [_cell(task_bar(task), row)]) for task, row in zip(every, rows, strict=True)
     ]

@@ -57,6 +57,8 @@ def show(record: RunRecord, scorecard: Path | None = None) -> None:
     if record.task is not None:
         for quality in (record.task, *record.task.extra):
             table.add_row(*_quality(quality))
+        for source, quality in record.task.sources.items():
+            table.add_row(*_quality(quality, one_line(source)))
         table.add_section()
     for row in record.retention:
         s = phrases.row_scale(row)
@@ -174,14 +176,15 @@ def trial(record: RunRecord, number: int, total: int | None) -> None:
     console.print(line, soft_wrap=True)
 
 
-def _quality(quality: TaskQuality) -> tuple[Text, ...]:
+def _quality(quality: TaskQuality, source: str = "") -> tuple[Text, ...]:
+    """A row of the summary; of one `source` of several where it is named."""
     words = {
         "better": Text("✓ better", "green"),
         "worse": Text("✕ worse", "red"),
         "same": Text("? no difference shown", "dim"),
     }
     s, ends = phrases.task_scale(quality), (quality.delta, quality.lo, quality.hi)
-    name = f"task\n{quality.metric}"
+    name = f"task\n{source or quality.metric}"
     *cells, _ = _line(name, s, (quality.base, quality.tuned), ends, "")
     return *cells, words.get(phrases.outcome(quality), Text(""))
 
