@@ -97,19 +97,19 @@ def _plan(parser: argparse.ArgumentParser) -> Built:
 def _audit(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Show what the model will read: examples with their scored tokens coloured, lengths, what "
-        "is cut or dropped, duplicates, and leakage between training and held-out data."
+        "is cut or dropped, exact and near duplicates, leakage between training and held-out data, "
+        "benchmark items that stand in the training data, and text that does harm."
+    )
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write it as one self-contained page"
     )
     _with_overrides(parser)
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        check(cfg)
-        from myosotis.commands.parts import data_of
-        from myosotis.data import audit
+        from myosotis.commands.audit import audit
 
-        report = audit.inspect(data_of(cfg))
-        results.print(audit.show(report))
-        return report
+        return audit(cfg, parsed.html)
 
     return parser, start
 

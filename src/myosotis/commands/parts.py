@@ -79,6 +79,14 @@ def quantization_of(cfg: DictConfig) -> str | None:
 def data_of(cfg: DictConfig) -> ExampleModule:
     """The data of `cfg`, read and tokenised. Raises `DataError` for the first file that is wrong,
     or example that the model has no words for."""
+    module = data_module(cfg)
+    module.setup()
+    require_known(module, instantiate.model_source(cfg))
+    return module
+
+
+def data_module(cfg: DictConfig) -> ExampleModule:
+    """The data of `cfg`, read; they are tokenised when they are asked for."""
     objective = instantiate.objective(cfg)
     dataset = viewed(instantiate.dataset(cfg), objective.data_kind, cfg.objective.name)
     source = instantiate.model_source(cfg)
@@ -88,7 +96,7 @@ def data_of(cfg: DictConfig) -> ExampleModule:
         reads_labels=updates.build(plain(cfg["update"])).reads_labels,
         needs_value_head=objective.needs_value_head,
     )
-    module = ExampleModule(
+    return ExampleModule(
         dataset,
         kind.renderer(load_tokenizer(source), cfg.data.template, template_options(cfg)),
         kind=kind,
@@ -97,9 +105,6 @@ def data_of(cfg: DictConfig) -> ExampleModule:
         overlong=cfg.data.overlong,
         seed=cfg.seed,
     )
-    module.setup()
-    require_known(module, source)
-    return module
 
 
 def locator_of(cfg: DictConfig) -> DataLocator:

@@ -151,6 +151,10 @@ class Retention:
         {}, "your file or folder for a benchmark or data set, by its name"
     )
     seed: int = key(0, "chooses the items; independent of the training seed")
+    contaminated: str = key(
+        "keep",
+        "items whose text stands in the training data: keep (they are named), or exclude",
+    )
     against: str = key(
         "pretrained",
         "with model.start: measure what was lost since pretrained, or only since start",

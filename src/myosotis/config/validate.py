@@ -271,6 +271,7 @@ def _names(cfg: DictConfig) -> None:
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
     _one_of("retention.accept", cfg.retention.accept, ("retained", "not_forgotten"))
     _one_of("retention.against", cfg.retention.against, ("pretrained", "start"))
+    _one_of("retention.contaminated", cfg.retention.contaminated, ("keep", "exclude"))
     _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop", "rollback"))
     _one_of("task.metric", cfg.task.metric, METRICS)
     _one_of("model.kind", cfg.model.kind, ("wheel", "local", "hub"))

@@ -90,8 +90,9 @@ class TaskKind:
         """What the paths of a tree are, to be put after the place of its example."""
         return [""]
 
-    def warnings(self, trees: Sequence[Tree]) -> list[str]:
-        """What a person should know of training data of this kind, a sentence each."""
+    def warnings(self, sizes: Sequence[Sequence[float]]) -> list[str]:
+        """What a person should know of training data of this kind, a sentence each; `sizes` are the
+        tokens learned from on each path of each tree."""
         return []
 
     def sizes(self, trees: Sequence[Tree]) -> dict[str, int]:
@@ -234,17 +235,17 @@ class Pairs(TaskKind):
     def path_names(self, tree: Tree) -> list[str]:
         return [", chosen", ", rejected"]
 
-    def warnings(self, trees: Sequence[Tree]) -> list[str]:
+    def warnings(self, sizes: Sequence[Sequence[float]]) -> list[str]:
         """When picking by length alone would be right in two of three pairs or more."""
-        if len(trees) < FEWEST_PAIRS:
+        if len(sizes) < FEWEST_PAIRS:
             return []
-        sizes = np.array([tree.sizes for tree in trees])
-        longer = float((sizes[:, 0] > sizes[:, 1]).mean())
-        shorter = float((sizes[:, 0] < sizes[:, 1]).mean())
+        both = np.array(sizes)
+        longer = float((both[:, 0] > both[:, 1]).mean())
+        shorter = float((both[:, 0] < both[:, 1]).mean())
         if max(longer, shorter) < 2 / 3:
             return []
         share, way = (longer, "longer") if longer > shorter else (shorter, "shorter")
-        chosen, rejected = sizes.mean(0)
+        chosen, rejected = both.mean(0)
         return [
             f"in {share:.0%} of the pairs the chosen answer is the {way} one ({chosen:.0f} tokens "
             f"against {rejected:.0f} on average): a model can learn that alone"

@@ -1,0 +1,172 @@
+"""Benchmark items whose text stands in the training data: what was trained on is not retained.
+
+An item that the model has learned by heart reads as *retained*, or better, whatever became of the
+ability it stands for. Found as Brown et al. 2020 did (GPT-3, appendix C): an item is contaminated
+when a run of n of its words stands in a training text, where n is the 5th percentile of the items'
+lengths, at least 8 and at most 13; but not any run: half of the item's words must lie in such runs
+(Touvron et al. 2023, Llama 2, appendix A.6, count words so, too), since a quotation of a sentence is
+no memory of a passage. An item is its question and right answer, or the whole passage. Runs that
+many items of a benchmark share (the form it is asked in) are no evidence of one of them; items of
+fewer words than n cannot be told from chance, and are counted apart.
+
+The runs of the items are indexed, and the training texts pass by: memory depends on the suite alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myosotis.data.shingles import Hashed, Hashes, Runs, chunks
+from myosotis.retention.benchmarks.task import Item, Suite, Task
+
+SHORTEST, LONGEST = 8, 13  # words of a run
+FORM_SHARE = 0.1
+"""A run in more than this share of a benchmark's items, and in at least `FORM_ITEMS`, is its form."""
+FORM_ITEMS = 3
+COVERED = 0.5
+"""Of an item's words, in runs that stand in the training data, from which it counts as known."""
+
+
+@dataclass(frozen=True)
+class Contaminated:
+    """What of one benchmark stands in the training data.
+
+    `items` maps the id of each contaminated item to the share of its words that do, `where` to a
+    training example that they stand in; `judged` of all `n` items had at least `words` words.
+    """
+
+    task: str
+    words: int
+    n: int
+    judged: int
+    items: Mapping[str, float] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    def said(self) -> str:
+        """The finding in a clause."""
+        return f"{len(self.items)} of {self.judged} items (runs of {self.words} words)"
+
+
+def contaminated(
+    suite: Suite, texts: Iterable[str], where: Sequence[str] = ()
+) -> list[Contaminated]:
+    """Every benchmark of the suite against the training texts; `where[i]` is the place of text i."""
+    indexes = [_Index.of(task) for task in suite]
+    sizes = sorted({index.words for index in indexes})
+    start = 0
+    for chunk in chunks(texts):
+        hashed = Hashed.of(chunk)
+        for n in sizes:
+            runs = hashed.runs(n)
+            for index in indexes:
+                if index.words == n:
+                    index.meet(runs.numbers, runs.owner + start)
+        start += len(chunk)
+    return [index.found(where) for index in indexes]
+
+
+def without(suite: Suite, found: Iterable[Contaminated]) -> Suite:
+    """The suite without the items that stand in the training data; a benchmark of which none is
+    left goes whole."""
+    bad = {(one.task, item) for one in found for item in one.items}
+    return suite.where(lambda item: (item.task, item.id) not in bad)
+
+
+def warnings(found: Iterable[Contaminated], *, excluded: bool = False) -> list[str]:
+    """A sentence for each benchmark with contaminated items."""
+    done = "they are left out" if excluded else "retention.contaminated=exclude leaves them out"
+    return [
+        f"{one.task}: {one.said()} stand in the training data, such as {_example(one)}: they "
+        f"measure memory, not what was retained; {done}"
+        for one in found
+        if one.items
+    ]
+
+
+def plain(found: Iterable[Contaminated]) -> list[dict[str, Any]]:
+    """For the run record."""
+    return [
+        {
+            "task": one.task,
+            "words": one.words,
+            "n": one.n,
+            "judged": one.judged,
+            "items": dict(one.items),
+            "where": dict(one.where),
+        }
+        for one in found
+    ]
+
+
+def text_of(item: Item) -> str:
+    """What is asked and the right answer, without solved examples before it."""
+    return item.question or item.prompt
+
+
+def _example(one: Contaminated) -> str:
+    worst = max(one.items, key=lambda item: one.items[item])
+    place = one.where.get(worst, "")
+    return f"item {worst}" + (f" in {place}" if place else "")
+
+
+class _Index:
+    """The runs of one benchmark's items, and which of them were met."""
+
+    def __init__(self, task: Task, words: int, judged: int, runs: Runs) -> None:
+        self.task, self.words, self.judged, self.runs = task, words, judged, runs
+        self.different, self.which = np.unique(runs.numbers, return_inverse=True)
+        self.met = np.full(len(self.different), -1)  # the first text that each stands in
+
+    @classmethod
+    def of(cls, task: Task) -> _Index:
+        """Index the items of a benchmark, without what many of them share."""
+        hashed = Hashed.of([text_of(item) for item in task.items])
+        lengths = hashed.lengths
+        words = min(max(int(np.percentile(lengths, 5)), SHORTEST), LONGEST)
+        runs = hashed.runs(words)
+        in_item = np.unique(np.stack([runs.numbers, runs.owner.astype(np.uint64)]), axis=1)
+        numbers, items = np.unique(in_item[0], return_counts=True)
+        form = numbers[items >= max(FORM_ITEMS, FORM_SHARE * len(task.items))]
+        kept = runs.taking(~np.isin(runs.numbers, form))
+        return cls(task, words, int((lengths >= words).sum()), kept)
+
+    def meet(self, numbers: Hashes, texts: NDArray[np.int64]) -> None:
+        """Mark the runs that stand in some texts; run i of those is of text `texts[i]`."""
+        if not len(self.different):
+            return
+        at = np.searchsorted(self.different, numbers)
+        at[at == len(self.different)] = 0
+        hit = self.different[at] == numbers
+        hit[hit] = self.met[at[hit]] < 0
+        # Written last to first, so that the first text stays.
+        self.met[at[hit][::-1]] = texts[hit][::-1]
+
+    def found(self, where: Sequence[str]) -> Contaminated:
+        """The items of which enough was met."""
+        text = self.met[self.which]  # (R,)
+        covered, all_words = (self._words(np.flatnonzero(one)) for one in (text >= 0, text == text))
+        items, places = {}, {}
+        for i, words in covered.items():
+            share = words / all_words[i]
+            if share >= COVERED:
+                name = self.task.items[i].id
+                items[name] = share
+                first = int(text[(self.runs.owner == i) & (text >= 0)][0])
+                places[name] = where[first] if first < len(where) else ""
+        return Contaminated(
+            self.task.name, self.words, len(self.task.items), self.judged, items, places
+        )
+
+    def _words(self, runs: NDArray[np.int64]) -> dict[int, int]:
+        """How many words of each item lie in some runs of it, by the number of the item."""
+        chosen = self.runs.taking(runs)
+        inside = chosen.place[:, None] + np.arange(self.words)
+        owner = np.repeat(chosen.owner, self.words)
+        _, first = np.unique(inside.ravel(), return_index=True)
+        numbers, counts = np.unique(owner[first], return_counts=True)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
