@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("run end to end on the embedded model: start here", _command("demo")),
     "plan": Command("show what a run would do: parameters, memory, steps", _command("plan")),
     "audit": Command("show what the model will read, token by token", _command("audit")),
+    "check": Command("try one step of a run, and say what passed", _command("check")),
     "train": Command("fine-tune, and measure what is forgotten; -m: a sweep", _train),
     "sweep": Command("run a study of many runs: sweeps/NAME.yaml", _sweep),
     "evaluate": Command("run the benchmarks on any model, against its base", _command("evaluate")),

@@ -114,6 +114,28 @@ def _audit(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _check(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "Try one step of a run, without its benchmarks, and say line by line what passed: masks, "
+        "trainable tensors, gradients, optimiser groups, a loss that falls, and a model that is "
+        "the base again with its update off. Exit code 1 when a line failed."
+    )
+    _with_overrides(parser)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.cli.exit_codes import Gated
+        from myosotis.commands import check as preflight
+
+        record = preflight.check_run(cfg, ["check", *parsed.overrides])
+        preflight.told(record, Path(cfg.out))
+        if not preflight.passed(record):
+            raise Gated(record, 1)
+        return record
+
+    return parser, start
+
+
 def _demo(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Run end to end on the embedded model and data: measure the base, fine-tune it, measure it "
@@ -429,6 +451,7 @@ def _ui(parser: argparse.ArgumentParser) -> Built:
 BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "plan": _plan,
     "audit": _audit,
+    "check": _check,
     "demo": _demo,
     "evaluate": _evaluate,
     "compare": _compare,

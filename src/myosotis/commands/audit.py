@@ -1,22 +1,22 @@
-"""`myosotis audit`: what the model will read, and what in it does harm, before anything is trained."""
+"""`myosotis audit`: what the model will read, and what in it does harm."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from myosotis.commands.parts import benchmarks, data_module, most_items
+from myosotis.commands.screening import Screening
 from myosotis.commands.vocabulary import require_row
 from myosotis.config import check, instantiate
 from myosotis.data import audit as counted
 from myosotis.data import audit_view
-from myosotis.data.content import whole
 from myosotis.data.datamodule import ExampleModule
 from myosotis.report.audit_page import write_page
-from myosotis.retention import contamination
-from myosotis.utils.console import console, progress, results
+from myosotis.utils.console import console, results
 from myosotis.utils.escape import terminal
 from myosotis.utils.own_files import require_place
 
@@ -47,13 +47,12 @@ def _contamination(cfg: DictConfig, data: ExampleModule, report: dict[str, Any])
         return
     source = instantiate.model_source(cfg)
     suite = benchmarks(cfg, None, source, data.template.tokenizer, most_items(cfg))
-    train = data.dataset.train
-    with progress("benchmark items in the training data", None):
-        found = contamination.contaminated(suite, map(whole, train), [e.where for e in train])
-    report["contamination"] = contamination.plain(found)
+    screening = Screening.of(cfg, data.dataset.train)
+    screening.screened(suite)
+    report["contamination"] = [asdict(row) for row in screening.rows.values()]
     report["benchmarks"] = [
-        f"benchmark items in the training data: {one.task} {one.said()}" for one in found
+        f"{row.task}: {len(row.items)} of {row.judged} items stand in the training data (runs of "
+        f"{row.words} words)"
+        for row in screening.rows.values()
     ]
-    report["warnings"] += contamination.warnings(
-        found, excluded=cfg.retention.contaminated == "exclude"
-    )
+    report["warnings"] += screening.warnings()

@@ -32,6 +32,7 @@ from myosotis.commands.parts import (
     total_steps,
     update_settings,
 )
+from myosotis.commands.screening import Screening
 from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
@@ -71,6 +72,7 @@ class Components:
     objective: Objective
     total_steps: int
     texts: kl.Texts  # on which KL to the base is measured
+    screening: Screening  # of the benchmark items against the training data
     initial: InitialUpdate | None = None  # to be merged into the base once that was measured
 
     @property
@@ -108,7 +110,10 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
     if initial is not None:
         initial.require_base(source.name, content_hash(source, quantization_of(cfg)))
-    suite = benchmarks(cfg, source, source, data.template.tokenizer)
+    screening = Screening.of(cfg, data.dataset.train)
+    suite = screening.screened(benchmarks(cfg, source, source, data.template.tokenizer))
+    for sentence in screening.warnings():
+        warn(sentence)
     for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
         warn(sentence)
     precision = precision_of(cfg)
@@ -130,6 +135,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         objective=instantiate.objective(cfg),
         total_steps=total_steps(cfg, data.steps_per_epoch),
         texts=kl_texts(cfg, data, context_of(source)),
+        screening=screening,
         initial=initial,
     )
     return merge_initial(parts) if cfg.retention.against == "start" else parts

@@ -263,7 +263,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         parts.suite,
         base.retention,
         tuned.retention,
-        build=lambda items: benchmarks(cfg, source, source, tokenizer, items),
+        build=lambda n: parts.screening.screened(benchmarks(cfg, source, source, tokenizer, n)),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
         chosen_among=SweepFolder(run.tracker.folder.path.parent).load() is not None,
@@ -281,6 +281,8 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
         tracker.warn(sentence)
     record.suite = asked.suite.identity()
     record.retention, record.suite_verdict = asked.found
+    record.contamination = list(run.parts.screening.rows.values())
+    run.parts.screening.noted(record.retention)
     budget = instantiate.budget(cfg)
     record.halves = results.halves(base, tuned, cfg.task.metric, budget, asked.level)
     record.flips = samples.flips(asked.suite, base.retention, tuned.retention)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from myosotis.data.chat_template import ChatRenderer
+
 from myosotis.data import content
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule
@@ -129,9 +129,7 @@ def _different(parts: Mapping[str, list[Example]]) -> list[tuple[str, Example]]:
     return list(first.values())
 
 
-def leakages(
-    train: list[Example], parts: Mapping[str, list[Example]]
-) -> dict[str, dict[str, Any]]:
+def leakages(train: list[Example], parts: Mapping[str, list[Example]]) -> dict[str, dict[str, Any]]:
     """Held-out examples whose prompt, or whole conversation, is also trained on, to the letter."""
     prompts, pairs = _first_places(train, _prompt_key), _first_places(train, pair_key)
     found = {}
@@ -203,9 +201,7 @@ def _prompt_key(example: Example) -> str:
     return canonical([Message(m.role, m.content) for m in example.prompt])
 
 
-def _places(
-    examples: Iterable[Example], key: Callable[[Example], str]
-) -> dict[bytes, list[str]]:
+def _places(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[bytes, list[str]]:
     """Where each different thing stands, by a digest: texts themselves are not kept twice."""
     places: dict[bytes, list[str]] = defaultdict(list)
     for example in examples:
@@ -213,9 +209,7 @@ def _places(
     return places
 
 
-def _first_places(
-    examples: Iterable[Example], key: Callable[[Example], str]
-) -> dict[bytes, str]:
+def _first_places(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[bytes, str]:
     return {key: where[0] for key, where in _places(examples, key).items()}
 
 
@@ -308,8 +302,8 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         if pairs["count"]:
             held, trained = pairs["where"][0]
             sentences.append(
-                f"{part} examples that are almost one that is trained on: {pairs['count']}, such as "
-                f"{held} ~ {trained}"
+                f"{part} examples that are almost one that is trained on: {pairs['count']}, "
+                f"such as {held} ~ {trained}"
             )
     for part, leak in report["leakage"].items():
         if leak["prompts"]:

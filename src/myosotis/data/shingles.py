@@ -48,7 +48,7 @@ class Runs(NamedTuple):
 
 @dataclass(frozen=True)
 class Hashed:
-    """The words of N texts as numbers: `hashes` (W,), text i is `hashes[starts[i]:starts[i + 1]]`."""
+    """The words of N texts as numbers (W,): text i is `hashes[starts[i]:starts[i + 1]]`."""
 
     hashes: Hashes
     starts: NDArray[np.int64]  # (N + 1,)
@@ -98,4 +98,3 @@ def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
             held, size = [], 0
     if held:
         yield held
-

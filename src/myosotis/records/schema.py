@@ -188,6 +188,23 @@ class RetentionRow:
 
 
 @dataclass
+class ContaminationRow:
+    """Items of one benchmark whose text stands in the training data (docs/guides/data.md).
+
+    `items` maps the id of each such item to the share of its words in runs of `words` words that a
+    training text has, too; `where` to such an example. `judged` of the `n` items were long enough.
+    """
+
+    task: str
+    words: int | None = None
+    n: int = 0
+    judged: int = 0
+    excluded: bool = False  # they were not asked
+    items: dict[str, float] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class SuiteVerdict:
     """The mean over the accuracy-like `tasks`, and the verdict on the whole; `budget` a fraction.
 
@@ -402,6 +419,16 @@ class Baseline:
 
 
 @dataclass
+class CheckLine:
+    """One thing that was tried before a run (`myosotis check`), whether it passed, and what was
+    seen."""
+
+    name: str
+    passed: bool = False
+    said: str = ""
+
+
+@dataclass
 class RunRecord:
     """Everything a reader of one run needs, in the order it comes to be known."""
 
@@ -426,6 +453,7 @@ class RunRecord:
     suite: dict[str, Any] = field(default_factory=dict)  # what identifies the benchmark suite
     task: TaskQuality | None = None
     retention: list[RetentionRow] = field(default_factory=list)
+    contamination: list[ContaminationRow] = field(default_factory=list)
     suite_verdict: SuiteVerdict | None = None
     halves: dict[str, HalfResult] = field(default_factory=dict)  # selection, report
     shift: list[KL] = field(default_factory=list)
@@ -440,6 +468,7 @@ class RunRecord:
     dial_choice: DialChoice | None = None
     baselines: list[Baseline] = field(default_factory=list)
     cost: dict[str, float | None] = field(default_factory=dict)
+    checks: list[CheckLine] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     folder: str = field(default="", repr=False, compare=False, metadata=NOT_WRITTEN)
     """Where it was read from, "" if from no folder; what lies beside it can be read, too."""

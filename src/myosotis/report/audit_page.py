@@ -99,7 +99,9 @@ def _benchmark(one: Mapping[str, Any]) -> dict[str, Any]:
 def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     tokens = sample["tokens"]
     kinds = [("scored" if scored else "control" if c else "read") for _, scored, c in tokens]
-    pieces = [{"text": text, "kind": kind} for (text, _, _), kind in zip(tokens, kinds, strict=True)]
+    pieces = [
+        {"text": text, "kind": kind} for (text, _, _), kind in zip(tokens, kinds, strict=True)
+    ]
     left = len(pieces) - MOST_TOKENS
     if left > 0:
         half = MOST_TOKENS // 2

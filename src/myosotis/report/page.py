@@ -1,7 +1,7 @@
 """A self-contained page from a template: one style, at most one script, both pinned by their hash.
 
 What belongs here: what every page has in common. Its content policy allows the one style and the
-one script alone, so that text a model wrote cannot become another; nothing is loaded from elsewhere.
+one script alone, so that text a model wrote cannot become another, and nothing is loaded.
 """
 
 from __future__ import annotations

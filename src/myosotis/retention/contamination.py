@@ -4,19 +4,18 @@ An item that the model has learned by heart reads as *retained*, or better, what
 ability it stands for. Found as Brown et al. 2020 did (GPT-3, appendix C): an item is contaminated
 when a run of n of its words stands in a training text, where n is the 5th percentile of the items'
 lengths, at least 8 and at most 13; but not any run: half of the item's words must lie in such runs
-(Touvron et al. 2023, Llama 2, appendix A.6, count words so, too), since a quotation of a sentence is
-no memory of a passage. An item is its question and right answer, or the whole passage. Runs that
+(Touvron et al. 2023, Llama 2, appendix A.6, count words so, too), since a quoted sentence is no
+memory of a passage. An item is its question and right answer, or the whole passage. Runs that
 many items of a benchmark share (the form it is asked in) are no evidence of one of them; items of
 fewer words than n cannot be told from chance, and are counted apart.
 
-The runs of the items are indexed, and the training texts pass by: memory depends on the suite alone.
+The runs of the items are indexed, and the training texts pass by: memory depends on the suite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from myosotis.retention.benchmarks.task import Item, Suite, Task
 
 SHORTEST, LONGEST = 8, 13  # words of a run
 FORM_SHARE = 0.1
-"""A run in more than this share of a benchmark's items, and in at least `FORM_ITEMS`, is its form."""
+"""A run in this share of a benchmark's items or more, and in `FORM_ITEMS` at least, is its form."""
 FORM_ITEMS = 3
 COVERED = 0.5
 """Of an item's words, in runs that stand in the training data, from which it counts as known."""
@@ -41,7 +40,7 @@ class Contaminated:
     """
 
     task: str
-    words: int
+    words: int | None
     n: int
     judged: int
     items: Mapping[str, float] = field(default_factory=dict)
@@ -55,7 +54,7 @@ class Contaminated:
 def contaminated(
     suite: Suite, texts: Iterable[str], where: Sequence[str] = ()
 ) -> list[Contaminated]:
-    """Every benchmark of the suite against the training texts; `where[i]` is the place of text i."""
+    """Every benchmark of the suite against training texts; `where[i]` is the place of text i."""
     indexes = [_Index.of(task) for task in suite]
     sizes = sorted({index.words for index in indexes})
     start = 0
@@ -70,13 +69,6 @@ def contaminated(
     return [index.found(where) for index in indexes]
 
 
-def without(suite: Suite, found: Iterable[Contaminated]) -> Suite:
-    """The suite without the items that stand in the training data; a benchmark of which none is
-    left goes whole."""
-    bad = {(one.task, item) for one in found for item in one.items}
-    return suite.where(lambda item: (item.task, item.id) not in bad)
-
-
 def warnings(found: Iterable[Contaminated], *, excluded: bool = False) -> list[str]:
     """A sentence for each benchmark with contaminated items."""
     done = "they are left out" if excluded else "retention.contaminated=exclude leaves them out"
@@ -85,21 +77,6 @@ def warnings(found: Iterable[Contaminated], *, excluded: bool = False) -> list[s
         f"measure memory, not what was retained; {done}"
         for one in found
         if one.items
-    ]
-
-
-def plain(found: Iterable[Contaminated]) -> list[dict[str, Any]]:
-    """For the run record."""
-    return [
-        {
-            "task": one.task,
-            "words": one.words,
-            "n": one.n,
-            "judged": one.judged,
-            "items": dict(one.items),
-            "where": dict(one.where),
-        }
-        for one in found
     ]
 
 
