@@ -26,9 +26,7 @@ def report(text: str = "fine") -> dict[str, Any]:
             "train": {**numbers, "lengths": {**lengths, "histogram": histogram}},
             "test": {**numbers, "lengths": {}},
         },
-        "contamination": [
-            {"task": text, "words": 8, "n": 5, "judged": 4, "items": {text: 0.5}, "where": {}}
-        ],
+        "contamination": [{"task": text, "n": 5, "judged": 4, "items": {text: 0.5}, "where": {}}],
         "samples": [{"where": text, "tokens": [[text, True, False], ["<|end|>", False, True]]}],
     }
 

@@ -46,20 +46,20 @@ def test_the_text_of_an_item_is_its_question_and_right_answer(suite: Suite) -> N
 
 
 def test_an_item_that_was_copied_is_found_whatever_stands_around_it(suite: Suite) -> None:
-    """Case, punctuation and line breaks aside: n is 8 here, and 13 of 17 words lie in such runs."""
+    """Case, punctuation and line breaks aside: 13 of 18 words lie in runs of eight."""
     question = QUESTIONS[0][0]
     copied = f"Exam. {question.upper().replace(' ', chr(10))} I do not remember."
     (found,) = contaminated(suite, ["nothing", copied], ["f:1", "f:2"])
     item = number_of(suite, question)
-    assert (found.words, found.n, found.judged) == (8, 5, 4)
-    assert dict(found.items) == {item: pytest.approx(13 / 17)} and found.where == {item: "f:2"}
+    assert (found.n, found.judged) == (5, 4)
+    assert dict(found.items) == {item: pytest.approx(13 / 18)} and found.where == {item: "f:2"}
     (said,) = warnings([found])
-    assert said.startswith("own: 1 of 4 items (runs of 8 words) stand in the training data")
+    assert said.startswith("own: 1 of 4 items (by runs of 8 words) stand in the training data")
     assert f"item {item} in f:2" in said and "retention.contaminated=exclude" in said
 
 
 def test_a_quotation_of_a_few_words_is_not_enough(suite: Suite) -> None:
-    """8 of 17 words."""
+    """8 of 18 words."""
     quoted = " ".join(QUESTIONS[0][0].split()[:8])
     (found,) = contaminated(suite, [quoted])
     assert not found.items and warnings([found]) == []

@@ -67,6 +67,7 @@ COMMANDS: dict[str, Command] = {
     "generate": Command("print the answers of a run, and of its base", _command("generate")),
     "dial": Command("scale an update down until it is within budget", _command("dial")),
     "export": Command("write a run out for other tools, and score that", _command("export")),
+    "export-data": Command("write examples for a hosted service", _command("export-data")),
     "scorecard": Command("write one HTML page about a run or a sweep", _command("scorecard")),
     "runs": Command("list, show and delete runs", _command("runs")),
     "sync": Command("bring MLflow up to date with the runs on disk", _command("sync")),

@@ -331,6 +331,52 @@ def _export(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _export_data(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "Write the training and validation examples as JSON Lines that a hosted service takes, "
+        "each line held against its published limits; with prices, what training costs there and "
+        "after how many calls it pays. Prices are of 1,000 tokens."
+    )
+    parser.add_argument("--to", required=True, choices=("openai", "together", "hf"))
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    amount = positive(float, zero=True)
+    parser.add_argument("--price", type=amount, metavar="P", help="of 1,000 training tokens")
+    parser.add_argument("--epochs", type=positive(float), default=1.0, help="default: 1")
+    parser.add_argument(
+        "--saves",
+        type=amount,
+        default=0.0,
+        metavar="TOKENS",
+        help="prompt tokens that a call to the base needs and one to the tuned model does not",
+    )
+    parser.add_argument(
+        "--call-price",
+        type=amount,
+        nargs=2,
+        metavar=("BASE", "TUNED"),
+        help="of 1,000 tokens of a call, to each of the two",
+    )
+    _with_overrides(parser)
+
+    def start(parsed: Arguments) -> Any:
+        if parsed.call_price and parsed.price is None:
+            raise ConfigError("--call-price needs --price: what training costs.")
+        cfg = _config(parsed)
+        from myosotis.commands.export_data import export_data
+
+        return export_data(
+            cfg,
+            parsed.to,
+            parsed.out,
+            price=parsed.price,
+            epochs=parsed.epochs,
+            saved_tokens=parsed.saves,
+            call_price=tuple(parsed.call_price) if parsed.call_price else None,
+        )
+
+    return parser, start
+
+
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Write one run, or the comparison of many, as one self-contained page that opens without "
@@ -458,6 +504,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "generate": _generate,
     "dial": _dial,
     "export": _export,
+    "export-data": _export_data,
     "scorecard": _scorecard,
     "runs": _runs,
     "sync": _sync,

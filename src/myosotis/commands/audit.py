@@ -51,8 +51,7 @@ def _contamination(cfg: DictConfig, data: ExampleModule, report: dict[str, Any])
     screening.screened(suite)
     report["contamination"] = [asdict(row) for row in screening.rows.values()]
     report["benchmarks"] = [
-        f"{row.task}: {len(row.items)} of {row.judged} items stand in the training data (runs of "
-        f"{row.words} words)"
+        f"{row.task}: {len(row.items)} of {row.judged} items stand in the training data"
         for row in screening.rows.values()
     ]
     report["warnings"] += screening.warnings()

@@ -116,9 +116,12 @@ def locator_of(cfg: DictConfig) -> DataLocator:
 
 def require_held_out(cfg: DictConfig, data: ExampleModule) -> None:
     """What the test part must hold for the metric of `cfg`, before any weights load."""
-    data.kind.require_metric(cfg.task.metric, data.dataset.name)
+    own = cfg.task.own
+    for name in (cfg.task.metric, *cfg.task.metrics):
+        data.kind.require_metric("rougeL" if name in own else name, data.dataset.name)
     trees = data.test_trees[: cfg.task["items"] or None]
-    data.kind.require_held_out(trees, cfg.task.metric, min(cfg.task.generate, len(trees)))
+    decides = "rougeL" if cfg.task.metric in own else cfg.task.metric
+    data.kind.require_held_out(trees, decides, min(cfg.task.generate, len(trees)))
 
 
 def context_of(source: ModelSource) -> int:
@@ -208,6 +211,8 @@ def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluato
         validation_kind=data.kind_of("validation"),
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
         max_length=data.max_length,
+        metrics=[cfg.task.metric, *cfg.task.metrics],
+        own=instantiate.task_metrics(cfg),
     )
 
 

@@ -50,10 +50,7 @@ class Screening:
     def warnings(self) -> list[str]:
         """A sentence for each benchmark with contaminated items."""
         return contamination.warnings(
-            [
-                Contaminated(r.task, r.words, r.n, r.judged, r.items, r.where)
-                for r in self.rows.values()
-            ],
+            [Contaminated(r.task, r.n, r.judged, r.items, r.where) for r in self.rows.values()],
             excluded=self.exclude,
         )
 
@@ -70,7 +67,7 @@ class Screening:
 
     def _keep(self, found: Iterable[Contaminated]) -> None:
         for one in found:
-            row = self.rows.setdefault(one.task, ContaminationRow(one.task, one.words))
+            row = self.rows.setdefault(one.task, ContaminationRow(one.task))
             row.n += one.n
             row.judged += one.judged
             row.items |= one.items

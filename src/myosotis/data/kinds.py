@@ -34,7 +34,14 @@ Scores = NDArray[np.float64]
 Advance = Callable[[int], object]
 Template = Literal["chat", "none"]
 
-TEXT_METRICS = ("rougeL", "chrf")
+SHOWN_METRICS = ("rougeL", "chrf")
+"""Of generated answers, always computed beside them."""
+TEXT_METRICS = (
+    *SHOWN_METRICS,
+    *("rouge1", "rouge2", "bleu", "exact_match", "numeric", "label_accuracy", "macro_f1"),
+    *("json_valid", "json_fields", "sql_match"),
+)
+"""All that compare a generated answer with the reference (`evaluation/text_scores.py`)."""
 PREFERENCES = "needs preferences: method=dpo or kto."
 
 
@@ -126,7 +133,7 @@ class TaskKind:
 class Answers(TaskKind):
     """A prompt and its answer: trees of one path."""
 
-    metrics = ("loglik", *TEXT_METRICS)
+    metrics = ("loglik", "perplexity", *TEXT_METRICS)
     refusals: ClassVar = {
         "accuracy": "needs labels (method=probe) or pairs (method=dpo).",
         "margin": PREFERENCES,
@@ -143,7 +150,7 @@ class Answers(TaskKind):
 class Texts(Answers):
     """Plain text, every token of which is scored: no chat template, and nothing is asked for."""
 
-    metrics = ("loglik",)
+    metrics = ("loglik", "perplexity")
     is_text = False
     refusals: ClassVar = {
         **Answers.refusals,
@@ -170,6 +177,7 @@ class Labels(TaskKind):
     refusals: ClassVar = {
         "margin": PREFERENCES,
         "separation": PREFERENCES,
+        "perplexity": "is of texts; {data} has labels.",
         **dict.fromkeys(TEXT_METRICS, "compares texts; {data} has labels."),
     }
 

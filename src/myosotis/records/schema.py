@@ -191,12 +191,11 @@ class RetentionRow:
 class ContaminationRow:
     """Items of one benchmark whose text stands in the training data (docs/guides/data.md).
 
-    `items` maps the id of each such item to the share of its words in runs of `words` words that a
+    `items` maps the id of each such item to the share of its words in runs of eight words that a
     training text has, too; `where` to such an example. `judged` of the `n` items were long enough.
     """
 
     task: str
-    words: int | None = None
     n: int = 0
     judged: int = 0
     excluded: bool = False  # they were not asked

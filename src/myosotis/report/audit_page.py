@@ -89,7 +89,6 @@ def _benchmark(one: Mapping[str, Any]) -> dict[str, Any]:
     ]
     return {
         "task": one["task"],
-        "words": one["words"],
         "judged": f"{one['judged']:,} of {one['n']:,}",
         "count": len(items),
         "items": items,

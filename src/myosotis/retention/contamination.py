@@ -1,13 +1,13 @@
 """Benchmark items whose text stands in the training data: what was trained on is not retained.
 
 An item that the model has learned by heart reads as *retained*, or better, whatever became of the
-ability it stands for. Found as Brown et al. 2020 did (GPT-3, appendix C): an item is contaminated
-when a run of n of its words stands in a training text, where n is the 5th percentile of the items'
-lengths, at least 8 and at most 13; but not any run: half of the item's words must lie in such runs
-(Touvron et al. 2023, Llama 2, appendix A.6, count words so, too), since a quoted sentence is no
-memory of a passage. An item is its question and right answer, or the whole passage. Runs that
-many items of a benchmark share (the form it is asked in) are no evidence of one of them; items of
-fewer words than n cannot be told from chance, and are counted apart.
+ability it stands for. It is found as Brown et al. 2020 found theirs (GPT-3, appendix C): by runs of
+words that stand in a training text, too. They take 8 to 13 words and count any collision; here a
+run has 8, and half of the item's words must lie in such runs (Touvron et al. 2023, Llama 2, app.
+A.6, count words, too), so that a question is found whatever form it is asked in, and a quoted
+sentence is no memory of a passage. An item is its question and right answer, or the whole passage.
+Runs that many items of a benchmark share (the form it is asked in) are no evidence of one of them;
+items of fewer words cannot be told from chance, and are counted apart.
 
 The runs of the items are indexed, and the training texts pass by: memory depends on the suite.
 """
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from myosotis.data.shingles import Hashed, Hashes, Runs, chunks
 from myosotis.retention.benchmarks.task import Item, Suite, Task
 
-SHORTEST, LONGEST = 8, 13  # words of a run
+RUN = 8  # words
 FORM_SHARE = 0.1
 """A run in this share of a benchmark's items or more, and in `FORM_ITEMS` at least, is its form."""
 FORM_ITEMS = 3
@@ -36,11 +36,10 @@ class Contaminated:
     """What of one benchmark stands in the training data.
 
     `items` maps the id of each contaminated item to the share of its words that do, `where` to a
-    training example that they stand in; `judged` of all `n` items had at least `words` words.
+    training example that they stand in; `judged` of all `n` items had at least `RUN` words.
     """
 
     task: str
-    words: int | None
     n: int
     judged: int
     items: Mapping[str, float] = field(default_factory=dict)
@@ -48,7 +47,7 @@ class Contaminated:
 
     def said(self) -> str:
         """The finding in a clause."""
-        return f"{len(self.items)} of {self.judged} items (runs of {self.words} words)"
+        return f"{len(self.items)} of {self.judged} items (by runs of {RUN} words)"
 
 
 def contaminated(
@@ -56,15 +55,11 @@ def contaminated(
 ) -> list[Contaminated]:
     """Every benchmark of the suite against training texts; `where[i]` is the place of text i."""
     indexes = [_Index.of(task) for task in suite]
-    sizes = sorted({index.words for index in indexes})
     start = 0
     for chunk in chunks(texts):
-        hashed = Hashed.of(chunk)
-        for n in sizes:
-            runs = hashed.runs(n)
-            for index in indexes:
-                if index.words == n:
-                    index.meet(runs.numbers, runs.owner + start)
+        runs = Hashed.of(chunk).runs(RUN)
+        for index in indexes:
+            index.meet(runs.numbers, runs.owner + start)
         start += len(chunk)
     return [index.found(where) for index in indexes]
 
@@ -94,8 +89,8 @@ def _example(one: Contaminated) -> str:
 class _Index:
     """The runs of one benchmark's items, and which of them were met."""
 
-    def __init__(self, task: Task, words: int, judged: int, runs: Runs) -> None:
-        self.task, self.words, self.judged, self.runs = task, words, judged, runs
+    def __init__(self, task: Task, judged: int, runs: Runs) -> None:
+        self.task, self.judged, self.runs = task, judged, runs
         self.different, self.which = np.unique(runs.numbers, return_inverse=True)
         self.met = np.full(len(self.different), -1)  # the first text that each stands in
 
@@ -103,14 +98,12 @@ class _Index:
     def of(cls, task: Task) -> _Index:
         """Index the items of a benchmark, without what many of them share."""
         hashed = Hashed.of([text_of(item) for item in task.items])
-        lengths = hashed.lengths
-        words = min(max(int(np.percentile(lengths, 5)), SHORTEST), LONGEST)
-        runs = hashed.runs(words)
+        runs = hashed.runs(RUN)
         in_item = np.unique(np.stack([runs.numbers, runs.owner.astype(np.uint64)]), axis=1)
         numbers, items = np.unique(in_item[0], return_counts=True)
         form = numbers[items >= max(FORM_ITEMS, FORM_SHARE * len(task.items))]
         kept = runs.taking(~np.isin(runs.numbers, form))
-        return cls(task, words, int((lengths >= words).sum()), kept)
+        return cls(task, int((hashed.lengths >= RUN).sum()), kept)
 
     def meet(self, numbers: Hashes, texts: NDArray[np.int64]) -> None:
         """Mark the runs that stand in some texts; run i of those is of text `texts[i]`."""
@@ -135,15 +128,13 @@ class _Index:
                 items[name] = share
                 first = int(text[(self.runs.owner == i) & (text >= 0)][0])
                 places[name] = where[first] if first < len(where) else ""
-        return Contaminated(
-            self.task.name, self.words, len(self.task.items), self.judged, items, places
-        )
+        return Contaminated(self.task.name, len(self.task.items), self.judged, items, places)
 
     def _words(self, runs: NDArray[np.int64]) -> dict[int, int]:
         """How many words of each item lie in some runs of it, by the number of the item."""
         chosen = self.runs.taking(runs)
-        inside = chosen.place[:, None] + np.arange(self.words)
-        owner = np.repeat(chosen.owner, self.words)
+        inside = chosen.place[:, None] + np.arange(RUN)
+        owner = np.repeat(chosen.owner, RUN)
         _, first = np.unique(inside.ravel(), return_index=True)
         numbers, counts = np.unique(owner[first], return_counts=True)
         return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
