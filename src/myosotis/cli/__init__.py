@@ -68,6 +68,7 @@ COMMANDS: dict[str, Command] = {
     "dial": Command("scale an update down until it is within budget", _command("dial")),
     "export": Command("write a run out for other tools, and score that", _command("export")),
     "export-data": Command("write examples for a hosted service", _command("export-data")),
+    "rate": Command("let people compare answers blindly, and count", _command("rate")),
     "scorecard": Command("write one HTML page about a run or a sweep", _command("scorecard")),
     "runs": Command("list, show and delete runs", _command("runs")),
     "sync": Command("bring MLflow up to date with the runs on disk", _command("sync")),

@@ -377,6 +377,31 @@ def _export_data(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _rate(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "Let people compare the answers of base and tuned model without knowing which is whose. "
+        "Writes a sheet (.csv, or a .html page that works by itself); with --read, takes the sheets "
+        "back: win rate and agreement with intervals, kept in the run's record."
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="sheet to write: .csv or .html")
+    parser.add_argument(
+        "--read", type=Path, nargs="+", metavar="FILE", help="filled-in sheets, one of each rater"
+    )
+    parser.set_defaults(overrides=[])
+
+    def start(parsed: Arguments) -> Any:
+        if (parsed.out is None) == (parsed.read is None):
+            raise ConfigError("rate takes either --out FILE or --read FILE.")
+        from myosotis.commands import rate
+
+        if parsed.out is not None:
+            return rate.write(parsed.run, parsed.out)
+        return rate.read(parsed.run, parsed.read)
+
+    return parser, start
+
+
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Write one run, or the comparison of many, as one self-contained page that opens without "
@@ -505,6 +530,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "dial": _dial,
     "export": _export,
     "export-data": _export_data,
+    "rate": _rate,
     "scorecard": _scorecard,
     "runs": _runs,
     "sync": _sync,

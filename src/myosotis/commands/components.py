@@ -22,6 +22,7 @@ from myosotis.commands.parts import (
     benchmarks,
     context_of,
     data_of,
+    deploy_evaluator,
     device_of,
     evaluator_of,
     kl_texts,
@@ -37,6 +38,7 @@ from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
+from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.dtype import Precision
 from myosotis.models.init_from import InitialUpdate
@@ -73,6 +75,7 @@ class Components:
     total_steps: int
     texts: kl.Texts  # on which KL to the base is measured
     screening: Screening  # of the benchmark items against the training data
+    deploy: Evaluator | None = None  # asks about a sample of what the model will see
     initial: InitialUpdate | None = None  # to be merged into the base once that was measured
 
     @property
@@ -136,6 +139,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         total_steps=total_steps(cfg, data.steps_per_epoch),
         texts=kl_texts(cfg, data, context_of(source)),
         screening=screening,
+        deploy=deploy_evaluator(cfg, data),
         initial=initial,
     )
     return merge_initial(parts) if cfg.retention.against == "start" else parts
@@ -168,10 +172,19 @@ def measure_base(parts: Components, metric: str) -> tuple[Components, EvalResult
     retention = base_retention(parts.suite, parts.scorer, parts.base, parts.precision.name)
     parts = merge_initial(parts)
     quality = parts.evaluator.quality(parts.scorer, "base")
+    elsewhere = deploy_quality(parts, parts.scorer, "base")
     few_shot = parts.evaluator.prompted(parts.scorer, metric)
     parts = with_references(parts)
     seconds = time.perf_counter() - began
-    return parts, EvalResult(retention, quality, seconds, few_shot, parts.evaluator.rules())
+    rules = parts.evaluator.rules()
+    return parts, EvalResult(retention, quality, seconds, few_shot, rules, elsewhere)
+
+
+def deploy_quality(parts: Components, scorer: Scorer, what: str) -> dict[str, TaskScore]:
+    """Task quality on a sample of what the model will see; nothing without one."""
+    if parts.deploy is None:
+        return {}
+    return parts.deploy.quality(scorer, f"{what}, what it will see")
 
 
 def base_retention(suite: Suite, scorer: Scorer, base: BaseModel, dtype: str) -> Measurement:

@@ -5,6 +5,7 @@ In what order they are made, and what becomes of them, is in `components.py`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from myosotis.commands.vocabulary import require_known, require_known_items
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
 from myosotis.config.schema import AUTO
+from myosotis.data import deploy
 from myosotis.data.convert import viewed
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.few_shot import choose_shots
@@ -213,6 +215,29 @@ def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluato
         max_length=data.max_length,
         metrics=[cfg.task.metric, *cfg.task.metrics],
         own=instantiate.task_metrics(cfg),
+    )
+
+
+def deploy_evaluator(cfg: DictConfig, data: ExampleModule) -> Evaluator | None:
+    """What asks about a sample of what the model will see; None without `data.deploy`."""
+    path = cfg.data.get("deploy")
+    if path is None:
+        return None
+    kind = instantiate.objective(cfg).data_kind
+    words = plain(cfg.data.source)
+    sample = deploy.deploy_dataset(str(path), words, kind, cfg.objective.name)
+    read = deploy.encoded(
+        sample, data.template, data.kind, max_length=data.max_length, overlong=data.overlong
+    )
+    count = cfg.task["items"] or len(read.trees)
+    asked = evaluator_of(cfg, data, Suite((), 0, ""))
+    return replace(
+        asked,
+        examples=read.examples[:count],
+        trees=read.trees[:count],
+        validation=(),
+        validation_kind=None,
+        shots=(),
     )
 
 

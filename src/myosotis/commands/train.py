@@ -25,6 +25,7 @@ from myosotis.commands.components import (
     attach,
     base_retention,
     check_base,
+    deploy_quality,
     load_components,
     measure_base,
     merge_initial,
@@ -42,12 +43,13 @@ from myosotis.commands.sync import mend_tracking
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
+from myosotis.evaluation.deploy import deploy_result
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
 from myosotis.evaluation.weights import weight_changes
 from myosotis.records.run_folder import SweepFolder, SweepInfo
-from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
+from myosotis.records.schema import AtStart, DeployResult, RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
@@ -223,6 +225,7 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     parts.update.save(tracker.folder.update, base_id=named, facts=facts)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
+    tuned.deploy = deploy_quality(parts, parts.scorer, "tuned")
     asked = _settle(run, base, tuned)
     base, tuned = replace(base, retention=asked.base), replace(tuned, retention=asked.tuned)
     tuned.seconds += asked.seconds
@@ -276,6 +279,7 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     if record.checkpoint is not None:
         step = record.checkpoint.step
     record.task = results.task_summary(base, tuned, cfg.task.metric)
+    record.deploy = _deploy(run, base, tuned)
     record.baselines = results.baselines(base, tuned)
     for sentence in diagnostics.of_task(record.task):
         tracker.warn(sentence)
@@ -296,6 +300,19 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     forgetting |= kl.metrics(record.shift)
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)
     tracker.save()
+
+
+def _deploy(run: Run, base: EvalResult, tuned: EvalResult) -> DeployResult | None:
+    """The gain on what the model will see, against that on held-out examples; a warning where it
+    vanishes."""
+    asked, task, metric = run.parts.deploy, run.tracker.record.task, run.cfg.task.metric
+    if asked is None or task is None:
+        return None
+    groups = [example.groups[0] if example.groups else None for example in asked.examples]
+    found = deploy_result(task, base.deploy[metric], tuned.deploy[metric], groups)
+    if found.warning:
+        run.tracker.warn(found.warning)
+    return found
 
 
 def _dial(run: Run, base: EvalResult, tuned: EvalResult, suite: Suite) -> None:

@@ -35,6 +35,7 @@ STRATEGIES = ("auto", "ddp")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
+STEPS_OF_DATA += ("deploy",)
 STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think")
 OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger", "control")
 MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
@@ -356,7 +357,7 @@ def _names(cfg: DictConfig) -> None:
 def _paths(cfg: DictConfig) -> None:
     from myosotis.data.places import HubData, files_of, place_of
 
-    for key in ("data.path", "data.val_path", "data.test_path"):
+    for key in ("data.path", "data.val_path", "data.test_path", "data.deploy"):
         value = OmegaConf.select(cfg, key)
         if value is None or isinstance(place := place_of(str(value)), HubData):
             continue

@@ -44,6 +44,7 @@ class EvalResult:
     # Of the base alone: what tuning has to beat.
     prompted: FewShotBaseline | None = None
     rules: dict[str, TaskScore] = field(default_factory=dict)  # without any model, by name
+    deploy: dict[str, TaskScore] = field(default_factory=dict)  # on what the model will see
 
 
 @dataclass

@@ -142,6 +142,49 @@ class TaskQuality:
 
 
 @dataclass
+class DeployResult:
+    """Quality on a sample of what the model will see (`data.deploy`), in the task's metric.
+
+    `gap` is the change there minus the change on held-out examples, with its 95 % interval. `worst`
+    is the group that gained least of `groups`, its interval widened for having been picked.
+    `warning` is a sentence where the gain is not there.
+    """
+
+    outside: TaskQuality | None = None
+    gap: float | None = None
+    gap_lo: float | None = None
+    gap_hi: float | None = None
+    worst_group: str = ""
+    worst: TaskQuality | None = None
+    groups: int = 0
+    warning: str = ""
+
+
+@dataclass
+class RatingResult:
+    """What people said who saw two answers and not whose they were (`myosotis rate`).
+
+    `win_rate` is the share of the tuned model's wins, a tie counting half, on `items` items with
+    `ratings` in all; its interval takes items as drawn. `agreement` is the share of pairs of ratings
+    of one item that say the same; None where no item has two.
+    """
+
+    ratings: int = 0
+    items: int = 0
+    raters: int = 0
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+    win_rate: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    agreement: float | None = None
+    agreement_lo: float | None = None
+    agreement_hi: float | None = None
+    same: int = 0  # items left out of the sheets: both models answered alike
+
+
+@dataclass
 class RetentionRow:
     """One benchmark, base against tuned, on the same `n` of `items_of` items.
 
@@ -451,6 +494,7 @@ class RunRecord:
     attention: AttentionInfo = field(default_factory=AttentionInfo)
     suite: dict[str, Any] = field(default_factory=dict)  # what identifies the benchmark suite
     task: TaskQuality | None = None
+    deploy: DeployResult | None = None
     retention: list[RetentionRow] = field(default_factory=list)
     contamination: list[ContaminationRow] = field(default_factory=list)
     suite_verdict: SuiteVerdict | None = None
@@ -462,6 +506,7 @@ class RunRecord:
     flips: list[Flip] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     wording: Wording | None = None
+    ratings: RatingResult | None = None
     checkpoint: Checkpoint | None = None
     dial: list[DialPoint] = field(default_factory=list)
     dial_choice: DialChoice | None = None
