@@ -380,8 +380,8 @@ def _export_data(parser: argparse.ArgumentParser) -> Built:
 def _rate(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Let people compare the answers of base and tuned model without knowing which is whose. "
-        "Writes a sheet (.csv, or a .html page that works by itself); with --read, takes the sheets "
-        "back: win rate and agreement with intervals, kept in the run's record."
+        "Writes a sheet (.csv, or a .html page that works by itself); with --read, takes the "
+        "sheets back: win rate and agreement with intervals, kept in the run's record."
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--out", type=Path, metavar="FILE", help="sheet to write: .csv or .html")

@@ -63,8 +63,8 @@ def read(run: str, sheets: list[Path]) -> RunRecord:
         results.print(terminal(sentence), soft_wrap=True)
     if len(ratings) < FEW:
         console.print(
-            f"{len(ratings)} ratings show large differences alone; {FEW} or more are needed to tell "
-            "55 % from a coin.",
+            f"{len(ratings)} ratings show large differences alone; {FEW} or more are needed to "
+            "tell 55 % from a coin.",
             style="yellow",
             soft_wrap=True,
         )

@@ -165,8 +165,8 @@ class RatingResult:
     """What people said who saw two answers and not whose they were (`myosotis rate`).
 
     `win_rate` is the share of the tuned model's wins, a tie counting half, on `items` items with
-    `ratings` in all; its interval takes items as drawn. `agreement` is the share of pairs of ratings
-    of one item that say the same; None where no item has two.
+    `ratings` in all; its interval takes items as drawn. `agreement` is the share of pairs of
+    ratings of one item that say the same; None where no item has two.
     """
 
     ratings: int = 0
