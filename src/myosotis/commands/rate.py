@@ -3,21 +3,26 @@ which."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from myosotis.evaluation.judge import RUBRIC, Endpoint, Pair, cached, judged
 from myosotis.evaluation.ratings import FEW, Rating, counted, meant, tuned_is_first
 from myosotis.records.find import find_run
 from myosotis.records.schema import RunRecord
-from myosotis.report import phrases
+from myosotis.report import rated
 from myosotis.report.rating_sheet import Card, read_choices, render_csv, render_html
 from myosotis.report.scorecard import scorecard
 from myosotis.utils.atomic_write import write_text
-from myosotis.utils.console import console, results
+from myosotis.utils.console import console, progress, results
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import terminal
 from myosotis.utils.own_files import refuse_foreign, require_place
+from myosotis.utils.read_file import read_text
 
+KEY = "OPENAI_API_KEY"
+MOST_RUBRIC = 100_000  # bytes
 MORE = "Train with task.generate=200 to have more answers to compare."
 
 
@@ -59,7 +64,7 @@ def read(run: str, sheets: list[Path]) -> RunRecord:
     record.ratings.same = same
     record.save(folder.record)
     scorecard(record, folder.scorecard)
-    for sentence in phrases.ratings_said(record.ratings):
+    for sentence in rated.ratings_said(record.ratings):
         results.print(terminal(sentence), soft_wrap=True)
     if len(ratings) < FEW:
         console.print(
@@ -69,6 +74,42 @@ def read(run: str, sheets: list[Path]) -> RunRecord:
             soft_wrap=True,
         )
     return record
+
+
+def judge(
+    run: str, url: str, model: str, *, rubric: Path | None = None, key_env: str = KEY
+) -> RunRecord:
+    """Let a language model compare the answers of a run, in both orders; returns the record.
+
+    `rubric` is a file that says what to go by. The key of the server is what the environment
+    variable `key_env` holds. Replies are kept in the
+    run's folder, so that asking again costs nothing.
+    """
+    folder = find_run(run)
+    record = folder.load()
+    _cards(record)
+    pairs = [
+        Pair(sample.prompt, sample.tuned, sample.base)
+        for sample in record.samples
+        if sample.base.strip() != sample.tuned.strip()
+    ]
+    text = RUBRIC if rubric is None else _read(rubric)
+    endpoint = Endpoint(url, model, os.environ.get(key_env, ""))
+    ask = cached(endpoint, folder.path / "judge.jsonl", f"{url} {model}")
+    with progress(f"judge, {model}", total=len(pairs)) as advance:
+        record.judge = judged(pairs, ask, model=model, rubric=text, advance=advance)
+    record.save(folder.record)
+    scorecard(record, folder.scorecard)
+    for sentence in rated.judge_said(record.judge):
+        results.print(terminal(sentence), soft_wrap=True)
+    return record
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_text(path, MOST_RUBRIC)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The rubric {path} cannot be read: {error}.") from None
 
 
 def _cards(record: RunRecord) -> tuple[list[Card], int]:

@@ -185,6 +185,32 @@ class RatingResult:
 
 
 @dataclass
+class JudgeResult:
+    """What a language model said of both models' answers, each pair asked in both orders.
+
+    `win_rate` is the tuned model's, each order counting half, over `items` pairs; `unread` more had
+    a reply that said nothing. `agreement` is the share of pairs of which both orders say the same,
+    `first_rate` how often the answer that stood first won: 0.5 without a bias. `win_rate_longer` is
+    the win rate where the tuned model's answer is the longer one, of `longer` pairs.
+    """
+
+    model: str = ""
+    items: int = 0
+    unread: int = 0
+    win_rate: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    agreement: float | None = None
+    agreement_lo: float | None = None
+    agreement_hi: float | None = None
+    first_rate: float | None = None
+    win_rate_longer: float | None = None
+    win_rate_shorter: float | None = None
+    longer: int = 0
+    shorter: int = 0
+
+
+@dataclass
 class RetentionRow:
     """One benchmark, base against tuned, on the same `n` of `items_of` items.
 
@@ -507,6 +533,7 @@ class RunRecord:
     samples: list[Sample] = field(default_factory=list)
     wording: Wording | None = None
     ratings: RatingResult | None = None
+    judge: JudgeResult | None = None
     checkpoint: Checkpoint | None = None
     dial: list[DialPoint] = field(default_factory=list)
     dial_choice: DialChoice | None = None

@@ -9,13 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from myosotis.records.schema import (
-    GENERAL_TEXTS,
-    RatingResult,
-    RetentionRow,
-    SuiteVerdict,
-    TaskQuality,
-)
+from myosotis.records.schema import GENERAL_TEXTS, RetentionRow, SuiteVerdict, TaskQuality
 from myosotis.utils.duration import duration as said_duration
 
 MISSING = "—"
@@ -243,21 +237,3 @@ def outcome(task: TaskQuality | None) -> str:
     if all(end is not None and end > 0 for end in ends):
         return "better"
     return "worse" if all(end is not None and end < 0 for end in ends) else "same"
-
-
-def ratings_said(given: RatingResult | None) -> list[str]:
-    """What people said who did not know whose answer was whose; empty without ratings."""
-    if given is None or given.win_rate is None:
-        return []
-    told = [
-        f"{plural(given.ratings, 'rating')} of {plural(given.items, 'item')} by "
-        f"{plural(given.raters, 'rater')}: the tuned model wins {percent(given.win_rate)} (95 % "
-        f"interval {percent(given.lo)} to {percent(given.hi)}; a tie counts half). "
-        f"{count(given.wins)} wins, {count(given.ties)} ties, {count(given.losses)} losses."
-    ]
-    if given.agreement is not None:
-        told.append(
-            f"Two raters of one item agree in {percent(given.agreement)} of the pairs "
-            f"({percent(given.agreement_lo)} to {percent(given.agreement_hi)})."
-        )
-    return told

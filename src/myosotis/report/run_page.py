@@ -19,8 +19,8 @@ from myosotis.report import (
     intervals,
     narrator,
     overview,
-    phrases,
     preference,
+    rated,
     remedy,
     weights,
 )
@@ -85,7 +85,7 @@ def _sections(record: RunRecord, number: int) -> dict[str, Any]:
         "flips": details.flips(record),
         "samples": [details.sample(sample) for sample in record.samples],
         "wording": details.wording(record.wording),
-        "ratings": phrases.ratings_said(record.ratings),
+        "ratings": [*rated.ratings_said(record.ratings), *rated.judge_said(record.judge)],
         "cost": details.cost(record),
         "identity": details.identity(record),
         "config": details.flat(record.config),
