@@ -2,8 +2,8 @@
 
 Judges prefer what stands first, and what is longer (Zheng et al. 2023, "Judging LLM-as-a-judge").
 So every pair is asked in both orders, which count half each; how often the two orders agree, and
-how the win rate goes with the difference in length, is reported beside it. Replies are cached by all
-that was asked, so that asking again costs nothing.
+how the win rate goes with the difference in length, is reported beside it. Replies are cached by
+all that was asked, so that asking again costs nothing.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def label_of(text: str) -> str:
     """A generated label: the first line with text on it, without case, quotes and a final stop."""
     lines = [line.strip() for line in text.splitlines()]
     first = next((line for line in lines if line), "")
-    return first.strip("\"'`*“”‘’ ").rstrip(".!,;: ").casefold()
+    return first.strip("\"'`*“”‘’.!,;: ").casefold()
 
 
 def label_accuracy(text: str, reference: str) -> float:
