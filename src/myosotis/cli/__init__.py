@@ -11,6 +11,8 @@ multirun.py   what a multirun's jobs do: the ledger
 commands.py   the others: their arguments
 compare.py    `compare`: its arguments
 runs.py       `runs`: its arguments, and what it prints
+rate.py       `rate`: its arguments
+export_data.py  `export-data`: its arguments
 arguments.py  the values those take
 exit_codes.py    exit codes, messages, JSON
 errors.py    Hydra's own errors in plain words, with near matches

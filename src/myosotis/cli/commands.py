@@ -332,92 +332,16 @@ def _export(parser: argparse.ArgumentParser) -> Built:
 
 
 def _export_data(parser: argparse.ArgumentParser) -> Built:
-    parser.description = (
-        "Write the training and validation examples as JSON Lines that a hosted service takes, "
-        "each line held against its published limits; with prices, what training costs there and "
-        "after how many calls it pays. Prices are of 1,000 tokens."
-    )
-    parser.add_argument("--to", required=True, choices=("openai", "together", "hf"))
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    amount = positive(float, zero=True)
-    parser.add_argument("--price", type=amount, metavar="P", help="of 1,000 training tokens")
-    parser.add_argument("--epochs", type=positive(float), default=1.0, help="default: 1")
-    parser.add_argument(
-        "--saves",
-        type=amount,
-        default=0.0,
-        metavar="TOKENS",
-        help="prompt tokens that a call to the base needs and one to the tuned model does not",
-    )
-    parser.add_argument(
-        "--call-price",
-        type=amount,
-        nargs=2,
-        metavar=("BASE", "TUNED"),
-        help="of 1,000 tokens of a call, to each of the two",
-    )
+    from myosotis.cli import export_data
+
     _with_overrides(parser)
-
-    def start(parsed: Arguments) -> Any:
-        if parsed.call_price and parsed.price is None:
-            raise ConfigError("--call-price needs --price: what training costs.")
-        cfg = _config(parsed)
-        from myosotis.commands.export_data import export_data
-
-        return export_data(
-            cfg,
-            parsed.to,
-            parsed.out,
-            price=parsed.price,
-            epochs=parsed.epochs,
-            saved_tokens=parsed.saves,
-            call_price=tuple(parsed.call_price) if parsed.call_price else None,
-        )
-
-    return parser, start
+    return export_data.build(parser, _config)
 
 
 def _rate(parser: argparse.ArgumentParser) -> Built:
-    parser.description = (
-        "Let people compare the answers of base and tuned model without knowing which is whose. "
-        "Writes a sheet (.csv, or a .html page that works by itself); with --read, takes the "
-        "sheets back: win rate and agreement with intervals, kept in the run's record. With "
-        "--judge, a language model compares them, in both orders."
-    )
-    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="sheet to write: .csv or .html")
-    parser.add_argument(
-        "--read", type=Path, nargs="+", metavar="FILE", help="filled-in sheets, one of each rater"
-    )
-    parser.add_argument(
-        "--judge",
-        nargs=2,
-        metavar=("URL", "MODEL"),
-        help="an OpenAI-compatible server (up to /v1), and the name of a model there",
-    )
-    parser.add_argument("--rubric", type=Path, metavar="FILE", help="what the judge is to go by")
-    parser.add_argument(
-        "--key-env",
-        default="OPENAI_API_KEY",
-        metavar="NAME",
-        help="environment variable that holds the key of the server (default: OPENAI_API_KEY)",
-    )
-    parser.set_defaults(overrides=[])
+    from myosotis.cli import rate
 
-    def start(parsed: Arguments) -> Any:
-        if [parsed.out, parsed.read, parsed.judge].count(None) != 2:
-            raise ConfigError("rate takes one of --out FILE, --read FILE and --judge URL MODEL.")
-        from myosotis.commands import rate
-
-        if parsed.judge is not None:
-            given = {"rubric": parsed.rubric, "key_env": parsed.key_env}
-            return rate.judge(parsed.run, *parsed.judge, **given)
-
-        if parsed.out is not None:
-            return rate.write(parsed.run, parsed.out)
-        return rate.read(parsed.run, parsed.read)
-
-    return parser, start
+    return rate.build(parser, RUN_HELP)
 
 
 def _scorecard(parser: argparse.ArgumentParser) -> Built:

@@ -48,8 +48,10 @@ def resampled(
     everything = np.arange(n)
     rng = np.random.default_rng(seed)
     found = np.empty(RESAMPLES)
+    alone = len(groups) == n
     for k in range(RESAMPLES):
-        some = np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
+        drawn = rng.integers(0, len(groups), len(groups))
+        some = drawn if alone else np.concatenate([groups[g] for g in drawn])
         found[k] = tuned(some) - base(some)
     delta = tuned(everything) - base(everything)
     lo, hi = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
