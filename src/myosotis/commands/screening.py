@@ -58,9 +58,10 @@ class Screening:
         """Say beside each benchmark's result how much of it stands in the training data."""
         for row in rows:
             if items := self._items(row.task):
-                what = "left out: they stand" if self.exclude else "stand"
-                note = f"{len(items)} items {what} in the training data"
-                row.note = f"{row.note}; {note}" if row.note else note
+                count = f"{len(items)} item{'s' * (len(items) != 1)}"
+                left_out = " and left out" if self.exclude else ""
+                note = f"{count} found in the training data{left_out}"
+                row.note = f"{row.note.rstrip('.')}; {note}" if row.note else note
 
     def _items(self, task: str) -> Mapping[str, float]:
         return self.rows[task].items if task in self.rows else {}
