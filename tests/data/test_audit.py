@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from myosotis.data import audit
+from myosotis.data import audit, audit_view
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import Dataset
@@ -34,7 +34,7 @@ def report(template: ChatRenderer = PLAIN, max_length: int = 64, **parts: list[E
 
 def drawn(found: dict[str, Any]) -> str:
     console = Console(file=io.StringIO(), width=120, force_terminal=False)
-    console.print(audit.show(found))
+    console.print(audit_view.show(found))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -103,7 +103,7 @@ def test_tokens_put_together_are_the_text(prompt: str, answer: str) -> None:
     ],
 )
 def test_control_characters_are_shown(text: str, shown: str) -> None:
-    assert audit.visible(text) == shown
+    assert audit_view.visible(text) == shown
 
 
 def test_text_of_the_data_is_neither_markup_nor_an_escape() -> None:

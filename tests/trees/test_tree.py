@@ -261,3 +261,17 @@ def test_the_empty_batch_has_a_row_and_scores_nothing() -> None:
     batch = stack([[]])
     assert batch.ids_RL.shape == (1, 1)
     assert (batch.tokens, len(batch.target_S), len(batch.tree_B)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("target", list(Target))
+def test_a_tree_of_one_path_is_what_the_trie_makes_of_it(target: Target) -> None:
+    weights = [0.0, 0.0, 1.0, 0.5] if target is Target.TOKENS else [0.0] * 4
+    path = Path([5, 7, 7, 2], weights, target, 3 if target is Target.LABEL else 0)
+    (one, other) = (Tree.of([path]), Tree.of([path, path]))
+    for name in ("ids", "weights", "parent", "end", "depth"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert getattr(one, name).dtype == getattr(other, name).dtype
+    assert one.leaves.tolist() == other.leaves[:1].tolist() and one.paths() == [path]
+    if target is Target.LABEL:
+        assert one.labels is not None and other.labels is not None
+        np.testing.assert_array_equal(one.labels, other.labels)

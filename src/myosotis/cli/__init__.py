@@ -11,6 +11,8 @@ multirun.py   what a multirun's jobs do: the ledger
 commands.py   the others: their arguments
 compare.py    `compare`: its arguments
 runs.py       `runs`: its arguments, and what it prints
+rate.py       `rate`: its arguments
+export_data.py  `export-data`: its arguments
 arguments.py  the values those take
 exit_codes.py    exit codes, messages, JSON
 errors.py    Hydra's own errors in plain words, with near matches
@@ -59,6 +61,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("run end to end on the embedded model: start here", _command("demo")),
     "plan": Command("show what a run would do: parameters, memory, steps", _command("plan")),
     "audit": Command("show what the model will read, token by token", _command("audit")),
+    "check": Command("try one step of a run, and say what passed", _command("check")),
     "train": Command("fine-tune, and measure what is forgotten; -m: a sweep", _train),
     "sweep": Command("run a study of many runs: sweeps/NAME.yaml", _sweep),
     "evaluate": Command("run the benchmarks on any model, against its base", _command("evaluate")),
@@ -66,6 +69,8 @@ COMMANDS: dict[str, Command] = {
     "generate": Command("print the answers of a run, and of its base", _command("generate")),
     "dial": Command("scale an update down until it is within budget", _command("dial")),
     "export": Command("write a run out for other tools, and score that", _command("export")),
+    "export-data": Command("write examples for a hosted service", _command("export-data")),
+    "rate": Command("let people compare answers blindly, and count", _command("rate")),
     "scorecard": Command("write one HTML page about a run or a sweep", _command("scorecard")),
     "runs": Command("list, show and delete runs", _command("runs")),
     "sync": Command("bring MLflow up to date with the runs on disk", _command("sync")),

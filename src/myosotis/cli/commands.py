@@ -97,19 +97,41 @@ def _plan(parser: argparse.ArgumentParser) -> Built:
 def _audit(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Show what the model will read: examples with their scored tokens coloured, lengths, what "
-        "is cut or dropped, duplicates, and leakage between training and held-out data."
+        "is cut or dropped, exact and near duplicates, leakage between training and held-out data, "
+        "benchmark items that stand in the training data, and text that does harm."
+    )
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write it as one self-contained page"
     )
     _with_overrides(parser)
 
     def start(parsed: Arguments) -> Any:
         cfg = _config(parsed)
-        check(cfg)
-        from myosotis.commands.parts import data_of
-        from myosotis.data import audit
+        from myosotis.commands.audit import audit
 
-        report = audit.inspect(data_of(cfg))
-        results.print(audit.show(report))
-        return report
+        return audit(cfg, parsed.html)
+
+    return parser, start
+
+
+def _check(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "Try one step of a run, without its benchmarks, and say line by line what passed: masks, "
+        "trainable tensors, gradients, optimiser groups, a loss that falls, and a model that is "
+        "the base again with its update off. Exit code 1 when a line failed."
+    )
+    _with_overrides(parser)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.cli.exit_codes import Gated
+        from myosotis.commands import check as preflight
+
+        record = preflight.check_run(cfg, ["check", *parsed.overrides])
+        preflight.told(record, Path(cfg.out))
+        if not preflight.passed(record):
+            raise Gated(record, 1)
+        return record
 
     return parser, start
 
@@ -309,6 +331,19 @@ def _export(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _export_data(parser: argparse.ArgumentParser) -> Built:
+    from myosotis.cli import export_data
+
+    _with_overrides(parser)
+    return export_data.build(parser, _config)
+
+
+def _rate(parser: argparse.ArgumentParser) -> Built:
+    from myosotis.cli import rate
+
+    return rate.build(parser, RUN_HELP)
+
+
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Write one run, or the comparison of many, as one self-contained page that opens without "
@@ -429,12 +464,15 @@ def _ui(parser: argparse.ArgumentParser) -> Built:
 BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "plan": _plan,
     "audit": _audit,
+    "check": _check,
     "demo": _demo,
     "evaluate": _evaluate,
     "compare": _compare,
     "generate": _generate,
     "dial": _dial,
     "export": _export,
+    "export-data": _export_data,
+    "rate": _rate,
     "scorecard": _scorecard,
     "runs": _runs,
     "sync": _sync,

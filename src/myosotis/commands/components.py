@@ -22,6 +22,7 @@ from myosotis.commands.parts import (
     benchmarks,
     context_of,
     data_of,
+    deploy_evaluator,
     device_of,
     evaluator_of,
     kl_texts,
@@ -32,10 +33,12 @@ from myosotis.commands.parts import (
     total_steps,
     update_settings,
 )
+from myosotis.commands.screening import Screening
 from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
+from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.dtype import Precision
 from myosotis.models.init_from import InitialUpdate
@@ -71,6 +74,8 @@ class Components:
     objective: Objective
     total_steps: int
     texts: kl.Texts  # on which KL to the base is measured
+    screening: Screening  # of the benchmark items against the training data
+    deploy: Evaluator | None = None  # asks about a sample of what the model will see
     initial: InitialUpdate | None = None  # to be merged into the base once that was measured
 
     @property
@@ -108,7 +113,10 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
     if initial is not None:
         initial.require_base(source.name, content_hash(source, quantization_of(cfg)))
-    suite = benchmarks(cfg, source, source, data.template.tokenizer)
+    screening = Screening.of(cfg, data.dataset.train)
+    suite = screening.screened(benchmarks(cfg, source, source, data.template.tokenizer))
+    for sentence in screening.warnings():
+        warn(sentence)
     for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
         warn(sentence)
     precision = precision_of(cfg)
@@ -132,6 +140,8 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         objective=instantiate.objective(cfg),
         total_steps=total_steps(cfg, data.steps_per_epoch),
         texts=kl_texts(cfg, data, context_of(source)),
+        screening=screening,
+        deploy=deploy_evaluator(cfg, data),
         initial=initial,
     )
     return merge_initial(parts) if cfg.retention.against == "start" else parts
@@ -164,10 +174,19 @@ def measure_base(parts: Components, metric: str) -> tuple[Components, EvalResult
     retention = base_retention(parts.suite, parts.scorer, parts.base, parts.precision.name)
     parts = merge_initial(parts)
     quality = parts.evaluator.quality(parts.scorer, "base")
+    elsewhere = deploy_quality(parts, parts.scorer, "base")
     few_shot = parts.evaluator.prompted(parts.scorer, metric)
     parts = with_references(parts)
     seconds = time.perf_counter() - began
-    return parts, EvalResult(retention, quality, seconds, few_shot, parts.evaluator.rules())
+    rules = parts.evaluator.rules()
+    return parts, EvalResult(retention, quality, seconds, few_shot, rules, elsewhere)
+
+
+def deploy_quality(parts: Components, scorer: Scorer, what: str) -> dict[str, TaskScore]:
+    """Task quality on a sample of what the model will see; nothing without one."""
+    if parts.deploy is None:
+        return {}
+    return parts.deploy.quality(scorer, f"{what}, what it will see")
 
 
 def base_retention(suite: Suite, scorer: Scorer, base: BaseModel, dtype: str) -> Measurement:

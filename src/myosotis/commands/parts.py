@@ -5,6 +5,7 @@ In what order they are made, and what becomes of them, is in `components.py`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from myosotis.commands.vocabulary import require_known, require_known_items
 from myosotis.config import instantiate
 from myosotis.config.instantiate import plain
 from myosotis.config.schema import AUTO
+from myosotis.data import deploy
 from myosotis.data.convert import viewed
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.few_shot import choose_shots
@@ -80,6 +82,14 @@ def quantization_of(cfg: DictConfig) -> str | None:
 def data_of(cfg: DictConfig) -> ExampleModule:
     """The data of `cfg`, read and tokenised. Raises `DataError` for the first file that is wrong,
     or example that the model has no words for."""
+    module = data_module(cfg)
+    module.setup()
+    require_known(module, instantiate.model_source(cfg))
+    return module
+
+
+def data_module(cfg: DictConfig) -> ExampleModule:
+    """The data of `cfg`, read; they are tokenised when they are asked for."""
     objective = instantiate.objective(cfg)
     dataset = viewed(instantiate.dataset(cfg), objective.data_kind, cfg.objective.name)
     source = instantiate.model_source(cfg)
@@ -97,7 +107,7 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     renderer = kind.renderer(chosen.tokenizer, chosen.kind, options)
     if renderer.kind == "chat":
         renderer.note, renderer.installed = chosen.note, chosen.text
-    module = ExampleModule(
+    return ExampleModule(
         dataset,
         renderer,
         kind=kind,
@@ -106,9 +116,6 @@ def data_of(cfg: DictConfig) -> ExampleModule:
         overlong=cfg.data.overlong,
         seed=cfg.seed,
     )
-    module.setup()
-    require_known(module, source)
-    return module
 
 
 def locator_of(cfg: DictConfig) -> DataLocator:
@@ -120,9 +127,12 @@ def locator_of(cfg: DictConfig) -> DataLocator:
 
 def require_held_out(cfg: DictConfig, data: ExampleModule) -> None:
     """What the test part must hold for the metric of `cfg`, before any weights load."""
-    data.kind.require_metric(cfg.task.metric, data.dataset.name)
+    own = cfg.task.own
+    for name in (cfg.task.metric, *cfg.task.metrics):
+        data.kind.require_metric("rougeL" if name in own else name, data.dataset.name)
     trees = data.test_trees[: cfg.task["items"] or None]
-    data.kind.require_held_out(trees, cfg.task.metric, min(cfg.task.generate, len(trees)))
+    decides = "rougeL" if cfg.task.metric in own else cfg.task.metric
+    data.kind.require_held_out(trees, decides, min(cfg.task.generate, len(trees)))
 
 
 def context_of(source: ModelSource) -> int:
@@ -213,6 +223,31 @@ def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluato
         validation_sources=[e.source for e in data.encoded["validation"].examples[:count]],
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
         max_length=data.max_length,
+        metrics=[cfg.task.metric, *cfg.task.metrics],
+        own=instantiate.task_metrics(cfg),
+    )
+
+
+def deploy_evaluator(cfg: DictConfig, data: ExampleModule) -> Evaluator | None:
+    """What asks about a sample of what the model will see; None without `data.deploy`."""
+    path = cfg.data.get("deploy")
+    if path is None:
+        return None
+    kind = instantiate.objective(cfg).data_kind
+    words = plain(cfg.data.source)
+    sample = deploy.deploy_dataset(str(path), words, kind, cfg.objective.name)
+    read = deploy.encoded(
+        sample, data.template, data.kind, max_length=data.max_length, overlong=data.overlong
+    )
+    count = cfg.task["items"] or len(read.trees)
+    asked = evaluator_of(cfg, data, Suite((), 0, ""))
+    return replace(
+        asked,
+        examples=read.examples[:count],
+        trees=read.trees[:count],
+        validation=(),
+        validation_kind=None,
+        shots=(),
     )
 
 

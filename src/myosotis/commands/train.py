@@ -25,6 +25,7 @@ from myosotis.commands.components import (
     attach,
     base_retention,
     check_base,
+    deploy_quality,
     load_components,
     measure_base,
     merge_initial,
@@ -43,12 +44,13 @@ from myosotis.commands.template_file import save_template
 from myosotis.config import check, instantiate
 from myosotis.config.instantiate import plain
 from myosotis.evaluation import intermediate, kl, results, samples
+from myosotis.evaluation.deploy import deploy_result
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
 from myosotis.evaluation.weights import weight_changes
 from myosotis.records.run_folder import SweepFolder, SweepInfo
-from myosotis.records.schema import AtStart, RunRecord, UpdateInfo
+from myosotis.records.schema import AtStart, DeployResult, RunRecord, UpdateInfo
 from myosotis.report import terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
@@ -225,6 +227,7 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     save_template(tracker.folder.update, parts.data.template)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
+    tuned.deploy = deploy_quality(parts, parts.scorer, "tuned")
     asked = _settle(run, base, tuned)
     base, tuned = replace(base, retention=asked.base), replace(tuned, retention=asked.tuned)
     tuned.seconds += asked.seconds
@@ -265,7 +268,7 @@ def _settle(run: Run, base: EvalResult, tuned: EvalResult) -> Asked:
         parts.suite,
         base.retention,
         tuned.retention,
-        build=lambda items: benchmarks(cfg, source, source, tokenizer, items),
+        build=lambda n: parts.screening.screened(benchmarks(cfg, source, source, tokenizer, n)),
         ask=ask,
         half="report" if record.checkpoint is not None and record.checkpoint.chosen else None,
         chosen_among=SweepFolder(run.tracker.folder.path.parent).load() is not None,
@@ -281,11 +284,14 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     sources = [example.source for example in examples]
     record.task = results.task_summary(base, tuned, cfg.task.metric)
     record.task.sources = results.task_sources(base, tuned, cfg.task.metric, sources)
+    record.deploy = _deploy(run, base, tuned)
     record.baselines = results.baselines(base, tuned)
     for sentence in diagnostics.of_task(record.task):
         tracker.warn(sentence)
     record.suite = asked.suite.identity()
     record.retention, record.suite_verdict = asked.found
+    record.contamination = list(run.parts.screening.rows.values())
+    run.parts.screening.noted(record.retention)
     budget = instantiate.budget(cfg)
     record.halves = results.halves(base, tuned, cfg.task.metric, budget, asked.level)
     record.flips = samples.flips(asked.suite, base.retention, tuned.retention)
@@ -304,6 +310,19 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
     }
     tracker.log({**results.metrics(tuned, base.retention), **forgetting}, step=step)
     tracker.save()
+
+
+def _deploy(run: Run, base: EvalResult, tuned: EvalResult) -> DeployResult | None:
+    """The gain on what the model will see, against that on held-out examples; a warning where it
+    vanishes."""
+    asked, task, metric = run.parts.deploy, run.tracker.record.task, run.cfg.task.metric
+    if asked is None or task is None:
+        return None
+    groups = [example.groups[0] if example.groups else None for example in asked.examples]
+    found = deploy_result(task, base.deploy[metric], tuned.deploy[metric], groups)
+    if found.warning:
+        run.tracker.warn(found.warning)
+    return found
 
 
 def _dial(run: Run, base: EvalResult, tuned: EvalResult, suite: Suite) -> None:

@@ -30,6 +30,12 @@ def require_known(data: ExampleModule, source: ModelSource) -> None:
                 _require(one.ids.tolist(), rows, tokenizer, example.where)
 
 
+def require_row(data: ExampleModule, source: ModelSource, largest: int, where: str) -> None:
+    """The same where only the largest token id of all examples is known, and its example."""
+    tokenizer: Any = data.template.tokenizer
+    _require([largest], num_embeddings(load_config(source)), tokenizer, where)
+
+
 def require_known_items(suite: Suite, tokenizer: Any, source: ModelSource) -> None:
     """The same for the items of a suite."""
     rows = num_embeddings(load_config(source))

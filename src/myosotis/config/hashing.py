@@ -23,7 +23,7 @@ from myosotis.data.template_names import is_file
 from myosotis.records.schema import WITHOUT_EFFECT
 from myosotis.utils.errors import ConfigError
 
-FILES = ("path", "val_path", "test_path")
+FILES = ("path", "val_path", "test_path", "deploy")
 PATHS = (*(f"data.{name}" for name in FILES), "model.path")
 REFERRING = tuple(f"data.source.{name}" for name in FILES)
 """What refers to a path in a configuration that is composed, and is a path itself in one that was

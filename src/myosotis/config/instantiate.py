@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from myosotis.controls import Control
     from myosotis.data.example import Dataset
+    from myosotis.evaluation.text_scores import TextMetric
     from myosotis.models.load import ModelSource
     from myosotis.objectives import Objective
     from myosotis.retention.budget import Budget
@@ -90,6 +91,19 @@ def dataset(cfg: DictConfig) -> Dataset:
 
     make, words = bound(plain(cfg.data.source), Dataset, "data.source")
     return make(**words)
+
+
+def task_metrics(cfg: DictConfig) -> dict[str, TextMetric]:
+    """The metrics of `task.own`, by name. Raises `ConfigError` for what is none."""
+    from myosotis.evaluation.text_scores import TextMetric
+
+    made: dict[str, TextMetric] = {}
+    for name, settings in plain(cfg.task)["own"].items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"task.own.{name} must name a class with _target_.")
+        make, words = bound(settings, TextMetric, f"task.own.{name}")
+        made[name] = make(**words)
+    return made
 
 
 def budget(cfg: DictConfig) -> Budget:

@@ -151,6 +151,10 @@ class Retention:
         {}, "your file or folder for a benchmark or data set, by its name"
     )
     seed: int = key(0, "chooses the items; independent of the training seed")
+    contaminated: str = key(
+        "keep",
+        "items whose text stands in the training data: keep (they are named), or exclude",
+    )
     against: str = key(
         "pretrained",
         "with model.start: measure what was lost since pretrained, or only since start",
@@ -161,8 +165,14 @@ class Retention:
 class TaskConfig:
     metric: str = key(
         "loglik",
-        "how the task is scored: loglik (log-likelihood of the answers), rougeL or chrf (generated "
-        "answers), accuracy (labels, pairs), margin (pairs), separation (graded answers)",
+        "what decides on the task: loglik (log-likelihood of the answers), perplexity; of "
+        "generated answers rougeL, rouge1, rouge2, chrf, bleu, exact_match, numeric (the final "
+        "number), label_accuracy, macro_f1, json_valid, json_fields, sql_match; accuracy (labels, "
+        "pairs), margin (pairs), separation (graded answers)",
+    )
+    metrics: list[str] = key([], "further metrics to measure beside that one, by the same names")
+    own: dict[str, Any] = key(
+        {}, "metrics of your own, by name: {_target_: package.Class}, see docs/extending/metric.md"
     )
     items: int | None = key(
         200, "held-out examples to measure, at most 64 during training; null: all"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Collection
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
@@ -28,13 +28,15 @@ from myosotis.data.template_names import check_template
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from myosotis.data.kinds import TaskKind
+
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = ("auto", "ddp")
-METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
-STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think", "mask")
+STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think", "mask", "deploy")
 OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger", "control")
 MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
 # What a logger needs beside us: modules, of which one will do; also the name of our extra.
@@ -56,6 +58,8 @@ def check(cfg: DictConfig) -> list[str]:
     for group, node in values.items():
         if group == "data":
             _data(node)
+        elif group == "task":
+            refuse_elsewhere({key: value for key, value in node.items() if key != "own"}, group)
         elif group not in OWN_TARGETS:
             refuse_elsewhere(node, group)
     _ranges(cfg)
@@ -64,7 +68,45 @@ def check(cfg: DictConfig) -> list[str]:
     _objects(cfg, values)
     _combinations(cfg, values)
     warning = learning_rate(cfg).warning
-    return [warning] if warning else []
+    return [one for one in (warning, _few_answers(cfg)) if one]
+
+
+def _metrics(cfg: DictConfig, kind: type[TaskKind]) -> None:
+    """Every metric of the task is known, fits the data, and has the answers that it needs."""
+    from myosotis.config.instantiate import task_metrics
+    from myosotis.data.kinds import TEXT_METRICS
+    from myosotis.evaluation.task_metrics import METRICS
+
+    own = task_metrics(cfg)
+    if taken := sorted(own.keys() & METRICS):
+        raise ConfigError(f"task.own.{taken[0]} has the name of a metric that there is.")
+    written = {*TEXT_METRICS, *own}
+    asked = {"task.metric": [cfg.task.metric], "task.metrics": list(cfg.task.metrics)}
+    for key, names in asked.items():
+        for name in names:
+            _one_of(key, name, [*METRICS, *own])
+            kind.require_metric("rougeL" if name in own else name)
+            if name in written and not cfg.task.generate:
+                raise ConfigError(
+                    f"{key}={name} is computed on generated answers, but task.generate=0.",
+                    "Add task.generate=16.",
+                )
+
+
+FEW_ANSWERS = 50
+"""Generated answers below which a metric that decides on them is said to rest on few."""
+
+
+def _few_answers(cfg: DictConfig) -> str:
+    from myosotis.data.kinds import TEXT_METRICS
+
+    on_texts = cfg.task.metric in TEXT_METRICS or cfg.task.metric in cfg.task.own
+    if not on_texts or cfg.task.generate >= FEW_ANSWERS:
+        return ""
+    return (
+        f"task.metric={cfg.task.metric} is measured on {cfg.task.generate} generated answers, "
+        "which show large changes alone; task.generate=200 asks for more."
+    )
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -273,8 +315,8 @@ def _names(cfg: DictConfig) -> None:
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
     _one_of("retention.accept", cfg.retention.accept, ("retained", "not_forgotten"))
     _one_of("retention.against", cfg.retention.against, ("pretrained", "start"))
+    _one_of("retention.contaminated", cfg.retention.contaminated, ("keep", "exclude"))
     _one_of("retention.on_breach", cfg.retention.on_breach, ("warn", "stop", "rollback"))
-    _one_of("task.metric", cfg.task.metric, METRICS)
     _one_of("model.kind", cfg.model.kind, ("wheel", "local", "hub"))
     for key, known in (
         ("overlong", ("drop", "truncate")),
@@ -318,9 +360,8 @@ def _names(cfg: DictConfig) -> None:
 def _paths(cfg: DictConfig) -> None:
     from myosotis.data.places import HubData, files_of, place_of
 
-    values = {
-        key: OmegaConf.select(cfg, key) for key in ("data.path", "data.val_path", "data.test_path")
-    } | _sources(cfg)
+    keys = ("data.path", "data.val_path", "data.test_path", "data.deploy")
+    values = {key: OmegaConf.select(cfg, key) for key in keys} | _sources(cfg)
     for key, value in values.items():
         if value is None or isinstance(place := place_of(str(value)), HubData):
             continue
@@ -458,7 +499,7 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     kind = expected_kind(
         data_kind, reads_labels=labels, needs_value_head=objective.needs_value_head
     )
-    kind.require_metric(cfg.task.metric)
+    _metrics(cfg, kind)
     kind.require_mask(cfg.data.get("mask") or "answers")
     if cfg.optimizer.get("layer_decay", 1.0) != 1 and not able.layered:
         raise ConfigError(
@@ -467,8 +508,3 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "Add optimizer.layer_decay=1.",
         )
     check_controls(cfg, values, About(update, name, kind.is_text))
-    if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
-        raise ConfigError(
-            f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0.",
-            "Add task.generate=16.",
-        )

@@ -1,99 +1,86 @@
 """What a person should see of the data before training: `myosotis audit`.
 
-`inspect` computes a plain dict (for `--json`), `show` draws it for a terminal. Text out of the data
-is never taken for markup, and its control characters are shown, not obeyed.
+`inspect` computes a plain dict (for `--json`); `audit_view.py` draws it for a terminal,
+`report/audit_page.py` as a page.
 """
 
 from __future__ import annotations
 
-import unicodedata
+import hashlib
+from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
 
+from myosotis.data import content
 from myosotis.data.chat_template import ChatRenderer
-from myosotis.data.datamodule import ExampleModule, found_in
+from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import canonical, pair_key
+from myosotis.data.kinds import TaskKind
+from myosotis.data.near_duplicates import near_duplicates
 from myosotis.data.sft import Example, Message
-from myosotis.data.tokenize import Encoded
+from myosotis.data.tally import Tally, tally
+from myosotis.data.tokenize import encode
 from myosotis.trees.tree import Path, Target, Tree
+from myosotis.utils.console import progress
 
-READ, SCORED, CONTROL = "dim", ("black on green", "black on bright_green"), "magenta"
-MOST_TOKENS_SHOWN = 400  # of one example
 PLACES_SHOWN = 10
 BINS = 8
+ROW_TOKENS = 512  # `data.row_tokens` where nothing else is said
 
 
-def inspect(module: ExampleModule, *, samples: int = 3) -> dict[str, Any]:
-    """The audit as plain data. Tokenises the data set if that is not done yet."""
+def inspect(
+    module: ExampleModule, *, samples: int = 3, row_tokens: int = ROW_TOKENS
+) -> dict[str, Any]:
+    """The audit as plain data. Keeps no trees: what the examples become is counted, and forgotten.
+
+    `row_tokens` is how long the rows are into which examples are packed. Raises what tokenising the
+    data set raises.
+    """
     dataset, template = module.dataset, module.template
-    module.setup()
-    counts = module.counts()
-    train, kind = counts["train"], module.kind_of("train")
+    fitted = tallies(module)
+    counts = {part: one.counts() for part, one in fitted.items()}
+    train = counts["train"]
     report: dict[str, Any] = {
         "name": dataset.name,
         "manifest": dataset.manifest,
         "template": {"kind": template.kind, "note": template.note},
         "max_length": module.max_length,
+        "largest_id": list(max((one.largest for one in fitted.values()), default=(0, ""))),
         "parts": {
-            part: counts[part] | {"lengths": _lengths(module.encoded[part].lengths)}
-            for part in dataset.parts()
+            part: counts[part] | {"lengths": _lengths(one.lengths)} for part, one in fitted.items()
         },
         "duplicates": duplicates(dataset.train),
-        "leakage": {
-            part: leakage(dataset.train, held_out)
-            for part, held_out in (("validation", dataset.validation), ("test", dataset.test))
-        },
-        "budget": {
-            "batch_size": module.batch_size,
-            "steps_per_epoch": module.steps_per_epoch,
-            "tokens_per_epoch": train["tokens"],
-            "scored_tokens_per_epoch": train["scored_tokens"],
-            "scored_share": train["scored_tokens"] / max(1, train["tokens"]),
-            "tokens_per_step": train["tokens"] / max(1, module.steps_per_epoch),
-        },
-        "samples": [
-            {"where": example.where + name, "tokens": list(map(list, tokens(path, template)))}
-            for example, tree in _spread(module.encoded["train"], samples)
-            for name, path in zip(kind.path_names(tree), tree.paths(), strict=True)
-        ],
+        "near": near(dataset.parts()),
+        "leakage": leakages(dataset.train, dataset.parts()),
+        "content": content.survey(dataset.train),
+        "budget": _budget(module, fitted["train"], train),
+        "rows": fill(fitted["train"].tree_tokens, module.batch_size, row_tokens),
+        "samples": _samples(module, samples),
     }
-    report["warnings"] = module.warnings() + _warnings(report)
+    report["warnings"] = (
+        module.warnings(fitted) + _warnings(report) + content.warnings(report["content"])
+    )
     return report
 
 
-def show(report: dict[str, Any]) -> RenderableType:
-    """The report of `inspect`, for a terminal."""
-    parts: list[RenderableType] = [_sample(sample) for sample in report["samples"]]
-    legend = Text("scored: ", style=READ)
-    legend.append("⟦answer⟧", SCORED[0]).append("   control token: ", READ)
-    legend.append("<…>", CONTROL).append("   the rest is read, not scored", READ)
-    parts[:0] = [Text(visible(line), READ) for line in found_in(report["manifest"])]
-    parts += [
-        legend,
-        Text(),
-        _sizes(report),
-        Text(),
-        _spans(report),
-        Text(),
-        _histogram(report),
-        Text(),
-        _budget(report),
-    ]
-    for line in report["warnings"]:
-        parts.append(Text.assemble(("! ", "bold yellow"), visible(line)))
-    if not report["warnings"]:
-        parts.append(Text("No duplicates, no leakage, nothing dropped or cut.", style="green"))
-    return Group(*parts)
-
-
-# What is computed.
+def tallies(module: ExampleModule) -> dict[str, Tally]:
+    """The numbers of each part, as they would be trained on."""
+    parts = module.dataset.parts()
+    fitted: dict[str, Tally] = {}
+    with progress("tokenising", sum(map(len, parts.values()))) as advance:
+        for part, examples in parts.items():
+            fitted[part] = tally(
+                examples,
+                module.template,
+                max_length=module.max_length,
+                overlong=module.overlong,
+                advance=advance,
+            )
+            fitted[part].require_some(part)
+    return fitted
 
 
 def duplicates(examples: list[Example]) -> dict[str, Any]:
@@ -106,19 +93,91 @@ def duplicates(examples: list[Example]) -> dict[str, Any]:
     }
 
 
-def leakage(train: list[Example], held_out: list[Example]) -> dict[str, Any]:
-    """Held-out examples whose prompt, or whole conversation, is also trained on, to the letter."""
-    prompts, pairs = _places(train, _prompt_key), _places(train, pair_key)
-    same_prompt = [example for example in held_out if _prompt_key(example) in prompts]
-    same_pair = [example for example in held_out if pair_key(example) in pairs]
+def near(parts: Mapping[str, list[Example]]) -> dict[str, Any]:
+    """Training examples that are almost another, and held-out ones that almost are one; what is
+    the same to the letter is counted by `duplicates` and `leakages`."""
+    different = _different(parts)
+    texts = [content.whole(example) for _, example in different]
+    with progress("near duplicates", None):
+        alike = near_duplicates(texts)
+    trained: dict[int, list[str]] = defaultdict(list)
+    for group, (part, example) in zip(alike.group.tolist(), different, strict=True):
+        if part == "train":
+            trained[group].append(example.where)
+    groups = sorted((g for g in trained.values() if len(g) > 1), key=len, reverse=True)
+    held_out: dict[str, list[list[str]]] = {part: [] for part in parts if part != "train"}
+    for group, (part, example) in zip(alike.group.tolist(), different, strict=True):
+        if part != "train" and group in trained:
+            held_out[part].append([example.where, trained[group][0]])
     return {
-        "prompts": len(same_prompt),
-        "pairs": len(same_pair),
-        "where": [
-            [example.where, prompts[_prompt_key(example)][0]]
-            for example in same_prompt[:PLACES_SHOWN]
-        ],
+        "groups": len(groups),
+        "surplus": sum(len(group) - 1 for group in groups),
+        "where": [group[:PLACES_SHOWN] for group in groups[:PLACES_SHOWN]],
+        "held_out": {
+            part: {"count": len(pairs), "where": pairs[:PLACES_SHOWN]}
+            for part, pairs in held_out.items()
+        },
     }
+
+
+def _different(parts: Mapping[str, list[Example]]) -> list[tuple[str, Example]]:
+    """Every conversation once, with the first part that it is in."""
+    first: dict[bytes, tuple[str, Example]] = {}
+    for part, examples in parts.items():
+        for example in examples:
+            first.setdefault(_digest(pair_key(example)), (part, example))
+    return list(first.values())
+
+
+def leakages(train: list[Example], parts: Mapping[str, list[Example]]) -> dict[str, dict[str, Any]]:
+    """Held-out examples whose prompt, or whole conversation, is also trained on, to the letter."""
+    prompts, pairs = _first_places(train, _prompt_key), _first_places(train, pair_key)
+    found = {}
+    for part, held_out in parts.items():
+        if part == "train":
+            continue
+        keys = [(example, _digest(_prompt_key(example))) for example in held_out]
+        same = [(example.where, prompts[key]) for example, key in keys if key in prompts]
+        found[part] = {
+            "prompts": len(same),
+            "pairs": sum(_digest(pair_key(example)) in pairs for example in held_out),
+            "where": [list(one) for one in same[:PLACES_SHOWN]],
+        }
+    return found
+
+
+def fill(tree_tokens: Sequence[int], batch_size: int, row_tokens: int) -> dict[str, Any]:
+    """How well rows of at most `row_tokens` tokens fill: the examples of each step of a shuffled
+    epoch (of its first `STEPS_FILLED`), best fit, as `pack` does it; what examples begin with
+    together is counted for each."""
+    order = np.random.default_rng(0).permutation(len(tree_tokens)).tolist()
+    steps = [order[i : i + batch_size] for i in range(0, len(order), batch_size)][:STEPS_FILLED]
+    sizes = [[tree_tokens[i] for i in step] for step in steps]
+    rows = max(1, sum(_rows(step, row_tokens) for step in sizes))
+    tokens = sum(map(sum, sizes))
+    return {
+        "row_tokens": row_tokens,
+        "tokens_per_row": tokens / rows,
+        "rows_per_step": rows / max(1, len(steps)),
+        "filled": tokens / rows / row_tokens,
+    }
+
+
+STEPS_FILLED = 500
+
+
+def _rows(sizes: Sequence[int], row_tokens: int) -> int:
+    """Rows that so many tokens each take: longest first, into the fullest row with room."""
+    room: list[int] = []  # rising
+    count = 0
+    for size in sorted(sizes, reverse=True):
+        place = bisect_left(room, size)
+        if place < len(room):
+            insort(room, room.pop(place) - size)
+        else:
+            count += 1
+            insort(room, max(0, row_tokens - size))
+    return count
 
 
 def tokens(path: Path, template: ChatRenderer) -> Iterator[tuple[str, bool, bool]]:
@@ -138,37 +197,63 @@ def tokens(path: Path, template: ChatRenderer) -> Iterator[tuple[str, bool, bool
         yield template.asked(path), True, False
 
 
-def visible(text: str) -> str:
-    """Text with its control and format characters spelled out; a newline shows and ends a line."""
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    if character == "\n":
-        return "↵\n"
-    if character == "\t":
-        return "⇥"
-    if unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp"):
-        return f"⟨U+{ord(character):04X}⟩"
-    return character
-
-
 def _prompt_key(example: Example) -> str:
     return canonical([Message(m.role, m.content) for m in example.prompt])
 
 
-def _places(examples: Iterable[Example], key: Any) -> dict[str, list[str]]:
-    places: dict[str, list[str]] = defaultdict(list)
+def _places(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[bytes, list[str]]:
+    """Where each different thing stands, by a digest: texts themselves are not kept twice."""
+    places: dict[bytes, list[str]] = defaultdict(list)
     for example in examples:
-        places[key(example)].append(example.where)
+        places[_digest(key(example))].append(example.where)
     return places
 
 
-def _spread(encoded: Encoded, count: int) -> list[tuple[Example, Tree]]:
-    """Examples from all over the file, with their trees."""
-    total = len(encoded.trees)
-    chosen = range(total) if total <= count else [i * total // count for i in range(count)]
-    return [(encoded.examples[i], encoded.trees[i]) for i in chosen]
+def _first_places(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[bytes, str]:
+    return {key: where[0] for key, where in _places(examples, key).items()}
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _budget(module: ExampleModule, fitted: Tally, train: dict[str, int]) -> dict[str, Any]:
+    steps = -(-fitted.kept // module.batch_size)
+    return {
+        "batch_size": module.batch_size,
+        "steps_per_epoch": steps,
+        "tokens_per_epoch": train["tokens"],
+        "scored_tokens_per_epoch": train["scored_tokens"],
+        "scored_share": train["scored_tokens"] / max(1, train["tokens"]),
+        "tokens_per_step": train["tokens"] / max(1, steps),
+    }
+
+
+def _samples(module: ExampleModule, count: int) -> list[dict[str, Any]]:
+    """Examples from all over the training part, token by token; of those that fit."""
+    examples, kind = module.dataset.train, module.kind_of("train")
+    total, shown = len(examples), list[dict[str, Any]]()
+    for i in range(min(count, total)):
+        for k in range(i * total // count if total > count else i, total):
+            made = encode(
+                [examples[k]],
+                module.template,
+                max_length=module.max_length,
+                overlong=module.overlong,
+            )
+            if made.trees:
+                shown += _told_sample(examples[k].where, made.trees[0], kind, module.template)
+                break
+    return shown
+
+
+def _told_sample(
+    where: str, tree: Tree, kind: TaskKind, template: ChatRenderer
+) -> list[dict[str, Any]]:
+    return [
+        {"where": where + name, "tokens": list(map(list, tokens(path, template)))}
+        for name, path in zip(kind.path_names(tree), tree.paths(), strict=True)
+    ]
 
 
 def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:
@@ -206,6 +291,20 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         sentences.append(
             f"training examples that repeat another exactly: {double['surplus']}, such as {first}"
         )
+    almost = report["near"]
+    if almost["surplus"]:
+        first = ", ".join(almost["where"][0][:3])
+        sentences.append(
+            f"training examples that are almost another: {almost['surplus']} in "
+            f"{almost['groups']} groups, such as {first}"
+        )
+    for part, pairs in almost["held_out"].items():
+        if pairs["count"]:
+            held, trained = pairs["where"][0]
+            sentences.append(
+                f"{part} examples that are almost one that is trained on: {pairs['count']}, "
+                f"such as {held} ~ {trained}"
+            )
     for part, leak in report["leakage"].items():
         if leak["prompts"]:
             held, trained = leak["where"][0]
@@ -214,75 +313,3 @@ def _warnings(report: dict[str, Any]) -> list[str]:
                 f"the same answer), such as {held} = {trained}; they measure memory"
             )
     return sentences
-
-
-# What is drawn.
-
-
-def _sample(sample: dict[str, Any]) -> Panel:
-    shown = sample["tokens"]
-    text = Text()
-    left_out = len(shown) - MOST_TOKENS_SHOWN
-    scored_before = False
-    for number, (piece, scored, control) in enumerate(shown):
-        if left_out > 0 and number == MOST_TOKENS_SHOWN // 2:
-            text.append(f" … {left_out} tokens … ", "italic yellow")
-        if left_out > 0 and 0 <= number - MOST_TOKENS_SHOWN // 2 < left_out:
-            continue
-        # Brackets too: colours are lost in a pipe, and to some eyes.
-        if scored != scored_before:
-            text.append("⟦" if scored else "⟧", "bold green")
-        style = f"{SCORED[number % 2]}" if scored else CONTROL if control else READ
-        text.append(visible(piece), style)
-        scored_before = scored
-    if scored_before:
-        text.append("⟧", "bold green")
-    return Panel(text, title=Text(visible(sample["where"])), title_align="left")
-
-
-def _sizes(report: dict[str, Any]) -> Table:
-    table = Table(title=Text(visible(report["name"])), title_justify="left", box=None)
-    for name in ("", "examples", "dropped", "truncated", "tokens", "scored"):
-        table.add_column(name, justify="left" if not name else "right")
-    for part, row in report["parts"].items():
-        numbers = [row[n] for n in ("kept", "dropped", "truncated", "tokens", "scored_tokens")]
-        table.add_row(part, *(f"{n:,}" for n in numbers))
-    return table
-
-
-def _spans(report: dict[str, Any]) -> Table:
-    title = "tokens per example: median · 95th percentile · largest"
-    table = Table(title=title, title_justify="left", box=None)
-    table.add_column("")
-    for name in ("prompt", "answer", "total"):
-        table.add_column(name, justify="right")
-    for part, row in report["parts"].items():
-        if lengths := row["lengths"]:
-            spans = [lengths[name] for name in ("prompt", "answer", "total")]
-            table.add_row(part, *(f"{s['p50']:,} · {s['p95']:,} · {s['max']:,}" for s in spans))
-    return table
-
-
-def _histogram(report: dict[str, Any]) -> Table:
-    bins = report["parts"]["train"]["lengths"].get("histogram", [])
-    table = Table(title="training examples by length", title_justify="left", box=None)
-    table.add_column("tokens", justify="right")
-    table.add_column("examples", justify="right")
-    table.add_column("")
-    most = max((row["count"] for row in bins), default=1)
-    for row in bins:
-        style = "yellow" if row["to"] > report["max_length"] else "green"
-        bar = Text("█" * round(40 * row["count"] / most) or "▏" * bool(row["count"]), style=style)
-        table.add_row(f"{row['from']}–{row['to']}", f"{row['count']:,}", bar)
-    return table
-
-
-def _budget(report: dict[str, Any]) -> Text:
-    budget = report["budget"]
-    kind = report["template"]["kind"]
-    template = "the model's chat template" if kind == "chat" else "no template"
-    return Text(
-        f"{budget['steps_per_epoch']:,} steps per epoch, {budget['batch_size']} examples and "
-        f"{budget['tokens_per_step']:,.0f} tokens per step, {budget['scored_share']:.0%} of them "
-        f"scored; at most {report['max_length']:,} tokens per example; {template}"
-    )

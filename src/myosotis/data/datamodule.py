@@ -20,10 +20,10 @@ from myosotis.data.kinds import TaskKind, text_kind
 from myosotis.data.markers import Marked, check_markers
 from myosotis.data.mixture import Order
 from myosotis.data.sft import Example
-from myosotis.data.tokenize import Encoded, Overlong, encode
+from myosotis.data.tokenize import Encoded, Fitted, Overlong, encode
 from myosotis.trees.tree import Tree
 from myosotis.utils.console import progress
-from myosotis.utils.errors import ConfigError, DataError
+from myosotis.utils.errors import ConfigError
 
 
 def left_aside(manifest: Mapping[str, Any]) -> list[str]:
@@ -160,13 +160,7 @@ class ExampleModule(lightning.LightningDataModule):
                     overlong=self.overlong,
                     advance=advance,
                 )
-                if examples and not encoded[part].trees:
-                    shortest = min(map(sum, encoded[part].lengths))
-                    raise DataError(
-                        f"none of the {len(examples)} {part} examples fits into "
-                        f"{self.max_length} tokens; the shortest has {shortest}",
-                        "a larger data.max_length; where prompts fit, data.overlong=truncate",
-                    )
+                encoded[part].require_some(part)
         self.encoded = encoded
 
     def train_dataloader(self) -> StepLoader:
@@ -238,13 +232,14 @@ class ExampleModule(lightning.LightningDataModule):
         """What the examples of a part are: held-out pairs stay pairs where grades are learned."""
         return self.kind.of_part(self.dataset.parts()[part])
 
-    def warnings(self) -> list[str]:
-        """What a person should know about the data, and what of them did not fit."""
+    def warnings(self, fitted: Mapping[str, Fitted] | None = None) -> list[str]:
+        """What a person should know about the data, and what of them did not fit; `fitted` says
+        that of each part where its trees are not kept (`tally.py`)."""
         note = [self.template.note] if self.template.note else []
         note += self._marked() + left_aside(self.dataset.manifest)
-        parts = self.dataset.parts()
-        learned = self.kind_of("train").warnings(self.train_trees)
-        return note + learned + [line for part in parts for line in self._part(part).warnings(part)]
+        parts = fitted or {part: self._part(part) for part in self.dataset.parts()}
+        learned = self.kind_of("train").warnings(parts["train"].sizes)
+        return note + learned + [line for part, one in parts.items() for line in one.warnings(part)]
 
     def mixed(self) -> list[str]:
         """What an epoch takes of each of several sources, in a sentence."""

@@ -34,7 +34,14 @@ Scores = NDArray[np.float64]
 Advance = Callable[[int], object]
 Template = Literal["chat", "none"]
 
-TEXT_METRICS = ("rougeL", "chrf")
+SHOWN_METRICS = ("rougeL", "chrf")
+"""Of generated answers, always computed beside them."""
+TEXT_METRICS = (
+    *SHOWN_METRICS,
+    *("rouge1", "rouge2", "bleu", "exact_match", "numeric", "label_accuracy", "macro_f1"),
+    *("json_valid", "json_fields", "sql_match"),
+)
+"""All that compare a generated answer with the reference (`evaluation/text_scores.py`)."""
 PREFERENCES = "needs preferences: method=dpo or kto."
 
 
@@ -93,8 +100,9 @@ class TaskKind:
         """What the paths of a tree are, to be put after the place of its example."""
         return [""]
 
-    def warnings(self, trees: Sequence[Tree]) -> list[str]:
-        """What a person should know of training data of this kind, a sentence each."""
+    def warnings(self, sizes: Sequence[Sequence[float]]) -> list[str]:
+        """What a person should know of training data of this kind, a sentence each; `sizes` are the
+        tokens learned from on each path of each tree."""
         return []
 
     def sizes(self, trees: Sequence[Tree]) -> dict[str, int]:
@@ -138,7 +146,7 @@ class TaskKind:
 class Answers(TaskKind):
     """A prompt and its answer: trees of one path."""
 
-    metrics = ("loglik", *TEXT_METRICS)
+    metrics = ("loglik", "perplexity", *TEXT_METRICS)
     masks = ("answers", "last", "full")
     refusals: ClassVar = {
         "accuracy": "needs labels (method=probe) or pairs (method=dpo).",
@@ -156,7 +164,7 @@ class Answers(TaskKind):
 class Texts(Answers):
     """Plain text, every token of which is scored: no chat template, and nothing is asked for."""
 
-    metrics = ("loglik",)
+    metrics = ("loglik", "perplexity")
     masks = ("answers",)
     is_text = False
     refusals: ClassVar = {
@@ -184,6 +192,7 @@ class Labels(TaskKind):
     refusals: ClassVar = {
         "margin": PREFERENCES,
         "separation": PREFERENCES,
+        "perplexity": "is of texts; {data} has labels.",
         **dict.fromkeys(TEXT_METRICS, "compares texts; {data} has labels."),
     }
 
@@ -249,17 +258,17 @@ class Pairs(TaskKind):
     def path_names(self, tree: Tree) -> list[str]:
         return [", chosen", ", rejected"]
 
-    def warnings(self, trees: Sequence[Tree]) -> list[str]:
+    def warnings(self, sizes: Sequence[Sequence[float]]) -> list[str]:
         """When picking by length alone would be right in two of three pairs or more."""
-        if len(trees) < FEWEST_PAIRS:
+        if len(sizes) < FEWEST_PAIRS:
             return []
-        sizes = np.array([tree.sizes for tree in trees])
-        longer = float((sizes[:, 0] > sizes[:, 1]).mean())
-        shorter = float((sizes[:, 0] < sizes[:, 1]).mean())
+        both = np.array(sizes)
+        longer = float((both[:, 0] > both[:, 1]).mean())
+        shorter = float((both[:, 0] < both[:, 1]).mean())
         if max(longer, shorter) < 2 / 3:
             return []
         share, way = (longer, "longer") if longer > shorter else (shorter, "shorter")
-        chosen, rejected = sizes.mean(0)
+        chosen, rejected = both.mean(0)
         return [
             f"in {share:.0%} of the pairs the chosen answer is the {way} one ({chosen:.0f} tokens "
             f"against {rejected:.0f} on average): a model can learn that alone"

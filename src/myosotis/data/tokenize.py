@@ -15,6 +15,7 @@ from typing import Literal
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example
 from myosotis.trees.tree import Path, Tree
+from myosotis.utils.errors import DataError
 
 Overlong = Literal["drop", "truncate"]
 CHUNK = 64  # examples between two ticks of a progress bar
@@ -22,15 +23,14 @@ SHOWN = 3
 
 
 @dataclass
-class Encoded:
-    """The trees of a set of examples; `trees[i]` is `examples[i]`.
+class Fitted:
+    """How a set of examples fits the model.
 
     `lengths` has a row (prompt tokens, scored tokens) for every example that was given, before
-    anything was cut; the rest says what did not fit, as `where`.
+    anything was cut; the rest says what did not fit, as `where`. The trees themselves are of those
+    that inherit this (`Encoded`), or gone (`tally.py`).
     """
 
-    trees: list[Tree] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
     lengths: list[tuple[int, int]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)
@@ -40,20 +40,39 @@ class Encoded:
     notes: dict[str, list[str]] = field(default_factory=dict)  # what rendering leaves out: `where`
 
     @property
+    def kept(self) -> int:
+        """How many trees there are."""
+        raise NotImplementedError
+
+    @property
     def tokens(self) -> int:
         """Tokens read in one pass over the trees."""
-        return sum(map(len, self.trees))
+        raise NotImplementedError
 
     @property
     def scored(self) -> float:
         """Tokens learned from in one pass over the trees."""
-        return sum(tree.scored for tree in self.trees)
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> Sequence[Sequence[float]]:
+        """Tokens learned from on each path of each tree."""
+        raise NotImplementedError
+
+    def require_some(self, part: str) -> None:
+        """Raise `DataError` where there were examples and none of them fits."""
+        if self.lengths and not self.kept:
+            raise DataError(
+                f"none of the {len(self.lengths)} {part} examples fits into "
+                f"{self.max_length} tokens; the shortest has {min(map(sum, self.lengths))}",
+                "a larger data.max_length; where prompts fit, data.overlong=truncate",
+            )
 
     def counts(self) -> dict[str, int]:
         """Of this part, for the run record."""
         return {
             "given": len(self.lengths),
-            "kept": len(self.trees),
+            "kept": self.kept,
             "dropped": len(self.dropped),
             "truncated": len(self.truncated),
             "tokens": self.tokens,
@@ -85,6 +104,30 @@ class Encoded:
                 f"{_places(self.truncated)}"
             )
         return sentences
+
+
+@dataclass
+class Encoded(Fitted):
+    """The trees of a set of examples; `trees[i]` is `examples[i]`."""
+
+    trees: list[Tree] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        return len(self.trees)
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.trees))
+
+    @property
+    def scored(self) -> float:
+        return sum(tree.scored for tree in self.trees)
+
+    @property
+    def sizes(self) -> Sequence[Sequence[float]]:
+        return [tree.sizes.tolist() for tree in self.trees]
 
 
 def encode(

@@ -15,10 +15,10 @@ from functools import cached_property
 from myosotis.data import few_shot
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import clusters
-from myosotis.data.kinds import TEXT_METRICS, Answers, TaskKind
+from myosotis.data.kinds import SHOWN_METRICS, Answers, TaskKind
 from myosotis.data.sft import Example
 from myosotis.evaluation import task_metrics
-from myosotis.evaluation.task_metrics import TaskScore, scored
+from myosotis.evaluation.task_metrics import Own, TaskScore, perplexity, scored
 from myosotis.objectives import Objective
 from myosotis.objectives.total import kl_estimate, total
 from myosotis.retention.benchmarks.eval_model import EvalModel
@@ -44,6 +44,7 @@ class EvalResult:
     # Of the base alone: what tuning has to beat.
     prompted: FewShotBaseline | None = None
     rules: dict[str, TaskScore] = field(default_factory=dict)  # without any model, by name
+    deploy: dict[str, TaskScore] = field(default_factory=dict)  # on what the model will see
 
 
 @dataclass
@@ -71,6 +72,8 @@ class Evaluator:
     validation_sources: Sequence[str] = ()  # of which of several sources each of `validation` is
     shots: Sequence[Example] = ()  # solved examples to prompt the base with
     max_length: int = 0  # tokens of the longest prompt with its answer
+    metrics: Sequence[str] = ()  # what is measured beside what the kind of task always is
+    own: Own = field(default_factory=dict)  # metrics that are not ours
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
         """The benchmarks alone; `what` is shown on the progress bar."""
@@ -88,12 +91,13 @@ class Evaluator:
         if written:
             with progress(f"answers, {what}", total=len(written)) as advance:
                 texts_by_metric = task_metrics.measure(
-                    TEXT_METRICS,
+                    self._of_texts(),
                     scorer,
                     self.template,
                     written,
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
+                    own=self.own,
                 )
             by_metric |= self._clustered(texts_by_metric)
         return by_metric
@@ -105,11 +109,18 @@ class Evaluator:
         with progress(f"task, {what}", total=len(trees)) as advance:
             scores = kind.scores(scorer, trees, advance)
         found = {metric: scored(metric, values) for metric, values in scores.items()}
+        if "perplexity" in self.metrics:
+            found["perplexity"] = perplexity(scores["loglik"], trees)
         return (
             self._clustered(found)
             if trees is self.trees and len(trees) == len(self.examples)
             else found
         )
+
+    def _of_texts(self) -> list[str]:
+        """Metrics that compare generated answers: those shown always, and those asked for."""
+        asked = [name for name in self.metrics if task_metrics.metric(name, self.own).generates]
+        return list(dict.fromkeys([*SHOWN_METRICS, *asked]))
 
     def _clustered(self, found: dict[str, TaskScore]) -> dict[str, TaskScore]:
         names = clusters(self.examples)
@@ -117,7 +128,7 @@ class Evaluator:
 
     def prompted(self, scorer: Scorer, metric: str) -> FewShotBaseline | None:
         """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
-        answers = metric == "loglik" or task_metrics.METRICS[metric].generates
+        answers = metric == "loglik" or task_metrics.metric(metric, self.own).generates
         if not self.shots or not self.kind.is_text or not answers:
             return None
         examples = list(self.examples)
@@ -139,6 +150,7 @@ class Evaluator:
                     written,
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
+                    own=self.own,
                 )
         return FewShotBaseline(max(used, default=0), min(used, default=0), by_metric)
 

@@ -25,6 +25,7 @@ from myosotis.retention.benchmarks.scores import Measurement, tasks_in_mean
 from myosotis.retention.benchmarks.task import Half
 from myosotis.retention.budget import Budget
 from myosotis.retention.compare import Comparison, compare
+from myosotis.retention.statistics.aggregate import Changed, resampled
 from myosotis.retention.statistics.paired import LEVEL, forgetting, paired
 
 
@@ -84,12 +85,7 @@ def _metric_name(row: RetentionRow) -> str:
 
 def task_quality(base: TaskScore, tuned: TaskScore, *, note: str = "") -> TaskQuality:
     """The paired change of task quality over held-out examples, with its 95 % interval."""
-    change = paired(
-        base.scores,
-        tuned.scores,
-        clusters=tuned.clusters,
-        higher_is_better=base.higher_is_better,
-    )
+    change = changed(base, tuned)
     if change.clusters < change.n:
         shared = (
             f"{change.n} examples share {change.clusters} files or groups: the interval is theirs"
@@ -107,6 +103,20 @@ def task_quality(base: TaskScore, tuned: TaskScore, *, note: str = "") -> TaskQu
         unit=base.unit,
         note=note,
     )
+
+
+def changed(base: TaskScore, tuned: TaskScore) -> Changed:
+    """The change of a metric and its interval: of means as everywhere (`statistics/paired.py`), of
+    what is no mean by resampling examples, or their clusters, for both sides together."""
+    if base.aggregate is None or tuned.aggregate is None:
+        found = paired(
+            base.scores,
+            tuned.scores,
+            clusters=tuned.clusters,
+            higher_is_better=base.higher_is_better,
+        )
+        return Changed(found.delta, found.lo, found.hi, found.n, found.clusters)
+    return resampled(base.aggregate, tuned.aggregate, len(tuned.scores), tuned.clusters)
 
 
 def task_summary(base: EvalResult, tuned: EvalResult, primary: str) -> TaskQuality:
@@ -187,10 +197,7 @@ def baselines(base: EvalResult, tuned: EvalResult) -> list[Baseline]:
 
 
 def _baseline(name: str, shown: TaskScore, tuned: EvalResult, note: str = "") -> Baseline:
-    of = tuned.quality[shown.metric]
-    change = paired(
-        shown.scores, of.scores, clusters=of.clusters, higher_is_better=shown.higher_is_better
-    )
+    change = changed(shown, tuned.quality[shown.metric])
     return Baseline(
         name=name,
         metric=shown.metric,

@@ -1,22 +1,27 @@
 """How good a model is at the task it is tuned for, on held-out examples.
 
-Every metric gives a score an example, so that base and tuned model are compared in pairs. `loglik`
-needs no generation and exists for any data; `rougeL` and `chrf` compare a greedy answer with the
-reference.
+Every metric gives a score an example, so that base and tuned model are compared in pairs; what is
+no mean over examples (perplexity, macro-F1) has its own way to be computed on any of them
+(`TaskScore.aggregate`). `loglik` needs no generation and exists for any data; metrics of text
+compare a greedy answer with the reference (`text_scores.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from myosotis.data import kinds
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.few_shot import answer_only
 from myosotis.data.kinds import Advance, Scores
 from myosotis.data.sft import Example
+from myosotis.evaluation import text_scores
+from myosotis.evaluation.text_scores import TextMetric, each
 from myosotis.models.generate import end_ids, generate
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
@@ -31,22 +36,50 @@ class Metric:
     name: str
     higher_is_better: bool
     unit: str
-    generates: bool  # needs texts, not only log-probabilities
+    score: Callable[[Sequence[str], Sequence[str]], Any] | None = None
+    """Of texts and their references; None where log-probabilities are enough."""
 
+    aggregated: bool = False  # no mean over examples
+
+    @property
+    def generates(self) -> bool:
+        """Whether it needs texts."""
+        return self.score is not None
+
+
+SHARE = "share right"
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("loglik", True, "nats per token", generates=False),
-        Metric("accuracy", True, "share right", generates=False),
-        Metric("margin", True, "nats", generates=False),
-        Metric("separation", True, "nats per token", generates=False),
-        Metric("rougeL", True, "F1, 0 to 1", generates=True),
-        Metric("chrf", True, "chrF, 0 to 100", generates=True),
+        Metric("loglik", True, "nats per token"),
+        Metric("perplexity", False, "per token", aggregated=True),
+        Metric("accuracy", True, SHARE),
+        Metric("margin", True, "nats"),
+        Metric("separation", True, "nats per token"),
+        Metric("rougeL", True, "F1, 0 to 1", text_scores.rouge("rougeL")),
+        Metric("rouge1", True, "F1, 0 to 1", text_scores.rouge("rouge1")),
+        Metric("rouge2", True, "F1, 0 to 1", text_scores.rouge("rouge2")),
+        Metric("chrf", True, "chrF, 0 to 100", text_scores.chrf),
+        Metric("bleu", True, "BLEU, 0 to 100", text_scores.bleu),
+        Metric("exact_match", True, SHARE, each(text_scores.exact_match)),
+        Metric("numeric", True, SHARE, each(text_scores.numeric)),
+        Metric("label_accuracy", True, SHARE, each(text_scores.label_accuracy)),
+        Metric("macro_f1", True, "F1, 0 to 1", each(text_scores.label_accuracy), aggregated=True),
+        Metric("json_valid", True, SHARE, each(text_scores.json_valid)),
+        Metric("json_fields", True, "F1, 0 to 1", each(text_scores.json_fields)),
+        Metric("sql_match", True, SHARE, each(text_scores.sql_match)),
     )
 }
+Own = Mapping[str, TextMetric]
+"""Metrics that are not ours, by name."""
+
 LONGEST_ANSWER = 256
 """Tokens generated at most when nothing else is asked for."""
+
+
+Aggregate = Callable[[NDArray[np.int64]], float]
+"""From the places of some examples, which may come more than once, to a number."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +93,7 @@ class TaskScore:
     texts: list[str] = field(default_factory=list)  # what was generated; empty for loglik
     references: list[str] = field(default_factory=list)
     clusters: Sequence[str | None] | None = None  # what an example shares with others
+    aggregate: Aggregate | None = None  # what the metric is on some examples, where it is no mean
 
     def clustered(self, names: Sequence[str | None]) -> TaskScore:
         """The same with the clusters of the first examples; scores that are not one an example
@@ -71,7 +105,13 @@ class TaskScore:
     def taking(self, places: Sequence[int]) -> TaskScore:
         """The scores and clusters of some examples."""
         names = None if self.clusters is None else [self.clusters[i] for i in places]
-        return replace(self, scores=self.scores[list(places)], clusters=names)
+        whole, chosen = self.aggregate, np.asarray(places, np.int64)
+        return replace(
+            self,
+            scores=self.scores[chosen],
+            clusters=names,
+            aggregate=None if whole is None else lambda some: whole(chosen[some]),
+        )
 
     def halves(self) -> tuple[list[int], list[int]]:
         """The places of the examples of either half: a cluster goes whole to the smaller one, in
@@ -87,12 +127,20 @@ class TaskScore:
 
     @property
     def mean(self) -> float:
-        """The mean over examples: what intervals are made for."""
-        return float(self.scores.mean()) if len(self.scores) else float("nan")
+        """The metric on all examples: their mean, or what it is instead of one."""
+        if not len(self.scores):
+            return float("nan")
+        if self.aggregate is not None:
+            return self.aggregate(np.arange(len(self.scores)))
+        return float(self.scores.mean())
 
 
-def metric(name: str) -> Metric:
-    """The metric of that name. Raises `ConfigError`, with the nearest name, for an unknown one."""
+def metric(name: str, own: Own | None = None) -> Metric:
+    """The metric of that name, of ours or of one's `own`. Raises `ConfigError`, with the nearest
+    name, for an unknown one."""
+    if own and name in own:
+        about = own[name]
+        return Metric(name, about.higher_is_better, about.unit, about)
     if name not in METRICS:
         raise ConfigError(f"task.metric={name}: no such metric", did_you_mean(name, METRICS))
     return METRICS[name]
@@ -108,14 +156,16 @@ def measure(
     max_new_tokens: int | None = None,
     batch_size: int = 8,
     advance: Advance | None = None,
+    own: Own | None = None,
 ) -> dict[str, TaskScore]:
     """Each metric on the same examples, by name; answers are generated once for all that need them.
 
-    `trees` are the examples as the model reads them (default: rendered whole, answers scored);
-    `max_new_tokens` defaults to the longest reference. `advance(n)` is called as `n` more examples
-    are scored, and again as they are generated. The model is left as it was.
+    `own` are metrics that are not ours, by name. `trees` are the examples as the model reads them
+    (default: rendered whole, answers scored); `max_new_tokens` defaults to the longest reference.
+    `advance(n)` is called as `n` more examples are scored, and again as they are generated. The
+    model is left as it was.
     """
-    asked = [metric(name) for name in metrics]
+    asked = [metric(name, own) for name in metrics]
     if trees is None and not all(m.generates for m in asked):
         trees = [Tree.of([template.render(answer_only(e))]) for e in examples]
     texts: list[str] = []
@@ -130,7 +180,7 @@ def measure(
         )
     references = [example.completion for example in examples]
     return {
-        m.name: compare(m.name, texts, references)
+        m.name: compare(m.name, texts, references, own)
         if m.generates
         else loglik(scorer, trees or [], advance)
         for m in asked
@@ -180,36 +230,46 @@ def longest_answer(template: ChatRenderer, examples: Sequence[Example]) -> int:
     return min(max(lengths, default=1), LONGEST_ANSWER)
 
 
-def compare(name: str, texts: Sequence[str], references: Sequence[str]) -> TaskScore:
-    """Texts against references by a metric of generated text, an example at a time."""
-    about = metric(name)
-    scorers = {"rougeL": rouge_l, "chrf": chrf}
-    if name not in scorers:
+def compare(
+    name: str, texts: Sequence[str], references: Sequence[str], own: Own | None = None
+) -> TaskScore:
+    """Texts against references by a metric of generated text, an example at a time.
+
+    Raises `ConfigError` where it is no such metric, or one's own gives no number a text.
+    """
+    about = metric(name, own)
+    if about.score is None:
         raise ConfigError(f"task.metric={name} does not compare texts")
-    scores = scorers[name](texts, references)
-    return TaskScore(name, about.higher_is_better, about.unit, scores, [*texts], [*references])
+    try:
+        scores = np.asarray(about.score(texts, references), np.float64)
+    except ValueError as error:
+        raise ConfigError(
+            f"task.metric={name} cannot score these answers: {error}.",
+            "Choose a metric that fits the references.",
+        ) from None
+    if scores.shape != (len(texts),) or not np.isfinite(scores).all():
+        raise ConfigError(f"task.own.{name} must give one finite number for each text.")
+    said = TaskScore(name, about.higher_is_better, about.unit, scores, [*texts], [*references])
+    if name != "macro_f1":
+        return said
+    wanted, given = ([text_scores.label_of(t) for t in side] for side in (references, texts))
+
+    def f1(some: NDArray[np.int64]) -> float:
+        return text_scores.macro_f1([wanted[i] for i in some], [given[i] for i in some])
+
+    return replace(said, aggregate=f1)
 
 
-def rouge_l(texts: Sequence[str], references: Sequence[str]) -> Scores:
-    """ROUGE-L F1 (Lin 2004) of each text, 0 to 1: the longest common subsequence of words.
+def perplexity(logliks: Scores, trees: Sequence[Tree]) -> TaskScore:
+    """exp of the negative log-likelihood of a token, every token counting once.
 
-    As `rouge-score` computes it, without stemming. Only Latin letters and digits make words there:
-    for other scripts take `chrf`.
+    `logliks` are the means of the paths of the trees (`kinds.loglik`); the scores are their
+    negatives, which weigh as many tokens as they are of.
     """
-    from rouge_score.rouge_scorer import RougeScorer
+    about = METRICS["perplexity"]
+    tokens = np.array([size for tree in trees for size in tree.sizes], np.float64)
 
-    rouge = RougeScorer(["rougeL"])
-    pairs = zip(texts, references, strict=True)
-    return np.array([rouge.score(ref, text)["rougeL"].fmeasure for text, ref in pairs], np.float64)
+    def of(some: NDArray[np.int64]) -> float:
+        return float(np.exp(-np.average(logliks[some], weights=tokens[some])))
 
-
-def chrf(texts: Sequence[str], references: Sequence[str]) -> Scores:
-    """chrF2 (Popović 2015) of each text, 0 to 100: character n-grams up to 6, no words.
-
-    As sacreBLEU computes it for a sentence.
-    """
-    from sacrebleu.metrics.chrf import CHRF
-
-    metric = CHRF()
-    pairs = zip(texts, references, strict=True)
-    return np.array([metric.sentence_score(text, [ref]).score for text, ref in pairs], np.float64)
+    return TaskScore(about.name, about.higher_is_better, about.unit, -logliks, aggregate=of)

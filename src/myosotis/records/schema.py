@@ -145,6 +145,75 @@ class TaskQuality:
 
 
 @dataclass
+class DeployResult:
+    """Quality on a sample of what the model will see (`data.deploy`), in the task's metric.
+
+    `gap` is the change there minus the change on held-out examples, with its 95 % interval. `worst`
+    is the group that gained least of `groups`, its interval widened for having been picked.
+    `warning` is a sentence where the gain is not there.
+    """
+
+    outside: TaskQuality | None = None
+    gap: float | None = None
+    gap_lo: float | None = None
+    gap_hi: float | None = None
+    worst_group: str = ""
+    worst: TaskQuality | None = None
+    groups: int = 0
+    warning: str = ""
+
+
+@dataclass
+class RatingResult:
+    """What people said who saw two answers and not whose they were (`myosotis rate`).
+
+    `win_rate` is the share of the tuned model's wins, a tie counting half, on `items` items with
+    `ratings` in all; its interval takes items as drawn. `agreement` is the share of pairs of
+    ratings of one item that say the same; None where no item has two.
+    """
+
+    ratings: int = 0
+    items: int = 0
+    raters: int = 0
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+    win_rate: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    agreement: float | None = None
+    agreement_lo: float | None = None
+    agreement_hi: float | None = None
+    same: int = 0  # items left out of the sheets: both models answered alike
+
+
+@dataclass
+class JudgeResult:
+    """What a language model said of both models' answers, each pair asked in both orders.
+
+    `win_rate` is the tuned model's, each order counting half, over `items` pairs; `unread` more had
+    a reply that said nothing. `agreement` is the share of pairs of which both orders say the same,
+    `first_rate` how often the answer that stood first won: 0.5 without a bias. `win_rate_longer` is
+    the win rate where the tuned model's answer is the longer one, of `longer` pairs.
+    """
+
+    model: str = ""
+    items: int = 0
+    unread: int = 0
+    win_rate: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    agreement: float | None = None
+    agreement_lo: float | None = None
+    agreement_hi: float | None = None
+    first_rate: float | None = None
+    win_rate_longer: float | None = None
+    win_rate_shorter: float | None = None
+    longer: int = 0
+    shorter: int = 0
+
+
+@dataclass
 class RetentionRow:
     """One benchmark, base against tuned, on the same `n` of `items_of` items.
 
@@ -188,6 +257,22 @@ class RetentionRow:
     needed_items_most: int | None = None
     adjusted_lo: float | None = None
     adjusted_hi: float | None = None
+
+
+@dataclass
+class ContaminationRow:
+    """Items of one benchmark whose text stands in the training data (docs/guides/data.md).
+
+    `items` maps the id of each such item to the share of its words in runs of eight words that a
+    training text has, too; `where` to such an example. `judged` of the `n` items were long enough.
+    """
+
+    task: str
+    n: int = 0
+    judged: int = 0
+    excluded: bool = False  # they were not asked
+    items: dict[str, float] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -405,6 +490,16 @@ class Baseline:
 
 
 @dataclass
+class CheckLine:
+    """One thing that was tried before a run (`myosotis check`), whether it passed, and what was
+    seen."""
+
+    name: str
+    passed: bool = False
+    said: str = ""
+
+
+@dataclass
 class RunRecord:
     """Everything a reader of one run needs, in the order it comes to be known."""
 
@@ -428,7 +523,9 @@ class RunRecord:
     attention: AttentionInfo = field(default_factory=AttentionInfo)
     suite: dict[str, Any] = field(default_factory=dict)  # what identifies the benchmark suite
     task: TaskQuality | None = None
+    deploy: DeployResult | None = None
     retention: list[RetentionRow] = field(default_factory=list)
+    contamination: list[ContaminationRow] = field(default_factory=list)
     suite_verdict: SuiteVerdict | None = None
     halves: dict[str, HalfResult] = field(default_factory=dict)  # selection, report
     shift: list[KL] = field(default_factory=list)
@@ -438,11 +535,14 @@ class RunRecord:
     flips: list[Flip] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     wording: Wording | None = None
+    ratings: RatingResult | None = None
+    judge: JudgeResult | None = None
     checkpoint: Checkpoint | None = None
     dial: list[DialPoint] = field(default_factory=list)
     dial_choice: DialChoice | None = None
     baselines: list[Baseline] = field(default_factory=list)
     cost: dict[str, float | None] = field(default_factory=dict)
+    checks: list[CheckLine] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     folder: str = field(default="", repr=False, compare=False, metadata=NOT_WRITTEN)
     """Where it was read from, "" if from no folder; what lies beside it can be read, too."""

@@ -13,12 +13,14 @@ from myosotis.records.schema import GENERAL_TEXTS, RunRecord
 from myosotis.records.verdict import VERDICTS
 from myosotis.report import (
     curves,
+    deploy,
     details,
     dial_curve,
     intervals,
     narrator,
     overview,
     preference,
+    rated,
     remedy,
     weights,
 )
@@ -69,6 +71,7 @@ def _sections(record: RunRecord, number: int) -> dict[str, Any]:
         "csv_link": data_link("run.csv", render_csv([record])),
         "plane": curves.plane_of_run(record),
         "task": intervals.task_rows(record),
+        "deploy": deploy.sentences(record),
         "forest": intervals.forest(record),
         "run_row": intervals.run_row(record),
         "shift": intervals.shift(record),
@@ -82,6 +85,7 @@ def _sections(record: RunRecord, number: int) -> dict[str, Any]:
         "flips": details.flips(record),
         "samples": [details.sample(sample) for sample in record.samples],
         "wording": details.wording(record.wording),
+        "ratings": [*rated.ratings_said(record.ratings), *rated.judge_said(record.judge)],
         "cost": details.cost(record),
         "identity": details.identity(record),
         "config": details.flat(record.config),

@@ -1,34 +1,26 @@
 """The scorecard: run records in, one self-contained page out.
 
 What belongs here: putting the page together and writing it. A pure function of the records: the
-same records give the same bytes, no clock, no network, no model. The page holds one script, and its
-content policy allows that one alone, by its hash, so that text a model wrote cannot become another.
+same records give the same bytes, no clock, no network, no model.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import os
 import re
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
-
-import jinja2
+from typing import Literal
 
 from myosotis.records.schema import RunRecord
+from myosotis.report import page
 from myosotis.report.export import render_csv, render_json
 from myosotis.report.markdown import render_markdown
-from myosotis.report.narrator import EXPLAINED
 from myosotis.report.run_page import run_view
 from myosotis.report.sweep_page import view
-from myosotis.report.tables import labelled
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.errors import ConfigError, DataError, RunError
-from myosotis.utils.escape import no_characters
 from myosotis.utils.read_file import opened
 
 # What a page of each format begins with.
@@ -78,9 +70,9 @@ def scorecard(
     }
     if chosen not in renderers:
         raise ConfigError(f"--format {chosen} is unknown.", f"Use one of {', '.join(renderers)}.")
-    page = renderers[chosen](records).encode("utf-8", "replace")
+    written = renderers[chosen](records).encode("utf-8", "replace")
     try:
-        write_bytes(out, page)
+        write_bytes(out, written)
     except OSError as error:
         raise RunError(
             f"Could not write the scorecard {out}: {error.strerror or error}."
@@ -100,47 +92,11 @@ def is_one(path: Path) -> bool:
 
 def render_html(records: list[RunRecord]) -> str:
     """The page as text."""
-    environment = _environment()
     study = view(records) if len(records) > 1 else None
     told = study["told"] if study else [(1, records[0])]
-    style, script = _part("style.css"), _part("page.js")
-    page = environment.get_template("scorecard.html.j2").render(
+    return page.render(
+        "scorecard.html.j2",
+        script="page.js",
         runs=[run_view(record, number) for number, record in told],
         study=study,
-        style=style,
-        style_hash=_pinned(style),
-        script=script,
-        script_hash=_pinned(script),
     )
-    return no_characters(page)  # what a model wrote may hold any
-
-
-@cache
-def _part(name: str) -> str:
-    return (Path(__file__).parent / "template" / name).read_text(encoding="utf-8")
-
-
-def _pinned(text: str) -> str:
-    """How a content policy names the one text it allows."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("myosotis.report", "template"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["unbroken"] = _unbroken
-    environment.filters["labelled"] = labelled
-    # Its declared type knows only what Jinja puts there itself.
-    cast("dict[str, Any]", environment.globals)["EXPLAINED"] = EXPLAINED
-    return environment
-
-
-def _unbroken(text: str) -> str:
-    """Powers such as 1e-3 kept on one line."""
-    return re.sub(r"(?<=\de)-(?=\d)", "\u2011", text)

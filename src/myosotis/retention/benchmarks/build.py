@@ -245,6 +245,7 @@ class _Renderer:
             num_bytes=tuple(max(1, len(t.encode())) for t in scored),
             requests=requests,
             judge=partial(_judged, harness, doc),
+            question=_question(harness, doc, choices, gold, scored[0] if same else ""),
         )
 
 
@@ -294,6 +295,19 @@ def _choices(harness: Any, doc: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
     several = gold if isinstance(gold, list) else [gold]
     right = [choices.index(g) if isinstance(g, str) and g in choices else g for g in several]
     return choices, tuple(g for g in right if isinstance(g, int) and 0 <= g < len(choices))
+
+
+def _question(
+    harness: Any, doc: Any, choices: Sequence[str], gold: Sequence[int], ending: str
+) -> str:
+    """What a document asks, and the right answer; `ending` is what all choices go on with."""
+    if harness.OUTPUT_TYPE == ROLLING:
+        return ""
+    asked = "" if harness.multiple_input else str(harness.doc_to_text(doc))
+    if choices:
+        return " ".join([asked, *(choices[i] for i in gold[:1]), ending])
+    target = harness.doc_to_target(doc)
+    return f"{asked} {target[0] if isinstance(target, list) and target else target}"
 
 
 def _answerable(items: list[Item], members: list[Loaded]) -> tuple[list[Item], str]:

@@ -120,6 +120,7 @@ def _item(
         num_bytes=tuple(len(told.encode()) for told in texts),
         requests=tuple(encoder.request(LOGLIKELIHOOD, (context, told)) for told in texts),
         judge=partial(_chosen, lengths, row.gold) if several else _said,
+        question=f"{row.prompt} {row.choices[row.gold]}",
     )
 
 

@@ -60,6 +60,7 @@ class Item:
     num_bytes: tuple[int, ...]
     requests: tuple[Request, ...]
     judge: Judge = field(repr=False, compare=False)
+    question: str = ""  # with its right answer, and without solved examples or a chat template
     stratum: int = -1  # see `sampling_design.py`; -1: all items are drawn alike
 
 

@@ -1,0 +1,180 @@
+"""A language model as a judge of two answers, over any endpoint that speaks OpenAI's chat format.
+
+Judges prefer what stands first, and what is longer (Zheng et al. 2023, "Judging LLM-as-a-judge").
+So every pair is asked in both orders, which count half each; how often the two orders agree, and
+how the win rate goes with the difference in length, is reported beside it. Replies are cached by
+all that was asked, so that asking again costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from myosotis.records.schema import JudgeResult
+from myosotis.retention.statistics.paired import paired
+from myosotis.utils.errors import ConfigError, RunError
+
+RUBRIC = (
+    "Which answer is more correct, complete and helpful for the prompt? Do not prefer an answer "
+    "for its place or its length."
+)
+ASKED = """Compare two answers to a prompt.
+
+{rubric}
+
+[Prompt]
+{prompt}
+
+[Answer A]
+{a}
+
+[Answer B]
+{b}
+
+End with one line that says A, B or tie."""
+MOST_BYTES = 1_000_000
+_CHOICE = re.compile(r"(?:answer\s*)?\**\[*\s*(A|B|tie)\s*\]*\**[.!]?", re.IGNORECASE)
+
+Ask = Callable[[str], str]
+"""From what is asked to the reply."""
+
+
+class Pair(NamedTuple):
+    """A prompt and the answers of the tuned model and of the base."""
+
+    prompt: str
+    tuned: str
+    base: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An OpenAI-compatible server: `url` up to and with `/v1`; `key` may be empty."""
+
+    url: str
+    model: str
+    key: str = ""
+    seconds: float = 120.0
+
+    def __call__(self, asked: str) -> str:
+        """The model's reply at temperature 0. Raises `RunError` where there is none."""
+        if not re.match(r"https?://", self.url):
+            raise ConfigError(f"--judge {self.url} is no http address.")
+        body: dict[str, Any] = {
+            "model": self.model,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": asked}],
+        }
+        headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        request = urllib.request.Request(
+            f"{self.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self.seconds) as answer:
+                document = json.loads(answer.read(MOST_BYTES))
+            return str(document["choices"][0]["message"]["content"])
+        except urllib.error.HTTPError as error:
+            said = error.read(300).decode("utf-8", "replace")
+            raise RunError(f"the judge answered {error.code}: {said}") from None
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise RunError(f"the judge at {self.url} gave no reply: {error}") from None
+
+
+def cached(ask: Ask, path: Path, about: str) -> Ask:
+    """The same with replies kept in the file `path`; `about` names judge and server."""
+    known: dict[str, str] = {}
+    if path.exists():
+        for line in path.read_text("utf-8").splitlines():
+            one = json.loads(line)
+            known[one["key"]] = one["reply"]
+
+    def asked(text: str) -> str:
+        key = hashlib.sha256(f"{about}\0{text}".encode()).hexdigest()
+        if key not in known:
+            known[key] = ask(text)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, "reply": known[key]}) + "\n")
+        return known[key]
+
+    return asked
+
+
+def choice_of(reply: str) -> str | None:
+    """A, B or tie, from the last line that says one; None where none does."""
+    for line in reversed([line.strip() for line in reply.splitlines() if line.strip()]):
+        if found := _CHOICE.fullmatch(line):
+            return found[1].upper() if len(found[1]) == 1 else "tie"
+    return None
+
+
+def judged(
+    pairs: Sequence[Pair],
+    ask: Ask,
+    *,
+    model: str = "",
+    rubric: str = RUBRIC,
+    advance: Callable[[int], object] = lambda n: None,
+) -> JudgeResult:
+    """Ask about every pair in both orders; `advance(1)` is called after each pair.
+
+    A pair of which either reply says nothing is left out and counted. Raises `RunError` where none
+    is left.
+    """
+    firsts, seconds, kept = [], [], []
+    for pair in pairs:
+        first = _score(ask, rubric, pair, tuned_first=True)
+        second = _score(ask, rubric, pair, tuned_first=False)
+        advance(1)
+        if first is not None and second is not None:
+            firsts.append(first)
+            seconds.append(second)
+            kept.append(pair)
+    if not kept:
+        raise RunError("no reply of the judge says A, B or tie", "another judge, or another rubric")
+    first, second = np.array(firsts), np.array(seconds)
+    scores = (first + second) / 2
+    change = paired(np.full(len(scores), 0.5), scores)
+    same = (first == second).astype(float)
+    alike = paired(np.zeros(len(same)), same)
+    longer = np.array([len(pair.tuned.split()) - len(pair.base.split()) for pair in kept])
+    return JudgeResult(
+        model=model,
+        items=len(kept),
+        unread=len(pairs) - len(kept),
+        win_rate=0.5 + change.delta,
+        lo=max(0.0, 0.5 + change.lo),
+        hi=min(1.0, 0.5 + change.hi),
+        agreement=alike.tuned,
+        agreement_lo=max(0.0, alike.lo),
+        agreement_hi=min(1.0, alike.hi),
+        first_rate=float((first + (1 - second)).mean() / 2),
+        win_rate_longer=_mean(scores[longer > 0]),
+        win_rate_shorter=_mean(scores[longer < 0]),
+        longer=int((longer > 0).sum()),
+        shorter=int((longer < 0).sum()),
+    )
+
+
+def _score(ask: Ask, rubric: str, pair: Pair, *, tuned_first: bool) -> float | None:
+    """The tuned model's score in one order: 1, ½ or 0; None where the reply says nothing."""
+    a, b = (pair.tuned, pair.base) if tuned_first else (pair.base, pair.tuned)
+    choice = choice_of(ask(ASKED.format(rubric=rubric, prompt=pair.prompt, a=a, b=b)))
+    if choice is None:
+        return None
+    return 0.5 if choice == "tie" else float((choice == "A") == tuned_first)
+
+
+def _mean(scores: np.ndarray) -> float | None:
+    return float(scores.mean()) if len(scores) else None
