@@ -32,6 +32,7 @@ from myosotis.commands.parts import (
     total_steps,
     update_settings,
 )
+from myosotis.commands.rewarding import require_prompts, require_rewards, rewards_of
 from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.evaluation import kl
@@ -104,11 +105,13 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     require_held_out(cfg, data)
     for sentence in data.warnings():
         warn(sentence)
+    require_prompts(cfg, data)
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
     if initial is not None:
         initial.require_base(source.name, content_hash(source, quantization_of(cfg)))
     suite = benchmarks(cfg, source, source, data.template.tokenizer)
+    require_rewards(cfg)
     for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
         warn(sentence)
     precision = precision_of(cfg)
@@ -126,7 +129,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         scorer=scorer,
         data=data,
         suite=suite,
-        evaluator=evaluator_of(cfg, data, suite),
+        evaluator=evaluator_of(cfg, data, suite, rewards_of(cfg)),
         objective=instantiate.objective(cfg),
         total_steps=total_steps(cfg, data.steps_per_epoch),
         texts=kl_texts(cfg, data, context_of(source)),

@@ -80,11 +80,12 @@ def by_step(
     """What the trees of each step have of `size`, over all ranks."""
     trees = data.train_trees
     sizes = np.array([size(tree) for tree in trees])
-    loader = StepLoader(trees, data.batch_size, data.seed)
+    loader = StepLoader(trees, data.batch_size, data.seed, repeats=data.repeats)
     found = list[NDArray[np.float64]]()
     for epoch in range(-(-total_steps // len(loader))):
         starts = np.arange(0, len(trees), data.batch_size)
-        found.append(np.add.reduceat(sizes[loader.order(epoch)], starts))
+        sums = np.add.reduceat(sizes[loader.order(epoch)], starts)
+        found.append(np.repeat(sums, data.repeats))
     return np.concatenate(found)[:total_steps]
 
 

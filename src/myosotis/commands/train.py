@@ -37,6 +37,7 @@ from myosotis.commands.opening import claimed, describe, opened
 from myosotis.commands.parts import benchmarks, eval_schedule_of
 from myosotis.commands.protecting import told
 from myosotis.commands.resume import Continued, continued
+from myosotis.commands.rewarding import write_scale
 from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
 from myosotis.config import check, instantiate
@@ -221,6 +222,8 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     named = parts.base.model.config.name_or_path
     facts = base_facts(cfg, parts.base)
     parts.update.save(tracker.folder.update, base_id=named, facts=facts)
+    if parts.objective.needs_value_head:
+        write_scale(cfg, parts.data, parts.scorer, parts.update, tracker.folder.path)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
     asked = _settle(run, base, tuned)

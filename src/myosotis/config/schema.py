@@ -162,7 +162,8 @@ class TaskConfig:
     metric: str = key(
         "loglik",
         "how the task is scored: loglik (log-likelihood of the answers), rougeL or chrf (generated "
-        "answers), accuracy (labels, pairs), margin (pairs), separation (graded answers)",
+        "answers), accuracy (labels, pairs), margin (pairs), separation (graded answers), reward "
+        "(generated answers, by the rewards that are chosen)",
     )
     items: int | None = key(
         200, "held-out examples to measure, at most 64 during training; null: all"
@@ -203,6 +204,7 @@ class Config:
     update: Any = MISSING
     objective: Any = MISSING
     control: Any = MISSING
+    reward: Any = MISSING
     optimizer: Any = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: Trainer = field(default_factory=Trainer)

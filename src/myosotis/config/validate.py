@@ -22,6 +22,7 @@ from omegaconf.errors import (
 from myosotis.config.controls import check_controls
 from myosotis.config.default_lr import learning_rate
 from myosotis.config.instantiate import optimizer_settings
+from myosotis.config.rewards import check_rewards
 from myosotis.config.schema import AUTO, Config
 from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.utils.did_you_mean import did_you_mean
@@ -29,12 +30,12 @@ from myosotis.utils.errors import ConfigError, DataError
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = ("auto", "ddp")
-METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf")
+METRICS = ("loglik", "accuracy", "margin", "separation", "rougeL", "chrf", "reward")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
 STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think")
-OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger", "control")
+OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger", "control", "reward")
 MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
 # What a logger needs beside us: modules, of which one will do; also the name of our extra.
 LOGGER_MODULES = {
@@ -440,7 +441,8 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "Add optimizer.layer_decay=1.",
         )
     check_controls(cfg, values, About(update, name, kind.is_text))
-    if cfg.task.metric in ("rougeL", "chrf") and not cfg.task.generate:
+    check_rewards(cfg, values, objective(**words), kind)
+    if cfg.task.metric in ("rougeL", "chrf", "reward") and not cfg.task.generate:
         raise ConfigError(
             f"task.metric={cfg.task.metric} is computed on generated answers, but task.generate=0.",
             "Add task.generate=16.",

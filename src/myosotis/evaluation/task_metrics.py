@@ -18,6 +18,7 @@ from myosotis.data.few_shot import answer_only
 from myosotis.data.kinds import Advance, Scores
 from myosotis.data.sft import Example
 from myosotis.models.generate import generate
+from myosotis.rewards.together import Rewards
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.utils.did_you_mean import did_you_mean
@@ -43,6 +44,7 @@ METRICS = {
         Metric("separation", True, "nats per token", generates=False),
         Metric("rougeL", True, "F1, 0 to 1", generates=True),
         Metric("chrf", True, "chrF, 0 to 100", generates=True),
+        Metric("reward", True, "reward", generates=True),
     )
 }
 LONGEST_ANSWER = 256
@@ -105,6 +107,7 @@ def measure(
     examples: Sequence[Example],
     *,
     trees: Sequence[Tree] | None = None,
+    rewards: Rewards | None = None,
     max_new_tokens: int | None = None,
     batch_size: int = 8,
     advance: Advance | None = None,
@@ -112,6 +115,7 @@ def measure(
     """Each metric on the same examples, by name; answers are generated once for all that need them.
 
     `trees` are the examples as the model reads them (default: rendered whole, answers scored);
+    `rewards` are what `reward` means, and where there are several, each is told besides.
     `max_new_tokens` defaults to the longest reference. `advance(n)` is called as `n` more examples
     are scored, and again as they are generated. The model is left as it was.
     """
@@ -129,11 +133,31 @@ def measure(
             advance=advance,
         )
     references = [example.completion for example in examples]
+    found: dict[str, TaskScore] = {}
+    for m in asked:
+        if m.name == kinds.REWARD:
+            assert rewards is not None
+            found |= rewarded(rewards, examples, texts)
+        elif m.generates:
+            found[m.name] = compare(m.name, texts, references)
+        else:
+            found[m.name] = loglik(scorer, trees or [], advance)
+    return found
+
+
+def rewarded(
+    rewards: Rewards, examples: Sequence[Example], texts: Sequence[str]
+) -> dict[str, TaskScore]:
+    """What answers are worth: their sum as `reward`, and of several rewards each as
+    `reward_NAME`."""
+    about, given = METRICS[kinds.REWARD], rewards(examples, texts)
+    scores = {about.name: given.total}
+    if len(given.parts) > 1:
+        scores |= {f"{about.name}_{name}": values for name, values in given.parts.items()}
+    references = [example.completion for example in examples]
     return {
-        m.name: compare(m.name, texts, references)
-        if m.generates
-        else loglik(scorer, trees or [], advance)
-        for m in asked
+        name: TaskScore(name, about.higher_is_better, about.unit, values, [*texts], references)
+        for name, values in scores.items()
     }
 
 

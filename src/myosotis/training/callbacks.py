@@ -92,7 +92,7 @@ class Throughput(Callback):
         self.examples += len(batch) * trainer.world_size
         self.tokens = self._tokens_before + int(pl_module.tokens_seen)  # type: ignore[arg-type]
         write(trainer, outputs)
-        self._advance(1, f"training, loss {outputs['train/loss']:.3f}")
+        self._advance(1, f"training, {pl_module.progress(outputs)}")
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "examples": self.examples, "tokens": self.tokens}
