@@ -78,12 +78,13 @@ class BranchLogProbs(NamedTuple):
     uniform_B: Tensor | None
     tree_B: Tensor
     path_B: Tensor
-    tokens: TokenLogProbs | None = None  # what the sums are made of; the scorer always says it
     # What `objectives.with_reference` adds, where an objective asks:
     reference_B: Tensor | None = None  # the reference model's `logp_B`
     grade_B: Tensor | None = None  # of the tree: 1 or -1
     kl_estimate: float = 0.0  # what answers to other prompts have gained on the reference, in nats
     sampled: SampledLogProbs | None = None
+    # What the sums are made of, token by token; the scorer always says it:
+    tokens: TokenLogProbs | None = None
 
 
 @dataclass
