@@ -33,6 +33,10 @@ from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path, Sampled, Tree
 from myosotis.updates.base import Update
 
+MERGED_FROM = 32
+"""Tokens of an answer from which on weights are merged to sample: on SmolLM2-135M merging takes as
+long as some twenty tokens, and saves a third of each."""
+
 AT_ONCE = 64
 """Answers that are written at a time. A constant: what is sampled depends on it."""
 
@@ -114,9 +118,10 @@ class Rollouts:
     ) -> list[list[list[int]]]:
         """Of each prompt the ids of a group of answers, with the one that ended them."""
         size = self.objective.group_size
+        long = self.objective.max_new_tokens >= MERGED_FROM
         with scorer.arithmetic():
             found = continuations(
-                self.update.to_sample(),
+                self.update.to_sample() if long else self.update.model,
                 self.tokenizer,
                 [one.prompt for one in asked],
                 copies=size,
