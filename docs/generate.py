@@ -35,8 +35,8 @@ MADE = "<!-- Written by docs/generate.py; do not edit. To write it anew, run tha
 
 # The order in which a newcomer meets the groups.
 GROUPS = (
-    "model", "data", "method", "update", "objective", "reward", "control", "optimizer", "schedule", "trainer",
-    "retention", "task", "sweep", "experiment",
+    "model", "data", "method", "update", "objective", "reward", "control", "optimizer", "schedule",
+    "trainer", "retention", "task", "sweep", "experiment",
 )  # fmt: skip
 LIKE_THE_OTHERS = ("hydra",)  # Hydra's own groups
 

@@ -80,6 +80,11 @@ def require_prompts(cfg: DictConfig, data: ExampleModule) -> None:
     objective = instantiate.objective(cfg)
     if not samples(objective):
         return
+    if not data.kind.is_text:
+        raise DataError(
+            f"objective={cfg.objective.name} answers prompts, and {data.dataset.name} has none",
+            'data with prompts and answers, as in {"prompt": …, "completion": …}',
+        )
     room = context_of(instantiate.model_source(cfg)) - objective.max_new_tokens
     for example in data.encoded["train"].examples:
         length = len(data.template.prompt(example.prompt, example.tools))

@@ -221,6 +221,6 @@ def _read(kept: Mapping[str, Any]) -> Tree:
         reference = kept["reference"].numpy()
     sampled = None
     if "sampled" in kept:
-        *arrays, coef = kept["sampled"]
-        sampled = Sampled(*(one.numpy() for one in arrays), coef)
+        old, first, advantage, coef = kept["sampled"]
+        sampled = Sampled(old.numpy(), first.numpy(), advantage.numpy(), coef)
     return replace(tree, reference=reference, sampled=sampled)
