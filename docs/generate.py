@@ -35,8 +35,8 @@ MADE = "<!-- Written by docs/generate.py; do not edit. To write it anew, run tha
 
 # The order in which a newcomer meets the groups.
 GROUPS = (
-    "model", "data", "method", "update", "objective", "control", "optimizer", "schedule", "trainer",
-    "retention", "task", "plan", "sweep", "experiment",
+    "model", "data", "method", "update", "objective", "reward", "control", "optimizer", "schedule",
+    "trainer", "retention", "task", "plan", "sweep", "experiment",
 )  # fmt: skip
 LIKE_THE_OTHERS = ("hydra",)  # Hydra's own groups
 
@@ -189,7 +189,7 @@ def yaml_keys(group: str, option: str) -> list[tuple[str, str, Any, str]]:
     """Keys of an option that comes with its own: type of the default, default, comment."""
     node = compose([f"{group}={option}"])[group]
     told, rows = comments(group, option), []
-    if group == "control":  # entries by name, each with keys of its own
+    if group in ("control", "reward"):  # entries by name, each with keys of its own
         return [
             (f"{group}.{name}.{key}", type(value).__name__, value, told.get(str(key), ""))
             for name, entry in node.items()

@@ -15,7 +15,8 @@ SRC = ROOT / "src" / "myosotis"
 # A package sees those before it, and nothing after it. docs/architecture.md says what lives where.
 ORDER = (
     *("utils", "records", "tracking", "trees", "updates", "models", "data", "objectives"),
-    *("retention", "controls", "evaluation", "training", "report", "config", "commands", "cli"),
+    *("rewards", "retention", "controls", "evaluation", "training"),
+    *("report", "config", "commands", "cli"),
 )
 # What sees even less: only these, and `utils`.
 NARROW = {

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from myosotis.models.generate import end_ids, generate
+from myosotis.models.generate import continuations, end_ids, generate
 from myosotis.utils.console import console
 from myosotis.utils.errors import ConfigError
 from tests.tiny import CONFIGS, VOCAB, tiny
@@ -188,3 +188,30 @@ def test_no_prompts_and_empty_prompts(tokenizer: PreTrainedTokenizerFast) -> Non
     assert generate(tiny("llama"), tokenizer, [], max_new_tokens=4) == []
     with pytest.raises(ValueError, match="at least one token"):
         generate(tiny("llama"), tokenizer, [[]], max_new_tokens=4)
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_copies_are_what_the_prompt_repeated_gives(
+    name: str, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that is read once for all of its copies: the same answers as read for each, and
+    where nothing is drawn, the same as each other."""
+    model = tiny(name)
+    words = {"max_new_tokens": 6, "stop": [2], "batch_size": 12}
+    alike = continuations(model, tokenizer, PROMPTS, copies=3, **words)
+    assert alike == [
+        ids for ids in continuations(model, tokenizer, PROMPTS, **words) for _ in range(3)
+    ]
+    once = continuations(model, tokenizer, PROMPTS, copies=3, temperature=1.0, seed=1, **words)
+    assert len({tuple(ids) for ids in once}) > len(PROMPTS)
+    monkeypatch.setattr("myosotis.models.generate._read_once", lambda *_: None)
+    each = continuations(model, tokenizer, PROMPTS, copies=3, temperature=1.0, seed=1, **words)
+    assert once == each
+
+
+def test_the_end_of_an_answer_is_kept(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Ids up to and with the first that ends; `generate` leaves it out of the text."""
+    model = tiny("llama")
+    ids = continuations(model, tokenizer, PROMPTS, max_new_tokens=8)[0]
+    cut = continuations(model, tokenizer, PROMPTS, max_new_tokens=8, stop=[ids[3]])[0]
+    assert cut == ids[: ids.index(ids[3]) + 1]

@@ -101,3 +101,21 @@ def test_reward_accuracy_and_the_rule_to_beat() -> None:
     assert against.name == "a rule"
     assert against.value == pytest.approx(2.5 / 4)
     assert against.delta == pytest.approx(0.0)
+
+
+def test_a_reward_that_is_over_optimised() -> None:
+    """The watched reward (minus the held-out loss) was highest at step 10, .6, and fell to .3,
+    while the one that is learned from went on from .5 to .9; the KL was 9 nats at the end."""
+    given = {
+        "val__reward": [0.2, 0.5, 0.9],
+        "val__loss": [-0.4, -0.6, -0.3],
+        "train__kl": [0.0, 4.0, 9.0],
+    }
+    found = diagnostics.hacked(curve(**given))
+    assert "highest at step 10 (0.60) and fell to 0.30" in found
+    assert "from 0.50 to 0.90, 9.0 nats per answer" in found
+    assert not diagnostics.hacked(curve(**{**given, "val__loss": [-0.4, -0.5, -0.55]}))
+    assert not diagnostics.hacked(curve(**{**given, "val__reward": [0.9, 0.5, 0.4]}))
+    one = [0.2, 0.5, 0.3]  # without a second reward the loss is the reward's own
+    assert not diagnostics.hacked(curve(val__reward=one, val__loss=[-x for x in one]))
+    assert not diagnostics.memorises(curve(**given, train__loss=[1.0, 0.5, -9.0]))

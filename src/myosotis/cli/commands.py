@@ -207,8 +207,7 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
     parser.add_argument(
         "--temperature",
         type=positive(float, zero=True),
-        default=0.0,
-        help="of sampling; 0 takes the likeliest token each time (default)",
+        help="of sampling; 0 takes the likeliest token each time (default; with --best-of 1)",
     )
     parser.add_argument(
         "--top-k",
@@ -223,11 +222,21 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
         help="sample only from the likeliest tokens that have this probability together",
     )
     parser.add_argument("--seed", type=seed, default=0, help="seed of the sampling (default: 0)")
+    parser.add_argument(
+        "--best-of",
+        type=positive(int),
+        metavar="N",
+        help="sample so many answers, and show the one that --reward gives most",
+    )
+    parser.add_argument(
+        "--reward", metavar="RUN", help="the run of method=reward that says what an answer is worth"
+    )
     parser.set_defaults(overrides=[])
 
     def start(parsed: Arguments) -> Any:
         if not parsed.prompt:
             raise ConfigError("generate needs a prompt.", "Add --prompt TEXT.")
+        _require_choice(parsed)
         prompts = [sys.stdin.read() if text == "-" else text for text in parsed.prompt]
         if not all(text.strip() for text in prompts):
             raise ConfigError("A prompt is empty.")
@@ -239,13 +248,37 @@ def _generate(parser: argparse.ArgumentParser) -> Built:
             others=parsed.update,
             compare=parsed.compare,
             max_new_tokens=parsed.max_new_tokens,
-            temperature=parsed.temperature,
+            temperature=_temperature(parsed),
             top_k=parsed.top_k,
             top_p=parsed.top_p,
             seed=parsed.seed,
+            best_of=parsed.best_of or 1,
+            reward=parsed.reward,
         )
 
     return parser, start
+
+
+def _temperature(parsed: Arguments) -> float:
+    if parsed.temperature is not None:
+        return parsed.temperature
+    return 1.0 if parsed.best_of else 0.0
+
+
+def _require_choice(parsed: Arguments) -> None:
+    """`--best-of` and `--reward` of `generate` belong together, and need answers that differ."""
+    if parsed.best_of and parsed.reward is None:
+        raise ConfigError(
+            "--best-of chooses by a reward, and none is named.",
+            "Add --reward RUN: a run of method=reward.",
+        )
+    if parsed.reward is not None and not parsed.best_of:
+        raise ConfigError("--reward chooses among several answers.", "Add --best-of 8.")
+    if parsed.best_of and parsed.temperature == 0:
+        raise ConfigError(
+            f"--best-of {parsed.best_of} with --temperature 0 is the same answer each time.",
+            "Leave --temperature out (1 then), or give one above 0.",
+        )
 
 
 def _dial(parser: argparse.ArgumentParser) -> Built:

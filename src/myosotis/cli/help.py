@@ -17,7 +17,7 @@ out = Console(highlight=False, soft_wrap=False)
 
 COMMENTED = r"^(?:  )?(\w+):[^#\n]*#\s*(\S.*)$"
 
-NAMED = "control"  # a group of entries by name, each with keys of its own
+NAMED = ("control", "reward")  # groups of entries by name, each with keys of its own
 
 EXAMPLES = (
     ("myosotis demo", "end to end on the embedded model; ten to fifteen minutes on two CPU cores"),
@@ -117,7 +117,7 @@ def _keys(cfg: Any) -> dict[str, list[tuple[str, str, str]]]:
             continue
         for key in node:
             child = node._get_node(key)
-            if name == NAMED and isinstance(child, DictConfig):
+            if name in NAMED and isinstance(child, DictConfig):
                 rows = [
                     (f"{key}.{own}", _shown(child._get_node(own)), said.get(f"{key}.{own}", ""))
                     for own in child
@@ -147,7 +147,7 @@ def _commented(cfg: Any) -> dict[str, str]:
         files.sort(key=lambda file: file.name != chosen)
         for file in files:
             if file.name.endswith(".yaml"):
-                where = file.name.removesuffix(".yaml") if group == NAMED else group
+                where = file.name.removesuffix(".yaml") if group in NAMED else group
                 for key, text in re.findall(COMMENTED, file.read_text(), re.MULTILINE):
                     found.setdefault(f"{where}.{key}", text)
     return found

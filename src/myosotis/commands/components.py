@@ -33,6 +33,7 @@ from myosotis.commands.parts import (
     total_steps,
     update_settings,
 )
+from myosotis.commands.rewarding import require_prompts, require_rewards, rewards_of
 from myosotis.commands.screening import Screening
 from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule, found_in
@@ -109,6 +110,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     require_held_out(cfg, data)
     for sentence in data.warnings():
         warn(sentence)
+    require_prompts(cfg, data)
     source = instantiate.model_source(cfg)
     initial = InitialUpdate.of(cfg.model.start, RunFolder(Path(cfg.out)))
     if initial is not None:
@@ -117,6 +119,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     suite = screening.screened(benchmarks(cfg, source, source, data.template.tokenizer))
     for sentence in screening.warnings():
         warn(sentence)
+    require_rewards(cfg)
     for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
         warn(sentence)
     precision = precision_of(cfg)
@@ -136,7 +139,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         scorer=scorer,
         data=data,
         suite=suite,
-        evaluator=evaluator_of(cfg, data, suite),
+        evaluator=evaluator_of(cfg, data, suite, rewards_of(cfg)),
         objective=instantiate.objective(cfg),
         total_steps=total_steps(cfg, data.steps_per_epoch),
         texts=kl_texts(cfg, data, context_of(source)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -18,9 +19,11 @@ from myosotis.commands.parts import (
     precision_of,
     scorer_of,
 )
+from myosotis.commands.reward_task import Reference, RewardTask
 from myosotis.commands.run_params import resolved, shown
 from myosotis.commands.settling import Asked, ask_until_settled
 from myosotis.config import config_hash
+from myosotis.data.kinds import REWARD
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.item_files import write_benchmark_items
@@ -66,6 +69,7 @@ def evaluate(
             cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
         )
     suite = _suite(cfg, tuned, reference)
+    task = None if cfg.task.metric != REWARD else RewardTask.of(cfg)
     loaded = tuned.load(precision_of(cfg).weights, device_of(cfg))
     folder = RunFolder(Path(cfg.out))
     with (
@@ -79,7 +83,7 @@ def evaluate(
             config_hash=config_hash(cfg),
         ) as kept,
     ):
-        measured = _measure(cfg, kept, suite, tuned, reference, loaded)
+        measured = _measure(cfg, kept, suite, tuned, reference, loaded, task)
         if isinstance(measured, Asked):
             _compared(kept, measured)
         else:
@@ -132,8 +136,10 @@ def _measure(
     tuned: ModelRef,
     reference: ModelRef | None,
     of_tuned: tuple[BaseModel, Update | None],
+    task: RewardTask | None,
 ) -> Measurement | Asked:
-    """The tuned model, loaded as `of_tuned`; with a reference both, until it is settled."""
+    """The tuned model, loaded as `of_tuned`; with a reference both, until it is settled. What its
+    answers are worth besides, where a reward is asked for."""
     loaded, update = of_tuned
     scorer = scorer_of(loaded, cfg)
     if update is not None:
@@ -149,8 +155,17 @@ def _measure(
             return measure(asked, EvalModel(scorer, loaded.tokenizer), advance)
 
     if reference is None:
+        if task is not None:
+            task.measure(kept, scorer, loaded)
         return of_itself(suite)
-    of_base = _asker(cfg, reference, loaded, update, scorer, name)
+    base = _base_of(cfg, reference, loaded, update, scorer)
+    if task is not None:
+        task.measure(kept, scorer, loaded, base)
+
+    def of_base(asked: Suite) -> Measurement:
+        with base.there():
+            return base_retention(asked, base.scorer, base.model, name)
+
     before = of_base(suite)
     _kl(cfg, kept, loaded, update, scorer)
     return ask_until_settled(
@@ -175,25 +190,18 @@ def _kl(
     kept.log(kl.metrics(kept.record.shift), step=0)
 
 
-def _asker(
+def _base_of(
     cfg: DictConfig,
     reference: ModelRef,
     loaded: BaseModel,
     update: Update | None,
     scorer: Scorer,
-    dtype: str,
-) -> Callable[[Suite], Measurement]:
-    """What measures the base (from the cache if it can): the model under the update, or another."""
+) -> Reference:
+    """The base to compare with: the model under the update, or another one."""
     if update is not None:
-
-        def without(asked: Suite) -> Measurement:
-            with update.disabled():
-                return base_retention(asked, scorer, loaded, dtype)
-
-        return without
+        return Reference(loaded, scorer, update.disabled)
     base, _ = reference.load(precision_of(cfg).weights, device_of(cfg))
-    of_base = scorer_of(base, cfg)
-    return lambda asked: base_retention(asked, of_base, base, dtype)
+    return Reference(base, scorer_of(base, cfg), nullcontext)
 
 
 def _compared(kept: RunTracker, asked: Asked) -> None:

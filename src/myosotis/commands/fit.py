@@ -23,6 +23,7 @@ from myosotis.commands.protecting import controls_of
 from myosotis.config import instantiate
 from myosotis.evaluation import intermediate, kl
 from myosotis.evaluation.evaluator import EvalResult
+from myosotis.objectives import samples
 from myosotis.report import narrator
 from myosotis.tracking.run_tracker import RunTracker
 from myosotis.training import cost
@@ -39,6 +40,7 @@ from myosotis.training.callbacks import (
 from myosotis.training.eval_schedule import EvalSchedule, cadence
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
+from myosotis.training.rollout import Rollouts
 from myosotis.training.user_callbacks import UserCallbacks, trainer_options
 from myosotis.training.work_estimate import Work
 from myosotis.trees.attention import text_config
@@ -142,6 +144,24 @@ def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
         gradient_clip_val=cfg.trainer.gradient_clip_val,
         layer_decay=cfg.optimizer.get("layer_decay", 1.0),
         controls=controls_of(cfg, parts),
+        rollouts=rollouts_of(cfg, parts),
+    )
+
+
+def rollouts_of(cfg: DictConfig, parts: TunedComponents) -> Rollouts | None:
+    """What samples the answers of an objective that learns from them; None for others."""
+    objective, rewards = parts.objective, parts.evaluator.rewards
+    if not samples(objective) or rewards is None:
+        return None
+    encoded = parts.data.encoded["train"]
+    return Rollouts(
+        parts.update,
+        objective,
+        rewards,
+        parts.data.template,
+        encoded.trees,
+        encoded.examples,
+        seed=cfg.seed,
     )
 
 

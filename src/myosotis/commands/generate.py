@@ -14,10 +14,12 @@ from rich.text import Text
 from myosotis import updates
 from myosotis.commands.find_model import config_of, find_model, of_run, template_of
 from myosotis.commands.parts import device_of, precision_of
-from myosotis.data.sft import Message
+from myosotis.commands.rewarding import reward_model
+from myosotis.data.sft import Example, Message
 from myosotis.models.generate import end_ids, generate
 from myosotis.models.load import ModelSource
 from myosotis.records.find import find_run, has_update
+from myosotis.rewards import RewardFunction
 from myosotis.trees.lm_head import arithmetic
 from myosotis.updates.base import Update
 from myosotis.utils.console import progress, results
@@ -40,14 +42,20 @@ def answer(
     top_k: int = 0,
     top_p: float = 1.0,
     seed: int = 0,
-) -> list[dict[str, str]]:
+    best_of: int = 1,
+    reward: str | None = None,
+) -> list[dict[str, Any]]:
     """Answers of the model of `run` (and with `compare` of its base), shown and returned.
+
+    With `best_of` above 1 so many are sampled, and the one shown to which the reward model of the
+    run `reward` gives most; `rewards` then says, by who answered, what that and all of them got.
 
     `others` are more updates of the same base (runs or adapter folders): they answer, too, one
     active at a time. The prompts go through the chat template the run was trained with.
     """
     folder = find_run(run, able=has_update)
     cfg, source = config_of(folder)
+    judge = None if reward is None else reward_model(cfg, reward)
     base, update = of_run(folder).load(precision_of(cfg).weights, device_of(cfg))
     assert update is not None
     template = template_of(cfg, base)
@@ -55,15 +63,17 @@ def answer(
 
     products = precision_of(cfg).products
 
+    got: dict[str, list[dict[str, float]]] = {}
+
     def ask(who: str) -> list[str]:
         with (
             arithmetic(device_of(cfg), products),
-            progress(f"{who} answers", total=len(ids)) as advance,
+            progress(f"{who} answers", total=best_of * len(ids)) as advance,
         ):
-            return generate(
+            texts = generate(
                 update.model,
                 base.tokenizer,
-                ids,
+                [prompt for prompt in ids for _ in range(best_of)],
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 top_k=top_k,
@@ -72,6 +82,10 @@ def answer(
                 stop=[*end_ids(update.model, base.tokenizer), *template.end_ids()],
                 advance=advance,
             )
+        if judge is None:
+            return texts
+        chosen, got[who] = _best(judge, prompts, texts)
+        return chosen
 
     first = "tuned" if not others else folder.load().run_name
     columns = {first: ask(first)}
@@ -84,11 +98,28 @@ def answer(
             columns = {"base": ask("base"), **columns}
     found = [
         {"prompt": prompt, **{who: texts[i] for who, texts in columns.items()}}
+        | ({"rewards": {who: told[i] for who, told in got.items()}} if got else {})
         for i, prompt in enumerate(prompts)
     ]
     for one in found:
         _show(one)
     return found
+
+
+def _best(
+    judge: RewardFunction, prompts: Sequence[str], texts: Sequence[str]
+) -> tuple[list[str], list[dict[str, float]]]:
+    """Of the answers to each prompt, in a row, the one that is worth most; and what it is worth,
+    beside the mean of how many."""
+    size = len(texts) // len(prompts)
+    chosen, told = [], []
+    for k, prompt in enumerate(prompts):
+        own = texts[k * size : (k + 1) * size]
+        asked = Example((Message("user", prompt), Message("assistant", "")), "--prompt")
+        rewards = judge([asked] * size, own)
+        chosen.append(own[int(rewards.argmax())])
+        told.append({"best": float(rewards.max()), "mean": float(rewards.mean()), "of": size})
+    return chosen, told
 
 
 def _beside(update: Update, name: str, source: ModelSource) -> str:
@@ -118,9 +149,15 @@ def _beside(update: Update, name: str, source: ModelSource) -> str:
 def _show(one: dict[str, Any]) -> None:
     """Model text is shown as text: nothing in it is markup."""
     results.print(Panel(Text(one["prompt"]), title="prompt", title_align="left", style="dim"))
-    who = [name for name in one if name != "prompt"]
+    rewards = one.get("rewards", {})
+    who = [name for name in one if name not in ("prompt", "rewards")]
     table = Table(expand=True, show_lines=False)
     for name in who:
-        table.add_column(Text(name), ratio=1, overflow="fold")
+        title = name
+        if (told := rewards.get(name)) is not None:
+            title += (
+                f": reward {told['best']:.2f}, the best of {told['of']} (mean {told['mean']:.2f})"
+            )
+        table.add_column(Text(title), ratio=1, overflow="fold")
     table.add_row(*(Text(one[name]) for name in who))
     results.print(table)

@@ -34,12 +34,14 @@ from myosotis.models.load import (
     load_config,
     load_tokenizer,
 )
+from myosotis.objectives import samples
 from myosotis.retention.benchmarks import build, prose
 from myosotis.retention.benchmarks.requests import Encoder
 from myosotis.retention.benchmarks.sampling_design import SamplingDesign, designs_of
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.retention.harness.data import DataLocator
 from myosotis.retention.settle import ceiling_of
+from myosotis.rewards.together import Rewards
 from myosotis.training.eval_schedule import EvalSchedule, cadence, schedule_evals
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
@@ -115,6 +117,7 @@ def data_module(cfg: DictConfig) -> ExampleModule:
         max_length=min(cfg.data.max_length or context, context),
         overlong=cfg.data.overlong,
         seed=cfg.seed,
+        repeats=objective.iterations if samples(objective) else 1,
     )
 
 
@@ -207,8 +210,10 @@ def general_texts(cfg: DictConfig, tokenizer: object, context_length: int) -> li
     return prose.texts(encoder, cfg.retention.kl_items, cfg.retention.seed)
 
 
-def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluator:
-    """What the models of this run are asked."""
+def evaluator_of(
+    cfg: DictConfig, data: ExampleModule, suite: Suite, rewards: Rewards | None = None
+) -> Evaluator:
+    """What the models of this run are asked; `rewards` are what their answers are worth."""
     count = cfg.task["items"] or len(data.test_trees)
     return Evaluator(
         suite=suite,
@@ -225,6 +230,8 @@ def evaluator_of(cfg: DictConfig, data: ExampleModule, suite: Suite) -> Evaluato
         max_length=data.max_length,
         metrics=[cfg.task.metric, *cfg.task.metrics],
         own=instantiate.task_metrics(cfg),
+        rewards=rewards,
+        validation_examples=data.encoded["validation"].examples[:count],
     )
 
 

@@ -23,6 +23,7 @@ from myosotis.config import LearningRate, check, config_hash, instantiate, learn
 from myosotis.controls import Extra
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.init_from import InitialUpdate
+from myosotis.objectives import SampledObjective, samples
 from myosotis.records.schema import GENERAL_TEXTS
 from myosotis.records.verdict import DetectableEffect, Outlook
 from myosotis.report import beforehand
@@ -73,6 +74,7 @@ class Plan:
     fit: Fit
     teraflops: float
     speed: Speed | None  # of the device at hand, where it is the one that is meant
+    answers: str  # what is sampled for a step; may be ""
     controls: list[str]
     suite: list[str]
     reach: list[DetectableEffect]
@@ -117,6 +119,9 @@ def make(cfg: DictConfig) -> Plan:
     device = Device.of(cfg)
     load, fits = fit(cfg, tried, data, device)
     work = teraflops(parameters, update.count(), steps)
+    objective = instantiate.objective(cfg)
+    if samples(objective):
+        work = policy_teraflops(parameters, update.count(), steps, objective)
     protecting = [one for one in instantiate.controls(cfg).values() if one.active]
     work += sum(extra_teraflops(parameters, update.count(), steps, one.extra) for one in protecting)
     return Plan(
@@ -133,6 +138,7 @@ def make(cfg: DictConfig) -> Plan:
         fit=fits,
         teraflops=work,
         speed=_speed(cfg) if device.here else None,
+        answers=_sampled(objective, data.batch_size) if samples(objective) else "",
         controls=[one.extra.said for one in protecting],
         suite=list(cfg.retention.suite),
         reach=reachable(cfg),
@@ -180,6 +186,28 @@ def teraflops(parameters: int, trainable: int, steps: Steps) -> float:
     """Work of the training."""
     tokens = steps.total * steps.batch_size * steps.tokens_per_example
     return tokens * flops_per_token(parameters, trainable) / 1e12
+
+
+def _sampled(objective: SampledObjective, batch_size: int) -> str:
+    steps = objective.iterations
+    return (
+        f"{batch_size * objective.group_size} are sampled of at most {objective.max_new_tokens} "
+        f"tokens, {objective.group_size} to each of {batch_size} prompts, for "
+        + ("every step" if steps == 1 else f"every {steps} steps")
+    )
+
+
+def policy_teraflops(
+    parameters: int, trainable: int, steps: Steps, objective: SampledObjective
+) -> float:
+    """Work of a training that samples: answers as long as they may be. A round reads each prompt
+    and writes a group of answers (2N per token), scores them with the policy and with the reference
+    (2N each), and each of its steps learns from them."""
+    prompt = steps.tokens_per_example - steps.scored_per_example
+    tokens = prompt + objective.group_size * objective.max_new_tokens
+    round_ = 3 * 2 * parameters * tokens / objective.iterations
+    per_example = round_ + tokens * flops_per_token(parameters, trainable)
+    return steps.total * steps.batch_size * per_example / 1e12
 
 
 def extra_teraflops(parameters: int, trainable: int, steps: Steps, extra: Extra) -> float:
@@ -249,6 +277,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
             f"{steps.total:,}, each on {steps.batch_size} examples (epochs: {steps.epochs:.2g}, of "
             f"{steps.per_epoch:,} steps each); the first {steps.warmup} warm up",
         ),
+        *([("answers", plan.answers)] if plan.answers else []),
         ("learning rate", f"{plan.learning_rate.value:g} ({plan.learning_rate.origin})"),
         ("precision", plan.precision),
         (

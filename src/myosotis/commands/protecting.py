@@ -80,12 +80,14 @@ def by_step(
     """What the trees of each step have of `size`, over all ranks."""
     trees = data.train_trees
     sizes = np.array([size(tree) for tree in trees])
-    loader = StepLoader(trees, data.batch_size, data.seed, order=data.order())
+    loader = StepLoader(
+        trees, data.batch_size, data.seed, order=data.order(), repeats=data.repeats
+    )
     found = list[NDArray[np.float64]]()
     for epoch in range(-(-total_steps // len(loader))):
         order = loader.order(epoch)
         starts = np.arange(0, len(order), data.batch_size)
-        found.append(np.add.reduceat(sizes[order], starts))
+        found.append(np.repeat(np.add.reduceat(sizes[order], starts), data.repeats))
     return np.concatenate(found)[:total_steps]
 
 

@@ -71,7 +71,7 @@ def run_name(cfg: DictConfig) -> str:
     loss = f"-{objective.name}{beta}" if objective.name != "sft" else ""
     rate = f"{learning_rate(cfg).value:.1e}".replace(".0e", "e").replace("e-0", "e-")
     model = "" if (name := model_name(cfg)) == DEFAULT_MODEL else f"-{name}"
-    kept = "".join(f"-{name}" for name in controls(cfg))
+    kept = "".join(f"-{name}" for name in [*rewards(cfg), *controls(cfg)])
     words = f"{update.name}{rank}{where}{loss}{kept}-lr{rate}{model}-{data_name(cfg)}-s{cfg.seed}"
     return re.sub(r"\s+", "_", words)
 
@@ -93,6 +93,8 @@ def params(cfg: DictConfig, swept: Sequence[str] = ()) -> dict[str, Any]:
         values |= {f"{key}.{name}".rstrip("."): leaf for name, leaf in leaves.items()}
     for name, settings in controls(plainly).items():
         values |= {f"control.{name}.{key}": _shown(value) for key, value in settings.items()}
+    for name, settings in rewards(plainly).items():
+        values |= {f"reward.{name}.{key}": _shown(value) for key, value in settings.items()}
     values["optimizer.lr"] = learning_rate(cfg).value
     values |= {"model.name": model_name(plainly), "data.file": _data_file(plainly)}
     return {k: v for k, v in values.items() if not k.endswith(("._target_", "path"))}
@@ -103,8 +105,13 @@ def controls(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     return plain(cfg).get("control") or {}
 
 
+def rewards(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+    """The rewards of a configuration and their settings, likewise."""
+    return plain(cfg).get("reward") or {}
+
+
 def _shown(value: Any) -> Any:
-    """A setting of a control; of a file of texts its name alone."""
+    """A setting of a control or a reward; of a file of texts its name alone."""
     is_path = isinstance(value, str) and ("/" in value or "\\" in value)
     return _last_part(value) if is_path else value
 
@@ -120,6 +127,7 @@ def tags(cfg: DictConfig, config_hash: str, swept: Sequence[str] = ()) -> dict[s
         "model": model_name(cfg),
         "data": data_name(cfg),
         "control": "+".join(controls(cfg)) or "none",
+        "reward": "+".join(rewards(cfg)) or "none",
         "seed": cfg.seed,
         "config_hash": config_hash,
     }

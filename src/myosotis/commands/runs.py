@@ -33,6 +33,7 @@ MADE = (
     *(
         "retention_items.parquet",
         "task_items.parquet",
+        "reward.json",
         "scorecard.*",
         "export-*",
         "*.log",

@@ -38,6 +38,7 @@ from myosotis.commands.opening import claimed, describe, opened
 from myosotis.commands.parts import benchmarks, eval_schedule_of
 from myosotis.commands.protecting import told
 from myosotis.commands.resume import Continued, continued
+from myosotis.commands.rewarding import write_scale
 from myosotis.commands.settling import Asked, ask_until_settled, outlook_of
 from myosotis.commands.sync import mend_tracking
 from myosotis.commands.template_file import save_template
@@ -225,6 +226,8 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     facts = base_facts(cfg, parts.base)
     parts.update.save(tracker.folder.update, base_id=named, facts=facts)
     save_template(tracker.folder.update, parts.data.template)
+    if parts.objective.needs_value_head:
+        write_scale(cfg, parts.data, parts.scorer, parts.update, tracker.folder.path)
     tracker.record.update.off_difference = check_base(parts, base)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
     tuned.deploy = deploy_quality(parts, parts.scorer, "tuned")

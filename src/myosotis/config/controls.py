@@ -24,7 +24,7 @@ def check_controls(cfg: DictConfig, values: dict[str, Any], about: About) -> Non
             raise ConfigError(f"{key} must name a class with _target_.")
         make, words = bound(settings, Control, key)
         refuse_elsewhere(words, key)
-        _numbers(make, words, key)
+        require_numbers(make, words, key)
         control = make(**words)
         if control.active:
             control.refuse(about, key)
@@ -37,7 +37,7 @@ def check_controls(cfg: DictConfig, values: dict[str, Any], about: About) -> Non
             )
 
 
-def _numbers(make: Any, words: dict[str, Any], key: str) -> None:
+def require_numbers(make: Any, words: dict[str, Any], key: str) -> None:
     """Raise `ConfigError` where a setting is not of the type that the class declares."""
     for name, wanted in get_type_hints(make).items():
         value = words.get(name)

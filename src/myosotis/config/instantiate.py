@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from myosotis.models.load import ModelSource
     from myosotis.objectives import Objective
     from myosotis.retention.budget import Budget
+    from myosotis.rewards import Reward
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -81,6 +82,17 @@ def controls(cfg: DictConfig) -> dict[str, Control]:
     made: dict[str, Control] = {}
     for name, settings in (plain(cfg).get("control") or {}).items():
         make, words = bound(settings, Control, f"control.{name}")
+        made[name] = make(**words)
+    return made
+
+
+def rewards(cfg: DictConfig) -> dict[str, Reward]:
+    """The `reward` group, by name; nothing in a configuration from before there was one."""
+    from myosotis.rewards import Reward
+
+    made: dict[str, Reward] = {}
+    for name, settings in (plain(cfg).get("reward") or {}).items():
+        make, words = bound(settings, Reward, f"reward.{name}")
         made[name] = make(**words)
     return made
 

@@ -167,8 +167,9 @@ class TaskConfig:
         "loglik",
         "what decides on the task: loglik (log-likelihood of the answers), perplexity; of "
         "generated answers rougeL, rouge1, rouge2, chrf, bleu, exact_match, numeric (the final "
-        "number), label_accuracy, macro_f1, json_valid, json_fields, sql_match; accuracy (labels, "
-        "pairs), margin (pairs), separation (graded answers)",
+        "number), label_accuracy, macro_f1, json_valid, json_fields, sql_match, reward (by the "
+        "rewards that are chosen); accuracy (labels, pairs), margin (pairs), separation (graded "
+        "answers)",
     )
     metrics: list[str] = key([], "further metrics to measure beside that one, by the same names")
     own: dict[str, Any] = key(
@@ -222,6 +223,7 @@ class Config:
     update: Any = MISSING
     objective: Any = MISSING
     control: Any = MISSING
+    reward: Any = MISSING
     optimizer: Any = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: Trainer = field(default_factory=Trainer)

@@ -22,6 +22,7 @@ from omegaconf.errors import (
 from myosotis.config.controls import check_controls
 from myosotis.config.default_lr import learning_rate
 from myosotis.config.instantiate import optimizer_settings
+from myosotis.config.rewards import check_rewards
 from myosotis.config.schema import AUTO, Config
 from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.data.template_names import check_template
@@ -37,7 +38,7 @@ OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
 STEPS_OF_DATA += ("reasoning", "template_kwargs", "score_empty_think", "mask", "deploy")
-OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger", "control")
+OWN_TARGETS = ("objective", "optimizer", "callbacks", "logger", "control", "reward")
 MLFLOW = "myosotis.tracking.mlflow_logger.MLflowLogger"
 # What a logger needs beside us: modules, of which one will do; also the name of our extra.
 LOGGER_MODULES = {
@@ -74,13 +75,13 @@ def check(cfg: DictConfig) -> list[str]:
 def _metrics(cfg: DictConfig, kind: type[TaskKind]) -> None:
     """Every metric of the task is known, fits the data, and has the answers that it needs."""
     from myosotis.config.instantiate import task_metrics
-    from myosotis.data.kinds import TEXT_METRICS
+    from myosotis.data.kinds import WRITTEN
     from myosotis.evaluation.task_metrics import METRICS
 
     own = task_metrics(cfg)
     if taken := sorted(own.keys() & METRICS):
         raise ConfigError(f"task.own.{taken[0]} has the name of a metric that there is.")
-    written = {*TEXT_METRICS, *own}
+    written = {*WRITTEN, *own}
     asked = {"task.metric": [cfg.task.metric], "task.metrics": list(cfg.task.metrics)}
     for key, names in asked.items():
         for name in names:
@@ -98,9 +99,9 @@ FEW_ANSWERS = 50
 
 
 def _few_answers(cfg: DictConfig) -> str:
-    from myosotis.data.kinds import TEXT_METRICS
+    from myosotis.data.kinds import WRITTEN
 
-    on_texts = cfg.task.metric in TEXT_METRICS or cfg.task.metric in cfg.task.own
+    on_texts = cfg.task.metric in WRITTEN or cfg.task.metric in cfg.task.own
     if not on_texts or cfg.task.generate >= FEW_ANSWERS:
         return ""
     return (
@@ -508,3 +509,4 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
             "Add optimizer.layer_decay=1.",
         )
     check_controls(cfg, values, About(update, name, kind.is_text))
+    check_rewards(cfg, values, objective(**words), kind)

@@ -56,8 +56,9 @@ def found_in(manifest: Mapping[str, Any]) -> list[str]:
 class StepLoader:
     """Iterates over the steps of an epoch, from the trainer's position on.
 
-    `position()` is the number of optimiser steps done. Under data parallelism every rank takes a
-    strided share of the same step's examples; a share may be empty, an epoch's steps are as many on
+    `position()` is the number of optimiser steps done; `repeats` of them, one after the other, are
+    on the same examples. Under data parallelism every rank takes a strided share of the same step's
+    examples; a share may be empty, an epoch's steps are as many on
     every rank. The last step of an epoch may be smaller.
     """
 
@@ -71,7 +72,9 @@ class StepLoader:
         rank: int = 0,
         world_size: int = 1,
         order: Order | None = None,
+        repeats: int = 1,
     ) -> None:
+        self.repeats = repeats
         self.trees = trees
         self.batch_size = batch_size
         self.position = position
@@ -80,7 +83,7 @@ class StepLoader:
         self._order: tuple[int, list[int]] = (-1, [])  # of the epoch asked for last
 
     def __len__(self) -> int:
-        return -(-len(self._of) // self.batch_size)
+        return -(-len(self._of) // self.batch_size) * self.repeats
 
     def __iter__(self) -> Iterator[list[Tree]]:
         # The position is read at the first batch: Lightning makes iterators before it needs them.
@@ -90,7 +93,7 @@ class StepLoader:
 
     def step(self, epoch: int, step: int) -> list[Tree]:
         """This rank's trees of one step."""
-        start = step * self.batch_size
+        start = step // self.repeats * self.batch_size
         chosen = self.order(epoch)[start : start + self.batch_size]
         return [self.trees[i] for i in chosen[self.rank :: self.world_size]]
 
@@ -112,7 +115,8 @@ class StepLoader:
 class ExampleModule(lightning.LightningDataModule):
     """Trees of a data set, tokenised once (in `setup`), and the loader of its training steps.
 
-    `batch_size` is examples an optimiser step, over all ranks; `kind` is what the test part is,
+    `batch_size` is examples an optimiser step, over all ranks, and `repeats` how many steps are on
+    the same ones; `kind` is what the test part is,
     where that is no text. Raises `DataError` when no example of a part fits into `max_length`
     tokens.
     """
@@ -127,6 +131,7 @@ class ExampleModule(lightning.LightningDataModule):
         overlong: Overlong = "drop",
         seed: int = 0,
         kind: TaskKind | None = None,
+        repeats: int = 1,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -138,6 +143,7 @@ class ExampleModule(lightning.LightningDataModule):
         self.dataset = dataset
         self.template = template
         self.batch_size = batch_size
+        self.repeats = repeats
         self.max_length = max_length
         self.overlong: Overlong = overlong
         self.seed = seed
@@ -174,6 +180,7 @@ class ExampleModule(lightning.LightningDataModule):
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             order=self.order(),
+            repeats=self.repeats,
         )
 
     def order(self) -> Order:
@@ -208,7 +215,7 @@ class ExampleModule(lightning.LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.order()) // self.batch_size)
+        return -(-len(self.order()) // self.batch_size) * self.repeats
 
     @property
     def train_trees(self) -> list[Tree]:

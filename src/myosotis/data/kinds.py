@@ -42,6 +42,10 @@ TEXT_METRICS = (
     *("json_valid", "json_fields", "sql_match"),
 )
 """All that compare a generated answer with the reference (`evaluation/text_scores.py`)."""
+REWARD = "reward"
+WRITTEN = (*TEXT_METRICS, REWARD)
+"""All that are measured on written answers; a reward where there is one (the group `reward`)."""
+
 PREFERENCES = "needs preferences: method=dpo or kto."
 
 
@@ -107,16 +111,16 @@ class TaskKind:
 
     def sizes(self, trees: Sequence[Tree]) -> dict[str, int]:
         """How many scores a metric that needs no generation has on held-out trees."""
-        return {name: len(trees) for name in self.metrics if name not in TEXT_METRICS}
+        return {name: len(trees) for name in self.metrics if name not in WRITTEN}
 
     def require_held_out(self, trees: Sequence[Tree], metric: str, generated: int) -> None:
         """Raise `DataError` where the test part can show nothing: each metric needs a score, and
         the one that quality is claimed by two, a half of the examples each. `generated` is how many
         answers are written."""
         sizes = self.sizes(trees)
-        for name, count in (sizes | dict.fromkeys(TEXT_METRICS, generated)).items():
+        for name, count in (sizes | dict.fromkeys(WRITTEN, generated)).items():
             if name == metric and count < 2:
-                key = "task.generate=16" if name in TEXT_METRICS else MORE_HELD_OUT
+                key = "task.generate=16" if name in WRITTEN else MORE_HELD_OUT
                 raise DataError(f"{_counted(count)} can show task.metric={name}; 2 are needed", key)
         if missing := [name for name, count in sizes.items() if not count]:
             raise DataError(f"{_counted(0)} can show {missing[0]}", MORE_HELD_OUT)
@@ -146,7 +150,7 @@ class TaskKind:
 class Answers(TaskKind):
     """A prompt and its answer: trees of one path."""
 
-    metrics = ("loglik", "perplexity", *TEXT_METRICS)
+    metrics = ("loglik", "perplexity", *WRITTEN)
     masks = ("answers", "last", "full")
     refusals: ClassVar = {
         "accuracy": "needs labels (method=probe) or pairs (method=dpo).",
@@ -170,6 +174,7 @@ class Texts(Answers):
     refusals: ClassVar = {
         **Answers.refusals,
         **dict.fromkeys(TEXT_METRICS, "compares answers; {data} is plain text."),
+        REWARD: "is given to answers; {data} is plain text.",
     }
 
     def renderer(
@@ -194,6 +199,7 @@ class Labels(TaskKind):
         "separation": PREFERENCES,
         "perplexity": "is of texts; {data} has labels.",
         **dict.fromkeys(TEXT_METRICS, "compares texts; {data} has labels."),
+        REWARD: "is given to texts; {data} has labels.",
     }
 
     def renderer(
@@ -230,7 +236,7 @@ class Labels(TaskKind):
 class Pairs(TaskKind):
     """A prompt, the answer that was chosen (path 0) and the one that was rejected (path 1)."""
 
-    metrics = ("accuracy", "margin", "loglik", "separation", *TEXT_METRICS)
+    metrics = ("accuracy", "margin", "loglik", "separation", *WRITTEN)
 
     def scores(
         self, scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
@@ -278,7 +284,7 @@ class Pairs(TaskKind):
 class Grades(TaskKind):
     """A prompt and an answer, which is one to give (`Tree.grade` 1) or not to give (-1)."""
 
-    metrics = ("separation", "loglik", *TEXT_METRICS)
+    metrics = ("separation", "loglik", *WRITTEN)
     compared_by = "separation"  # the log-likelihood of every answer, with a sign
     refusals: ClassVar = dict.fromkeys(
         ("accuracy", "margin"), "needs pairs; {data} has graded answers."
@@ -308,7 +314,7 @@ class Rewards(Pairs):
     compared_by = "margin"
     is_text = False
     refusals: ClassVar = dict.fromkeys(
-        ("loglik", "separation", *TEXT_METRICS), "needs log-likelihoods; a reward model has none."
+        ("loglik", "separation", *WRITTEN), "needs log-likelihoods; a reward model has none."
     )
 
     def renderer(

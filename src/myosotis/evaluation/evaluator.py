@@ -15,16 +15,17 @@ from functools import cached_property
 from myosotis.data import few_shot
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import clusters
-from myosotis.data.kinds import SHOWN_METRICS, Answers, TaskKind
+from myosotis.data.kinds import REWARD, SHOWN_METRICS, Answers, TaskKind
 from myosotis.data.sft import Example
 from myosotis.evaluation import task_metrics
 from myosotis.evaluation.task_metrics import Own, TaskScore, perplexity, scored
-from myosotis.objectives import Objective
+from myosotis.objectives import Objective, samples
 from myosotis.objectives.total import kl_estimate, total
 from myosotis.retention.benchmarks.eval_model import EvalModel
 from myosotis.retention.benchmarks.measure import measure
 from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Half, Suite
+from myosotis.rewards.together import Rewards
 from myosotis.trees.scorer import Scorer, evaluating
 from myosotis.trees.tree import Tree
 from myosotis.utils.console import progress
@@ -74,6 +75,8 @@ class Evaluator:
     max_length: int = 0  # tokens of the longest prompt with its answer
     metrics: Sequence[str] = ()  # what is measured beside what the kind of task always is
     own: Own = field(default_factory=dict)  # metrics that are not ours
+    rewards: Rewards | None = None  # what written answers are worth, beside their likeness
+    validation_examples: Sequence[Example] = ()  # `validation[i]` is of `validation_examples[i]`
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
         """The benchmarks alone; `what` is shown on the progress bar."""
@@ -95,6 +98,7 @@ class Evaluator:
                     scorer,
                     self.template,
                     written,
+                    rewards=self.rewards,
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
                     own=self.own,
@@ -118,9 +122,10 @@ class Evaluator:
         )
 
     def _of_texts(self) -> list[str]:
-        """Metrics that compare generated answers: those shown always, and those asked for."""
+        """Metrics of generated answers: those shown always, those asked for, and the reward."""
         asked = [name for name in self.metrics if task_metrics.metric(name, self.own).generates]
-        return list(dict.fromkeys([*SHOWN_METRICS, *asked]))
+        rewarded = [REWARD] if self.rewards else []
+        return list(dict.fromkeys([*SHOWN_METRICS, *asked, *rewarded]))
 
     def _clustered(self, found: dict[str, TaskScore]) -> dict[str, TaskScore]:
         names = clusters(self.examples)
@@ -148,6 +153,7 @@ class Evaluator:
                     scorer,
                     self.template,
                     written,
+                    rewards=self.rewards,
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
                     own=self.own,
@@ -183,17 +189,45 @@ class Evaluator:
         """One half of it: `selection` (validation examples) or `report` (test examples).
 
         `known` are the benchmarks of these weights, where they were asked already. Nothing is
-        generated. Data without a validation part choose by their test examples, too.
+        generated but what is given rewards. Data without a validation part choose by their test
+        examples, too.
         """
         began = time.perf_counter()
         retention = known.half(half) if known else self.asked(self.halves[half], scorer, what)
         quality = self._scored(*self.half_of_task(half), scorer, what)
+        if self.rewards is not None and self.kind.is_text:
+            chosen = self.validation_examples if half == "selection" else ()
+            quality |= self._rewarded(scorer, chosen or self.examples, what)
         return EvalResult(retention, quality, time.perf_counter() - began)
+
+    def _rewarded(
+        self, scorer: Scorer, examples: Sequence[Example], what: str
+    ) -> dict[str, TaskScore]:
+        """What the model's own answers to the first few examples are worth."""
+        assert self.rewards is not None
+        asked = examples[: self.generate]
+        with progress(f"answers, {what}", total=len(asked)) as advance:
+            return task_metrics.measure(
+                [REWARD],
+                scorer,
+                self.template,
+                asked,
+                rewards=self.rewards,
+                max_new_tokens=self.max_new_tokens,
+                advance=advance,
+            )
 
     def held_out(self, scorer: Scorer, objective: Objective) -> dict[str, float]:
         """The objective (`loss`) on the first `WATCHED` validation examples as on one step of them,
         and its metrics; of several sources also the loss on each. Empty where there is no such
-        part."""
+        part.
+
+        Of an objective that samples, what the answers to the first few of them are worth; its
+        `loss` is minus the rewards that are watched and not learned from, where there are any, and
+        minus the reward otherwise.
+        """
+        if samples(objective):
+            return self._held_out_rewards(scorer)
         trees = self.validation[:WATCHED]
         found = self._objective_on(trees, scorer, objective)
         sources = self.validation_sources[: len(trees)]
@@ -224,3 +258,14 @@ class Evaluator:
                 each=lambda batch, _: advance(len(set(batch.tree_B.tolist()))),
             )
         return {"loss": float(loss)} | {name: float(amount) for name, amount in metrics.items()}
+
+    def _held_out_rewards(self, scorer: Scorer) -> dict[str, float]:
+        asked = self.validation_examples[: min(self.generate, WATCHED)]
+        if not asked or self.rewards is None:
+            return {}
+        found = self._rewarded(scorer, asked, "held out")
+        means = {name: score.mean for name, score in found.items()}
+        judges = [means[f"{REWARD}_{name}"] for name in self.rewards.watched if len(means) > 1]
+        loss = -sum(judges) / len(judges) if judges else -means[REWARD]
+        words = sum(len(text.split()) for text in found[REWARD].texts) / len(asked)
+        return {"loss": loss, **means, "words": words}

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from myosotis.data.kinds import REWARD
 from myosotis.evaluation import results
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
 from myosotis.evaluation.task_metrics import METRICS
@@ -94,12 +95,14 @@ def turn(
     """Measure θ0 + αΔθ at `strengths`, the whole update, and with `refine` where it matters.
 
     `base` and `tuned` (α = 1) are sittings on everything. Task gain is read in `metric`, or in the
-    log-likelihood of answers where that metric is no mean, or would need texts at every strength;
-    where what chooses has no such metric (graded answers, of pairs taken apart), in the one of its
-    own. Raises `ConfigError` when the update cannot be scaled.
+    log-likelihood of answers where that metric is no mean, or would need texts at every strength
+    (a reward is measured); where what chooses has no such metric (graded answers, of pairs taken
+    apart), in the one of its own. Raises `ConfigError` when the update cannot be scaled.
     """
     kind, _ = evaluator.half_of_task("selection")
-    if metric not in METRICS or METRICS[metric].generates or METRICS[metric].aggregated:
+    if metric != REWARD and (
+        metric not in METRICS or METRICS[metric].generates or METRICS[metric].aggregated
+    ):
         metric = "loglik"
     elif metric not in kind.metrics:
         metric = kind.compared_by

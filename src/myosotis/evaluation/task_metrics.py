@@ -23,6 +23,7 @@ from myosotis.data.sft import Example
 from myosotis.evaluation import text_scores
 from myosotis.evaluation.text_scores import TextMetric, each
 from myosotis.models.generate import end_ids, generate
+from myosotis.rewards.together import Rewards
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.utils.did_you_mean import did_you_mean
@@ -40,11 +41,12 @@ class Metric:
     """Of texts and their references; None where log-probabilities are enough."""
 
     aggregated: bool = False  # no mean over examples
+    rewards: bool = False  # of texts, by rewards instead of references
 
     @property
     def generates(self) -> bool:
         """Whether it needs texts."""
-        return self.score is not None
+        return self.score is not None or self.rewards
 
 
 SHARE = "share right"
@@ -69,6 +71,7 @@ METRICS = {
         Metric("json_valid", True, SHARE, each(text_scores.json_valid)),
         Metric("json_fields", True, "F1, 0 to 1", each(text_scores.json_fields)),
         Metric("sql_match", True, SHARE, each(text_scores.sql_match)),
+        Metric(kinds.REWARD, True, "reward", rewards=True),
     )
 }
 Own = Mapping[str, TextMetric]
@@ -153,6 +156,7 @@ def measure(
     examples: Sequence[Example],
     *,
     trees: Sequence[Tree] | None = None,
+    rewards: Rewards | None = None,
     max_new_tokens: int | None = None,
     batch_size: int = 8,
     advance: Advance | None = None,
@@ -161,7 +165,8 @@ def measure(
     """Each metric on the same examples, by name; answers are generated once for all that need them.
 
     `own` are metrics that are not ours, by name. `trees` are the examples as the model reads them
-    (default: rendered whole, answers scored); `max_new_tokens` defaults to the longest reference.
+    (default: rendered whole, answers scored); `rewards` are what `reward` means, and where there
+    are several, each is told besides. `max_new_tokens` defaults to the longest reference.
     `advance(n)` is called as `n` more examples are scored, and again as they are generated. The
     model is left as it was.
     """
@@ -179,11 +184,31 @@ def measure(
             advance=advance,
         )
     references = [example.completion for example in examples]
+    found: dict[str, TaskScore] = {}
+    for m in asked:
+        if m.name == kinds.REWARD:
+            assert rewards is not None
+            found |= rewarded(rewards, examples, texts)
+        elif m.generates:
+            found[m.name] = compare(m.name, texts, references, own)
+        else:
+            found[m.name] = loglik(scorer, trees or [], advance)
+    return found
+
+
+def rewarded(
+    rewards: Rewards, examples: Sequence[Example], texts: Sequence[str]
+) -> dict[str, TaskScore]:
+    """What answers are worth: their sum as `reward`, and of several rewards each as
+    `reward_NAME`."""
+    about, given = METRICS[kinds.REWARD], rewards(examples, texts)
+    scores = {about.name: given.total}
+    if len(given.parts) > 1:
+        scores |= {f"{about.name}_{name}": values for name, values in given.parts.items()}
+    references = [example.completion for example in examples]
     return {
-        m.name: compare(m.name, texts, references, own)
-        if m.generates
-        else loglik(scorer, trees or [], advance)
-        for m in asked
+        name: TaskScore(name, about.higher_is_better, about.unit, values, [*texts], references)
+        for name, values in scores.items()
     }
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from myosotis.trees.attention import text_config
 from myosotis.trees.scorer import device_of, evaluating
@@ -45,15 +46,53 @@ def generate(
     `advance(n)` is called as `n` more prompts are done. Raises `ConfigError` for settings out of
     range.
     """
+    ends = sorted(set(stop)) if stop is not None else end_ids(model, tokenizer)
+    found = continuations(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        batch_size=batch_size,
+        stop=ends,
+        until=until,
+        advance=advance,
+    )
+    return [_cut(decoded(tokenizer, before(ids, ends)), until) for ids in found]
+
+
+def continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    copies: int = 1,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    batch_size: int = 8,
+    stop: Sequence[int] = (),
+    until: Sequence[str] = (),
+    advance: Callable[[int], object] | None = None,
+) -> list[list[int]]:
+    """As `generate`, the token ids: up to the first of `stop`, which is the last of them where
+    there was one. Of each prompt `copies` in a row; a prompt is read once for all of them.
+
+    `batch_size` is in continuations.
+    """
     _check(temperature, top_k, top_p, max_new_tokens)
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
     _require_known(model, tokenizer, prompts)
-    ends = sorted(set(stop)) if stop is not None else end_ids(model, tokenizer)
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
-        eos_token_id=ends or None,
-        pad_token_id=_pad_id(model, tokenizer, ends),
+        eos_token_id=list(stop) or None,
+        pad_token_id=_pad_id(model, tokenizer, stop),
         use_cache=True,
         disable_compile=True,
         stop_strings=list(until) or None,
@@ -64,16 +103,18 @@ def generate(
     fitted = _fit(prompts, text_config(model), max_new_tokens)
     # Longest first: like lengths waste the least padding, and memory runs out at once or never.
     order = sorted(range(len(fitted)), key=lambda i: -len(fitted[i]))
-    texts = [""] * len(fitted)
+    found: list[list[int]] = [[] for _ in range(copies * len(fitted))]
+    at_once = max(1, batch_size // copies)
     with evaluating(model), _random_numbers(seed), _own_defaults(model):
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            found = _continue(model, tokenizer, [fitted[i] for i in batch], config)
-            for i, ids in zip(batch, found, strict=True):
-                texts[i] = _cut(_decode(tokenizer, _before(ids, ends)), until)
+        for start in range(0, len(order), at_once):
+            batch = order[start : start + at_once]
+            told = _continue(model, tokenizer, [fitted[i] for i in batch], copies, config)
+            for k, ids in enumerate(told):
+                i, copy = batch[k // copies], k % copies
+                found[i * copies + copy] = through(ids, stop)
             if advance is not None:
                 advance(len(batch))
-    return texts
+    return found
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -141,6 +182,7 @@ def _continue(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
+    copies: int,
     config: GenerationConfig,
 ) -> list[list[int]]:
     width, device = max(map(len, prompts)), device_of(model)
@@ -149,18 +191,59 @@ def _continue(
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
+    ids, mask = ids.to(device), mask.to(device)
+    known: dict[str, Any] = {}
+    if copies > 1:
+        if (read := _read_once(model, ids, mask)) is not None:
+            read.batch_repeat_interleave(copies)
+            known = {"past_key_values": read}
+        ids, mask = (one.repeat_interleave(copies, 0) for one in (ids, mask))
     out = model.generate(  # type: ignore[operator]
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
+        input_ids=ids,
+        attention_mask=mask,
         generation_config=config,
         tokenizer=tokenizer,  # reads `stop_strings`
+        **known,
     )
     assert isinstance(out, Tensor)
     return out[:, width:].tolist()
 
 
-def _before(ids: list[int], ends: Sequence[int]) -> list[int]:
+def _read_once(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> DynamicCache | None:
+    """The keys and values of all tokens but the last of each prompt; None where there is only one
+    token, or the model keeps anything else (a window, a recurrent state, virtual tokens)."""
+    config = text_config(model)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    peft: dict[str, Any] = getattr(model, "peft_config", None) or {}
+    if (
+        ids.shape[1] < 2
+        or kinds != {"full_attention"}
+        or getattr(config, "sliding_window", None)
+        or getattr(model, "_is_stateful", False)
+        or any(getattr(one, "is_prompt_learning", False) for one in peft.values())
+    ):
+        return None
+    cache = DynamicCache(config=config)
+    places = (mask.cumsum(-1) - 1).clamp(min=0)
+    model(
+        input_ids=ids[:, :-1],
+        attention_mask=mask[:, :-1],
+        position_ids=places[:, :-1],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return cache
+
+
+def before(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """What comes before the first of `ends`."""
     return ids[: next((i for i, token in enumerate(ids) if token in ends), len(ids))]
+
+
+def through(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """The same with that one."""
+    return ids[: len(before(ids, ends)) + 1]
 
 
 def _cut(text: str, until: Sequence[str]) -> str:
@@ -169,7 +252,8 @@ def _cut(text: str, until: Sequence[str]) -> str:
     return text
 
 
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of ids, without control tokens."""
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 

@@ -8,13 +8,16 @@ does not depend on how the examples were packed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeGuard
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from myosotis.trees.batch import Batch
-from myosotis.trees.scorer import BranchLogProbs, TreeScore
+from myosotis.trees.scorer import BranchLogProbs, SampledLogProbs, TreeScore
 from myosotis.trees.tree import Tree
 
 DataKind = Literal["answers", "pairs", "grades"]
@@ -49,6 +52,43 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Group:
+    """Answers that the model has sampled to one prompt, and what they were given: P paths, D
+    depths."""
+
+    tree: Tree  # their tokens, all of them scored
+    rewards_P: NDArray[np.float64]
+    old_PD: NDArray[np.float64]  # log-prob of each token at its depth; 0 where none is scored
+    reference_PD: NDArray[np.float64]  # the same of the model that training begins with
+    kl_coef: float
+
+    @property
+    def kl_PD(self) -> NDArray[np.float64]:  # noqa: N802 - a shape suffix
+        """log p − log ref of each token: summed over an answer, what KL(policy‖reference) is the
+        mean of."""
+        return self.old_PD - self.reference_PD
+
+
+class SampledObjective(Objective, Protocol):
+    """A loss on answers that the model samples itself, in groups (`policy.py`)."""
+
+    group_size: int
+    max_new_tokens: int
+    iterations: int  # optimiser steps on the same samples
+    kl_coef: float
+    kl_target: float | None  # nats per answer that the coefficient is adapted to
+
+    def learned_from(self, group: Group) -> Tree | None:
+        """What a step learns from a group; None where that is nothing."""
+        ...
+
+
+def samples(objective: Objective) -> TypeGuard[SampledObjective]:
+    """Whether an objective learns from answers that are yet to be sampled."""
+    return hasattr(objective, "learned_from")
+
+
 def with_reference(
     branches: BranchLogProbs,
     batch: Batch,
@@ -58,6 +98,8 @@ def with_reference(
 ) -> BranchLogProbs:
     """The same branches with what the trees they belong to carry for this objective; `batch` is
     what was scored, on the host."""
+    if any(tree.sampled is not None for tree in trees):
+        return _with_samples(branches, batch, trees)
     if not objective.needs_reference:
         return branches
     places = list(zip(batch.tree_B.tolist(), batch.path_B.tolist(), strict=True))
@@ -66,6 +108,28 @@ def with_reference(
     if objective.data_kind != "grades":
         return branches
     return branches._replace(grade_B=_like([trees[t].grade for t, _ in places], branches))
+
+
+def _with_samples(
+    branches: BranchLogProbs, batch: Batch, trees: Sequence[Tree]
+) -> BranchLogProbs:
+    """The same branches with what was known of their tokens when they were sampled."""
+    assert branches.tokens is not None
+    places = list(zip(batch.tree_B.tolist(), batch.path_B.tolist(), strict=True))
+    carried = [(trees[t].sampled, p) for t, p in places]
+    at = list(zip(branches.tokens.branch_M.tolist(), branches.tokens.depth_M.tolist(), strict=True))
+
+    def of(values: Sequence[float]) -> Tensor:
+        return branches.logp_B.new_tensor(values)
+
+    return branches._replace(
+        sampled=SampledLogProbs(
+            old_M=of([carried[b][0].old_PD[carried[b][1], d] for b, d in at]),  # type: ignore[union-attr]
+            reference_M=of([carried[b][0].reference_PD[carried[b][1], d] for b, d in at]),  # type: ignore[union-attr]
+            advantage_B=of([one.advantage_P[p] for one, p in carried]),  # type: ignore[union-attr]
+            kl_coef_B=of([one.kl_coef for one, _ in carried]),  # type: ignore[union-attr]
+        )
+    )
 
 
 def _like(values: Sequence[float], branches: BranchLogProbs) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from myosotis.records.schema import CurvePoint, DialChoice, DialPoint, RunRecord
-from myosotis.report import dial_curve, phrases
+from myosotis.report import dial_curve, phrases, policy
 from myosotis.report.figure import Figure
 from myosotis.report.narrator import begin
 from myosotis.report.preference import CURVES
@@ -144,8 +144,14 @@ _SHOWN = {"train/loss", "val/loss", "train/epoch", *CURVES}
 def more_curves(record: RunRecord) -> list[dict[str, Any]]:
     """Every other metric that was logged at more than one step."""
     drawn = []
+    sampled = policy.of_run(record) is not None
     for name, points in sorted(_by_name(record.curves).items()):
-        if name in _SHOWN or name.startswith(("retention/", "cost/")) or len(points) < 2:
+        if (
+            name in _SHOWN
+            or (sampled and policy.is_ours(name))
+            or name.startswith(("retention/", "cost/"))
+            or len(points) < 2
+        ):
             continue
         series = _series(name, points, "main", dots=len(points) <= 12)
         chart = Chart(name, [series], phrases.general, "step", height=110)

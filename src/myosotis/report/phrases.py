@@ -24,6 +24,7 @@ LABELS = {
     "word_perplexity": "perplexity per word",
     "exact_match": "exact match",
     "reward_accuracy": "reward accuracy",
+    "reward": "reward of the answers",
 }
 
 

@@ -15,7 +15,7 @@ from myosotis.records.schema import CurvePoint, TaskQuality
 
 def of_curves(curve: Sequence[CurvePoint]) -> list[str]:
     """What the training itself shows."""
-    return [*filter(None, (memorises(curve), over_optimised(curve)))]
+    return [*filter(None, (memorises(curve), over_optimised(curve), hacked(curve)))]
 
 
 def of_task(task: TaskQuality) -> list[str]:
@@ -29,6 +29,8 @@ def memorises(curve: Sequence[CurvePoint]) -> str:
     Said when the held-out loss has risen by more than 0.05 nats above its lowest value while the
     training loss (mean of the last fifth) is more than a fifth below it.
     """
+    if _points(curve, "val/reward"):  # a policy's loss is that of its own answers
+        return ""
     val, train = _points(curve, "val/loss"), [v for _, v in _points(curve, "train/loss")]
     if len(val) < 2 or not train:
         return ""
@@ -68,6 +70,32 @@ def over_optimised(curve: Sequence[CurvePoint]) -> str:
         f"The model is over-optimised: held-out pairs were ranked best at step {best_step} "
         f"({best:.0%} right), {last:.0%} at the end, while the margin on training pairs grew from "
         f"{before:.2f} to {now:.2f}. Fewer steps or a larger objective.beta would help."
+    )
+
+
+def hacked(curve: Sequence[CurvePoint]) -> str:
+    """A policy's reward keeps rising on held-out prompts, and another reward, which it does not
+    learn from, falls (Gao et al. 2023).
+
+    Said when, since the other was highest, it has fallen by a tenth of its size or more while the
+    reward rose; `val/loss` is minus the other where there is one (`Evaluator.held_out`).
+    """
+    reward, loss = _points(curve, "val/reward"), _points(curve, "val/loss")
+    other = [(step, -value) for step, value in loss]
+    if len(reward) < 2 or other == reward:
+        return ""
+    best_step, best = max(other, key=lambda pair: pair[1])
+    last, now = other[-1][1], reward[-1][1]
+    then = dict(reward).get(best_step, now)
+    if best - last < 0.1 * max(abs(best), 1e-9) or now <= then:
+        return ""
+    kl = [value for step, value in _points(curve, "train/kl") if step >= best_step]
+    went = f", {kl[-1]:.1f} nats per answer from its start" if kl else ""
+    return (
+        "The reward is over-optimised: the one that is watched and not learned from was highest "
+        f"at step {best_step} ({best:.2f}) and fell to {last:.2f}, while the one that is learned "
+        f"from rose from {then:.2f} to {now:.2f}{went}. Fewer steps, a larger objective.kl_coef or "
+        "retention.on_breach=rollback, which keeps the best checkpoint by the watched one, helps."
     )
 
 

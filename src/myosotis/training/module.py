@@ -7,6 +7,7 @@ scored tokens, or pairs, of the whole step on all ranks, and gradients are summe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Self
@@ -21,6 +22,7 @@ from myosotis.objectives import Objective
 from myosotis.objectives.reference_logprobs import live
 from myosotis.objectives.total import kl_estimate, total
 from myosotis.training import optim
+from myosotis.training.rollout import Rollouts
 from myosotis.training.work_estimate import Work
 from myosotis.trees.batch import Batch
 from myosotis.trees.passes import batches_on_all_ranks
@@ -46,6 +48,7 @@ class FineTuning(lightning.LightningModule):
         gradient_clip_val: float | None = 1.0,
         layer_decay: float = 1.0,
         controls: Controls | None = None,
+        rollouts: Rollouts | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -59,6 +62,7 @@ class FineTuning(lightning.LightningModule):
         self.gradient_clip_val = gradient_clip_val
         self.layer_decay = layer_decay
         self.controls = controls or Controls()
+        self.rollouts = rollouts  # of an objective that learns from the model's own answers
         self.metrics: dict[str, Tensor] = {}  # this rank's share of the objective's own
         self.kl_estimate = 0.0  # of the step, over all ranks (`BranchLogProbs.kl_estimate`)
         self.work = Work()  # read by the model on all ranks, prompts included
@@ -102,6 +106,8 @@ class FineTuning(lightning.LightningModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         step = self.global_step
+        began = time.perf_counter()
+        batch, sampled = self._sampled(step, batch)
         normalizer = distributed.total(sum(self.objective.normalizer(tree) for tree in batch))
         trees = self._with_reference(batch)
         loss_here = self._accumulate(trees, normalizer)
@@ -119,11 +125,39 @@ class FineTuning(lightning.LightningModule):
         optimizer.step()
         told |= {"lr": optimizer.param_groups[0]["lr"], **self.controls.metrics(norm)}
         metrics = {f"train/{name}": value for name, value in told.items()}
+        metrics |= self._spent(sampled, time.perf_counter() - began)
         # For callbacks; the loggers get them from `Throughput`, each once and at its own step.
         self.log_dict(
             metrics, on_step=True, on_epoch=False, logger=False, prog_bar=True, batch_size=1
         )
         return metrics
+
+    def _sampled(self, step: int, batch: Sequence[Tree]) -> tuple[Sequence[Tree], dict[str, float]]:
+        """What a step learns from, and what is said of it: the examples themselves, or the model's
+        own answers to their prompts."""
+        if self.rollouts is None:
+            return batch, {}
+        now = self.rollouts.of_step(step, batch, self.scorer)
+        return now.trees, now.metrics
+
+    def _spent(self, told: dict[str, float], seconds: float) -> dict[str, float]:
+        """What was said of a round, and the seconds that each part of this step took."""
+        if self.rollouts is None:
+            return {}
+        spent, self.rollouts.seconds = self.rollouts.seconds, {}
+        parts = {name: spent.get(name, 0.0) for name in ("sampling", "scoring")}
+        parts["learning"] = seconds - sum(parts.values())
+        told = told | {f"seconds/{name}": value for name, value in parts.items()}
+        return {f"train/{name}": value for name, value in told.items()}
+
+    def progress(self, metrics: Mapping[str, float]) -> str:
+        """What the bar says after a step: the loss; of a policy its reward and where time goes."""
+        if self.rollouts is None:
+            return f"loss {metrics['train/loss']:.3f}"
+        parts = {n: metrics[f"train/seconds/{n}"] for n in ("sampling", "scoring", "learning")}
+        whole = max(sum(parts.values()), 1e-9)
+        shares = ", ".join(f"{name} {value / whole:.0%}" for name, value in parts.items())
+        return f"reward {metrics['train/reward']:.3f} ({shares})"
 
     def _with_reference(self, trees: Sequence[Tree]) -> Sequence[Tree]:
         """The trees with the reference's log-probs: where they carry none, the base is asked now.
@@ -205,6 +239,14 @@ class FineTuning(lightning.LightningModule):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return self.update.state_dict()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.rollouts is not None:
+            checkpoint["rollouts"] = self.rollouts.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.rollouts is not None and "rollouts" in checkpoint:
+            self.rollouts.load_state_dict(checkpoint["rollouts"])
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

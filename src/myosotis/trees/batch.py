@@ -50,6 +50,7 @@ class Batch:
     predictor_S: Tensor  # index into N; ascending
     target_S: Tensor  # what is to be predicted there: a token id, or a label's number (`target`)
     weight_S: Tensor  # its target weight
+    depth_S: Tensor  # its position along its path
     scored_M: Tensor  # index into S
     branch_M: Tensor  # index into B
     tree_B: Tensor  # which of the given trees a branch belongs to
@@ -147,11 +148,13 @@ def _cuts(index: dict[str, Tensor]) -> list[int]:
 
 
 class _Scored(NamedTuple):
-    """The scored tokens of a packed tree: flat positions in (R, L), targets, weights, branches."""
+    """The scored tokens of a packed tree: flat positions in (R, L), targets, weights, depths,
+    branches."""
 
     source: Ints
     target: Ints
     weight: Floats
+    depth: Ints
     scored: Ints  # pairs (scored token, branch it lies on)
     branch: Ints
     tree: Ints
@@ -169,6 +172,7 @@ class _Scored(NamedTuple):
             source=packed.place[tree.parent[token]] + offset,
             target=tree.targets[token],
             weight=tree.weights[token],
+            depth=tree.depth[token],
             scored=scored,
             branch=branch,
             tree=np.asarray(packed.trees),
@@ -190,6 +194,7 @@ def _index(parts: list[_Scored]) -> dict[str, Tensor]:
         "predictor_S": predictor,
         "target_S": joined((p.target for p in parts), np.int64),
         "weight_S": joined((p.weight for p in parts), np.float32),
+        "depth_S": joined((p.depth for p in parts), np.int64),
         "scored_M": joined(
             (p.scored + n for p, n in zip(parts, scored_before[:-1], strict=True)), np.int64
         ),

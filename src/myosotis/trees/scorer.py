@@ -41,6 +41,23 @@ STRETCH = 4
 are kept: a fourth of it is read again in every row."""
 
 
+class TokenLogProbs(NamedTuple):
+    """The same, token by token: M pairs of a scored token and a branch it lies on."""
+
+    logp_M: Tensor  # carries gradients
+    branch_M: Tensor  # index into B
+    depth_M: Tensor  # position of the token along the branch's path
+
+
+class SampledLogProbs(NamedTuple):
+    """`Tree.sampled` of the same tokens and branches."""
+
+    old_M: Tensor
+    reference_M: Tensor
+    advantage_B: Tensor
+    kl_coef_B: Tensor
+
+
 class BranchLogProbs(NamedTuple):
     """Sums over the scored tokens of each branch; the only thing objectives see of a model.
 
@@ -58,6 +75,9 @@ class BranchLogProbs(NamedTuple):
     reference_B: Tensor | None = None  # the reference model's `logp_B`
     grade_B: Tensor | None = None  # of the tree: 1 or -1
     kl_estimate: float = 0.0  # what answers to other prompts have gained on the reference, in nats
+    sampled: SampledLogProbs | None = None
+    # What the sums are made of, token by token; the scorer always says it:
+    tokens: TokenLogProbs | None = None
 
 
 @dataclass
@@ -161,12 +181,14 @@ class Scorer:
         weighted = batch.weight_S[batch.scored_M]
         num_branches = len(batch.tree_B)
 
+        logp_M = logp_S[batch.scored_M]
+
         def per_branch(values_M: Tensor) -> Tensor:
             return values_M.new_zeros(num_branches).index_add(0, batch.branch_M, values_M)
 
         misses = per_branch((~greedy_S[batch.scored_M]).float())
         return BranchLogProbs(
-            logp_B=per_branch(logp_S[batch.scored_M] * weighted),
+            logp_B=per_branch(logp_M * weighted),
             weight_B=per_branch(weighted),
             greedy_B=misses == 0,
             uniform_B=None
@@ -174,6 +196,7 @@ class Scorer:
             else per_branch(uniform_S[batch.scored_M] * weighted),
             tree_B=batch.tree_B,
             path_B=batch.path_B,
+            tokens=TokenLogProbs(logp_M, batch.branch_M, batch.depth_S[batch.scored_M]),
         )
 
     def evaluate(
@@ -219,6 +242,24 @@ class Scorer:
                 if advance is not None:
                     advance(len(set(batch.tree_B.tolist())))
         return scores
+
+    def evaluate_tokens(
+        self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
+    ) -> list[NDArray[np.float64]]:
+        """As `evaluate`, token by token: of each tree (P, D), the log-prob of the scored token at a
+        depth of a path, 0 where none is scored."""
+        found = [np.zeros((len(t.leaves), t.longest)) for t in trees]
+        with evaluating(self.model):
+            for batch in self.batches(trees):
+                of = self.score(batch)
+                assert of.tokens is not None
+                tree, path = (column[of.tokens.branch_M] for column in (of.tree_B, of.path_B))
+                columns = tree, path, of.tokens.depth_M, of.tokens.logp_M
+                for t, p, d, logp in zip(*(c.tolist() for c in columns), strict=True):
+                    found[t][p, d] = logp
+                if advance is not None:
+                    advance(len(set(of.tree_B.tolist())))
+        return found
 
     def predictor(self, batch: Batch) -> Predict:
         """Run the body of the model; what stands at the predicting positions, and the head that

@@ -35,6 +35,18 @@ class Target(StrEnum):
     VALUE = "value"  # a number, after the last token, by a value head
 
 
+class Sampled(NamedTuple):
+    """What a group of answers brings that a model has sampled to one prompt; P paths, D depths.
+
+    Log-probs are in nats, at the depth of their token on the path, and 0 where none is scored.
+    """
+
+    old_PD: NDArray[np.float64]  # of the model that sampled them
+    reference_PD: NDArray[np.float64]  # of the model that training begins with
+    advantage_P: NDArray[np.float64]  # how much better than its siblings an answer is
+    kl_coef: float  # what the KL to the reference costs in this round, a nat
+
+
 class Path(NamedTuple):
     """One root-to-leaf token sequence, and what is to be predicted on it.
 
@@ -93,6 +105,7 @@ class Tree:
     reference: Floats | None = None  # (P,) log-prob of each path under the reference model, in nats
     grade: int = 0  # 1: an answer to give, -1: one not to give, 0: not graded
     other: Tree | None = None  # the same prompt with the answer to another one
+    sampled: Sampled | None = None  # of answers that the model itself has given
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -64,6 +64,7 @@ class Update(ABC):
     name: str
     capabilities: Capabilities = Capabilities()
     files: tuple[str, ...] = (WEIGHTS,)  # of tensors, as `save` writes them
+    in_place: bool = False  # what trains are the base's own weights, and nothing stands beside them
     reads_labels: bool = False  # answers as label numbers (data/label_template.py) instead of text
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -234,6 +235,14 @@ class Update(ABC):
         model.eval()
         self._check_merged(model, float(alpha))
         return model
+
+    def to_sample(self) -> PreTrainedModel:
+        """What to write long texts with: weights merged for a while, where that is the same model
+        to rounding in fp32 and saves the work of what stands beside them; else the model itself."""
+        exact = next(self.model.parameters()).dtype.itemsize >= 4
+        if self.in_place or not exact or not self.capabilities.mergeable:
+            return self.model
+        return self.model if four_bit(self.model.config) else self.merged()
 
     def _check_merged(self, model: PreTrainedModel, alpha: float) -> None:
         """The merged logits are the unmerged ones; raises `RunError` when they are not."""

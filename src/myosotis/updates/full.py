@@ -42,6 +42,7 @@ class FullUpdate(Update):
     """
 
     name = "full"
+    in_place = True
     capabilities = Capabilities(
         explicit=True,
         quantized=False,
