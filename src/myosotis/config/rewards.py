@@ -43,8 +43,9 @@ def check_rewards(
         raise ConfigError(
             f"objective={cfg.objective.name} learns from a reward, and {what}.", CHOOSE
         )
-    if cfg.task.metric == "reward" and not made:
-        raise ConfigError("task.metric=reward, but no reward is chosen.", CHOOSE)
+    asked = [cfg.task.metric, *cfg.task.metrics]
+    if "reward" in asked and not made:
+        raise ConfigError("The reward is a metric of the task, but no reward is chosen.", CHOOSE)
     if made and not kind.is_text:
         raise ConfigError(
             f"reward={'+'.join(entries)} is given to written answers, and objective="
