@@ -80,9 +80,7 @@ def by_step(
     """What the trees of each step have of `size`, over all ranks."""
     trees = data.train_trees
     sizes = np.array([size(tree) for tree in trees])
-    loader = StepLoader(
-        trees, data.batch_size, data.seed, order=data.order(), repeats=data.repeats
-    )
+    loader = StepLoader(trees, data.batch_size, data.seed, order=data.order(), repeats=data.repeats)
     found = list[NDArray[np.float64]]()
     for epoch in range(-(-total_steps // len(loader))):
         order = loader.order(epoch)

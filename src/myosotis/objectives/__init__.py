@@ -110,9 +110,7 @@ def with_reference(
     return branches._replace(grade_B=_like([trees[t].grade for t, _ in places], branches))
 
 
-def _with_samples(
-    branches: BranchLogProbs, batch: Batch, trees: Sequence[Tree]
-) -> BranchLogProbs:
+def _with_samples(branches: BranchLogProbs, batch: Batch, trees: Sequence[Tree]) -> BranchLogProbs:
     """The same branches with what was known of their tokens when they were sampled."""
     assert branches.tokens is not None
     places = list(zip(batch.tree_B.tolist(), batch.path_B.tolist(), strict=True))

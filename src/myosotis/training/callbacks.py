@@ -94,7 +94,8 @@ class Throughput(Callback):
         now: Work = pl_module.work  # type: ignore[assignment]
         self.work = Work(*(sum(both) for both in zip(self._before, now, strict=True)))
         write(trainer, outputs)
-        self._advance(1, f"training, {pl_module.progress(outputs)}")
+        said = pl_module.progress(outputs)  # type: ignore[operator]
+        self._advance(1, f"training, {said}")
 
     def state_dict(self) -> dict[str, Any]:
         counted = {"seconds": self.seconds, "examples": self.examples}
