@@ -56,13 +56,13 @@ class Hashed:
     @classmethod
     def of(cls, texts: Sequence[str]) -> Hashed:
         """Hash the words of some texts."""
-        import pandas as pd
+        from pandas.util import hash_array
 
         told = [words(text) for text in texts]
         starts = np.zeros(len(told) + 1, np.int64)
         np.cumsum([len(one) for one in told], out=starts[1:])
         flat = np.array([word for one in told for word in one], dtype=object)
-        return cls(pd.util.hash_array(flat) if len(flat) else np.zeros(0, np.uint64), starts)
+        return cls(hash_array(flat) if len(flat) else np.zeros(0, np.uint64), starts)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
