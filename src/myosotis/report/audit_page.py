@@ -1,4 +1,4 @@
-"""The audit of a data set as one self-contained page: `myosotis audit --html FILE`.
+"""The audit of a data set as one self-contained page: `myosotis audit --html`.
 
 What belongs here: from the plain data of an audit (`data/audit.py`) to what its template shows. All
 text comes from files that anyone may have written; the template escapes every piece of it.
