@@ -19,7 +19,7 @@ from myosotis.data.convert import viewed
 from myosotis.data.datamodule import ExampleModule
 from myosotis.data.example import Dataset
 from myosotis.data.kinds import (
-    TEXT_METRICS,
+    WRITTEN,
     Answers,
     Grades,
     Labels,
@@ -194,7 +194,7 @@ def test_a_held_out_part_that_can_show_nothing_is_found(kind: TaskKind) -> None:
     """One example has no second half; of graded answers the log-likelihood needs some to give."""
     tree = Tree.of([Tokens([5, 6], [0.0, 1.0])])
     for metric in kind.metrics:
-        generated = 2 if metric in TEXT_METRICS else 0
+        generated = 2 if metric in WRITTEN else 0
         kind.require_held_out([replace(tree, grade=1)] * 2, metric, generated)
         with pytest.raises(DataError, match=rf"1 of the held-out .*task\.metric={metric}; 2 are"):
             kind.require_held_out([replace(tree, grade=1)], metric, 1)
