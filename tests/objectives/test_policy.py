@@ -138,7 +138,7 @@ def of(objective: Policy, one: Scorer, trees: list[Tree]) -> tuple[Tensor, Branc
     """The loss of a step of these trees, and the branches of its last batch."""
     total, branches = torch.zeros((), dtype=torch.float64), None
     for batch in one.batches(trees):
-        branches = with_reference(one.score(batch), trees, objective)
+        branches = with_reference(one.score(batch), batch, trees, objective)
         total = total + objective.loss(branches)
     assert branches is not None
     return total / sum(objective.normalizer(tree) for tree in trees), branches
@@ -273,8 +273,9 @@ def test_online_dpo_pairs_the_best_with_the_worst() -> None:
     assert [path.ids[len(PROMPT) :] for path in pair.paths()] == ANSWERS[:2]
     assert pair.reference == pytest.approx(given.reference_PD.sum(-1)[:2])
     assert OnlineDPO().learned_from(replace(given, rewards_P=np.ones(4))) is None
+    (batch,) = scorer().batches([pair])
     loss = OnlineDPO(beta=0.1).loss(
-        with_reference(scorer().score(scorer().batches([pair])[0]), [pair], DPO_REFERENCE)
+        with_reference(scorer().score(batch), batch, [pair], DPO_REFERENCE)
     )
     h = sum(
         sign * (now - ref)
@@ -290,9 +291,7 @@ DPO_REFERENCE = OnlineDPO()
 
 def test_an_empty_batch_has_a_loss_without_a_group() -> None:
     """Data-parallel ranks and rounds without a pair have steps with nothing to learn."""
-    from myosotis.trees.batch import Batch
-
-    branches = scorer().score(Batch.empty())
+    branches = scorer().score(scorer().empty())
     for objective in (GRPO(), RLOO()):
         assert objective.loss(branches).item() == 0
         assert set(objective.metrics(branches)) == {"ratio", "clip_share"}
