@@ -133,7 +133,7 @@ def test_own_folder_and_primary_config(tmp_path: Path, capfd: pytest.CaptureFixt
     [
         ("myosotis tr", {"train"}),
         ("myosotis com", {"compare"}),
-        ("myosotis train objective=d", {"objective=dpo", "objective=dpop"}),
+        ("myosotis train objective=dp", {"objective=dpo", "objective=dpop"}),
         ("myosotis plan schedule.w", {"schedule.warmup="}),
     ],
 )

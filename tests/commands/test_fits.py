@@ -23,6 +23,7 @@ from myosotis.utils.errors import ConfigError
 # (hidden, inner, layers, heads) of LLaMA (Touvron et al. 2023, table 2).
 LLAMA = {"7B": (4096, 11008, 32, 32), "65B": (8192, 22016, 80, 64)}
 OTHER_DATA = ("probe", "dpo", "kto", "orpo", "simpo", "reward")  # labels or pairs; else as lora
+POLICIES = ("grpo", "rloo", "online_dpo")
 SHALLOW = {"shallow": (4096, 11008, 2, 32)}
 
 
@@ -156,6 +157,7 @@ def test_what_is_proposed_fits_for_every_method(name: str, shapes: dict[str, Pat
     """Each proposal, given as overrides, makes a plan that fits the same device. The model has two
     layers of 7B's: 667 million numbers, 1.3 GB in bf16."""
     words = [f"method={name}", "plan.device_gb=2"]
+    words += ["reward=length"] if name in POLICIES else []
     small = planned(shapes["shallow"], *words)
     assert small.fit.proposals or (small.fit.fits and name == "qlora")
     for one in small.fit.proposals:

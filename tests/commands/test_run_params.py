@@ -65,6 +65,7 @@ def test_params_and_tags_name_model_and_data_and_no_folder_of_this_machine() -> 
         "model": "tiny",
         "data": "mine",
         "control": "none",
+        "reward": "none",
         "seed": 0,
         "config_hash": "abc",
         "swept": "update.r=4 seed=1",

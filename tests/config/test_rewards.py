@@ -45,7 +45,7 @@ def test_every_update_of_the_language_model_can_be_a_policy(method: str, update:
         ("method=grpo reward=numeric reward.numeric.tolerance=-1", "0 or more"),
         ("method=grpo reward=json trainer.devices=2", "samples its answers on one device"),
         ("method=grpo reward=json trainer.strategy=ddp", "samples its answers on one device"),
-        ("method=grpo reward=json task.generate=0", r"Add task\.generate=64"),
+        ("method=grpo reward=json task.generate=0", r"Add task\.generate=16"),
         ("method=grpo reward=json objective.group_size=1", "2 or more"),
         ("method=grpo reward=json objective.iterations=0", "1 or more"),
         ("method=rloo reward=json objective.kl_coef=-1", "0 or more"),

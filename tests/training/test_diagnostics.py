@@ -72,10 +72,10 @@ def test_a_rule_that_picks_by_length() -> None:
 
 def test_length_bias_of_the_data() -> None:
     """27 of 36 chosen answers are longer: said; half of them: not."""
-    (said,) = Pairs().warnings(pairs(*[(6, 3)] * 27, *[(2, 4)] * 9))
+    (said,) = Pairs().warnings([(6, 3)] * 27 + [(2, 4)] * 9)
     assert said.startswith("in 75% of the pairs the chosen answer is the longer one (5 tokens")
-    assert not Pairs().warnings(pairs(*[(6, 3)] * 18, *[(2, 4)] * 18))
-    assert not Pairs().warnings(pairs(*[(6, 3)] * 10))
+    assert not Pairs().warnings([(6, 3)] * 18 + [(2, 4)] * 18)
+    assert not Pairs().warnings([(6, 3)] * 10)
 
 
 def sitting(margins: list[float], accuracy: list[float], **more: TaskScore) -> EvalResult:
