@@ -35,9 +35,9 @@ from myosotis.commands.train import quiet_lightning
 from myosotis.config import check as check_config
 from myosotis.config import config_hash
 from myosotis.data import audit, audit_view
-from myosotis.data.datamodule import StepLoader
 from myosotis.data.kinds import Labels, Rewards
 from myosotis.evaluation.evaluator import EvalResult
+from myosotis.objectives import samples
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import CheckLine, DataInfo, RunRecord
 from myosotis.retention.benchmarks.scores import Measurement
@@ -99,8 +99,7 @@ class _Checks:
         with self._ends_with("the run can be made"):
             parts = load_components(cfg, self.kept.warn)
             self._data(parts)
-            batch = _batch(parts)
-            parts, base = _base(parts, batch)
+            parts, base = _base(parts)
             tuned = attach(parts, cfg)
             self._describe(tuned)
             self._trainable(tuned)
@@ -204,7 +203,8 @@ class _Checks:
 
     def _step(self, parts: TunedComponents, cfg: DictConfig, base: EvalResult) -> FineTuning:
         """The training step of the run, on its first batch."""
-        before = parts.held_out()["val/loss"]
+        policy = samples(parts.objective)
+        before = 0.0 if policy else parts.held_out()["val/loss"]
         module = fine_tuning(cfg, parts)
         trainer = lightning.Trainer(
             accelerator=cfg.trainer.accelerator,
@@ -226,10 +226,14 @@ class _Checks:
         reached = [name for name, p in parts.update.parameters() if p.grad is not None]
         missed = [name for name, p in parts.update.parameters() if p.grad is None]
         said = f"loss {told.get('train/loss', float('nan')):.4f}, gradient norm {norm:.4g}"
+        if policy and not norm:
+            said += "; were all answers to a prompt given the same reward?"
         self.line("one batch, forward and backward", norm > 0, said)
         said = f"{len(reached):,} of {len(reached) + len(missed):,}"
         said += f"; none in {', '.join(missed[:NAMES_SHOWN])}" if missed else ""
         self.line("every tensor that is to train gets a gradient", not missed, said)
+        if policy:  # its loss is of new answers each time, and does not have to fall
+            return module
         after = parts.held_out()["val/loss"]
         rate = told.get("train/lr", 0.0)
         said = f"{before:.4f} → {after:.4f} on the same batch, at the full rate of {rate:g}"
@@ -282,19 +286,19 @@ def _one_step(cfg: DictConfig) -> DictConfig:
     return short
 
 
-def _batch(parts: Components) -> list[Tree]:
-    """The first batch of the run."""
-    data = parts.data
-    return StepLoader(data.train_trees, data.batch_size, data.seed).step(0, 0)
-
-
-def _base(parts: Components, batch: list[Tree]) -> tuple[Components, EvalResult]:
-    """The base on a few held-out examples, and the parts with that one batch to learn from."""
+def _base(parts: Components) -> tuple[Components, EvalResult]:
+    """The base on a few held-out examples, and the parts with the first batch to learn from."""
     parts = merge_initial(parts)
-    data = parts.data.with_trees({"train": batch, "validation": batch})
-    asked = parts.evaluator
-    few = replace(asked, trees=asked.trees[:ASKED], examples=asked.examples[:ASKED])
-    few = replace(few, validation=batch, validation_kind=parts.data.kind_of("train"))
+    data, asked = parts.data.of_first_step(), parts.evaluator
+    few = replace(
+        asked,
+        trees=asked.trees[:ASKED],
+        examples=asked.examples[:ASKED],
+        validation=data.validation_trees,
+        validation_kind=data.kind_of("train"),
+        validation_examples=data.encoded["validation"].examples,
+        validation_sources=(),
+    )
     parts = with_references(replace(parts, data=data, evaluator=few))
     quality = parts.evaluator.quality(parts.scorer, "base", texts=False)
     return parts, EvalResult(Measurement({}), quality)

@@ -10,6 +10,7 @@ from typing import Any
 from myosotis.evaluation.judge import RUBRIC, Endpoint, Pair, cached, judged
 from myosotis.evaluation.ratings import FEW, Rating, counted, meant, tuned_is_first
 from myosotis.records.find import find_run
+from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
 from myosotis.report import rated
 from myosotis.report.rating_sheet import Card, read_choices, render_csv, render_html
@@ -62,8 +63,7 @@ def read(run: str, sheets: list[Path]) -> RunRecord:
         ]
     record.ratings = counted(ratings)
     record.ratings.same = same
-    record.save(folder.record)
-    scorecard(record, folder.scorecard)
+    _keep(record, folder)
     for sentence in rated.ratings_said(record.ratings):
         results.print(terminal(sentence), soft_wrap=True)
     if len(ratings) < FEW:
@@ -82,8 +82,8 @@ def judge(
     """Let a language model compare the answers of a run, in both orders; returns the record.
 
     `rubric` is a file that says what to go by. The key of the server is what the environment
-    variable `key_env` holds. Replies are kept in the
-    run's folder, so that asking again costs nothing.
+    variable `key_env` holds. Replies are kept in the run's folder, so that asking again costs
+    nothing.
     """
     folder = find_run(run)
     record = folder.load()
@@ -98,11 +98,17 @@ def judge(
     ask = cached(endpoint, folder.path / "judge.jsonl", f"{url} {model}")
     with progress(f"judge, {model}", total=len(pairs)) as advance:
         record.judge = judged(pairs, ask, model=model, rubric=text, advance=advance)
-    record.save(folder.record)
-    scorecard(record, folder.scorecard)
+    _keep(record, folder)
     for sentence in rated.judge_said(record.judge):
         results.print(terminal(sentence), soft_wrap=True)
     return record
+
+
+def _keep(record: RunRecord, folder: RunFolder) -> None:
+    """Beside what else is known of the run; raises `ConfigError` while it is being written."""
+    with folder.owned():
+        record.save(folder.record)
+        scorecard(record, folder.scorecard)
 
 
 def _read(path: Path) -> str:

@@ -213,6 +213,17 @@ class ExampleModule(lightning.LightningDataModule):
         }
         return module
 
+    def of_first_step(self) -> ExampleModule:
+        """Only what the first step learns from, which is held out as well."""
+        chosen = self.order().of(0)[: self.batch_size]
+        whole = self._part("train")
+        trees, examples = ([kept[i] for i in chosen] for kept in (whole.trees, whole.examples))
+        module = copy(self)
+        module.dataset = replace(self.dataset, mixture=None)  # its shares are of all examples
+        few = replace(whole, trees=trees, examples=examples)
+        module.encoded = self.encoded | {"train": few, "validation": few}
+        return module
+
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.order()) // self.batch_size) * self.repeats

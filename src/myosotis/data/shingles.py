@@ -62,7 +62,8 @@ class Hashed:
         starts = np.zeros(len(told) + 1, np.int64)
         np.cumsum([len(one) for one in told], out=starts[1:])
         flat = np.array([word for one in told for word in one], dtype=object)
-        return cls(hash_array(flat) if len(flat) else np.zeros(0, np.uint64), starts)
+        hashes = hash_array(flat) if len(flat) else np.zeros(0, np.uint64)  # type: ignore[operator]
+        return cls(hashes, starts)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
