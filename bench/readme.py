@@ -46,7 +46,7 @@ SHORT = {
     "task.shots": 0,
     "task.max_new_tokens": 4,
 }
-MEASURES = ("plan", "audit", "train", "sweep", "evaluate")
+MEASURES = ("plan", "audit", "check", "train", "sweep", "evaluate")
 VERDICTS = {"dial": (0, 3, 4)}
 """Exit codes that are answers: of a random model nothing need be kept."""
 
