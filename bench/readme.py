@@ -9,7 +9,8 @@ adapter and a model that were tuned elsewhere. What is changed, and nothing else
 - settings that make a run short are added to commands that train or measure (`SHORT`);
 - `make …` and `pip install …` are not run: they are how this came to run at all;
 - the two `lm_eval run` lines are run on that model, by tests/retention/logs/real.py;
-- `myosotis ui` is stopped once it answers.
+- `myosotis ui` is stopped once it answers;
+- `dial` may answer that no benchmark can decide: only general text is asked of that model.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ SHORT = {
 MEASURES = ("plan", "audit", "check", "train", "sweep", "evaluate")
 VERDICTS = {"dial": (0, 3, 4)}
 """Exit codes that are answers: of a random model nothing need be kept."""
+NOTHING_TO_GO_BY = "no benchmark that a verdict can rest on"
 
 
 def main() -> int:
@@ -89,6 +91,8 @@ def run(words: list[str], place: Path, world: Path) -> str:
     if command == "ui":
         return until_it_answers(process)
     _, err = process.communicate(timeout=900)
+    if command == "dial" and process.returncode == 2 and NOTHING_TO_GO_BY in err:
+        return ""
     if process.returncode not in VERDICTS.get(command, (0,)) or "Traceback" in err:
         return f"exit {process.returncode}: {err[-800:]}"
     return ""
