@@ -18,7 +18,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from myosotis.report.svg.charts import Chart, line_chart
+from myosotis.report.svg.charts import Chart, line_chart, line_key
 from myosotis.report.svg.forest import Forest
 from myosotis.report.svg.standalone import standalone
 from myosotis.report.svg.tradeoff import Plane, draw_plane
@@ -64,6 +64,18 @@ class Figure:
     @property
     def svg_link(self) -> Markup:
         return data_link(f"{self.name}.svg", self.svg)
+
+
+def with_keys(chart: Chart) -> dict[str, Any]:
+    """A chart as a section shows it: drawn, and how each of several lines is."""
+    keys = [{"name": line.name, "drawn": line_key(line.style)} for line in chart.series]
+    return {
+        "title": chart.title,
+        "unit": chart.unit,
+        "note": "",
+        "figure": Figure.of(chart.title, chart),
+        "marks": keys if len(keys) > 1 else [],
+    }
 
 
 KINDS = {".csv": "text/csv", ".svg": "image/svg+xml"}

@@ -11,9 +11,9 @@ from typing import Any
 
 from myosotis.records.schema import CurvePoint, RunRecord
 from myosotis.report import phrases
-from myosotis.report.figure import Figure
+from myosotis.report.figure import with_keys
 from myosotis.report.preference import CURVES
-from myosotis.report.svg.charts import Chart, Series, line_key
+from myosotis.report.svg.charts import Chart, Series
 
 Points = list[tuple[float, float]]
 Curves = dict[str, Points]
@@ -164,14 +164,7 @@ def _panel(
     if not lines:
         return None
     chart = Chart(title, lines, _plain, x_name, height=170, unit=unit)
-    keys = [{"name": line.name, "drawn": line_key(line.style)} for line in lines]
-    return {
-        "title": title,
-        "unit": unit,
-        "note": "",
-        "figure": Figure.of(title, chart),
-        "marks": keys if len(lines) > 1 else [],
-    }
+    return with_keys(chart)
 
 
 def _write(name: str, value: float) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 
 from myosotis.records.schema import CurvePoint, RunRecord
 from myosotis.report import phrases
-from myosotis.report.figure import Figure
+from myosotis.report.figure import with_keys
 from myosotis.report.grouping import Study
 from myosotis.report.phrases import MISSING
-from myosotis.report.svg.charts import Chart, Reference, Series, line_key
+from myosotis.report.svg.charts import Chart, Reference, Series
 
 NAMES = (
     "reward_margin", "reward_accuracy", "chosen_logp", "rejected_logp",
@@ -206,14 +206,7 @@ def _panel(
     references = [Reference(0.5, "a coin")] if accuracy else []
     write = _share if accuracy else _plain
     chart = Chart(title, lines, write, "step", references, height=170, unit=unit)
-    keys = [{"name": line.name, "drawn": line_key(line.style)} for line in lines]
-    return {
-        "title": title,
-        "unit": unit,
-        "note": "",
-        "figure": Figure.of(title, chart),
-        "marks": keys if len(lines) > 1 else [],
-    }
+    return with_keys(chart)
 
 
 def _write(name: str, value: float) -> str:
