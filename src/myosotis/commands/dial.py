@@ -24,6 +24,7 @@ from myosotis.commands.components import (
 )
 from myosotis.commands.export import refuse_full, write_dialled
 from myosotis.commands.find_model import base_facts, config_of
+from myosotis.commands.publish import publish
 from myosotis.commands.resume import replace_values
 from myosotis.commands.template_file import carry_template
 from myosotis.config import check, instantiate
@@ -36,9 +37,8 @@ from myosotis.records.verdict import Verdict
 from myosotis.report import dial_curve, terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
-from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.utils.console import console
-from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
+from myosotis.utils.errors import AssetError, ConfigError
 from myosotis.utils.escape import terminal as escaped
 
 CHANGEABLE = ("retention.", "task.items")
@@ -96,7 +96,7 @@ def dial(
         console.print(f"Written to {escaped(out)} ({form}).", highlight=False, soft_wrap=True)
     elif out is not None:
         console.print("[yellow]Nothing was written.[/]")
-    _publish(place, record, cfg)
+    publish(place, record, cfg)
     return {
         "run_id": record.run_id,
         "alpha": choice.alpha,
@@ -167,17 +167,3 @@ def _refuse_others(record: RunRecord, parts: Components) -> None:
             "The run has no benchmark that a verdict can rest on.",
             "Name some, as in 'retention.suite=[hellaswag,arc_easy]'.",
         )
-
-
-def _publish(place: RunFolder, record: RunRecord, cfg: DictConfig) -> None:
-    """Record and scorecard to MLflow, too; what lies on disk is the truth."""
-    if not cfg.tracking.enabled:
-        return
-    mlflow = MLflowLogger(cfg.tracking.uri, cfg.tracking.experiment, run_id=record.run_id)
-    try:
-        for path in (place.record, place.scorecard):
-            mlflow.log_artifact(path)
-        mlflow.finish(record.status, record.error)
-    except MyosotisError as error:
-        told = f"[yellow]![/] MLflow was not updated: {escaped(error.message)}"
-        console.print(told, highlight=False)

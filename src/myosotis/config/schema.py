@@ -234,6 +234,12 @@ class Config:
     callbacks: Any = MISSING
     sweep: Sweep = field(default_factory=Sweep)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    stages: dict[str, list[str]] = key(
+        {},
+        "of `myosotis sweep`: trainings one after another, each from the last one's weights; by "
+        "name, what each sets of its own, as in {first: [data.path=a.jsonl], second: "
+        "[data.path=b.jsonl, control=replay]}",
+    )
     seed: int = key(0, "seed of all randomness in training; retention.seed chooses the items")
     resume: str | None = key(
         None, "continue a run: its id, a unique prefix of it, its name, or last"

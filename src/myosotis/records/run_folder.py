@@ -81,6 +81,11 @@ class RunFolder:
         return self.path / "task_items.parquet"
 
     @property
+    def stage_items(self) -> Path:
+        """Per-example scores of every task of a sequence, with the weights of this stage."""
+        return self.path / "stage_items.parquet"
+
+    @property
     def scorecard(self) -> Path:
         return self.path / "scorecard.html"
 

@@ -41,6 +41,7 @@ WITHOUT_EFFECT = (
     "logger",
     "sweep",
     "plan",
+    "stages",
     "retention.gate",
     "trainer.rows_at_once",
     "trainer.num_threads",
@@ -490,6 +491,60 @@ class Baseline:
 
 
 @dataclass
+class StageScore:
+    """The held-out examples of one task of a sequence after a stage: an entry R[i, j].
+
+    `score` is their mean; `gained` its change since the base, before any stage, and `kept` that
+    since the task's own stage (earlier tasks alone), both paired, better positive, with their 95 %
+    intervals.
+    """
+
+    task: str
+    score: float | None = None
+    n: int | None = None
+    base: float | None = None
+    gained: float | None = None
+    gained_lo: float | None = None
+    gained_hi: float | None = None
+    kept: float | None = None
+    kept_lo: float | None = None
+    kept_hi: float | None = None
+
+
+@dataclass
+class Transfer:
+    """A figure of a sequence up to a stage, in the metric's unit, with its 95 % interval."""
+
+    value: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+
+
+@dataclass
+class Stage:
+    """The run as stage `number` (from 1) of a sequence of trainings, `names` in their order.
+
+    `scores` is row i of the matrix R, a task per stage. `backward` is how earlier tasks changed
+    since their own stages (BWT), `forward` what tasks had gained when their own stage began (FWT),
+    both better positive; `forgetting` how far earlier tasks are below their best (Chaudhry et al.
+    2018), positive where lost. None while there are too few stages.
+    """
+
+    sequence: str = ""
+    number: int = 1
+    name: str = ""
+    names: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)  # what this stage has of its own
+    metric: str = ""
+    unit: str = ""
+    higher_is_better: bool = True
+    scores: list[StageScore] = field(default_factory=list)
+    backward: Transfer | None = None
+    forward: Transfer | None = None
+    forgetting: Transfer | None = None
+
+
+@dataclass
 class CheckLine:
     """One thing that was tried before a run (`myosotis check`), whether it passed, and what was
     seen."""
@@ -541,6 +596,7 @@ class RunRecord:
     dial: list[DialPoint] = field(default_factory=list)
     dial_choice: DialChoice | None = None
     baselines: list[Baseline] = field(default_factory=list)
+    stage: Stage | None = None
     cost: dict[str, float | None] = field(default_factory=dict)
     checks: list[CheckLine] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -18,6 +18,7 @@ from myosotis.report import (
     ladder,
     phrases,
     preference,
+    sequence,
     trials,
 )
 from myosotis.report.export import render_csv
@@ -33,6 +34,7 @@ TOLD_IN_FULL = 8
 
 
 CONTENTS = (
+    ("sequence", "sequence", "One task after another"),
     ("decision", "decision", "Which to ship, and why"),
     ("planes", "plane", "Forgetting against learning"),
     ("settings", "settings", "The settings"),
@@ -61,10 +63,14 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 def _sections(records: Sequence[RunRecord]) -> dict[str, Any]:
     found = study(records)
-    choice, marks, numbers = choose(found), front(found), Numbers.of(found)
-    comparable = choice.how != "different"
+    stages = sequence.of_records(records)
+    # The stages of a sequence stand on each other: none of them is chosen.
+    choice = choose(found) if stages is None else Choice("different")
+    marks = front(found) if stages is None else {}
+    numbers, comparable = Numbers.of(found), choice.how != "different"
     return {
-        "headline": decision.headline(found, choice),
+        "sequence": stages,
+        "headline": decision.headline(found, choice) if stages is None else stages["headline"],
         "why": decision.why(choice, numbers),
         "tied": decision.tied(choice),
         "settle": decision.settle(choice),
