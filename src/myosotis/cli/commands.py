@@ -322,6 +322,44 @@ def _dial(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _recover(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "Ask again what a run got wrong that its base got right: with solved examples before the "
+        "question, and after a few steps of relearning on other items, which are thrown away. What "
+        "comes back was mislaid, not lost. The record and the scorecard of the run show it."
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--shots",
+        type=positive(int, zero=True),
+        default=5,
+        metavar="K",
+        help="solved examples before each question (default: 5); 0: leave this way out",
+    )
+    parser.add_argument(
+        "--steps",
+        type=positive(int, zero=True),
+        default=10,
+        metavar="N",
+        help="steps of relearning (default: 10); 0: leave this way out",
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="retention.…, where it should differ from the run's",
+    )
+    parser.set_defaults(config_name="train", config_dir=None)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.commands.recover import recover
+
+        return recover(parsed.run, cfg, parsed.overrides, shots=parsed.shots, steps=parsed.steps)
+
+    return parser, start
+
+
 def _export(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Write a run out for other tools: its adapter in PEFT's format, a whole model with merged "
@@ -503,6 +541,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "compare": _compare,
     "generate": _generate,
     "dial": _dial,
+    "recover": _recover,
     "export": _export,
     "export-data": _export_data,
     "rate": _rate,

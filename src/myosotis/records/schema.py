@@ -353,6 +353,7 @@ class Flip:
     gold: int | None = None
     base_choice: int | None = None
     tuned_choice: int | None = None
+    again: list[str] = field(default_factory=list)  # the ways of `recovery` that brought it back
 
 
 @dataclass
@@ -491,6 +492,34 @@ class Baseline:
 
 
 @dataclass
+class Recovery:
+    """Lost answers asked again (`myosotis recover`), in one way.
+
+    `way` is `examples` (`amount` solved items before the question) or `relearning` (after so many
+    steps on other items of the benchmarks, which were thrown away). Of `lost` items, right on the
+    base and wrong after tuning, `again` were right; of `never`, wrong on both, `found` were: what
+    the way brings where nothing was lost. Shares have 95 % intervals; `more` is the difference.
+    `base_again` is how many of the lost the base gets right when it is asked in this way.
+    """
+
+    way: str
+    amount: int = 0
+    lost: int = 0
+    again: int = 0
+    again_lo: float | None = None
+    again_hi: float | None = None
+    never: int = 0
+    found: int = 0
+    found_lo: float | None = None
+    found_hi: float | None = None
+    more: float | None = None
+    more_lo: float | None = None
+    more_hi: float | None = None
+    base_again: int | None = None
+    tasks: dict[str, list[int]] = field(default_factory=dict)  # of each: again, and lost
+
+
+@dataclass
 class StageScore:
     """The held-out examples of one task of a sequence after a stage: an entry R[i, j].
 
@@ -588,6 +617,7 @@ class RunRecord:
     at_start: AtStart | None = None
     curves: list[CurvePoint] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)
+    recovery: list[Recovery] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     wording: Wording | None = None
     ratings: RatingResult | None = None
