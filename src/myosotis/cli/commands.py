@@ -360,6 +360,26 @@ def _recover(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _forecast(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "Say what a run will have lost, before its benchmarks: by how far its predictions moved "
+        "(KL), and what that has cost the runs of a study of the same base. Loads no weights."
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--study", required=True, metavar="SWEEP|FOLDER|FILE", help="the runs that set the price"
+    )
+    parser.set_defaults(overrides=[], config_name="train", config_dir=None)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.commands.forecast import forecast
+
+        return forecast(parsed.run, parsed.study, cfg.tracking.uri)
+
+    return parser, start
+
+
 def _export(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Write a run out for other tools: its adapter in PEFT's format, a whole model with merged "
@@ -542,6 +562,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "generate": _generate,
     "dial": _dial,
     "recover": _recover,
+    "forecast": _forecast,
     "export": _export,
     "export-data": _export_data,
     "rate": _rate,

@@ -179,6 +179,14 @@ class TaskConfig:
         200, "held-out examples to measure, at most 64 during training; null: all"
     )
     shots: int = key(3, "also measure the base with this many examples in its prompt; 0: do not")
+    retrieve: int = key(
+        0,
+        "also measure the base with this many training examples in its prompt, those most like the "
+        "question (BM25); 0: do not",
+    )
+    system: str | None = key(
+        None, "also measure the base with this instruction of yours before every question"
+    )
     generate: int = key(
         16, "held-out prompts that base and tuned model answer, shown side by side; 0: none"
     )

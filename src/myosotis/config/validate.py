@@ -214,6 +214,7 @@ RANGES = {
     "retention.patience": _at_least(1),
     "task.items": _at_least(2),
     "task.shots": _at_least(0),
+    "task.retrieve": _at_least(0),
     "task.generate": _at_least(0),
     "task.max_new_tokens": _at_least(1),
     "plan.device_gb": _POSITIVE,

@@ -478,7 +478,8 @@ class Checkpoint:
 class Baseline:
     """Something the tuned model must beat, e.g. the base prompted with k examples.
 
-    `delta` is tuned - baseline on the same `n` examples, `lo` to `hi` its 95 % interval.
+    `delta` is tuned - baseline on the same `n` examples, `lo` to `hi` its 95 % interval; `gained`
+    is baseline - base, likewise. It changes no weight, so the benchmarks stay as they were.
     """
 
     name: str
@@ -489,6 +490,9 @@ class Baseline:
     hi: float | None = None
     n: int | None = None
     note: str = ""
+    gained: float | None = None
+    gained_lo: float | None = None
+    gained_hi: float | None = None
 
 
 @dataclass
