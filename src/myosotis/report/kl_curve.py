@@ -15,6 +15,9 @@ from myosotis.report.svg.charts import Chart, Series
 STEPS = 40
 """Places at which a curve is drawn."""
 
+MOST_DOTS = 200
+"""Runs that are drawn at most."""
+
 
 def of_runs(records: Sequence[RunRecord]) -> dict[str, Any] | None:
     """The section of a study's page; None where its runs are too few for a curve."""
@@ -54,16 +57,21 @@ def _panel(price: Price) -> dict[str, Any]:
             [(x, found.lo, found.hi) for x, found in curve],
             "main",
         ),
-        *(
-            Series("a run", [point], (), "quiet", dots=True)
-            for point in sorted(zip(price.x.tolist(), price.y.tolist(), strict=True))
-        ),
+        *(Series("a run", [point], (), "quiet", dots=True) for point in _runs(price)),
     ]
     name = f"KL on {_text(price)}, nats per token"
     unit = f"lost, {s.of}"
-    chart = Chart(measure(price), lines, s.change, name, unit=unit, height=220)
+    chart = Chart(
+        measure(price), lines, s.change, name, unit=unit, height=220, x_value=phrases.general
+    )
     figure = Figure.of(f"kl-{price.lost}", chart)
     return {"title": measure(price), "unit": f"{unit}, by {name}", "note": "", "figure": figure}
+
+
+def _runs(price: Price) -> list[tuple[float, float]]:
+    """The runs by their KL; of very many, evenly chosen ones."""
+    every = sorted(zip(price.x.tolist(), price.y.tolist(), strict=True))
+    return every[:: -(-len(every) // MOST_DOTS)]
 
 
 def _row(price: Price) -> dict[str, str]:
