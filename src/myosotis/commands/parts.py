@@ -27,6 +27,7 @@ from myosotis.data.named_templates import choose_template
 from myosotis.data.retrieve import retrieve
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import Evaluator
+from myosotis.evaluation.task_metrics import Attempts
 from myosotis.models.dtype import Precision, resolve
 from myosotis.models.load import (
     BaseModel,
@@ -234,8 +235,15 @@ def evaluator_of(
         metrics=[cfg.task.metric, *cfg.task.metrics],
         own=instantiate.task_metrics(cfg),
         rewards=rewards,
+        attempts=attempts_of(cfg),
         validation_examples=data.encoded["validation"].examples[:count],
     )
+
+
+def attempts_of(cfg: DictConfig) -> Attempts:
+    """How pass@k is asked for."""
+    task = cfg.task
+    return Attempts(task.k, task.samples, task.temperature, cfg.seed)
 
 
 def deploy_evaluator(cfg: DictConfig, data: ExampleModule) -> Evaluator | None:

@@ -217,6 +217,9 @@ RANGES = {
     "task.retrieve": _at_least(0),
     "task.generate": _at_least(0),
     "task.max_new_tokens": _at_least(1),
+    "task.k": _at_least(1),
+    "task.samples": _at_least(1),
+    "task.temperature": _POSITIVE,
     "plan.device_gb": _POSITIVE,
 }
 CADENCES = ("trainer.val_every", "trainer.checkpoint_every", "retention.every")

@@ -18,7 +18,7 @@ from myosotis.data.example import clusters
 from myosotis.data.kinds import REWARD, SHOWN_METRICS, Answers, TaskKind
 from myosotis.data.sft import Example
 from myosotis.evaluation import task_metrics
-from myosotis.evaluation.task_metrics import Own, TaskScore, perplexity, scored
+from myosotis.evaluation.task_metrics import Attempts, Own, TaskScore, perplexity, scored
 from myosotis.objectives import Objective, samples
 from myosotis.objectives.total import kl_estimate, total
 from myosotis.retention.benchmarks.eval_model import EvalModel
@@ -80,6 +80,7 @@ class Evaluator:
     metrics: Sequence[str] = ()  # what is measured beside what the kind of task always is
     own: Own = field(default_factory=dict)  # metrics that are not ours
     rewards: Rewards | None = None  # what written answers are worth, beside their likeness
+    attempts: Attempts = field(default_factory=Attempts)  # how pass@k is asked for
     validation_examples: Sequence[Example] = ()  # `validation[i]` is of `validation_examples[i]`
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
@@ -106,6 +107,7 @@ class Evaluator:
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
                     own=self.own,
+                    attempts=self.attempts,
                 )
             by_metric |= self._clustered(texts_by_metric)
         return by_metric
@@ -184,6 +186,7 @@ class Evaluator:
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
                     own=self.own,
+                    attempts=self.attempts,
                 )
         return PromptedBaseline(way, max(used, default=0), min(used, default=0), by_metric)
 
