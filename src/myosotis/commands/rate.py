@@ -9,6 +9,8 @@ from typing import Any
 
 from myosotis.evaluation.judge import RUBRIC, Endpoint, Pair, cached, judged
 from myosotis.evaluation.ratings import FEW, Rating, counted, meant, tuned_is_first
+from myosotis.evaluation.refusal_file import read_refusals
+from myosotis.evaluation.refusal_judge import judged_refusals
 from myosotis.records.find import find_run
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
@@ -100,6 +102,21 @@ def judge(
         record.judge = judged(pairs, ask, model=model, rubric=text, advance=advance)
     _keep(record, folder)
     for sentence in rated.judge_said(record.judge):
+        results.print(terminal(sentence), soft_wrap=True)
+    return record
+
+
+def judge_refusals(run: str, url: str, model: str, *, key_env: str = KEY) -> RunRecord:
+    """Let a language model say which answers to `should_refuse` and `should_answer` refuse."""
+    folder = find_run(run)
+    record = folder.load()
+    answers = read_refusals(folder.refusals)
+    endpoint = Endpoint(url, model, os.environ.get(key_env, ""))
+    ask = cached(endpoint, folder.path / "judge.jsonl", f"{url} {model}")
+    with progress(f"judge, {model}", total=len(answers)) as advance:
+        record.refusal_judge = judged_refusals(answers, ask, model=model, advance=advance)
+    _keep(record, folder)
+    for sentence in rated.refusals_said(record.refusal_judge):
         results.print(terminal(sentence), soft_wrap=True)
     return record
 

@@ -362,6 +362,7 @@ def _paths(cfg: DictConfig) -> None:
     from myosotis.data.places import HubData, files_of, place_of
 
     keys = ("data.path", "data.val_path", "data.test_path", "data.deploy")
+    keys += ("retention.safety_prompts",)
     values = {key: OmegaConf.select(cfg, key) for key in keys} | _sources(cfg)
     for key, value in values.items():
         if value is None or isinstance(place := place_of(str(value)), HubData):

@@ -81,6 +81,11 @@ class RunFolder:
         return self.path / "task_items.parquet"
 
     @property
+    def refusals(self) -> Path:
+        """What both models answered to requests that should, or must not, be refused."""
+        return self.path / "refusals.jsonl"
+
+    @property
     def scorecard(self) -> Path:
         return self.path / "scorecard.html"
 
@@ -216,6 +221,11 @@ class SweepFolder:
     @property
     def about(self) -> Path:
         return self.path / "sweep.json"
+
+    @property
+    def refusals(self) -> Path:
+        """What both models answered to requests that should, or must not, be refused."""
+        return self.path / "refusals.jsonl"
 
     @property
     def scorecard(self) -> Path:
