@@ -451,13 +451,15 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
     from myosotis.controls import About
     from myosotis.data.kinds import expected_kind
-    from myosotis.objectives import Objective
+    from myosotis.objectives import Objective, needs_critic
 
     objective, words = bound(values["objective"], Objective, "objective")
     data_kind = objective(**words).data_kind
     settings = dict(values["update"])
     if objective.needs_value_head:
         settings["value_head"] = words.get("head_lr_ratio", 1.0)
+    if needs_critic(objective):
+        settings["critic"] = words.get("critic_lr_ratio", 1.0)
     update = updates.build(settings)
     able = update.capabilities
     name = cfg["update"]["name"]
