@@ -95,7 +95,7 @@ def judge(
         for sample in record.samples
         if sample.base.strip() != sample.tuned.strip()
     ]
-    text = RUBRIC if rubric is None else _read(rubric)
+    text = RUBRIC if rubric is None else read_rubric(rubric)
     endpoint = Endpoint(url, model, os.environ.get(key_env, ""))
     ask = cached(endpoint, folder.path / "judge.jsonl", f"{url} {model}")
     with progress(f"judge, {model}", total=len(pairs)) as advance:
@@ -128,7 +128,8 @@ def _keep(record: RunRecord, folder: RunFolder) -> None:
         scorecard(record, folder.scorecard)
 
 
-def _read(path: Path) -> str:
+def read_rubric(path: Path) -> str:
+    """What a judge is to go by, from a file. Raises `ConfigError` where it cannot be read."""
     try:
         return read_text(path, MOST_RUBRIC)
     except (OSError, UnicodeDecodeError) as error:
