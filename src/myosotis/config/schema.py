@@ -92,7 +92,8 @@ class Retention:
     suite: list[str] = key(
         ["hellaswag", "arc_easy", "piqa", "wikipedia", "prose"],
         "benchmarks: lm-eval tasks by name or YAML path, wikipedia and prose (general text, in "
-        "bits per byte; prose is Python's documentation), or a .jsonl file with items of your own",
+        "bits per byte; prose is Python's documentation), should_refuse and should_answer (what "
+        "the model refuses), or a .jsonl file with items of your own",
     )
     items: int | None = key(
         200, "items per benchmark, a seeded subset (at most 64 of general text); null: all"
@@ -149,6 +150,11 @@ class Retention:
     )
     data_files: dict[str, str] = key(
         {}, "your file or folder for a benchmark or data set, by its name"
+    )
+    safety_prompts: str | None = key(
+        None,
+        "requests of should_refuse and should_answer: a file, or hub:OWNER/NAME#SPLIT such as "
+        "hub:walledai/XSTest#test; null: a smoke set of our own wording",
     )
     seed: int = key(0, "chooses the items; independent of the training seed")
     contaminated: str = key(

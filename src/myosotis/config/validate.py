@@ -365,6 +365,7 @@ def _paths(cfg: DictConfig) -> None:
     from myosotis.data.places import HubData, files_of, place_of
 
     keys = ("data.path", "data.val_path", "data.test_path", "data.deploy")
+    keys += ("retention.safety_prompts",)
     values = {key: OmegaConf.select(cfg, key) for key in keys} | _sources(cfg)
     for key, value in values.items():
         if value is None or isinstance(place := place_of(str(value)), HubData):
@@ -453,13 +454,15 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
     from myosotis.controls import About
     from myosotis.data.kinds import expected_kind
-    from myosotis.objectives import Objective
+    from myosotis.objectives import Objective, needs_critic
 
     objective, words = bound(values["objective"], Objective, "objective")
     data_kind = objective(**words).data_kind
     settings = dict(values["update"])
     if objective.needs_value_head:
         settings["value_head"] = words.get("head_lr_ratio", 1.0)
+    if needs_critic(objective):
+        settings["critic"] = words.get("critic_lr_ratio", 1.0)
     update = updates.build(settings)
     able = update.capabilities
     name = cfg["update"]["name"]
