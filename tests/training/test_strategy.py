@@ -83,6 +83,8 @@ def run(method, name, start=0, max_steps=8, save=None, resume=None):
     model.scorer.lockstep = False
     assert not any(hasattr(p, "to_local") for p in model.model.parameters())
     assert type(model.model).__name__ == "LlamaForCausalLM"
+    left = {name for module in model.model.modules() for name in vars(module) if "fsdp" in name}
+    assert not left  # by which transformers' generation would wait for other ranks
     assert model.update.fingerprint_base() == prints
     model.update.verify()
     scores = model.scorer.evaluate(held_out)  # alone again

@@ -41,7 +41,7 @@ class SpreadRanks(Ranks):
         super().configure_ddp()
         module: Any = self.lightning_module
         mesh = init_device_mesh(self.root_device.type, (self.world_size,))
-        module.update.spread(mesh)
+        module.update.spread(mesh, module.scorer.products)
         module.scorer.lockstep = True
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:

@@ -306,13 +306,13 @@ class Update(ABC):
         self._must_be_tuned("load()")
         self._load(Path(folder))
 
-    def spread(self, mesh: Any) -> None:
+    def spread(self, mesh: Any, products: torch.dtype | None = None) -> None:
         """Spread the model over the ranks of `mesh`, for the training: see `sharded.py`. The
         parameters are other ones from here on, by the same names. All ranks do this together."""
         from myosotis.updates import sharded
 
         self._must_be_tuned("spread()")
-        sharded.spread(self.model, mesh)
+        sharded.spread(self.model, mesh, products)
         self._spread = True
         self._named_anew()
 

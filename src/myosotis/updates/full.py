@@ -75,8 +75,8 @@ class FullUpdate(Update):
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         return {**dict(super()._frozen()), **self._theta0}.items()
 
-    def spread(self, mesh: Any) -> None:
-        super().spread(mesh)
+    def spread(self, mesh: Any, products: torch.dtype | None = None) -> None:
+        super().spread(mesh, products)
         self._theta0 = {n: share_of(self._theta0[n], p).clone() for n, p in self._trainable.items()}
 
     def gather(self) -> None:

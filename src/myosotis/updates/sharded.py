@@ -12,9 +12,15 @@ from collections.abc import Iterator
 from types import MethodType
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
@@ -24,16 +30,27 @@ from myosotis.updates.target_modules import layer_stack
 from myosotis.updates.tensors import share_of, whole
 
 
-def spread(model: PreTrainedModel, mesh: DeviceMesh) -> None:
+MARKS = ("_is_fsdp_managed_module", "_fsdp_use_orig_params")
+"""Left on every module by torch; transformers' generation waits for other ranks where it sees one."""
+
+
+def spread(
+    model: PreTrainedModel, mesh: DeviceMesh, products: torch.dtype | None = None
+) -> None:
     """Spread `model` over the ranks of `mesh`: its layers one by one, and what stands around them.
 
-    Gradients are summed over the ranks, as everywhere here, not averaged. The numbers stay those of
-    one process: weights are gathered in the dtype that they are kept in, and what multiplies in
-    another one casts them as always.
+    Gradients are summed over the ranks, as everywhere here, not averaged. A layer is gathered in
+    the dtype that it multiplies in (`products`; None: as it is kept), which is half of what is
+    sent, and no second copy of it is kept for the backward pass. What runs between products is in
+    the dtype that it always is; only the scales of norms are rounded with the rest of their layer.
     """
     name, _ = layer_stack(model)
+    narrow = MixedPrecisionPolicy(
+        param_dtype=products, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    options: dict[str, Any] = {"mp_policy": narrow} if products is not None else {}
     for layer in cast(nn.ModuleList, model.get_submodule(name)):
-        fully_shard(layer, mesh=mesh)
+        fully_shard(layer, mesh=mesh, **options)
     fully_shard(model, mesh=mesh)
     for module in parts_of(model):
         module.set_gradient_divide_factor(1.0)
@@ -67,6 +84,8 @@ def gather(model: nn.Module) -> None:
         _forget(module)
     made: dict[int, Parameter] = {}
     for module in model.modules():
+        for mark in MARKS:
+            module.__dict__.pop(mark, None)
         for name, shares in module._parameters.items():
             if not isinstance(shares, DTensor):
                 continue
