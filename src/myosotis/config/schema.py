@@ -80,9 +80,15 @@ class Trainer:
     )
     accelerator: str = key("auto", "what to compute on: auto, cpu, gpu, cuda or mps")
     devices: int | str = key(1, "number of devices, or auto")
-    strategy: str = key("auto", "how a run is distributed over devices: auto or ddp")
+    strategy: str = key(
+        "auto",
+        "how a run is distributed over devices: auto, ddp (each holds the whole model), or fsdp2 "
+        "(weights, gradients and the optimiser's state are spread over them)",
+    )
     rows_at_once: int | None = key(
-        None, "rows per forward pass; null: chosen for the device, halved when memory runs out"
+        None,
+        "tokens per forward pass, padding counted, in rows of data.row_tokens; null: chosen for the "
+        "device, halved when memory runs out",
     )
     num_threads: int | None = key(None, "number of CPU threads; null: torch chooses")
 
