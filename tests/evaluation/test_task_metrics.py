@@ -261,6 +261,31 @@ def test_choose_shots() -> None:
     assert len(few_shot.choose_shots(examples[:2], 4)) == 2
 
 
+def test_an_instruction_stands_in_the_place_of_the_system_turn() -> None:
+    template = make_template()
+    example = Example((Message("system", "be long"), *EXAMPLES[0].messages), "x")
+    told = few_shot.instructed(example, "be short", template)
+    assert [(m.role, m.content) for m in told.messages[:2]] == [
+        ("system", "be short"),
+        ("user", EXAMPLES[0].messages[0].content),
+    ]
+
+
+def test_every_question_has_examples_of_its_own() -> None:
+    """Neighbours with the same ones share them; the scores are those of each alone."""
+    template, scorer = make_template(), scorer_of()
+    examples, own = [EXAMPLES[0], EXAMPLES[2], EXAMPLES[0]], [ask("six", "6")]
+    shots = [SHOTS, SHOTS, own]
+    trees, used = few_shot.trees_of_each(template, examples, shots, max_length=128)
+    assert used == [2, 2, 1] and [len(tree.leaves) for tree in trees] == [2, 1]
+    paths = [
+        template.render(few_shot.few_shot_prompt(e, s, template))
+        for e, s in zip(examples, shots, strict=True)
+    ]
+    expected = [total / n for total, n in (logp(scorer.model, path) for path in paths)]
+    np.testing.assert_allclose(task_metrics.loglik(scorer, trees).scores, expected, atol=1e-5)
+
+
 def test_pass_at_k_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of four answers is right: of two taken, 1 - C(3,2)/C(4,2) = 1/2 hold it. All: 1."""
     right = [True, False, False, False, True, True, True, True]

@@ -24,6 +24,7 @@ from myosotis.data.datamodule import ExampleModule
 from myosotis.data.few_shot import choose_shots
 from myosotis.data.kinds import kind_of
 from myosotis.data.named_templates import choose_template
+from myosotis.data.retrieve import retrieve
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import Evaluator
 from myosotis.evaluation.task_metrics import Attempts
@@ -229,6 +230,8 @@ def evaluator_of(
         validation_kind=data.kind_of("validation"),
         validation_sources=[e.source for e in data.encoded["validation"].examples[:count]],
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
+        retrieved=retrieve(data.test_examples[:count], data.dataset.train, cfg.task.retrieve),
+        instruction=cfg.task.system or "",
         max_length=data.max_length,
         metrics=[cfg.task.metric, *cfg.task.metrics],
         own=instantiate.task_metrics(cfg),
@@ -264,6 +267,8 @@ def deploy_evaluator(cfg: DictConfig, data: ExampleModule) -> Evaluator | None:
         validation=(),
         validation_kind=None,
         shots=(),
+        retrieved=(),
+        instruction="",
     )
 
 

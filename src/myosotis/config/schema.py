@@ -191,6 +191,14 @@ class TaskConfig:
         200, "held-out examples to measure, at most 64 during training; null: all"
     )
     shots: int = key(3, "also measure the base with this many examples in its prompt; 0: do not")
+    retrieve: int = key(
+        0,
+        "also measure the base with this many training examples in its prompt, those most like the "
+        "question (BM25); 0: do not",
+    )
+    system: str | None = key(
+        None, "also measure the base with this instruction of yours before every question"
+    )
     generate: int = key(
         16, "held-out prompts that base and tuned model answer, shown side by side; 0: none"
     )
@@ -249,6 +257,12 @@ class Config:
     callbacks: Any = MISSING
     sweep: Sweep = field(default_factory=Sweep)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    stages: dict[str, list[str]] = key(
+        {},
+        "of `myosotis sweep`: trainings one after another, each from the last one's weights; by "
+        "name, what each sets of its own, as in {first: [data.path=a.jsonl], second: "
+        "[data.path=b.jsonl, control=replay]}",
+    )
     seed: int = key(0, "seed of all randomness in training; retention.seed chooses the items")
     resume: str | None = key(
         None, "continue a run: its id, a unique prefix of it, its name, or last"

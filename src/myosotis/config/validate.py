@@ -53,6 +53,11 @@ def check(cfg: DictConfig) -> list[str]:
     Imports torch and Lightning (to hold keywords against signatures); loads no weights.
     """
     values = _resolved(cfg)
+    if values.get("stages"):
+        raise ConfigError(
+            "stages are trainings one after another; this is one.",
+            "Put them into sweeps/NAME.yaml, and run myosotis sweep NAME.",
+        )
     _keys(values, Config, "")
     _groups(values)
     _numbers(values, "")
@@ -209,6 +214,7 @@ RANGES = {
     "retention.patience": _at_least(1),
     "task.items": _at_least(2),
     "task.shots": _at_least(0),
+    "task.retrieve": _at_least(0),
     "task.generate": _at_least(0),
     "task.max_new_tokens": _at_least(1),
     "task.k": _at_least(1),
