@@ -31,6 +31,13 @@ def test_every_update_of_the_language_model_can_be_a_policy(method: str, update:
     assert samples(instantiate.objective(cfg))
 
 
+@pytest.mark.parametrize("update", ["lora", "full", "adapter", "ia3", "vera", "qlora"])
+def test_a_critic_stands_beside_every_update_that_can_carry_one(update: str) -> None:
+    cfg = compose(["method=ppo", f"update={update}", "reward=json"])
+    check(cfg)
+    assert instantiate.update_settings(cfg)["critic"] == 10.0
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -58,6 +65,10 @@ def test_every_update_of_the_language_model_can_be_a_policy(method: str, update:
         ("method=grpo reward=json objective.kl_target=3 objective.kl_coef=0", "would stay 0"),
         ("method=grpo reward=json objective.clip=0", "above 0"),
         ("method=online_dpo reward=json objective.beta=0", "above 0"),
+        ("method=ppo reward=json objective.lam=2", "from 0 to 1"),
+        ("method=ppo reward=json objective.critic_lr_ratio=0", "above 0"),
+        ("method=ppo reward=json update=prefix", "update=prefix cannot carry a value head"),
+        ("method=ppo reward=json update=prompt", "update=prompt cannot carry a value head"),
         ("method=probe reward=json", "given to written answers"),
         ("+reward.mine._target_=os.system method=grpo", "is not trusted"),
         ("+reward.mine._target_=myosotis.objectives.sft.SFT method=grpo", "is not a"),

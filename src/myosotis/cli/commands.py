@@ -435,6 +435,12 @@ def _rate(parser: argparse.ArgumentParser) -> Built:
     return rate.build(parser, RUN_HELP)
 
 
+def _prefer(parser: argparse.ArgumentParser) -> Built:
+    from myosotis.cli import prefer
+
+    return prefer.build(parser, RUN_HELP)
+
+
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Write one run, or the comparison of many, as one self-contained page that opens without "
@@ -566,6 +572,7 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "export": _export,
     "export-data": _export_data,
     "rate": _rate,
+    "prefer": _prefer,
     "scorecard": _scorecard,
     "runs": _runs,
     "sync": _sync,

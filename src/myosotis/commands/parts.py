@@ -166,6 +166,7 @@ def benchmarks(
         chat_template=cfg.retention.chat_template,
         locator=locator_of(cfg),
         designs=_designs(cfg, base) if base is not None else {},
+        safety_prompts=cfg.retention.get("safety_prompts"),
     )
     require_known_items(suite, tokenizer, source)
     return suite

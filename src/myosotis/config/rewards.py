@@ -82,7 +82,7 @@ def _right_or_wrong(cfg: DictConfig, names: Iterable[str], made: Sequence[Reward
 
 def _policy(cfg: DictConfig) -> None:
     """What sampling cannot do."""
-    if cfg.trainer.devices not in (1, "1") or cfg.trainer.strategy == "ddp":
+    if cfg.trainer.devices not in (1, "1") or cfg.trainer.strategy != "auto":
         raise ConfigError(
             f"objective={cfg.objective.name} samples its answers on one device: a round that is "
             "resumed must be the same, and only the first device's answers are kept.",

@@ -80,9 +80,15 @@ class Trainer:
     )
     accelerator: str = key("auto", "what to compute on: auto, cpu, gpu, cuda or mps")
     devices: int | str = key(1, "number of devices, or auto")
-    strategy: str = key("auto", "how a run is distributed over devices: auto or ddp")
+    strategy: str = key(
+        "auto",
+        "how a run is distributed over devices: auto, ddp (each holds the whole model), or fsdp2 "
+        "(weights, gradients and the optimiser's state are spread over them)",
+    )
     rows_at_once: int | None = key(
-        None, "rows per forward pass; null: chosen for the device, halved when memory runs out"
+        None,
+        "tokens per forward pass, padding counted, in rows of data.row_tokens; null: chosen for the "
+        "device, halved when memory runs out",
     )
     num_threads: int | None = key(None, "number of CPU threads; null: torch chooses")
 
@@ -92,7 +98,8 @@ class Retention:
     suite: list[str] = key(
         ["hellaswag", "arc_easy", "piqa", "wikipedia", "prose"],
         "benchmarks: lm-eval tasks by name or YAML path, wikipedia and prose (general text, in "
-        "bits per byte; prose is Python's documentation), or a .jsonl file with items of your own",
+        "bits per byte; prose is Python's documentation), should_refuse and should_answer (what "
+        "the model refuses), or a .jsonl file with items of your own",
     )
     items: int | None = key(
         200, "items per benchmark, a seeded subset (at most 64 of general text); null: all"
@@ -149,6 +156,11 @@ class Retention:
     )
     data_files: dict[str, str] = key(
         {}, "your file or folder for a benchmark or data set, by its name"
+    )
+    safety_prompts: str | None = key(
+        None,
+        "requests of should_refuse and should_answer: a file, or hub:OWNER/NAME#SPLIT such as "
+        "hub:walledai/XSTest#test; null: a smoke set of our own wording",
     )
     seed: int = key(0, "chooses the items; independent of the training seed")
     contaminated: str = key(

@@ -270,10 +270,13 @@ class Evaluator:
     def _objective_on(
         self, trees: Sequence[Tree], scorer: Scorer, objective: Objective
     ) -> dict[str, float]:
-        """The objective on trees as on one step of them, and its metrics."""
+        """The objective on trees as on one step of them, and its metrics; of one of several ranks
+        that measure together its share of them."""
         normalizer = sum(objective.normalizer(tree) for tree in trees)
         if not normalizer:
             return {}
+        with scorer.undivided():
+            gained = kl_estimate(scorer, objective, trees)
         with (
             progress("held-out loss", total=len(trees)) as advance,
             evaluating(scorer.model),
@@ -282,9 +285,9 @@ class Evaluator:
                 scorer,
                 objective,
                 trees,
-                scorer.batches(trees),
+                scorer.my_batches(trees),
                 normalizer=normalizer,
-                kl_estimate=kl_estimate(scorer, objective, trees),
+                kl_estimate=gained,
                 each=lambda batch, _: advance(len(set(batch.tree_B.tolist()))),
             )
         return {"loss": float(loss)} | {name: float(amount) for name, amount in metrics.items()}

@@ -215,6 +215,25 @@ class JudgeResult:
 
 
 @dataclass
+class RefusalJudge:
+    """What a language model said of the answers to requests of `task` (should_refuse or
+    should_answer): the share of right ones, base and tuned, with the interval of the change and
+    McNemar's exact p. `agreement` is how often it calls a refusal what the rules call one.
+    """
+
+    task: str
+    model: str = ""
+    items: int = 0
+    unread: int = 0
+    base: float | None = None
+    tuned: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    p: float | None = None
+    agreement: float | None = None
+
+
+@dataclass
 class RetentionRow:
     """One benchmark, base against tuned, on the same `n` of `items_of` items.
 
@@ -626,6 +645,7 @@ class RunRecord:
     wording: Wording | None = None
     ratings: RatingResult | None = None
     judge: JudgeResult | None = None
+    refusal_judge: list[RefusalJudge] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
     dial: list[DialPoint] = field(default_factory=list)
     dial_choice: DialChoice | None = None
