@@ -1,8 +1,8 @@
-"""How the ranks of a run train together: `ddp`, where each holds the whole model, and `fsdp2`, where
-each keeps a share of it.
+"""How the ranks of a run train together: `ddp`, where each holds the whole model, and `fsdp2`,
+where each keeps a share of it.
 
-Neither puts a wrapper around the model: the step sums gradients itself (training/module.py), or what
-gathers a layer's weights sums theirs.
+Neither puts a wrapper around the model: the step sums gradients itself (training/module.py), or
+what gathers a layer's weights sums theirs.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _at_positions(
     known already); None instead of whole logits, which are too large to keep."""
     values_ND, head = scorer.predictor(batch)
     light = isinstance(head, Head)
-    # Where weights are spread over ranks a head is whole only until the other model is put in place.
+    # Where weights are spread over ranks, a head is whole until the other model takes its place.
     apart = scorer.lockstep and isinstance(head, Head) and head.trains
     if apart:
         head, other_ND = head.copied(), None
