@@ -87,7 +87,7 @@ def test_off_scaled_and_on_are_exact(tuned: tuple[Update, Tensor, Tensor], ids: 
 
 
 def test_a_base_kept_on_the_host_is_the_same_base(ids: Tensor) -> None:
-    """θ0 and θ change places, to the bit; between them, merged and as differences it is the same."""
+    """θ0 and θ change places, to the bit; between, merged and as differences it is the same."""
     found = []
     for place in ("device", "host"):
         update = updates.build({"name": "full", "base_on": place})

@@ -30,7 +30,7 @@ from myosotis.updates.target_modules import layer_stack
 from myosotis.updates.tensors import share_of, whole
 
 MARKS = ("_is_fsdp_managed_module", "_fsdp_use_orig_params")
-"""Left on every module by torch; transformers' generation waits for other ranks where it sees one."""
+"""Left on every module by torch; where transformers sees one, its generation waits for ranks."""
 
 
 def spread(model: PreTrainedModel, mesh: DeviceMesh, products: torch.dtype | None = None) -> None:
