@@ -193,8 +193,8 @@ def measure_base(parts: Components, metric: str) -> tuple[Components, EvalResult
     """Evaluate the base before anything is attached; benchmarks from the cache if they can be.
 
     Only for the model as it was loaded: the cache goes by the content of its files. The task is
-    measured on what the run goes on from, where there is such a thing; and where `task.shots`
-    asks, also with examples in the prompt, by `metric`.
+    measured on what the run goes on from, where there is such a thing; and where `task.shots`,
+    `task.retrieve` or `task.system` ask, also with other prompts, by `metric`.
     """
     began = time.perf_counter()
     retention = base_retention(parts.suite, parts.scorer, parts.base, parts.precision.name)

@@ -6,7 +6,9 @@ The story around it is `train.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Set
+import signal
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -106,7 +108,8 @@ def fit(
     resuming = cfg.resume is not None and folder.checkpoint.exists()
     path = str(folder.checkpoint) if resuming else None
     module = fine_tuning(cfg, parts)
-    trainer.fit(module, datamodule=parts.data, ckpt_path=path, weights_only=True)
+    with stopped_at_once(trainer, stop):
+        trainer.fit(module, datamodule=parts.data, ckpt_path=path, weights_only=True)
     if signum := int(distributed.total(stop.received or 0, largest=True)):
         raise Interrupted(signum, trainer.global_step)
     parts.update.gather()
@@ -122,6 +125,20 @@ def fit(
         rehearsed=module.controls.spent(trainer.global_step),
         stopped=users.stopped,
     )
+
+
+@contextmanager
+def stopped_at_once(trainer: lightning.Trainer, stop: StopOnSignal) -> Iterator[None]:
+    """A `KeyboardInterrupt` inside of `fit` is told as `Interrupted`: Lightning makes a
+    `SystemExit` of it, which looks like a failure, and leaves Ctrl-C without effect."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise Interrupted(stop.received or signal.SIGINT, trainer.global_step) from None
 
 
 def _flops(parts: TunedComponents, read: Work) -> float:

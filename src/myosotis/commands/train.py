@@ -49,6 +49,7 @@ from myosotis.evaluation.deploy import deploy_result
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
+from myosotis.evaluation.refusal_file import write_refusals
 from myosotis.evaluation.weights import weight_changes
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, DeployResult, RunRecord, UpdateInfo
@@ -297,6 +298,9 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
         tracker.warn(sentence)
     record.suite = asked.suite.identity()
     record.retention, record.suite_verdict = asked.found
+    for sentence in diagnostics.of_behaviour(record.retention):
+        tracker.warn(sentence)
+    write_refusals(tracker.folder.refusals, asked.suite, base.retention, tuned.retention)
     record.contamination = list(run.parts.screening.rows.values())
     run.parts.screening.noted(record.retention)
     budget = instantiate.budget(cfg)

@@ -53,6 +53,11 @@ def check(cfg: DictConfig) -> list[str]:
     Imports torch and Lightning (to hold keywords against signatures); loads no weights.
     """
     values = _resolved(cfg)
+    if values.get("stages"):
+        raise ConfigError(
+            "stages are trainings one after another; this is one.",
+            "Put them into sweeps/NAME.yaml, and run myosotis sweep NAME.",
+        )
     _keys(values, Config, "")
     _groups(values)
     _numbers(values, "")
@@ -209,8 +214,12 @@ RANGES = {
     "retention.patience": _at_least(1),
     "task.items": _at_least(2),
     "task.shots": _at_least(0),
+    "task.retrieve": _at_least(0),
     "task.generate": _at_least(0),
     "task.max_new_tokens": _at_least(1),
+    "task.k": _at_least(1),
+    "task.samples": _at_least(1),
+    "task.temperature": _POSITIVE,
     "plan.device_gb": _POSITIVE,
 }
 CADENCES = ("trainer.val_every", "trainer.checkpoint_every", "retention.every")
@@ -347,6 +356,7 @@ def _paths(cfg: DictConfig) -> None:
     from myosotis.data.places import HubData, files_of, place_of
 
     keys = ("data.path", "data.val_path", "data.test_path", "data.deploy")
+    keys += ("retention.safety_prompts",)
     values = {key: OmegaConf.select(cfg, key) for key in keys} | _sources(cfg)
     for key, value in values.items():
         if value is None or isinstance(place := place_of(str(value)), HubData):
@@ -435,13 +445,15 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
     from myosotis.controls import About
     from myosotis.data.kinds import expected_kind
-    from myosotis.objectives import Objective
+    from myosotis.objectives import Objective, needs_critic
 
     objective, words = bound(values["objective"], Objective, "objective")
     data_kind = objective(**words).data_kind
     settings = dict(values["update"])
     if objective.needs_value_head:
         settings["value_head"] = words.get("head_lr_ratio", 1.0)
+    if needs_critic(objective):
+        settings["critic"] = words.get("critic_lr_ratio", 1.0)
     update = updates.build(settings)
     able = update.capabilities
     name = cfg["update"]["name"]

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from myosotis.trees.attention import PackingMode, packed_inputs, padded_inputs, text_config
 from myosotis.trees.batch import CHUNK, Batch, stack
 from myosotis.trees.forest import Row, RowGroup, pack
-from myosotis.trees.lm_head import ADDED, Head, arithmetic
+from myosotis.trees.lm_head import ADDED, VALUE_HEAD, Head, arithmetic
 from myosotis.trees.sparse_attention import BLOCK
 from myosotis.trees.tree import Target, Tree
 from myosotis.utils import distributed
@@ -49,6 +49,15 @@ class TokenLogProbs(NamedTuple):
     logp_M: Tensor  # carries gradients
     branch_M: Tensor  # index into B
     depth_M: Tensor  # position of the token along the branch's path
+    value_M: Tensor | None = None  # of a value head, asked for: what it says before the token
+
+
+class SampledValues(NamedTuple):
+    """`Sampled.critic` of the same tokens."""
+
+    advantage_M: Tensor
+    return_M: Tensor
+    value_M: Tensor
 
 
 class SampledLogProbs(NamedTuple):
@@ -58,6 +67,7 @@ class SampledLogProbs(NamedTuple):
     reference_M: Tensor
     advantage_B: Tensor
     kl_coef_B: Tensor
+    critic: SampledValues | None = None
 
 
 class BranchLogProbs(NamedTuple):
@@ -209,12 +219,20 @@ class Scorer:
             return BLOCK
         return 8 if device_of(self.model).type == "cuda" else 1
 
-    def score(self, batch: Batch, *, uniform: bool = False) -> BranchLogProbs:
-        """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
+    def score(self, batch: Batch, *, uniform: bool = False, values: bool = False) -> BranchLogProbs:
+        """Score one batch; differentiable. `uniform` asks for `uniform_B`, `values` for what the
+        model's value head says before each scored token, too."""
         batch = batch.to(device_of(self.model))
         self.forwards += 1
+        value_S = None
         with self.arithmetic():  # around all chunks: a weight is made narrower once
-            logp_S, greedy_S, uniform_S = _in_chunks(self.predictor(batch), batch, uniform)
+            if values:
+                predict, hidden_ND = self._with_hidden(batch)
+                head = self.model.get_submodule(VALUE_HEAD)
+                value_S = head(hidden_ND)[batch.predictor_S, 0]
+            else:
+                predict = self.predictor(batch)
+            logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
         weighted = batch.weight_S[batch.scored_M]
         num_branches = len(batch.tree_B)
 
@@ -233,7 +251,12 @@ class Scorer:
             else per_branch(uniform_S[batch.scored_M] * weighted),
             tree_B=batch.tree_B,
             path_B=batch.path_B,
-            tokens=TokenLogProbs(logp_M, batch.branch_M, batch.depth_S[batch.scored_M]),
+            tokens=TokenLogProbs(
+                logp_M,
+                batch.branch_M,
+                batch.depth_S[batch.scored_M],
+                None if value_S is None else value_S[batch.scored_M],
+            ),
         )
 
     def evaluate(
@@ -292,18 +315,43 @@ class Scorer:
     ) -> list[NDArray[np.float64]]:
         """As `evaluate`, token by token: of each tree (P, D), the log-prob of the scored token at a
         depth of a path, 0 where none is scored."""
-        found = [np.zeros((len(t.leaves), t.longest)) for t in trees]
+        return [logp_PD for logp_PD, _ in self._tokens(trees, False, advance)]
+
+    def evaluate_values(
+        self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """As `evaluate_tokens`, and what the value head says before each token; both (P, D)."""
+        return self._tokens(trees, True, advance)
+
+    def _tokens(
+        self, trees: Sequence[Tree], values: bool, advance: Callable[[int], object] | None
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        found = [(np.zeros((len(t.leaves), t.longest)), np.zeros((len(t.leaves), t.longest)))
+                 for t in trees]  # fmt: skip
         with evaluating(self.model):
             for batch in self.batches(trees):
-                of = self.score(batch)
+                of = self.score(batch, values=values)
                 assert of.tokens is not None
                 tree, path = (column[of.tokens.branch_M] for column in (of.tree_B, of.path_B))
-                columns = tree, path, of.tokens.depth_M, of.tokens.logp_M
-                for t, p, d, logp in zip(*(c.tolist() for c in columns), strict=True):
-                    found[t][p, d] = logp
+                said = of.tokens.logp_M if of.tokens.value_M is None else of.tokens.value_M
+                columns = tree, path, of.tokens.depth_M, of.tokens.logp_M, said
+                for t, p, d, logp, value in zip(*(c.tolist() for c in columns), strict=True):
+                    found[t][0][p, d], found[t][1][p, d] = logp, value
                 if advance is not None:
                     advance(len(set(of.tree_B.tolist())))
         return found
+
+    def _with_hidden(self, batch: Batch) -> tuple[Predict, Tensor]:
+        """As `predictor`, and the hidden states at the predicting positions (N, D)."""
+        seen: list[Tensor] = []
+        hook = body(self.model).register_forward_hook(
+            lambda module, given, said: seen.append(said.last_hidden_state)
+        )
+        try:
+            predict = self.predictor(batch)
+        finally:
+            hook.remove()
+        return predict, seen[0].flatten(0, 1)[batch.source_N]
 
     def predictor(self, batch: Batch) -> Predict:
         """Run the body of the model; what stands at the predicting positions, and the head that

@@ -161,6 +161,10 @@ class Update(ABC):
         """What a person should know of how it was attached, a sentence each."""
         return []
 
+    def alone(self) -> Update:
+        """What is given away, for good: the update without what only its training needs."""
+        return self
+
     @property
     def tuned(self) -> bool:
         """Whether the weights in place are the tuned ones: outside `disabled()` and `scaled()`."""
