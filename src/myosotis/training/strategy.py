@@ -46,7 +46,7 @@ class SpreadRanks(Ranks):
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Whole on the first rank, which writes it; empty on the others."""
-        state = super().optimizer_state(optimizer)
+        state: dict[str, Any] = super().optimizer_state(optimizer)
         first = distributed.rank() == 0
         gathered: dict[int, dict[str, Any]] = {}
         for number, entries in state["state"].items():
