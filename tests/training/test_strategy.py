@@ -19,7 +19,7 @@ from myosotis.utils import distributed
 from tests.training.test_module import examples, fit, module, weights
 
 SPREAD = """
-import functools, os, sys
+import copy, functools, os, sys
 import lightning, torch
 from torch import distributed
 from myosotis.evaluation import kl
@@ -69,6 +69,7 @@ def run(method, name, start=0, max_steps=8, save=None, resume=None, products=Non
     model = module(method, 2, 12, optimizer=momentum)
     model.scorer.products = products
     prints = model.update.fingerprint_base()
+    bare = [set(vars(module)) for module in model.model.modules()]
     looks = Looks(model.scorer.evaluate(held_out))
     looks.name = name
     trainer = lightning.Trainer(
@@ -84,8 +85,9 @@ def run(method, name, start=0, max_steps=8, save=None, resume=None, products=Non
     model.scorer.lockstep = False
     assert not any(hasattr(p, "to_local") for p in model.model.parameters())
     assert type(model.model).__name__ == "LlamaForCausalLM"
-    left = {name for module in model.model.modules() for name in vars(module) if "fsdp" in name}
-    assert not left  # by which transformers' generation would wait for other ranks
+    # By what torch leaves, transformers' generation would wait, and no copy could be made.
+    assert [set(vars(module)) for module in model.model.modules()] == bare
+    copy.deepcopy(model.model)
     assert model.update.fingerprint_base() == prints
     model.update.verify()
     scores = model.scorer.evaluate(held_out)  # alone again

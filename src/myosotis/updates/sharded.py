@@ -29,8 +29,9 @@ from myosotis.trees.scorer import SPREAD_BODY
 from myosotis.updates.target_modules import layer_stack
 from myosotis.updates.tensors import share_of, whole
 
-MARKS = ("_is_fsdp_managed_module", "_fsdp_use_orig_params")
-"""Left on every module by torch; where transformers sees one, its generation waits for ranks."""
+MARKS = ("_is_fsdp_managed_module", "_fsdp_use_orig_params", "__composable_api_state_key")
+"""What torch leaves in modules begins so: transformers' generation waits for ranks where it sees
+one, and a model cannot be copied with them."""
 
 
 def spread(model: PreTrainedModel, mesh: DeviceMesh, products: torch.dtype | None = None) -> None:
@@ -81,8 +82,8 @@ def gather(model: nn.Module) -> None:
         _forget(module)
     made: dict[int, Parameter] = {}
     for module in model.modules():
-        for mark in MARKS:
-            module.__dict__.pop(mark, None)
+        for mark in [name for name in vars(module) if name.startswith(MARKS)]:
+            del module.__dict__[mark]
         for name, shares in module._parameters.items():
             if not isinstance(shares, DTensor):
                 continue
