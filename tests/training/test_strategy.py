@@ -164,11 +164,11 @@ def test_weights_spread_over_two_ranks_end_where_one_process_ends(tmp_path: Path
         assert torch.equal(weights(loaded), ends[0])
 
     narrow = module("full", 2, 12, optimizer=momentum)
-    start = weights(narrow).clone()
     narrow.scorer.products = torch.bfloat16
     fit(narrow)
-    end, moved = torch.load(tmp_path / "narrow.pt"), (weights(narrow) - start).norm()
-    assert (end - weights(narrow)).norm() <= 0.02 * moved  # layers were gathered in bf16
+    spread, exact = (torch.load(tmp_path / f"{name}.pt") for name in ("narrow", "full"))
+    # Layers that are gathered in bf16 are no farther from fp32 than one process in bf16 is.
+    assert (spread - exact).norm() <= 1.25 * (weights(narrow) - exact).norm()
 
 
 def measured(model: Any) -> float:
