@@ -84,9 +84,7 @@ def fit(
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
-        strategy=strategy_of(
-            cfg.trainer.strategy, cfg.trainer.accelerator, cfg.trainer.devices
-        ),
+        strategy=strategy_of(cfg.trainer.strategy, cfg.trainer.accelerator, cfg.trainer.devices),
         precision="32-true",  # the scorer owns the arithmetic: models/dtype.py
         max_steps=parts.total_steps,
         max_epochs=-1,
