@@ -14,7 +14,7 @@ RULES = ["exact", "json", "length", "numeric", "overlap"]
 
 
 def test_one_or_several_each_with_keys_of_its_own() -> None:
-    assert options("reward") == sorted([*RULES, "model", "none"])
+    assert options("reward") == sorted([*RULES, "code", "model", "none"])
     cfg = compose([f"reward=[{','.join(RULES)}]", "reward.json.keys=[answer]"])
     check(cfg)
     rewards = instantiate.rewards(cfg)
@@ -43,7 +43,12 @@ def test_a_critic_stands_beside_every_update_that_can_carry_one(update: str) -> 
     [
         ("method=grpo", "learns from a reward, and none is chosen"),
         ("method=grpo reward=json reward.json.weight=0", "every reward has weight 0"),
-        ("task.metric=reward", "no reward is chosen"),
+        ("task.metric=reward", "needs a reward: none is chosen"),
+        ("task.metrics=[pass_at_k]", "needs a reward: none is chosen"),
+        ("task.metric=pass_at_k reward=model reward.model.run=x", "calls none right"),
+        ("task.metric=pass_at_k reward=exact task.k=9", r"Add task\.samples=18"),
+        ("reward=code", "runs what a model writes"),
+        ("reward=code reward.code.run=true reward.code.seconds=0", "1 or more"),
         ("method=reward reward=json", "given to written answers"),
         ("method=grpo reward=model", r"Add reward\.model\.run=RUN"),
         ("method=grpo reward=length reward.length.least=9 reward.length.most=3", "9 to 3 words"),

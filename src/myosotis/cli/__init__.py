@@ -69,6 +69,8 @@ COMMANDS: dict[str, Command] = {
     "compare": Command("compare two logs of lm-eval or Inspect, item by item", _command("compare")),
     "generate": Command("print the answers of a run, and of its base", _command("generate")),
     "dial": Command("scale an update down until it is within budget", _command("dial")),
+    "recover": Command("ask lost answers again: lost, or only mislaid?", _command("recover")),
+    "forecast": Command("say what a run will have lost, by its KL", _command("forecast")),
     "export": Command("write a run out for other tools, and score that", _command("export")),
     "export-data": Command("write examples for a hosted service", _command("export-data")),
     "rate": Command("let people compare answers blindly, and count", _command("rate")),

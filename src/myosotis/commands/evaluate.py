@@ -23,7 +23,7 @@ from myosotis.commands.reward_task import Reference, RewardTask
 from myosotis.commands.run_params import resolved, shown
 from myosotis.commands.settling import Asked, ask_until_settled
 from myosotis.config import config_hash
-from myosotis.data.kinds import REWARD
+from myosotis.data.kinds import REWARDED
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.item_files import write_benchmark_items
@@ -71,7 +71,7 @@ def evaluate(
             cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
         )
     suite = _suite(cfg, tuned, reference)
-    task = None if cfg.task.metric != REWARD else RewardTask.of(cfg)
+    task = None if cfg.task.metric not in REWARDED else RewardTask.of(cfg)
     loaded = tuned.load(precision_of(cfg).weights, device_of(cfg))
     folder = RunFolder(Path(cfg.out))
     with (

@@ -61,6 +61,7 @@ def kl_estimate(
     if objective.data_kind != "grades":
         return 0.0
     elsewhere = others(trees)
-    gain = gained(elsewhere, scorer.evaluate(elsewhere)) if elsewhere else 0.0
+    asks = elsewhere or scorer.lockstep
+    gain = gained(elsewhere, scorer.evaluate(elsewhere)) if asks else 0.0
     count = sum_over_ranks(len(elsewhere))
     return sum_over_ranks(gain) / max(1, count)

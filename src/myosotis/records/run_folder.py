@@ -97,6 +97,11 @@ class RunFolder:
         return self.scorecard, self.items, self.reward, self.refusals
 
     @property
+    def stage_items(self) -> Path:
+        """Per-example scores of every task of a sequence, with the weights of this stage."""
+        return self.path / "stage_items.parquet"
+
+    @property
     def scorecard(self) -> Path:
         return self.path / "scorecard.html"
 

@@ -28,9 +28,11 @@ from myosotis.trees.forest import Row, RowGroup, pack
 from myosotis.trees.lm_head import ADDED, VALUE_HEAD, Head, arithmetic
 from myosotis.trees.sparse_attention import BLOCK
 from myosotis.trees.tree import Target, Tree
+from myosotis.utils import distributed
 from myosotis.utils.device import hardware
+from myosotis.utils.errors import out_of_memory
 
-SCORER_VERSION = 5
+SCORER_VERSION = 6
 """Raised whenever the same model and trees would give other scores."""
 
 KEPT_BYTES = 2**27
@@ -99,15 +101,20 @@ class TreeScore:
     greedy: NDArray[np.bool_]  # (P,) every scored token was the most likely one
 
 
-Together = Callable[[Sequence[Tree], Callable[[int], object] | None], "list[TreeScore] | None"]
-"""What `Scorer.evaluate` hands its arguments to, and None where it must score alone."""
+EVALUATE = "evaluate"
+"""The name under which `Scorer.evaluate` asks other ranks for help."""
+
+SPREAD_BODY = "spread_body"
+"""What stands in for a model's body while its weights are spread over ranks (updates/sharded.py)."""
 
 
 class Scorer:
     """Scores trees with one model.
 
-    `rows_at_once` rows go through the model together; the result does not depend on it, nor on
-    `row_tokens`, beyond rounding. `products` is the dtype in which matrices are multiplied, where
+    As many rows go through the model together as hold the tokens of `rows_at_once` full ones of
+    `row_tokens`, padding counted: short rows are more, long ones fewer. The result does not depend
+    on it beyond rounding. Training and evaluation count apart: where one runs out of memory, the
+    other goes on as it was. `products` is the dtype in which matrices are multiplied, where
     that is not the weights': the scorer owns the arithmetic, so that training and every measurement
     have the same.
     """
@@ -125,10 +132,15 @@ class Scorer:
         self.backend = backend
         self.row_tokens = row_tokens
         self.rows_at_once = rows_at_once
+        self.evaluated_at_once = rows_at_once
         self.products = products
         self.forwards = 0
-        # Set while other ranks lend a hand (shared.py); None where they cannot.
-        self.together: Together | None = None
+        # Of several ranks; see shared.py. `ask` runs a job on all of them: on the first rank, while
+        # the others lend a hand. `part` is (rank, ranks) inside a job: which batches are this one's.
+        self.ask: Callable[..., Any] | None = None
+        self.part: tuple[int, int] | None = None
+        # Weights are spread over ranks: each must call the model as often as any other.
+        self.lockstep = False
 
     def with_model(self, model: nn.Module, backend: PackingMode) -> Scorer:
         """The same for another model."""
@@ -146,29 +158,53 @@ class Scorer:
         where = f"{self.backend.description} on {hardware(device_of(self.model))}"
         if self.products is None and mask_dtype(self.model) is torch.float32:
             return where
-        return f"{where}, {self.rows_at_once} rows of {self.row_tokens} tokens"
+        return f"{where}, {self.evaluated_at_once} rows of {self.row_tokens} tokens"
 
     def arithmetic(self) -> AbstractContextManager[object]:
         """In which the model is to be run, here and by whoever runs it elsewhere (generation)."""
         return arithmetic(device_of(self.model), self.products)
 
     def batches(self, trees: Sequence[Tree]) -> list[Batch]:
-        """Pack trees into batches of about `rows_at_once` rows; a row group is never torn apart.
+        """Pack trees into batches of the tokens of `rows_at_once` full rows; a row group is never
+        torn apart. Without gradients the evaluation's own count is used.
 
         Raises `ValueError` for trees that differ in what is to be predicted.
         """
+        learns = torch.is_grad_enabled()
         groups = pack(
             trees,
             self.row_tokens,
-            stretch=1 if torch.is_grad_enabled() else STRETCH,
+            stretch=1 if learns else STRETCH,
             one_path_a_row=not self.backend.packs,
         )
         if not self.backend.packs:  # rows of like length waste the least padding
             groups.sort(key=lambda g: max(len(p) for row in g for p in row), reverse=True)
-        together = _at_once(groups, self.rows_at_once)
+        rows = self.rows_at_once if learns else self.evaluated_at_once
+        together = _at_once(groups, rows * self.row_tokens, padded=not self.backend.one_row)
         if self.backend.one_row:
             together = ([list(chain.from_iterable(rows))] for rows in together)
         return [stack(rows, self._multiple) for rows in together]
+
+    def my_batches(self, trees: Sequence[Tree]) -> list[Batch]:
+        """The batches of `trees` that this rank scores: all of them, or inside a job every n-th of
+        n ranks. With empty ones until each rank has as many, where that matters."""
+        batches = self.batches(trees) if trees else []
+        passes = len(batches)
+        if self.part is not None:
+            rank, world = self.part
+            batches, passes = batches[rank::world], -(-passes // world)
+        elif self.lockstep:
+            passes = int(distributed.total(passes, largest=True))
+        return batches + [self.empty()] * (passes - len(batches))
+
+    @contextmanager
+    def undivided(self) -> Iterator[None]:
+        """Inside a job of several ranks: each scores all that it is given, for a while."""
+        part, self.part = self.part, None
+        try:
+            yield
+        finally:
+            self.part = part
 
     def empty(self) -> Batch:
         """A batch of one row in which nothing is scored: keeps data-parallel ranks in step."""
@@ -226,16 +262,23 @@ class Scorer:
         self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
     ) -> list[TreeScore]:
         """Score trees without gradients, in evaluation mode, leaving the model's mode as it was.
+        Out of memory: begun anew with half as many rows at once.
 
         `advance(n)` is called as `n` more trees are done.
         """
-        if self.together is not None:
-            shared = self.together(trees, advance)
-            if shared is not None:
-                return shared
-        with torch.no_grad():
-            batches = self.batches(trees)
-        return self.evaluate_batches(trees, batches, advance)
+        if self.ask is not None:
+            return self.ask(EVALUATE, trees, advance=advance)  # type: ignore[no-any-return]
+        while True:
+            with torch.no_grad():
+                batches = self.my_batches(trees)
+            try:
+                return self.evaluate_batches(trees, batches, advance)
+            except RuntimeError as error:
+                alone = self.part is None and not self.lockstep
+                if not (alone and out_of_memory(error)) or self.evaluated_at_once == 1:
+                    raise
+            self.evaluated_at_once //= 2
+            torch.cuda.empty_cache()
 
     def evaluate_batches(
         self,
@@ -428,14 +471,21 @@ class _LogProb(torch.autograd.Function):
         return grad_CV, None, None
 
 
-def _at_once(groups: Sequence[RowGroup], rows_at_once: int) -> Iterator[list[Row]]:
-    """The rows of as many groups as there is room for, and of one at least."""
+def _at_once(groups: Sequence[RowGroup], tokens: int, *, padded: bool) -> Iterator[list[Row]]:
+    """The rows of as many groups as there is room for, and of one at least. `padded`: every row
+    takes as much room as the longest of them."""
     rows: list[Row] = []
+    room = longest = 0
     for group in groups:
-        if rows and len(rows) + len(group) > rows_at_once:
+        lengths = [sum(map(len, row)) for row in group]
+        longer = max(longest, *lengths)
+        taken = longer * (len(rows) + len(group)) if padded else room + sum(lengths)
+        if rows and taken > tokens:
             yield rows
-            rows = []
-        rows += group
+            rows, longer = [], max(lengths)
+            taken = longer * len(group) if padded else sum(lengths)
+        rows = [*rows, *group]
+        room, longest = taken, longer
     if rows:
         yield rows
 
@@ -449,7 +499,7 @@ def scorer_version() -> str:
 
 def body(model: nn.Module) -> nn.Module:
     """The model without its output head."""
-    return getattr(model, model.base_model_prefix)  # type: ignore[arg-type]
+    return getattr(model, SPREAD_BODY, None) or getattr(model, model.base_model_prefix)  # type: ignore[arg-type]
 
 
 def mask_dtype(model: nn.Module) -> torch.dtype:
