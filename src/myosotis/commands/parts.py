@@ -6,6 +6,7 @@ In what order they are made, and what becomes of them, is in `components.py`.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def data_module(cfg: DictConfig) -> ExampleModule:
     source = instantiate.model_source(cfg)
     context = context_of(source)
     tokenizer = load_tokenizer(source)
-    every = [example for part in dataset.parts().values() for example in part]
+    every = chain.from_iterable(dataset.parts().values())
     chosen = choose_template(tokenizer, cfg.data.template, every)
     kind = kind_of(
         dataset,
