@@ -19,7 +19,20 @@ from myosotis.data.template_text import TemplateOptions
 from myosotis.trees.tree import Tree, digest
 from tests.data.conftest import byte_level, sentence_piece
 
-WORDS = "the answer is in prompt and hello there one two three why".split()
+WORDS = [
+    "the",
+    "answer",
+    "is",
+    "in",
+    "prompt",
+    "and",
+    "hello",
+    "there",
+    "one",
+    "two",
+    "three",
+    "why",
+]
 INST = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
     "{{ '[INST] ' + m['content'] + ' [/INST]' }}{% else %}"

@@ -30,6 +30,7 @@ beginning of sequence before a text, it stands before a conversation, too, as in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date
 from typing import Any, Literal, NamedTuple
@@ -43,6 +44,7 @@ from myosotis.data.spans import Span
 from myosotis.data.template_text import LossCheck, TemplateOptions, TemplateText
 from myosotis.data.turns import TurnSpans
 from myosotis.trees.tree import Path
+from myosotis.utils.bounded import TooMuch, together
 from myosotis.utils.errors import DataError
 
 NOTHING_THOUGHT = (
@@ -114,10 +116,17 @@ class ChatRenderer:
         return self.rendered_all([example])[0]
 
     def rendered_all(self, examples: Sequence[Example]) -> list[Rendered]:
-        """Many examples, tokenised together; the first that cannot be rendered raises."""
-        drafts = [self.draft(example) for example in examples]
+        """Many examples, tokenised together. Raises `DataError` where one cannot be rendered: of
+        several it may not be the first, and of one that takes too long not say so."""
+        drafts = self._drafts(examples)
         paths = self._encoded([draft.spans for draft in drafts])
         return [self.finished(*both) for both in zip(drafts, paths, strict=True)]
+
+    def _drafts(self, examples: Sequence[Example]) -> list[Draft]:
+        if len(examples) > 1:
+            with suppress(TooMuch), together():
+                return [self.draft(example) for example in examples]
+        return [self.draft(example) for example in examples]
 
     def draft(self, example: Example) -> Draft:
         """The text of an example. Raises `DataError`."""

@@ -227,7 +227,9 @@ class _Renderer:
         metadata = (one.name, row, 1)
         instances = harness.construct_requests(doc=doc, ctx=context, metadata=metadata, **chat)
         instances = instances if isinstance(instances, list) else [instances]
-        requests = tuple(self.encoder.request(i.request_type, i.arguments) for i in instances)
+        asked = [(i.request_type, i.arguments) for i in instances]
+        with self.encoder.ahead(asked):
+            requests = tuple(self.encoder.request(*one) for one in asked)
         choices, gold = _choices(harness, doc) if kind(one) == "multiple_choice" else ((), ())
         scored = [r.text[-1] for r in requests[: len(choices) or None] if r.prompt is None]
         same = len(set(scored)) == 1 and len(scored) > 1  # WinoGrande: contexts differ, not answers
