@@ -37,6 +37,7 @@ from myosotis.training.callbacks import (
     StopOnSignal,
     Throughput,
 )
+from myosotis.training.datamodule import StepModule
 from myosotis.training.eval_schedule import EvalSchedule, cadence
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
@@ -105,7 +106,7 @@ def fit(
     resuming = cfg.resume is not None and folder.checkpoint.exists()
     path = str(folder.checkpoint) if resuming else None
     module = fine_tuning(cfg, parts)
-    trainer.fit(module, datamodule=parts.data, ckpt_path=path, weights_only=True)
+    trainer.fit(module, datamodule=StepModule(parts.data), ckpt_path=path, weights_only=True)
     if stop.received is not None:
         raise Interrupted(stop.received, trainer.global_step)
     return cost.Training(

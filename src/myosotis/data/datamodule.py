@@ -1,4 +1,4 @@
-"""The batches of each optimiser step, for Lightning.
+"""The batches of each optimiser step.
 
 A batch is the list of trees of one optimiser step. Which trees these are is a pure function of
 (seed, epoch, step), and the step is read off the trainer: nothing about the order needs saving, and
@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
-
-import lightning
 
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
@@ -116,7 +114,7 @@ class StepLoader:
         pass
 
 
-class ExampleModule(lightning.LightningDataModule):
+class ExampleModule:
     """Trees of a data set, tokenised once (in `setup`), and the loader of its training steps.
 
     `batch_size` is examples an optimiser step, over all ranks, and `repeats` how many steps are on
@@ -137,7 +135,6 @@ class ExampleModule(lightning.LightningDataModule):
         kind: TaskKind | None = None,
         repeats: int = 1,
     ) -> None:
-        super().__init__()
         if batch_size < 1:
             raise ConfigError(f"data.batch_size must be at least 1 (got {batch_size})")
         if max_length < 2:
@@ -154,7 +151,7 @@ class ExampleModule(lightning.LightningDataModule):
         self.kind = kind or text_kind(dataset.test)
         self.encoded: dict[str, Encoded] = {}
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self) -> None:
         """Tokenise all parts; done once, whoever asks first."""
         if self.encoded:
             return
@@ -175,16 +172,17 @@ class ExampleModule(lightning.LightningDataModule):
                 encoded[part].require_some(part)
         self.encoded = encoded
 
-    def train_dataloader(self) -> StepLoader:
-        trainer = self.trainer
-        assert trainer is not None
+    def loader(
+        self, position: Callable[[], int] = lambda: 0, rank: int = 0, world_size: int = 1
+    ) -> StepLoader:
+        """Of the training steps; see `StepLoader`."""
         return StepLoader(
             self.train_trees,
             self.batch_size,
             self.seed,
-            position=lambda: trainer.global_step,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
+            position=position,
+            rank=rank,
+            world_size=world_size,
             order=self.order(),
             repeats=self.repeats,
         )
@@ -195,10 +193,6 @@ class ExampleModule(lightning.LightningDataModule):
         examples, mixture = self._part("train").examples, self.dataset.mixture
         of = [""] * len(examples) if mixture is None else source_names(examples)
         return Order(of, self.seed, mixture)
-
-    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        # Trees are numpy; the scorer makes the tensors, where they are needed.
-        return batch
 
     def with_examples(self, encoded: Mapping[str, Encoded]) -> ExampleModule:
         """The same data with its examples rewritten, one for one, and encoded anew."""

@@ -112,7 +112,7 @@ class Encoder:
         context is the same for all its choices. Inside, `request` looks it up."""
         texts: dict[str, None] = {}
         for kind, text in asked:
-            if kind == WRITTEN or kind == ROLLING:
+            if kind in (WRITTEN, ROLLING):
                 texts[text[0]] = None
             elif text[0]:
                 context, continuation = text
