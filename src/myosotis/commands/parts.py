@@ -6,6 +6,7 @@ In what order they are made, and what becomes of them, is in `components.py`.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def require_held_out(cfg: DictConfig, data: ExampleModule) -> None:
 
 def context_of(source: ModelSource) -> int:
     """Longest path in tokens; read from the configuration alone."""
-    return context_length(load_config(source), load_tokenizer(source))
+    return context_length(load_config(source), partial(load_tokenizer, source))
 
 
 def benchmarks(
