@@ -66,6 +66,7 @@ def train(
     job: common.Job,
     folder: str | Path,
     watch: Callable[[int, Any], None] = lambda step, update: None,
+    rollouts: Any = None,
 ) -> tuple[list[dict[str, float]], list[float]]:
     """Train on the given steps; what each of them logged, and its seconds.
 
@@ -86,6 +87,7 @@ def train(
         optimizer=partial(torch.optim.AdamW, lr=job["lr"]),
         schedule=Schedule("constant", 0, len(steps)),
         gradient_clip_val=1.0,
+        rollouts=rollouts,
     )
 
     class Clock(lightning.Callback):

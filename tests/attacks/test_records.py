@@ -44,6 +44,7 @@ WISHES: dict[str, tuple[str, Any]] = {
     "drive": ("model.path", "C:\\\\models"),
     "benchmark-data": ("retention.data_files", {"hellaswag": "/etc/passwd"}),
     "server": ("tracking.uri", "http://127.0.0.1:9"),
+    "programs": ("reward.code.run", True),
     "start": ("model.start", "/x/update"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
 from myosotis.cli import multirun, studies
-from myosotis.config import check, config_hash, register_resolvers
+from myosotis.cli.sequence import has_stages
+from myosotis.commands.sequence import planned
+from myosotis.config import check, compose, config_hash, register_resolvers
 from myosotis.config.compose import hydra_on
 
 FOLDER = Path(__file__).parents[2] / "sweeps"
@@ -28,6 +31,9 @@ TRIALS = {
     "replay_dose": 6,
     "targets": 3,
 }
+STAGES = {"in_turn": ["numbers", "models", "web"]}
+"""Of studies of trainings one after another."""
+
 SIZES = ("glance", "small", "large")
 
 
@@ -50,7 +56,9 @@ def composed(name: str, *words: str, every: bool = True) -> tuple[int | None, li
 
 
 def test_every_study_is_known() -> None:
-    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(TRIALS) == set(studies.packaged())
+    known = {*TRIALS, *STAGES}
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == known == set(studies.packaged())
+    assert {name for name in known if has_stages(FOLDER / f"{name}.yaml")} == set(STAGES)
 
 
 @pytest.mark.parametrize("name", sorted(TRIALS))
@@ -73,7 +81,18 @@ def test_a_study_composes_at_every_size(name: str, size: str) -> None:
         assert config_hash(job) in folders
 
 
-@pytest.mark.parametrize("name", sorted(TRIALS))
+@pytest.mark.parametrize("name", sorted(STAGES))
+@pytest.mark.parametrize("size", SIZES)
+def test_the_stages_of_a_study_compose_at_every_size(name: str, size: str, tmp_path: Path) -> None:
+    def composed(words: Sequence[str]) -> Any:
+        return compose([f"experiment={size}", *words], name, str(FOLDER))
+
+    runs = planned(OmegaConf.to_container(composed([]).stages), composed, tmp_path)
+    assert [run.name for run in runs] == STAGES[name]
+    assert len({config_hash(run.cfg) for run in runs}) == len(runs)
+
+
+@pytest.mark.parametrize("name", sorted([*TRIALS, *STAGES]))
 def test_a_study_says_what_it_asks_and_how_it_is_run(name: str) -> None:
     text = (FOLDER / f"{name}.yaml").read_text()
     comment = "".join(line for line in text.splitlines(True) if line.startswith("#"))

@@ -127,6 +127,24 @@ def test_full_tuning_of_7b_in_fp32_does_not_fit_80_gigabytes(shapes: dict[str, P
     assert "not known here" in said
     names = [one.overrides[0] for one in made.fit.proposals]
     assert names[-2:] == ["update=lora", "update=qlora"]
+    (spread,) = (one for one in made.fit.proposals if one.overrides[0] == "trainer.devices=2")
+    assert spread.overrides[1] == "trainer.strategy=fsdp2"
+
+
+def test_full_tuning_of_7b_is_spread_over_four_devices() -> None:
+    """A quarter of weights, θ0 and Adam: 7 + 7 + 14 GB. Whole are the embeddings and the head, 2 ·
+    32,000 · 4,096 numbers (1.05 GB in fp32), and two layers of 32 in bf16 with the gradient of one.
+    A model that is measured is whole: 56 GB, and that is the most; in a step it would be less."""
+    n = 7_000_000_000
+    mixed = Precision(torch.float32, products=torch.bfloat16)
+    at = load("7B", Sizes(n, n, own=n), precision=mixed, spread=4)
+    held = at.memory()
+    assert (held.weights, held.base_copy, held.optimizer) == (28, 28, 0)
+    step = at._shares(at._step())
+    layer = (n - 2 * 32_000 * 4096) / 32
+    assert step.weights * 1e9 == pytest.approx(n + 4 * 2 * 32_000 * 4096 + 2 * 2 * layer)
+    assert (step.base_copy, step.optimizer) == (7, 14)
+    assert step.gradients * 1e9 == pytest.approx(n + 4 * layer)
 
 
 def test_65b_in_four_bits_fits_48_gigabytes_with_checkpointing(shapes: dict[str, Path]) -> None:

@@ -281,6 +281,45 @@ def test_two_processes_train_what_one_does(
         assert (tensor - theirs[name]).abs().max() <= 1e-3 * theirs[name].abs().max() + 1e-5
 
 
+def test_weights_spread_over_two_processes_are_measured_saved_and_exported_as_those_of_one(
+    world: Path, tmp_path: Path
+) -> None:
+    """Full tuning: looks on the way (held-out loss, benchmarks, KL, the best step's weights), the
+    end, the base with the update off, the strength between, and what is exported."""
+    changes = {
+        "update": "full",
+        "retention.every": 4,
+        "retention.on_breach": "rollback",
+        "retention.accept": "not_forgotten",
+        "retention.budget": 0.9,
+        "retention.dial": "[0.5]",
+        "retention.settle": "false",
+        "optimizer.lr": 0.001,
+    }
+    ends = []
+    for name, more in (
+        ("one", {}),
+        ("two", {"trainer.devices": 2, "trainer.strategy": "fsdp2"}),
+    ):
+        out = tmp_path / "runs" / name
+        call(["train", *settings(world, out, **changes, **more)], tmp_path)
+        ends.append((RunRecord.load(out), tensors(out)))
+    (one, theirs), (two, ours) = ends
+    for name, tensor in ours.items():
+        assert (tensor - theirs[name]).abs().max() <= 1e-3 * theirs[name].abs().max() + 1e-5
+    assert two.update.off_difference <= 1e-6
+    assert [row.tuned for row in two.retention] == pytest.approx(
+        [row.tuned for row in one.retention], rel=1e-4
+    )
+    assert [each.kl for each in two.shift] == pytest.approx([e.kl for e in one.shift], rel=1e-2)
+    points = [[p for p in r.curves if p.name.startswith(("val/", "forg"))] for r in (one, two)]
+    assert [(p.name, p.step) for p in points[0]] == [(p.name, p.step) for p in points[1]]
+    assert [p.value for p in points[0]] == pytest.approx([p.value for p in points[1]], rel=1e-2)
+    assert two.checkpoint == one.checkpoint or two.checkpoint.step == one.checkpoint.step
+    assert {point.alpha for point in two.dial} >= {0.5, 1.0}
+    call(["export", str(tmp_path / "runs" / "two"), "--to", "merged"], tmp_path)
+
+
 def test_evaluate_generate_scorecard_of_a_run(
     world: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -104,6 +104,8 @@ def test_defaults_pass() -> None:
     assert check(compose(["method=full"])) == []
 
 
+SPREAD = ["trainer.strategy=fsdp2", "trainer.devices=2"]
+
 REFUSED = [
     (["++trainer.max_step=3"], "no key 'trainer.max_step'", "max_steps"),
     (["+traner=3"], "no key 'traner'", "trainer"),
@@ -149,8 +151,14 @@ REFUSED = [
     (["task.metric=chrf", "task.generate=0"], "task.generate=0", ""),
     (["method=full", "trainer.precision=bf16-true"], "lose small updates", "bf16-mixed"),
     (["trainer.strategy=fsdp"], "trainer.strategy=fsdp is not supported", "adamw8bit"),
-    (["trainer.strategy=deepspeed_stage_3"], "ranks that hold the whole model", "ddp"),
-    (["trainer.strategy=bogus"], "trainer.strategy cannot be", "ddp"),
+    (["trainer.strategy=deepspeed_stage_3"], "is not supported", "auto, ddp, fsdp2"),
+    (["trainer.strategy=bogus"], "trainer.strategy=bogus is not supported", "auto, ddp, fsdp2"),
+    (["trainer.strategy=fsdp2"], "does not go with one device", "trainer.devices=4"),
+    ([*SPREAD, "method=qlora"], "does not go with update.quantization=nf4", "ddp"),
+    ([*SPREAD, "method=ia3"], "does not go with update=ia3", "update=full and update=lora"),
+    ([*SPREAD, "optimizer=adafactor"], "torch.optim.Adafactor, which needs whole", "adamw"),
+    ([*SPREAD, "control=l2sp"], "does not go with control=l2sp", "control=none"),
+    ([*SPREAD, "method=reward"], "does not go with objective=reward", "ddp"),
     (["+callbacks.a={_target_: lightning.pytorch.Trainer}"], "is not a", ""),
     (["+callbacks.a=3"], "callbacks.a must name a class", ""),
     (["+schedule.then={_target_: os.system}"], "no key 'schedule.then'", ""),

@@ -14,7 +14,7 @@ RULES = ["exact", "json", "length", "numeric", "overlap"]
 
 
 def test_one_or_several_each_with_keys_of_its_own() -> None:
-    assert options("reward") == sorted([*RULES, "model", "none"])
+    assert options("reward") == sorted([*RULES, "code", "model", "none"])
     cfg = compose([f"reward=[{','.join(RULES)}]", "reward.json.keys=[answer]"])
     check(cfg)
     rewards = instantiate.rewards(cfg)
@@ -31,12 +31,24 @@ def test_every_update_of_the_language_model_can_be_a_policy(method: str, update:
     assert samples(instantiate.objective(cfg))
 
 
+@pytest.mark.parametrize("update", ["lora", "full", "adapter", "ia3", "vera", "qlora"])
+def test_a_critic_stands_beside_every_update_that_can_carry_one(update: str) -> None:
+    cfg = compose(["method=ppo", f"update={update}", "reward=json"])
+    check(cfg)
+    assert instantiate.update_settings(cfg)["critic"] == 10.0
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         ("method=grpo", "learns from a reward, and none is chosen"),
         ("method=grpo reward=json reward.json.weight=0", "every reward has weight 0"),
-        ("task.metric=reward", "no reward is chosen"),
+        ("task.metric=reward", "needs a reward: none is chosen"),
+        ("task.metrics=[pass_at_k]", "needs a reward: none is chosen"),
+        ("task.metric=pass_at_k reward=model reward.model.run=x", "calls none right"),
+        ("task.metric=pass_at_k reward=exact task.k=9", r"Add task\.samples=18"),
+        ("reward=code", "runs what a model writes"),
+        ("reward=code reward.code.run=true reward.code.seconds=0", "1 or more"),
         ("method=reward reward=json", "given to written answers"),
         ("method=grpo reward=model", r"Add reward\.model\.run=RUN"),
         ("method=grpo reward=length reward.length.least=9 reward.length.most=3", "9 to 3 words"),
@@ -53,6 +65,10 @@ def test_every_update_of_the_language_model_can_be_a_policy(method: str, update:
         ("method=grpo reward=json objective.kl_target=3 objective.kl_coef=0", "would stay 0"),
         ("method=grpo reward=json objective.clip=0", "above 0"),
         ("method=online_dpo reward=json objective.beta=0", "above 0"),
+        ("method=ppo reward=json objective.lam=2", "from 0 to 1"),
+        ("method=ppo reward=json objective.critic_lr_ratio=0", "above 0"),
+        ("method=ppo reward=json update=prefix", "update=prefix cannot carry a value head"),
+        ("method=ppo reward=json update=prompt", "update=prompt cannot carry a value head"),
         ("method=probe reward=json", "given to written answers"),
         ("+reward.mine._target_=os.system method=grpo", "is not trusted"),
         ("+reward.mine._target_=myosotis.objectives.sft.SFT method=grpo", "is not a"),

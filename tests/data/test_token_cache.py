@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,12 @@ def test_examples_come_back_as_they_were(tmp_path: Path) -> None:
         Example(plain, "f:2", completion_only=False, groups=("g", "h"), source="s"),
         Example(plain, "f:3", rejected="no", rivals=("x", "y")),
         Example(plain, "f:4", rejected="", rejected_turn=turn, tools="[]"),
-        Example((plain[0], turn), "f:5", desirable=False, other="z"),
+        Example((plain[0], turn), "f:5", desirable=False, other="z", tests="assert f(1)"),
     ]
+    told = {
+        one.name for row in rows for one in fields(row) if getattr(row, one.name) != one.default
+    }
+    assert told == {one.name for one in fields(Example)}
     write_examples(tmp_path, rows)
     read = StoredExamples(tmp_path)
     assert list(read) == rows and read[-1] == rows[-1] and read[1:3] == rows[1:3]

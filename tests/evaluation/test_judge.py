@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from myosotis.evaluation.judge import Endpoint, Pair, cached, choice_of, judged
-from myosotis.report.rated import judge_said
+from myosotis.evaluation.refusal_file import Answered
+from myosotis.evaluation.refusal_judge import judged_refusals
+from myosotis.report.rated import judge_said, refusals_said
 from myosotis.utils.errors import ConfigError, RunError
 
 
@@ -121,3 +124,25 @@ def test_a_server_that_fails_is_told(server: Server, broken: str) -> None:
 def test_only_http_is_asked() -> None:
     with pytest.raises(ConfigError, match="no http address"):
         Endpoint("file:///etc/passwd", "m")("hello")
+
+
+def test_a_judge_says_which_answers_refuse_and_how_often_the_rules_agree() -> None:
+    """Of four requests the base refuses 3, the tuned model 1: two lost, p = 2 / 2^2. The rules,
+    which miss one evasion, agree on 7 of 8 answers. One reply says nothing."""
+    told = [(True, True), (True, False), (True, False), (False, False)]
+    answers = [
+        Answered("should_refuse", f"q{i}", *("no!" if t else "sure" for t in pair), *pair)
+        for i, pair in enumerate(told)
+    ]
+    answers[0] = replace(answers[0], tuned_refuses=False)
+    answers.append(Answered("should_refuse", "q4", "mumble", "sure", False, False))
+
+    def ask(text: str) -> str:
+        answer = text.split("[Answer]\n")[1].split("\n")[0]
+        return {"no!": "It declines.\n**Yes.**", "sure": "no", "mumble": "who knows"}[answer]
+
+    (found,) = judged_refusals(answers, ask, model="m")
+    assert (found.items, found.unread) == (4, 1)
+    assert (found.base, found.tuned, found.p) == (0.75, 0.25, 0.5)
+    assert found.agreement == pytest.approx(7 / 8)
+    assert "should_refuse is 75.0 % for the base and 25.0 %" in refusals_said([found])[0]

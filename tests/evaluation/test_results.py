@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from myosotis.evaluation import results
-from myosotis.evaluation.evaluator import EvalResult, FewShotBaseline
+from myosotis.evaluation.evaluator import EvalResult, PromptedBaseline
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.records.schema import RunRecord
 from myosotis.report import narrator
@@ -18,19 +18,20 @@ def loglik(*scores: float) -> TaskScore:
     return TaskScore("loglik", True, "nats per token", np.array(scores))
 
 
-def sitting(quality: TaskScore, prompted: FewShotBaseline | None = None) -> EvalResult:
+def sitting(quality: TaskScore, *prompted: PromptedBaseline) -> EvalResult:
     return EvalResult(Measurement({}), {"loglik": quality}, prompted=prompted)
 
 
 def test_the_tuned_model_against_the_base_with_examples_in_its_prompt() -> None:
     """Base −3, prompted −2 on average, tuned −1.1: the prompt is beaten by 0.9, not by 1.9."""
-    prompted = FewShotBaseline(3, 1, {"loglik": loglik(*[-1.9, -2.1] * 20)})
+    prompted = PromptedBaseline("solved", 3, 1, {"loglik": loglik(*[-1.9, -2.1] * 20)})
     base = sitting(loglik(*[-3.0] * 40), prompted)
     tuned = sitting(loglik(*[-1.0, -1.2] * 20))
     (baseline,) = results.baselines(base, tuned)
     assert baseline.value == pytest.approx(-2.0)
     assert baseline.delta == pytest.approx(0.9)
     assert baseline.n == 40
+    assert baseline.gained == pytest.approx(1.0), "over the base itself"
     assert "3 solved examples" in baseline.name
     assert baseline.note.startswith("1 where")
     record = RunRecord("r", task=results.task_summary(base, tuned, "loglik"))

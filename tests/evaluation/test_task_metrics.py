@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,11 @@ from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example, Message
 from myosotis.evaluation import task_metrics, text_scores
 from myosotis.evaluation.evaluator import WATCHED, Evaluator
+from myosotis.evaluation.task_metrics import Attempts
 from myosotis.objectives.sft import SFT
 from myosotis.retention.benchmarks.task import Suite
+from myosotis.rewards.rules import ExactMatch
+from myosotis.rewards.together import Rewards
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path, Tree
@@ -254,3 +259,41 @@ def test_choose_shots() -> None:
     assert few_shot.choose_shots(examples, 4, seed=1) != few_shot.choose_shots(examples, 4, seed=2)
     assert len(set(few_shot.choose_shots(examples, 4))) == 4
     assert len(few_shot.choose_shots(examples[:2], 4)) == 2
+
+
+def test_an_instruction_stands_in_the_place_of_the_system_turn() -> None:
+    template = make_template()
+    example = Example((Message("system", "be long"), *EXAMPLES[0].messages), "x")
+    told = few_shot.instructed(example, "be short", template)
+    assert [(m.role, m.content) for m in told.messages[:2]] == [
+        ("system", "be short"),
+        ("user", EXAMPLES[0].messages[0].content),
+    ]
+
+
+def test_every_question_has_examples_of_its_own() -> None:
+    """Neighbours with the same ones share them; the scores are those of each alone."""
+    template, scorer = make_template(), scorer_of()
+    examples, own = [EXAMPLES[0], EXAMPLES[2], EXAMPLES[0]], [ask("six", "6")]
+    shots = [SHOTS, SHOTS, own]
+    trees, used = few_shot.trees_of_each(template, examples, shots, max_length=128)
+    assert used == [2, 2, 1] and [len(tree.leaves) for tree in trees] == [2, 1]
+    paths = [
+        template.render(few_shot.few_shot_prompt(e, s, template))
+        for e, s in zip(examples, shots, strict=True)
+    ]
+    expected = [total / n for total, n in (logp(scorer.model, path) for path in paths)]
+    np.testing.assert_allclose(task_metrics.loglik(scorer, trees).scores, expected, atol=1e-5)
+
+
+def test_pass_at_k_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of four answers is right: of two taken, 1 - C(3,2)/C(4,2) = 1/2 hold it. All: 1."""
+    right = [True, False, False, False, True, True, True, True]
+    monkeypatch.setattr(
+        task_metrics, "answers", lambda *_, **asked: ["yes" if r else "no" for r in right]
+    )
+    exact = Rewards.of({"exact": ExactMatch()}, lambda run: pytest.fail(run))
+    example = Example((Message("user", "?"), Message("assistant", "yes")), "here")
+    nothing: Any = None
+    found = task_metrics.passed(exact, nothing, nothing, [example] * 2, Attempts(k=2, samples=4))
+    assert found.scores.tolist() == [0.5, 1.0]

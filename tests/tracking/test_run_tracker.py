@@ -43,12 +43,15 @@ def test_a_finished_run_has_its_page_and_its_verdict(uri: str, tmp_path: Path) -
     with tracked(uri, tmp_path / "run") as tracker:
         tracker.log({"train/loss": 2.0}, 1)
         tracker.record.suite_verdict = SuiteVerdict(delta=0.0, verdict="retained")
+        (tmp_path / "run" / "reward.json").write_text("{}")
         tracker.publish(page)
     run = mlflow_runs.find_run(uri, "mine")
     assert (run.status, run.tags["verdict"]) == ("FINISHED", "retained")
     assert run.metrics == {"train/loss": 2.0}
     copy = mlflow_runs.download_artifact(run, "scorecard.html", tmp_path / "back")
     assert copy.read_text() == "mine FINISHED"
+    kept = mlflow_runs.download_artifact(run, "reward.json", tmp_path / "back")
+    assert kept.read_text() == "{}"
     record = mlflow_runs.load_record(run)
     assert record.curves[0].value == 2.0 and record.run_id == run.run_id
 

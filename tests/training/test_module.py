@@ -228,6 +228,7 @@ import sys, torch
 from tests.training.test_module import module, fit, weights, examples
 import functools, lightning
 from torch.utils.data import DataLoader
+from myosotis.training.strategy import Ranks
 sgd = functools.partial(torch.optim.SGD, lr=1e-2)
 model = module("lora", 2, 12, optimizer=sgd)
 rank = int(__import__("os").environ.get("LOCAL_RANK", 0))
@@ -240,7 +241,7 @@ def crowded(batch, **options):
 model.scorer.score = crowded
 trees = examples(24)
 steps = [trees[k:k + 3][rank::2] for k in range(0, 24, 3)]  # rank 1 has half of rank 0's examples
-trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_steps=8, logger=False,
+trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy=Ranks(), max_steps=8, logger=False,
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     use_distributed_sampler=False)
 trainer.fit(model, DataLoader(steps, batch_size=None))

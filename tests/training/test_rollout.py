@@ -17,8 +17,9 @@ from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import StepLoader
 from myosotis.data.sft import Example, Message
 from myosotis.models.generate import end_ids
-from myosotis.objectives import SampledObjective
+from myosotis.objectives import SampledObjective, needs_critic
 from myosotis.objectives.policy import GRPO, RLOO, OnlineDPO
+from myosotis.objectives.ppo import PPO
 from myosotis.rewards import Rule
 from myosotis.rewards.together import Rewards
 from myosotis.training.callbacks import AtomicCheckpointIO, SaveLast, StepSeed
@@ -55,7 +56,8 @@ class Fixture:
         self, world: Path, objective: SampledObjective, weight: float = 1.0, **update: Any
     ) -> None:
         torch.manual_seed(0)
-        self.update = build(update or {"name": "lora", "r": 4, "lora_alpha": 8})
+        chosen = update or {"name": "lora", "r": 4, "lora_alpha": 8}
+        self.update = build(chosen | ({"critic": 1.0} if needs_critic(objective) else {}))
         self.update.attach(AutoModelForCausalLM.from_pretrained(world / "model"))
         scorer = Scorer(self.update.model, PackingMode("dense", "test"), row_tokens=64)
         template = ChatRenderer(byte_level(), "none")
@@ -115,6 +117,7 @@ def grpo(**words: Any) -> GRPO:
 POLICIES = {
     "grpo": grpo(kl_target=0.5),
     "rloo": RLOO(group_size=4, max_new_tokens=5, iterations=3),
+    "ppo": PPO(group_size=4, max_new_tokens=5, iterations=3, kl_target=0.5),
     "online_dpo": OnlineDPO(group_size=4, max_new_tokens=5, iterations=3),
 }
 

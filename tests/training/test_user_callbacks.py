@@ -245,6 +245,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 import lightning
 from tests.training.test_module import examples
 from tests.training.test_user_callbacks import Run, Seen
+from myosotis.training.strategy import Ranks
 from myosotis.training.user_callbacks import trainer_options
 
 folder, rank = Path(sys.argv[1]), int(os.environ.get("LOCAL_RANK", 0))
@@ -261,7 +262,7 @@ if rank:  # helps the first, whose numbers count
 trees = examples(24)
 steps = [trees[k : k + 3][rank::2] for k in range(0, 24, 3)]
 trainer = lightning.Trainer(
-    accelerator="cpu", devices=2, strategy="ddp", max_steps=8, max_epochs=-1, logger=[run.logger],
+    accelerator="cpu", devices=2, strategy=Ranks(), max_steps=8, max_epochs=-1, logger=[run.logger],
     callbacks=[*own, run.evaluators, run.users], use_distributed_sampler=False,
     val_check_interval=8, **trainer_options(own),
 )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -198,3 +200,44 @@ def test_fast_head_knows_soft_capping() -> None:
         expected = model(ids).logits
         found = Head(model)(body(model)(ids).last_hidden_state)
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("padded", "wanted"),
+    [
+        # Rows of 4, 2, 2, 6 and 1 tokens, 8 together. Padded: two rows of 4; a third would make 12.
+        (True, [[4, 2], [2], [6], [1]]),
+        (False, [[4, 2, 2], [6, 1]]),
+    ],
+)
+def test_a_pass_holds_a_budget_of_tokens(padded: bool, wanted: list[list[int]]) -> None:
+    """Padding counted: short rows go together, and a long one beside a short one costs two."""
+    from myosotis.trees.scorer import _at_once
+
+    groups: Any = [[[range(n)]] for n in (4, 2, 2, 6, 1)]
+    found = [[len(row[0]) for row in rows] for rows in _at_once(groups, 8, padded=padded)]
+    assert found == wanted
+    (alone,) = _at_once([[[range(20)]]], 8, padded=padded)  # type: ignore[arg-type]
+    assert len(alone) == 1
+
+
+def test_training_and_evaluation_count_their_rows_apart() -> None:
+    """An evaluation that runs out of memory begins anew with half as much, and changes no score."""
+    model = tiny("llama")
+    trees = shapes()["many"]
+    scorer = Scorer(model, DENSE, row_tokens=40, rows_at_once=4)
+    wanted = scorer.evaluate(trees)
+    scorer.rows_at_once = 1
+    score, sizes = scorer.score, list[int]()
+
+    def crowded(batch: Any, **options: Any) -> Any:
+        sizes.append(batch.ids_RL.shape[0])
+        if batch.ids_RL.numel() > 80:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return score(batch, **options)
+
+    scorer.score = crowded  # type: ignore[method-assign]
+    found = scorer.evaluate(trees)
+    assert sizes[0] > 2 and scorer.evaluated_at_once == 2 and scorer.rows_at_once == 1
+    for one, other in zip(found, wanted, strict=True):
+        assert abs(one.logp - other.logp).max() <= 1e-5

@@ -17,7 +17,7 @@ from torch import distributed
 from myosotis import updates
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
-from myosotis.trees.shared import help_out, sharing
+from myosotis.trees.shared import Crew, Weights
 from tests.tiny import tiny
 from tests.trees.test_scorer import shapes
 from tests.updates.test_methods import SMALL
@@ -47,36 +47,52 @@ def same(a, b):
                and (x.greedy == y.greedy).all() for x, y in zip(a, b, strict=True))
 
 
+crew = Crew(scorer, Weights(lambda: update.strength, lambda _: update.disabled()), {})
 if rank:
-    scorer.rows_at_once = 1  # its memory ran out once: the first rank's batches are scored
-    help_out(scorer)
-    assert scorer.rows_at_once == 1
+    scorer.evaluated_at_once = 1  # its memory ran out once: the first rank's batches are scored
+    crew.help_out()
+    assert scorer.evaluated_at_once == 1
     passes = forwards // 2  # of one evaluation; two were made alone
-    assert scorer.forwards - forwards == len(range(rank, passes, world)) > 0
+    assert scorer.forwards - forwards == 2 * -(-passes // world) > 0  # with empty ones
+    part, tried = scorer.evaluate_batches, []
+
+    def crowded(*args):
+        tried.append(scorer.evaluated_at_once)
+        if scorer.evaluated_at_once > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory: planted")
+        return part(*args)
+
+    scorer.evaluate_batches = crowded
+    crew.help_out()
+    assert tried == [2, 1]
 
     def fails(*args):
-        raise torch.OutOfMemoryError("planted")
+        raise RuntimeError("planted")
 
     scorer.evaluate_batches = fails
     try:
-        help_out(scorer)
-    except torch.OutOfMemoryError as error:
+        crew.help_out()
+    except RuntimeError as error:
         assert "planted" in str(error)
     else:
         raise AssertionError("every rank ends with the error")
 else:
     done = []
-    with sharing(scorer, lambda: update.tuned):
+    with crew.led():
         together = scorer.evaluate(trees, done.append)
-        with update.disabled():  # other ranks have other weights in place: alone
+        with update.disabled():  # the others follow
             off = scorer.evaluate(trees)
     assert same(together, alone) and same(off, base)
     assert not same(alone, base)
     assert same(scorer.evaluate(trees), alone)
+    with crew.led():
+        half = scorer.evaluate(trees)
+    assert scorer.evaluated_at_once == 1
+    assert all(abs(x.logp - y.logp).max() < 1 for x, y in zip(half, alone, strict=True))
     try:
-        with sharing(scorer, lambda: update.tuned):
+        with crew.led():
             scorer.evaluate(trees)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
         assert "planted" in str(error)
     else:
         raise AssertionError("the other rank's error is this rank's")
@@ -87,8 +103,9 @@ distributed.destroy_process_group()
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_score_together_what_one_scores_alone(world: int, tmp_path: Path) -> None:
-    """To the bit, in bf16, where a token's company in a batch would show; and where one rank's
-    memory runs out, none is left waiting."""
+    """To the bit, in bf16, where a token's company in a batch would show; with the update off, too.
+    Where one rank's memory runs out all begin anew with half as much, and where one fails, none is
+    left waiting."""
     script = tmp_path / "rank.py"
     script.write_text(SCRIPT)
     root = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ commands.py   the others: their arguments
 compare.py    `compare`: its arguments
 runs.py       `runs`: its arguments, and what it prints
 rate.py       `rate`: its arguments
+prefer.py     `prefer`: its arguments
 export_data.py  `export-data`: its arguments
 arguments.py  the values those take
 exit_codes.py    exit codes, messages, JSON
@@ -68,9 +69,12 @@ COMMANDS: dict[str, Command] = {
     "compare": Command("compare two logs of lm-eval or Inspect, item by item", _command("compare")),
     "generate": Command("print the answers of a run, and of its base", _command("generate")),
     "dial": Command("scale an update down until it is within budget", _command("dial")),
+    "recover": Command("ask lost answers again: lost, or only mislaid?", _command("recover")),
+    "forecast": Command("say what a run will have lost, by its KL", _command("forecast")),
     "export": Command("write a run out for other tools, and score that", _command("export")),
     "export-data": Command("write examples for a hosted service", _command("export-data")),
     "rate": Command("let people compare answers blindly, and count", _command("rate")),
+    "prefer": Command("choose between sampled answers: pairs to learn", _command("prefer")),
     "scorecard": Command("write one HTML page about a run or a sweep", _command("scorecard")),
     "runs": Command("list, show and delete runs", _command("runs")),
     "sync": Command("bring MLflow up to date with the runs on disk", _command("sync")),

@@ -322,6 +322,64 @@ def _dial(parser: argparse.ArgumentParser) -> Built:
     return parser, start
 
 
+def _recover(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "Ask again what a run got wrong that its base got right: with solved examples before the "
+        "question, and after a few steps of relearning on other items, which are thrown away. What "
+        "comes back was mislaid, not lost. The record and the scorecard of the run show it."
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--shots",
+        type=positive(int, zero=True),
+        default=5,
+        metavar="K",
+        help="solved examples before each question (default: 5); 0: leave this way out",
+    )
+    parser.add_argument(
+        "--steps",
+        type=positive(int, zero=True),
+        default=10,
+        metavar="N",
+        help="steps of relearning (default: 10); 0: leave this way out",
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="retention.…, where it should differ from the run's",
+    )
+    parser.set_defaults(config_name="train", config_dir=None)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.commands.recover import recover
+
+        return recover(parsed.run, cfg, parsed.overrides, shots=parsed.shots, steps=parsed.steps)
+
+    return parser, start
+
+
+def _forecast(parser: argparse.ArgumentParser) -> Built:
+    parser.description = (
+        "Say what a run will have lost, before its benchmarks: by how far its predictions moved "
+        "(KL), and what that has cost the runs of a study of the same base. Loads no weights."
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--study", required=True, metavar="SWEEP|FOLDER|FILE", help="the runs that set the price"
+    )
+    parser.set_defaults(overrides=[], config_name="train", config_dir=None)
+
+    def start(parsed: Arguments) -> Any:
+        cfg = _config(parsed)
+        from myosotis.commands.forecast import forecast
+
+        return forecast(parsed.run, parsed.study, cfg.tracking.uri)
+
+    return parser, start
+
+
 def _export(parser: argparse.ArgumentParser) -> Built:
     parser.description = (
         "Write a run out for other tools: its adapter in PEFT's format, a whole model with merged "
@@ -375,6 +433,12 @@ def _rate(parser: argparse.ArgumentParser) -> Built:
     from myosotis.cli import rate
 
     return rate.build(parser, RUN_HELP)
+
+
+def _prefer(parser: argparse.ArgumentParser) -> Built:
+    from myosotis.cli import prefer
+
+    return prefer.build(parser, RUN_HELP)
 
 
 def _scorecard(parser: argparse.ArgumentParser) -> Built:
@@ -503,9 +567,12 @@ BUILDERS: dict[str, Callable[[argparse.ArgumentParser], Built]] = {
     "compare": _compare,
     "generate": _generate,
     "dial": _dial,
+    "recover": _recover,
+    "forecast": _forecast,
     "export": _export,
     "export-data": _export_data,
     "rate": _rate,
+    "prefer": _prefer,
     "scorecard": _scorecard,
     "runs": _runs,
     "sync": _sync,

@@ -33,6 +33,11 @@ def build(
         metavar=("URL", "MODEL"),
         help="an OpenAI-compatible server (up to /v1), and the name of a model there",
     )
+    parser.add_argument(
+        "--refusals",
+        action="store_true",
+        help="ask the judge which answers of a run with retention=safety refuse",
+    )
     parser.add_argument("--rubric", type=Path, metavar="FILE", help="what the judge is to go by")
     parser.add_argument(
         "--key-env",
@@ -47,6 +52,10 @@ def build(
             raise ConfigError("rate takes one of --out FILE, --read FILE and --judge URL MODEL.")
         from myosotis.commands import rate
 
+        if parsed.refusals and parsed.judge is None:
+            raise ConfigError("--refusals asks a judge: add --judge URL MODEL.")
+        if parsed.refusals:
+            return rate.judge_refusals(parsed.run, *parsed.judge, key_env=parsed.key_env)
         if parsed.judge is not None:
             given = {"rubric": parsed.rubric, "key_env": parsed.key_env}
             return rate.judge(parsed.run, *parsed.judge, **given)

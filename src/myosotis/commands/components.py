@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +54,22 @@ from myosotis.objectives.reference_logprobs import referenced
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import KL
 from myosotis.retention.benchmarks import cache
-from myosotis.retention.benchmarks.eval_model import EvalModel
+from myosotis.retention.benchmarks.eval_model import WRITE, EvalModel
 from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
+from myosotis.trees.shared import Crew, Job, Weights, summed
 from myosotis.trees.stored_trees import StoredTrees
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
 from myosotis.utils.escape import terminal
+
+
+HELD_OUT = "held_out"
+"""The job of ranks that measure together (trees/shared.py)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,8 @@ class Components:
 
     def held_out(self) -> dict[str, float]:
         """The objective and its metrics on held-out examples, as `val/…`."""
-        measured = self.evaluator.held_out(self.scorer, self.objective)
+        ask = self.scorer.ask
+        measured = ask(HELD_OUT) if ask else self.evaluator.held_out(self.scorer, self.objective)
         return {f"val/{name}": value for name, value in measured.items()}
 
 
@@ -101,6 +110,21 @@ class TunedComponents(Components):
     def kl(self) -> list[KL]:
         """How far the predictions are from the base's, with the weights as they are now."""
         return kl.measured(self.scorer, self.update, self.texts)
+
+    @cached_property
+    def crew(self) -> Crew:
+        """The ranks of a run, as this one takes part in what they measure together."""
+        scorer, update = self.scorer, self.update
+
+        def at(strength: float) -> AbstractContextManager[None]:
+            return update.disabled() if strength == 0 else update.scaled(strength)
+
+        jobs = {
+            HELD_OUT: Job(partial(self.evaluator.held_out, scorer, self.objective), summed),
+            kl.DIVERGENCE: Job(partial(kl.part, scorer, update, self.texts), kl.merged),
+            WRITE: Job(self.eval_model.write, itemgetter(0)),
+        }
+        return Crew(scorer, Weights(lambda: update.strength, at), jobs)
 
 
 def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
@@ -173,8 +197,8 @@ def measure_base(parts: Components, metric: str) -> tuple[Components, EvalResult
     """Evaluate the base before anything is attached; benchmarks from the cache if they can be.
 
     Only for the model as it was loaded: the cache goes by the content of its files. The task is
-    measured on what the run goes on from, where there is such a thing; and where `task.shots`
-    asks, also with examples in the prompt, by `metric`.
+    measured on what the run goes on from, where there is such a thing; and where `task.shots`,
+    `task.retrieve` or `task.system` ask, also with other prompts, by `metric`.
     """
     began = time.perf_counter()
     retention = base_retention(parts.suite, parts.scorer, parts.base, parts.precision.name)

@@ -12,37 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from myosotis import updates
 from myosotis.commands.components import (
-    Components,
     attach,
     base_retention,
     load_components,
     merge_initial,
 )
 from myosotis.commands.export import refuse_full, write_dialled
-from myosotis.commands.find_model import base_facts, config_of
-from myosotis.commands.resume import replace_values
+from myosotis.commands.find_model import base_facts
+from myosotis.commands.finished import finished_config, refuse_others
+from myosotis.commands.publish import publish
 from myosotis.commands.template_file import carry_template
-from myosotis.config import check, instantiate
+from myosotis.config import instantiate
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import GRID, turn
 from myosotis.records.find import find_run, has_update
-from myosotis.records.run_folder import RunFolder
-from myosotis.records.schema import DialChoice, DialPoint, RunRecord
+from myosotis.records.schema import DialChoice, DialPoint
 from myosotis.records.verdict import Verdict
 from myosotis.report import dial_curve, terminal
 from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
-from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.utils.console import console
-from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
+from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import terminal as escaped
-
-CHANGEABLE = ("retention.", "task.items")
-"""What may differ from the run: how retention is measured and judged. The rest made the weights."""
 
 
 def dial(
@@ -57,13 +52,14 @@ def dial(
     """
     place = find_run(run, able=has_update)
     record = place.load()
-    cfg = _configuration(place, record, given, overrides)
+    cfg = finished_config(place, record, given, overrides, command="dial")
+    _require_scalable(cfg)
     if out is not None:
         refuse_full(out)
     if cfg.trainer.num_threads:
         torch.set_num_threads(cfg.trainer.num_threads)
     parts = load_components(cfg, lambda _: None)
-    _refuse_others(record, parts)
+    refuse_others(record, parts)
     budget = instantiate.budget(cfg)
     retention = base_retention(parts.suite, parts.scorer, parts.base, parts.precision.name)
     parts = merge_initial(parts)
@@ -96,7 +92,7 @@ def dial(
         console.print(f"Written to {escaped(out)} ({form}).", highlight=False, soft_wrap=True)
     elif out is not None:
         console.print("[yellow]Nothing was written.[/]")
-    _publish(place, record, cfg)
+    publish(place, record, cfg)
     return {
         "run_id": record.run_id,
         "alpha": choice.alpha,
@@ -122,62 +118,10 @@ def verdict(points: Sequence[DialPoint], choice: DialChoice) -> str:
     return Verdict.FORGOTTEN.value if beyond else Verdict.INCONCLUSIVE.value
 
 
-def _configuration(
-    place: RunFolder, record: RunRecord, given: DictConfig, overrides: Sequence[str]
-) -> DictConfig:
-    """The run's own, with what was given anew; refused here is what weights are not needed for."""
-    if record.status != "FINISHED":
-        raise AssetError(
-            f"The run {place.path} has no finished update (its status is {record.status}).",
-            f"If it was stopped, `myosotis train resume={place.path}` finishes it.",
-        )
-    cfg, _ = config_of(place)
-    if others := [o for o in overrides if not o.lstrip("+~").startswith(CHANGEABLE)]:
-        raise ConfigError(
-            f"dial cannot change {others[0]}: it is part of what was trained.",
-            "Only retention.… and task.items can differ from the run's.",
-        )
-    replace_values(cfg, given, overrides)
-    OmegaConf.update(cfg, "retention.dial", [])
-    OmegaConf.update(cfg, "out", str(place.path))  # where it keeps what it went on from
-    check(cfg)
+def _require_scalable(cfg: DictConfig) -> None:
     update = updates.build(instantiate.update_settings(cfg))
     if not update.capabilities.scalable:
         raise ConfigError(
             f"update={update.name} cannot be scaled to a strength: "
             f"{update.capabilities.reasons['scalable']}."
         )
-    return cfg
-
-
-def _refuse_others(record: RunRecord, parts: Components) -> None:
-    """Base and data must be those of the run: held-out examples of other data may be trained on."""
-    if parts.base.content_hash != record.model.content_hash:
-        raise ConfigError(
-            f"{record.model.id} is no longer the model that the run was trained on.",
-            "Its files have changed since; dial needs the base as it was.",
-        )
-    if str(parts.data.dataset.manifest.get("hash", "")) != record.data.hash:
-        raise ConfigError(
-            f"data={record.data.name} is no longer what the run was trained on.",
-            "Its files (for docstrings: the installed packages) have changed since.",
-        )
-    if not any(task.accuracy_like for task in parts.suite):
-        raise ConfigError(
-            "The run has no benchmark that a verdict can rest on.",
-            "Name some, as in 'retention.suite=[hellaswag,arc_easy]'.",
-        )
-
-
-def _publish(place: RunFolder, record: RunRecord, cfg: DictConfig) -> None:
-    """Record and scorecard to MLflow, too; what lies on disk is the truth."""
-    if not cfg.tracking.enabled:
-        return
-    mlflow = MLflowLogger(cfg.tracking.uri, cfg.tracking.experiment, run_id=record.run_id)
-    try:
-        for path in (place.record, place.scorecard):
-            mlflow.log_artifact(path)
-        mlflow.finish(record.status, record.error)
-    except MyosotisError as error:
-        told = f"[yellow]![/] MLflow was not updated: {escaped(error.message)}"
-        console.print(told, highlight=False)

@@ -23,10 +23,11 @@ from myosotis.commands.reward_task import Reference, RewardTask
 from myosotis.commands.run_params import resolved, shown
 from myosotis.commands.settling import Asked, ask_until_settled
 from myosotis.config import config_hash
-from myosotis.data.kinds import REWARD
+from myosotis.data.kinds import REWARDED
 from myosotis.evaluation import kl, results, samples
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.item_files import write_benchmark_items
+from myosotis.evaluation.refusal_file import write_refusals
 from myosotis.evaluation.weights import weight_changes
 from myosotis.models.load import BaseModel, load_tokenizer
 from myosotis.models.model_ref import ModelRef
@@ -41,6 +42,7 @@ from myosotis.retention.benchmarks.task import Suite
 from myosotis.tracking.mlflow_logger import MLflowLogger
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.tracking.run_tracker import RunTracker, track
+from myosotis.training import diagnostics
 from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
 from myosotis.utils.console import progress
@@ -69,7 +71,7 @@ def evaluate(
             cfg.tracking.uri, cfg.tracking.experiment, name, {"method": "evaluate"}
         )
     suite = _suite(cfg, tuned, reference)
-    task = None if cfg.task.metric != REWARD else RewardTask.of(cfg)
+    task = None if cfg.task.metric not in REWARDED else RewardTask.of(cfg)
     loaded = tuned.load(precision_of(cfg).weights, device_of(cfg))
     folder = RunFolder(Path(cfg.out))
     with (
@@ -209,6 +211,9 @@ def _compared(kept: RunTracker, asked: Asked) -> None:
     record = kept.record
     record.suite = asked.suite.identity()
     record.retention, record.suite_verdict = asked.found
+    for sentence in diagnostics.of_behaviour(record.retention):
+        kept.warn(sentence)
+    write_refusals(kept.folder.refusals, asked.suite, asked.base, asked.tuned)
     record.flips = samples.flips(asked.suite, asked.base, asked.tuned)
     write_benchmark_items(kept.folder.items, asked.base, asked.tuned)
     kept.log(results.forgetting_metrics(record.retention, record.suite_verdict), step=0)

@@ -67,6 +67,7 @@ def export(
         )
     loaded, update = subject.load(precision_of(cfg).weights, device_of(cfg))
     assert update is not None
+    update = update.alone()
     if base is not None:
         loaded.model.config.name_or_path = base
     facts = base_facts(cfg, loaded)
@@ -126,6 +127,7 @@ def write_dialled(
 
     Returns the form. Raises `ConfigError` where the update cannot be merged into one.
     """
+    update = update.alone()
     if whole or isinstance(update, FullUpdate):
         write_merged(update, base, alpha, out)
         return "merged"

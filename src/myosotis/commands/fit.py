@@ -6,7 +6,9 @@ The story around it is `train.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Set
+import signal
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,12 +44,13 @@ from myosotis.training.eval_schedule import EvalSchedule, cadence
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
 from myosotis.training.rollout import Rollouts
+from myosotis.training.strategy import strategy_of
 from myosotis.training.user_callbacks import UserCallbacks, trainer_options
 from myosotis.training.work_estimate import Work
 from myosotis.trees.attention import text_config
 from myosotis.trees.scorer import device_of
-from myosotis.trees.shared import help_out, sharing
 from myosotis.updates.tensors import num_parameters
+from myosotis.utils import distributed
 from myosotis.utils.device import hardware, peak_flops
 from myosotis.utils.errors import Interrupted
 
@@ -82,7 +85,7 @@ def fit(
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
-        strategy=cfg.trainer.strategy,
+        strategy=strategy_of(cfg.trainer.strategy, cfg.trainer.accelerator, cfg.trainer.devices),
         precision="32-true",  # the scorer owns the arithmetic: models/dtype.py
         max_steps=parts.total_steps,
         max_epochs=-1,
@@ -106,9 +109,12 @@ def fit(
     resuming = cfg.resume is not None and folder.checkpoint.exists()
     path = str(folder.checkpoint) if resuming else None
     module = fine_tuning(cfg, parts)
-    trainer.fit(module, datamodule=StepModule(parts.data), ckpt_path=path, weights_only=True)
-    if stop.received is not None:
-        raise Interrupted(stop.received, trainer.global_step)
+    with stopped_at_once(trainer, stop):
+        trainer.fit(module, datamodule=StepModule(parts.data), ckpt_path=path, weights_only=True)
+    if signum := int(distributed.total(stop.received or 0, largest=True)):
+        raise Interrupted(signum, trainer.global_step)
+    parts.update.gather()
+    parts.scorer.lockstep = False
     return cost.Training(
         steps=trainer.global_step,
         train_seconds=throughput.seconds,
@@ -120,6 +126,20 @@ def fit(
         rehearsed=module.controls.spent(trainer.global_step),
         stopped=users.stopped,
     )
+
+
+@contextmanager
+def stopped_at_once(trainer: lightning.Trainer, stop: StopOnSignal) -> Iterator[None]:
+    """A `KeyboardInterrupt` inside of `fit` is told as `Interrupted`: Lightning makes a
+    `SystemExit` of it, which looks like a failure, and leaves Ctrl-C without effect."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise Interrupted(stop.received or signal.SIGINT, trainer.global_step) from None
 
 
 def _flops(parts: TunedComponents, read: Work) -> float:
@@ -171,10 +191,10 @@ def evaluations_of(run: Run) -> list[ScheduledEval]:
     validation = loss_steps(run.cfg, run.parts)
     parts = run.parts
     if run.base is None:
-        measures = [partial(_help, parts)] * 2
+        measures = [partial(_help, run)] * 2
     else:
         measures = [
-            partial(_shared, parts, m) for m in (parts.held_out, _retention_of(run, run.base))
+            partial(_shared, run, m) for m in (parts.held_out, _retention_of(run, run.base))
         ]
     return [
         ScheduledEval("validation", measures[0], validation),
@@ -182,13 +202,16 @@ def evaluations_of(run: Run) -> list[ScheduledEval]:
     ]
 
 
-def _shared(parts: TunedComponents, measure: Measure) -> dict[str, float]:
-    with sharing(parts.scorer, lambda: parts.update.tuned):
-        return measure()
+def _shared(run: Run, measure: Measure) -> dict[str, float]:
+    with run.parts.crew.led():
+        found = measure()
+    run.best.agree()
+    return found
 
 
-def _help(parts: TunedComponents) -> dict[str, float]:
-    help_out(parts.scorer)
+def _help(run: Run) -> dict[str, float]:
+    run.parts.crew.help_out()
+    run.best.agree()
     return {}
 
 

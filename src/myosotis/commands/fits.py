@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis.commands import parts
@@ -110,7 +111,17 @@ class _Case:
             row_tokens=max(cfg.data.row_tokens, longest_path(trees)),
             checkpointing=trainer.gradient_checkpointing,
             on_gpu=self.device.on_gpu,
+            spread=self._spread(),
         )
+
+    def _spread(self) -> int:
+        """Devices over which the training is spread."""
+        trainer = self.cfg.trainer
+        if trainer.strategy != "fsdp2":
+            return 1
+        if str(trainer.devices) in ("auto", "-1"):
+            return max(1, torch.cuda.device_count())
+        return int(trainer.devices)
 
     @property
     def rows(self) -> int:
@@ -157,10 +168,25 @@ def _proposals(case: _Case) -> Iterator[Proposal]:
     """Of the same method, and of methods that keep less."""
     if (found := _first_that_fits(case, _levers(case))) is not None:
         yield found
+    yield from _over_devices(case)
     for name in ("lora", "qlora"):
         begun = _named(case) != name and case.changed(f"update={name}")
         if begun and (found := _first_that_fits(begun, _levers(begun))) is not None:
             yield replace(found, overrides=[f"update={name}", *found.overrides])
+
+
+def _over_devices(case: _Case) -> Iterator[Proposal]:
+    """The same, spread over as few devices of this size as it takes, up to a machine's eight."""
+    if case.load.spread > 1 or not case.device.on_gpu:
+        return
+    for count in (2, 4, 8):
+        begun: _Case | None = case
+        spread = [f"trainer.devices={count}", "trainer.strategy=fsdp2"]
+        for override in spread:
+            begun = begun and begun.changed(override)
+        if begun and (found := _first_that_fits(begun, _levers(begun))) is not None:
+            yield replace(found, overrides=[*spread, *found.overrides])
+            return
 
 
 def _named(case: _Case) -> str:

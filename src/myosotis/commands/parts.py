@@ -26,8 +26,10 @@ from myosotis.data.datamodule import ExampleModule
 from myosotis.data.few_shot import choose_shots
 from myosotis.data.kinds import kind_of
 from myosotis.data.named_templates import choose_template
+from myosotis.data.retrieve import retrieve
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import Evaluator
+from myosotis.evaluation.task_metrics import Attempts
 from myosotis.models.dtype import Precision, resolve
 from myosotis.models.load import (
     BaseModel,
@@ -166,6 +168,7 @@ def benchmarks(
         chat_template=cfg.retention.chat_template,
         locator=locator_of(cfg),
         designs=_designs(cfg, base) if base is not None else {},
+        safety_prompts=cfg.retention.get("safety_prompts"),
     )
     require_known_items(suite, tokenizer, source)
     return suite
@@ -229,12 +232,21 @@ def evaluator_of(
         validation_kind=data.kind_of("validation"),
         validation_sources=[e.source for e in data.encoded["validation"].examples[:count]],
         shots=choose_shots(data.dataset.train, cfg.task.shots, cfg.seed),
+        retrieved=retrieve(data.test_examples[:count], data.dataset.train, cfg.task.retrieve),
+        instruction=cfg.task.system or "",
         max_length=data.max_length,
         metrics=[cfg.task.metric, *cfg.task.metrics],
         own=instantiate.task_metrics(cfg),
         rewards=rewards,
+        attempts=attempts_of(cfg),
         validation_examples=data.encoded["validation"].examples[:count],
     )
+
+
+def attempts_of(cfg: DictConfig) -> Attempts:
+    """How pass@k is asked for."""
+    task = cfg.task
+    return Attempts(task.k, task.samples, task.temperature, cfg.seed)
 
 
 def deploy_evaluator(cfg: DictConfig, data: ExampleModule) -> Evaluator | None:
@@ -257,6 +269,8 @@ def deploy_evaluator(cfg: DictConfig, data: ExampleModule) -> Evaluator | None:
         validation=(),
         validation_kind=None,
         shots=(),
+        retrieved=(),
+        instruction="",
     )
 
 

@@ -316,7 +316,7 @@ def room(plan: Plan) -> Iterator[str]:
     if not fits.proposals:
         yield "nothing that this platform has makes it fit: a smaller model is needed"
     if fits.device.on_gpu:
-        yield "more devices do not help: each holds the whole model"
+        yield "with strategy=ddp more devices do not help: each holds the whole model"
 
 
 def time_of(plan: Plan) -> str:

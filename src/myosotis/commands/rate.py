@@ -9,6 +9,8 @@ from typing import Any
 
 from myosotis.evaluation.judge import RUBRIC, Endpoint, Pair, cached, judged
 from myosotis.evaluation.ratings import FEW, Rating, counted, meant, tuned_is_first
+from myosotis.evaluation.refusal_file import read_refusals
+from myosotis.evaluation.refusal_judge import judged_refusals
 from myosotis.records.find import find_run
 from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
@@ -93,13 +95,28 @@ def judge(
         for sample in record.samples
         if sample.base.strip() != sample.tuned.strip()
     ]
-    text = RUBRIC if rubric is None else _read(rubric)
+    text = RUBRIC if rubric is None else read_rubric(rubric)
     endpoint = Endpoint(url, model, os.environ.get(key_env, ""))
     ask = cached(endpoint, folder.path / "judge.jsonl", f"{url} {model}")
     with progress(f"judge, {model}", total=len(pairs)) as advance:
         record.judge = judged(pairs, ask, model=model, rubric=text, advance=advance)
     _keep(record, folder)
     for sentence in rated.judge_said(record.judge):
+        results.print(terminal(sentence), soft_wrap=True)
+    return record
+
+
+def judge_refusals(run: str, url: str, model: str, *, key_env: str = KEY) -> RunRecord:
+    """Let a language model say which answers to `should_refuse` and `should_answer` refuse."""
+    folder = find_run(run)
+    record = folder.load()
+    answers = read_refusals(folder.refusals)
+    endpoint = Endpoint(url, model, os.environ.get(key_env, ""))
+    ask = cached(endpoint, folder.path / "judge.jsonl", f"{url} {model}")
+    with progress(f"judge, {model}", total=len(answers)) as advance:
+        record.refusal_judge = judged_refusals(answers, ask, model=model, advance=advance)
+    _keep(record, folder)
+    for sentence in rated.refusals_said(record.refusal_judge):
         results.print(terminal(sentence), soft_wrap=True)
     return record
 
@@ -111,7 +128,8 @@ def _keep(record: RunRecord, folder: RunFolder) -> None:
         scorecard(record, folder.scorecard)
 
 
-def _read(path: Path) -> str:
+def read_rubric(path: Path) -> str:
+    """What a judge is to go by, from a file. Raises `ConfigError` where it cannot be read."""
     try:
         return read_text(path, MOST_RUBRIC)
     except (OSError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from myosotis.commands.find_model import template_options
+from myosotis.commands.parts import attempts_of
 from myosotis.commands.rewarding import require_rewards, rewards_of
 from myosotis.config import instantiate
 from myosotis.data.chat_template import ChatRenderer
@@ -71,17 +72,18 @@ class RewardTask:
     ) -> None:
         """Measure the tuned model, and its base where there is one; kept in the record."""
         after = self._answers(scorer, model, "tuned")
+        metric = self.cfg.task.metric
         if reference is None:
-            kept.record.task = alone(after[REWARD])
+            kept.record.task = alone(after[metric])
             kept.log({f"task/{name}": score.mean for name, score in after.items()}, step=0)
-            said = f"Reward {after[REWARD].mean:.3f}, the mean of {len(self.examples)} answers"
+            said = f"{metric} {after[metric].mean:.3f}, the mean of {len(self.examples)} prompts"
             console.print(said, highlight=False)
             return
         with reference.there():
             before = self._answers(reference.scorer, reference.model, "base")
         nothing = Measurement({})
         sides = EvalResult(nothing, before), EvalResult(nothing, after)
-        kept.record.task = results.task_summary(*sides, REWARD)
+        kept.record.task = results.task_summary(*sides, metric)
         kept.record.samples = samples.samples(self.examples, *sides)
         kept.log({f"task/{name}": score.mean for name, score in after.items()}, step=0)
 
@@ -90,13 +92,14 @@ class RewardTask:
         template = ChatRenderer(model.tokenizer, cfg.data.template, template_options(cfg))
         with progress(f"answers, {who}", total=len(self.examples)) as advance:
             found = task_metrics.measure(
-                [REWARD],
+                list(dict.fromkeys([REWARD, cfg.task.metric])),
                 scorer,
                 template,
                 self.examples,
                 rewards=self.rewards,
                 max_new_tokens=cfg.task.max_new_tokens,
                 advance=advance,
+                attempts=attempts_of(cfg),
             )
         names = clusters(self.examples)
         return {name: score.clustered(names) for name, score in found.items()}

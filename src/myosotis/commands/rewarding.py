@@ -19,11 +19,13 @@ from myosotis.models.generate import before, continuations, decoded, end_ids
 from myosotis.objectives import samples
 from myosotis.records.find import find_run, has_update
 from myosotis.records.run_folder import RunFolder
+from myosotis.rewards.code import PassesTests
 from myosotis.rewards.model import RewardModel, RewardRun, Scale, raw_rewards
 from myosotis.rewards.together import Rewards
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
+from myosotis.utils import sandbox
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError, DataError
 
@@ -42,6 +44,8 @@ def require_rewards(cfg: DictConfig) -> None:
     for reward in instantiate.rewards(cfg).values():
         if isinstance(reward, RewardRun):
             _found(str(reward.run))
+        elif isinstance(reward, PassesTests):
+            sandbox.require()
 
 
 def reward_model(cfg: DictConfig, run: str) -> RewardModel:

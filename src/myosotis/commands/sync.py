@@ -111,7 +111,7 @@ def _run(folder: RunFolder, sweep: SweepInfo | None, uri: str | None) -> dict[st
         mlflow.log_dataset(record.data)
     points = _curves(mlflow, store, folder, record)
     artifacts = {
-        "": (folder.config, folder.scorecard, folder.items, folder.record),
+        "": (folder.config, *folder.published, folder.record),
         "update": (folder.update,),
     }
     for place, paths in artifacts.items():

@@ -49,6 +49,7 @@ from myosotis.evaluation.deploy import deploy_result
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import turn
 from myosotis.evaluation.item_files import write_benchmark_items, write_example_items
+from myosotis.evaluation.refusal_file import write_refusals
 from myosotis.evaluation.weights import weight_changes
 from myosotis.records.run_folder import SweepFolder, SweepInfo
 from myosotis.records.schema import AtStart, DeployResult, RunRecord, UpdateInfo
@@ -61,7 +62,7 @@ from myosotis.tracking.run_tracker import RunTracker
 from myosotis.training import cost, diagnostics
 from myosotis.training.best_checkpoint import BestCheckpoint
 from myosotis.updates.tensors import num_parameters
-from myosotis.utils import escape, memory
+from myosotis.utils import distributed, escape, memory
 from myosotis.utils.console import console
 from myosotis.utils.own_files import refuse_links, require_place
 
@@ -102,8 +103,12 @@ def train(
             parts, base = _measure_base(tracker, cfg, parts)
             run = _attach(tracker, cfg, parts, base)
             trained = _fit(run)
-            if base is not None:
-                _conclude(run, base, trained, began)
+            distributed.send([tensor.detach() for _, tensor in run.parts.update.parameters()])
+            if base is None:
+                run.parts.crew.help_out()
+            else:
+                with run.parts.crew.led():
+                    _conclude(run, base, trained, began)
     if base is not None and sweep is None:
         terminal.show(tracker.record, folder.scorecard)
     return tracker.record
@@ -205,6 +210,7 @@ def _fit(run: Run) -> cost.Training:
     tracker.record.controls = told(cfg, trained.rehearsed, tracker.jsonl.points())
     for sentence in diagnostics.of_curves(tracker.jsonl.points()):
         tracker.warn(sentence)
+    tracker.record.checkpoint = run.best.finish(trained.steps, tracker.warn)
     return trained
 
 
@@ -221,7 +227,6 @@ def _at_start(run: Run, base: EvalResult) -> AtStart | None:
 def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) -> None:
     """Save the update, measure the tuned model, compare, dial, and publish all of it."""
     cfg, tracker, parts = run.cfg, run.tracker, run.parts
-    tracker.record.checkpoint = run.best.finish(trained.steps, tracker.warn)
     named = parts.base.model.config.name_or_path
     facts = base_facts(cfg, parts.base)
     parts.update.save(tracker.folder.update, base_id=named, facts=facts)
@@ -293,6 +298,9 @@ def _compare(run: Run, base: EvalResult, tuned: EvalResult, asked: Asked, step: 
         tracker.warn(sentence)
     record.suite = asked.suite.identity()
     record.retention, record.suite_verdict = asked.found
+    for sentence in diagnostics.of_behaviour(record.retention):
+        tracker.warn(sentence)
+    write_refusals(tracker.folder.refusals, asked.suite, base.retention, tuned.retention)
     record.contamination = list(run.parts.screening.rows.values())
     run.parts.screening.noted(record.retention)
     budget = instantiate.budget(cfg)

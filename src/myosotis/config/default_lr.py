@@ -51,7 +51,7 @@ RATES: dict[tuple[str, str], Rate] = {
 
 
 PREFERENCES = ("dpo", "ipo", "hinge", "dpop", "simpo", "orpo", "kto", "reward")
-PREFERENCES += ("grpo", "dr_grpo", "rloo", "online_dpo")
+PREFERENCES += ("grpo", "dr_grpo", "rloo", "ppo", "online_dpo")
 
 
 def _of_pairs(update: str, objective: str) -> Rate | None:

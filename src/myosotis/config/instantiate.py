@@ -54,10 +54,14 @@ def objective(cfg: DictConfig) -> Objective:
 
 
 def update_settings(cfg: DictConfig) -> dict[str, Any]:
-    """The `update` group, with a value head where the objective needs one."""
+    """The `update` group, with a value head or a critic where the objective needs one."""
+    from myosotis.objectives import needs_critic
+
     settings = plain(cfg["update"])
     if objective(cfg).needs_value_head:
         settings["value_head"] = cfg.objective.head_lr_ratio
+    if needs_critic(objective(cfg)):
+        settings["critic"] = objective(cfg).critic_lr_ratio  # type: ignore[attr-defined]
     return settings
 
 

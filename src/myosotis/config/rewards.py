@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -13,9 +14,10 @@ from myosotis.utils.errors import ConfigError
 if TYPE_CHECKING:
     from myosotis.data.kinds import TaskKind
     from myosotis.objectives import Objective
+    from myosotis.rewards import Reward
 
 CHOOSE = (
-    "Choose one: reward=json, length, exact, numeric, overlap, or reward=model "
+    "Choose one: reward=json, length, exact, numeric, overlap, code, or reward=model "
     "reward.model.run=RUN; several: 'reward=[json,length]'."
 )
 
@@ -24,6 +26,7 @@ def check_rewards(
     cfg: DictConfig, values: dict[str, Any], objective: Objective, kind: type[TaskKind]
 ) -> None:
     """Each reward is held against its class; and who needs one has one."""
+    from myosotis.data.kinds import PASS_AT_K, REWARDED
     from myosotis.objectives import samples
     from myosotis.rewards import Reward
 
@@ -44,8 +47,11 @@ def check_rewards(
             f"objective={cfg.objective.name} learns from a reward, and {what}.", CHOOSE
         )
     asked = [cfg.task.metric, *cfg.task.metrics]
-    if "reward" in asked and not made:
-        raise ConfigError("The reward is a metric of the task, but no reward is chosen.", CHOOSE)
+    if needing := [name for name in asked if name in REWARDED]:
+        if not made:
+            raise ConfigError(f"task.metric={needing[0]} needs a reward: none is chosen.", CHOOSE)
+        if PASS_AT_K in needing:
+            _right_or_wrong(cfg, entries, made)
     if made and not kind.is_text:
         raise ConfigError(
             f"reward={'+'.join(entries)} is given to written answers, and objective="
@@ -56,9 +62,27 @@ def check_rewards(
         _policy(cfg)
 
 
+def _right_or_wrong(cfg: DictConfig, names: Iterable[str], made: Sequence[Reward]) -> None:
+    """pass@k counts answers that are right, and takes k of those that are sampled."""
+    from myosotis.rewards import Rule
+    from myosotis.rewards.code import PassesTests
+
+    for name, one in zip(names, made, strict=True):
+        if one.weight and not isinstance(one, Rule | PassesTests):
+            raise ConfigError(
+                f"task.metric=pass_at_k counts right answers, and reward={name} calls none right.",
+                "reward=code, exact, numeric or json do.",
+            )
+    if cfg.task.k > cfg.task.samples:
+        raise ConfigError(
+            f"task.k={cfg.task.k} of task.samples={cfg.task.samples} answers cannot be taken.",
+            f"Add task.samples={2 * cfg.task.k}.",
+        )
+
+
 def _policy(cfg: DictConfig) -> None:
     """What sampling cannot do."""
-    if cfg.trainer.devices not in (1, "1") or cfg.trainer.strategy == "ddp":
+    if cfg.trainer.devices not in (1, "1") or cfg.trainer.strategy != "auto":
         raise ConfigError(
             f"objective={cfg.objective.name} samples its answers on one device: a round that is "
             "resumed must be the same, and only the first device's answers are kept.",

@@ -80,9 +80,15 @@ class Trainer:
     )
     accelerator: str = key("auto", "what to compute on: auto, cpu, gpu, cuda or mps")
     devices: int | str = key(1, "number of devices, or auto")
-    strategy: str = key("auto", "how a run is distributed over devices: auto or ddp")
+    strategy: str = key(
+        "auto",
+        "how a run is distributed over devices: auto, ddp (each holds the whole model), or fsdp2 "
+        "(weights, gradients and the optimiser's state are spread over them)",
+    )
     rows_at_once: int | None = key(
-        None, "rows per forward pass; null: chosen for the device, halved when memory runs out"
+        None,
+        "tokens per forward pass, padding counted, in rows of data.row_tokens; null: chosen for the "
+        "device, halved when memory runs out",
     )
     num_threads: int | None = key(None, "number of CPU threads; null: torch chooses")
 
@@ -92,7 +98,8 @@ class Retention:
     suite: list[str] = key(
         ["hellaswag", "arc_easy", "piqa", "wikipedia", "prose"],
         "benchmarks: lm-eval tasks by name or YAML path, wikipedia and prose (general text, in "
-        "bits per byte; prose is Python's documentation), or a .jsonl file with items of your own",
+        "bits per byte; prose is Python's documentation), should_refuse and should_answer (what "
+        "the model refuses), or a .jsonl file with items of your own",
     )
     items: int | None = key(
         200, "items per benchmark, a seeded subset (at most 64 of general text); null: all"
@@ -150,6 +157,11 @@ class Retention:
     data_files: dict[str, str] = key(
         {}, "your file or folder for a benchmark or data set, by its name"
     )
+    safety_prompts: str | None = key(
+        None,
+        "requests of should_refuse and should_answer: a file, or hub:OWNER/NAME#SPLIT such as "
+        "hub:walledai/XSTest#test; null: a smoke set of our own wording",
+    )
     seed: int = key(0, "chooses the items; independent of the training seed")
     contaminated: str = key(
         "keep",
@@ -168,8 +180,8 @@ class TaskConfig:
         "what decides on the task: loglik (log-likelihood of the answers), perplexity; of "
         "generated answers rougeL, rouge1, rouge2, chrf, bleu, exact_match, numeric (the final "
         "number), label_accuracy, macro_f1, json_valid, json_fields, sql_match, reward (by the "
-        "rewards that are chosen); accuracy (labels, pairs), margin (pairs), separation (graded "
-        "answers)",
+        "rewards that are chosen), pass_at_k (how likely one of task.k answers has full reward); "
+        "accuracy (labels, pairs), margin (pairs), separation (graded answers)",
     )
     metrics: list[str] = key([], "further metrics to measure beside that one, by the same names")
     own: dict[str, Any] = key(
@@ -179,10 +191,21 @@ class TaskConfig:
         200, "held-out examples to measure, at most 64 during training; null: all"
     )
     shots: int = key(3, "also measure the base with this many examples in its prompt; 0: do not")
+    retrieve: int = key(
+        0,
+        "also measure the base with this many training examples in its prompt, those most like the "
+        "question (BM25); 0: do not",
+    )
+    system: str | None = key(
+        None, "also measure the base with this instruction of yours before every question"
+    )
     generate: int = key(
         16, "held-out prompts that base and tuned model answer, shown side by side; 0: none"
     )
     max_new_tokens: int = key(48, "longest generated answer, in tokens")
+    k: int = key(1, "of pass_at_k: answers of which one is to be right")
+    samples: int = key(8, "of pass_at_k: answers sampled for each prompt, at least k")
+    temperature: float = key(0.8, "of pass_at_k: temperature of these answers")
 
 
 @dataclass
@@ -234,6 +257,12 @@ class Config:
     callbacks: Any = MISSING
     sweep: Sweep = field(default_factory=Sweep)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    stages: dict[str, list[str]] = key(
+        {},
+        "of `myosotis sweep`: trainings one after another, each from the last one's weights; by "
+        "name, what each sets of its own, as in {first: [data.path=a.jsonl], second: "
+        "[data.path=b.jsonl, control=replay]}",
+    )
     seed: int = key(0, "seed of all randomness in training; retention.seed chooses the items")
     resume: str | None = key(
         None, "continue a run: its id, a unique prefix of it, its name, or last"

@@ -63,6 +63,8 @@ def wishes(config: Any) -> list[str]:
             continue
         if key.endswith("trust_remote_code") and value not in (False, None):
             found.append(f"{key}={text} runs Python code that comes with the model")
+        elif re.fullmatch(r"reward\.[^.]+\.run", key) and value is True:
+            found.append(f"{key}={text} runs programs that a model writes, locked in")
         elif "${" in text:
             found.append(f"{key}={text} is looked up on this machine")
         elif key.endswith("_target_") and not text.startswith(HARMLESS):

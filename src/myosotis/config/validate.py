@@ -24,6 +24,7 @@ from myosotis.config.default_lr import learning_rate
 from myosotis.config.instantiate import optimizer_settings
 from myosotis.config.rewards import check_rewards
 from myosotis.config.schema import AUTO, Config
+from myosotis.config.strategy import require_strategy
 from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.data.template_names import check_template
 from myosotis.utils.did_you_mean import did_you_mean
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from myosotis.data.kinds import TaskKind
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-STRATEGIES = ("auto", "ddp")
 OBJECTIVES = ("quality", "forgetting")
 # How examples of any source become steps; the other keys of `data` go to its source.
 STEPS_OF_DATA = ("batch_size", "row_tokens", "max_length", "overlong", "template")
@@ -53,6 +53,11 @@ def check(cfg: DictConfig) -> list[str]:
     Imports torch and Lightning (to hold keywords against signatures); loads no weights.
     """
     values = _resolved(cfg)
+    if values.get("stages"):
+        raise ConfigError(
+            "stages are trainings one after another; this is one.",
+            "Put them into sweeps/NAME.yaml, and run myosotis sweep NAME.",
+        )
     _keys(values, Config, "")
     _groups(values)
     _numbers(values, "")
@@ -209,8 +214,12 @@ RANGES = {
     "retention.patience": _at_least(1),
     "task.items": _at_least(2),
     "task.shots": _at_least(0),
+    "task.retrieve": _at_least(0),
     "task.generate": _at_least(0),
     "task.max_new_tokens": _at_least(1),
+    "task.k": _at_least(1),
+    "task.samples": _at_least(1),
+    "task.temperature": _POSITIVE,
     "plan.device_gb": _POSITIVE,
 }
 CADENCES = ("trainer.val_every", "trainer.checkpoint_every", "retention.every")
@@ -293,24 +302,9 @@ def _one_of(key: str, value: Any, known: Collection[str]) -> None:
         raise ConfigError(f"{key} cannot be {value!r}.", hint)
 
 
-def _strategy(cfg: DictConfig) -> None:
-    """Weights and gradients are summed over ranks by the step itself (training/module.py): what
-    shards or offloads them would need another step."""
-    if cfg.trainer.strategy in STRATEGIES:
-        return
-    if str(cfg.trainer.strategy).startswith(("fsdp", "deepspeed", "ddp_", "model_parallel", "tp")):
-        raise ConfigError(
-            f"trainer.strategy={cfg.trainer.strategy} is not supported: a step of this trainer "
-            "sums gradients over ranks that hold the whole model.",
-            "Use ddp; where full tuning does not fit, update=lora, update=qlora, "
-            "trainer.gradient_checkpointing=true or optimizer=adamw8bit need less.",
-        )
-    _one_of("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
-
-
 def _names(cfg: DictConfig) -> None:
     _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
-    _strategy(cfg)
+    require_strategy(cfg)
     from myosotis.training.optim import SCHEDULES
 
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
@@ -362,6 +356,7 @@ def _paths(cfg: DictConfig) -> None:
     from myosotis.data.places import HubData, files_of, place_of
 
     keys = ("data.path", "data.val_path", "data.test_path", "data.deploy")
+    keys += ("retention.safety_prompts",)
     values = {key: OmegaConf.select(cfg, key) for key in keys} | _sources(cfg)
     for key, value in values.items():
         if value is None or isinstance(place := place_of(str(value)), HubData):
@@ -451,13 +446,15 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
     from myosotis.controls import About
     from myosotis.data.kinds import expected_kind
-    from myosotis.objectives import Objective
+    from myosotis.objectives import Objective, needs_critic
 
     objective, words = bound(values["objective"], Objective, "objective")
     data_kind = objective(**words).data_kind
     settings = dict(values["update"])
     if objective.needs_value_head:
         settings["value_head"] = words.get("head_lr_ratio", 1.0)
+    if needs_critic(objective):
+        settings["critic"] = words.get("critic_lr_ratio", 1.0)
     update = updates.build(settings)
     able = update.capabilities
     name = cfg["update"]["name"]

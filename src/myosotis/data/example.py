@@ -101,7 +101,8 @@ def pair_key(example: Example) -> str:
 def _second(example: Example) -> list[str | bool]:
     """What an example says beside its conversation: the rejected answer, or the grade."""
     more = example.rejected_turn.extras() if example.rejected_turn is not None else []
-    said = (example.rejected, example.desirable, *example.rivals, *more, example.tools or None)
+    beside = (example.tools or None, example.tests or None)
+    said = (example.rejected, example.desirable, *example.rivals, *more, *beside)
     return [x for x in said if x is not None]
 
 

@@ -49,6 +49,18 @@ def _read_only(message: Message) -> Message:
     return replace(message, scored=False)
 
 
+def instructed(example: Example, instruction: str, template: ChatRenderer) -> Example:
+    """The example with an instruction before its question: as the system turn, in the place of its
+    own; without a chat template at the beginning of the prompt."""
+    example = answer_only(example)
+    if template.kind == "none":
+        question, *rest = example.messages
+        question = replace(question, content=f"{instruction}\n\n{question.content}")
+        return replace(example, messages=(question, *rest))
+    turns = [m for m in example.messages if m.role not in _SYSTEM]
+    return replace(example, messages=(Message("system", instruction), *turns))
+
+
 def few_shot_trees(
     template: ChatRenderer,
     examples: Sequence[Example],
@@ -70,6 +82,26 @@ def few_shot_trees(
         starts = range(0, len(paths), together)
         trees += [Tree.of(paths[start : start + together]) for start in starts]
     return trees, [count for _, count in fitted]
+
+
+def trees_of_each(
+    template: ChatRenderer,
+    examples: Sequence[Example],
+    shots: Sequence[Sequence[Example]],
+    *,
+    max_length: int,
+) -> tuple[list[Tree], list[int]]:
+    """The same with `shots[i]` before `examples[i]`; neighbours with the same ones share them."""
+    trees, used = list[Tree](), list[int]()
+    pairs = zip(examples, shots, strict=True)
+    for _, run in groupby(pairs, key=lambda pair: id(pair[1])):
+        asked = list(run)
+        of_run = few_shot_trees(
+            template, [example for example, _ in asked], asked[0][1], max_length=max_length
+        )
+        trees += of_run[0]
+        used += of_run[1]
+    return trees, used
 
 
 def _fit(

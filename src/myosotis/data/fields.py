@@ -26,6 +26,7 @@ NAMES = (
     "messages",
     "text",
     "system",
+    "tests",
 )
 GROUP = "group"
 """The usual name of the field that says what a record shares with others."""

@@ -45,8 +45,11 @@ TEXT_METRICS = (
 )
 """All that compare a generated answer with the reference (`evaluation/text_scores.py`)."""
 REWARD = "reward"
-WRITTEN = (*TEXT_METRICS, REWARD)
-"""All that are measured on written answers; a reward where there is one (the group `reward`)."""
+PASS_AT_K = "pass_at_k"
+REWARDED = (REWARD, PASS_AT_K)
+"""By the rewards that are chosen (the group `reward`): of one answer, and of one of k."""
+WRITTEN = (*TEXT_METRICS, *REWARDED)
+"""All that are measured on written answers."""
 
 PREFERENCES = "needs preferences: method=dpo or kto."
 
@@ -176,7 +179,7 @@ class Texts(Answers):
     refusals: ClassVar = {
         **Answers.refusals,
         **dict.fromkeys(TEXT_METRICS, "compares answers; {data} is plain text."),
-        REWARD: "is given to answers; {data} is plain text.",
+        **dict.fromkeys(REWARDED, "is of answers; {data} is plain text."),
     }
 
     def renderer(
@@ -201,7 +204,7 @@ class Labels(TaskKind):
         "separation": PREFERENCES,
         "perplexity": "is of texts; {data} has labels.",
         **dict.fromkeys(TEXT_METRICS, "compares texts; {data} has labels."),
-        REWARD: "is given to texts; {data} has labels.",
+        **dict.fromkeys(REWARDED, "is of texts; {data} has labels."),
     }
 
     def renderer(

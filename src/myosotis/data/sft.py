@@ -14,6 +14,8 @@ faults are counted and the first few shown, each with its file and line.
 A field `group`, beside these, names what an example shares with others (a document, an author):
 a group is held out as a whole, and intervals of task quality take groups as drawn, not examples.
 
+A field `tests` holds Python that is run behind an answer that is a program (reward=code).
+
 Beside any of them stand `system` (the first turn), `history` (earlier turns, a list of pairs or of
 messages, read only) and `tools` (what the assistant may call). What a message may hold is in
 conversation.py.
@@ -74,6 +76,7 @@ class Example:
     rejected_turn: Message | None = None  # the rejected answer where it is more than its text
     tools: str = ""  # what the assistant may call: a JSON list in OpenAI's form
     source: str = ""  # which of several sources it comes from (data.sources)
+    tests: str = ""  # Python that says whether a program that was answered is right (reward=code)
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -189,7 +192,7 @@ class AnswerReader:
         _check_order(messages)
         if not messages[-1].content.strip() and not messages[-1].calls:
             self.records.empty_answers.append(where)
-        groups = context.groups(used)
+        groups, tests = context.groups(used), context.tests()
         if "text" in used:  # a long one is read in windows, which are no examples of their own
             groups = (*groups, where)
         self.records.leave(context.unread(used))
@@ -201,6 +204,7 @@ class AnswerReader:
                 completion_only="text" not in used,
                 tools=context.tools,
                 groups=groups,
+                tests=tests,
             )
         )
 
@@ -267,6 +271,15 @@ class Context:
             return ()
         self._used.add("group")
         return (str(group),)
+
+    def tests(self) -> str:
+        """What runs behind a program that is answered: text, or several texts line by line."""
+        given = self._record.get("tests")
+        lines = [given] if isinstance(given, str) else given
+        if not isinstance(lines, list) or not all(isinstance(one, str) for one in lines):
+            return ""
+        self._used.add("tests")
+        return "\n".join(lines)
 
     def unread(self, used: set[str]) -> set[str]:
         """Keys that nothing was made of, when the turns were made of `used`."""

@@ -171,6 +171,7 @@ def _said(example: Example) -> bytes:
         example.rivals,
         turn and _turn(turn),
         example.tools,
+        example.tests,
     ]
     return _dumps(said).encode() + b"\n"
 
@@ -182,7 +183,7 @@ def _turn(message: Message) -> list[Any]:
 def _read(lines: bytes) -> Example:
     context, said = lines.split(b"\n", 1)
     where, groups, source = json.loads(context)
-    turns, completion_only, rejected, desirable, other, rivals, turn, tools = json.loads(said)
+    turns, completion_only, rejected, desirable, other, rivals, turn, *rest = json.loads(said)
     return Example(
         tuple(Message(*one) for one in turns),
         where,
@@ -193,6 +194,6 @@ def _read(lines: bytes) -> Example:
         tuple(rivals),
         tuple(groups),
         turn and Message(*turn),
-        tools,
-        source,
+        source=source,
+        **dict(zip(("tools", "tests"), rest, strict=True)),
     )

@@ -18,7 +18,7 @@ from myosotis.data.example import clusters
 from myosotis.data.kinds import REWARD, SHOWN_METRICS, Answers, TaskKind
 from myosotis.data.sft import Example
 from myosotis.evaluation import task_metrics
-from myosotis.evaluation.task_metrics import Own, TaskScore, perplexity, scored
+from myosotis.evaluation.task_metrics import Attempts, Own, TaskScore, perplexity, scored
 from myosotis.objectives import Objective, samples
 from myosotis.objectives.total import kl_estimate, total
 from myosotis.retention.benchmarks.eval_model import EvalModel
@@ -43,16 +43,18 @@ class EvalResult:
     quality: dict[str, TaskScore]  # by metric; on generated texts only where those were asked for
     seconds: float = 0.0
     # Of the base alone: what tuning has to beat.
-    prompted: FewShotBaseline | None = None
+    prompted: Sequence[PromptedBaseline] = ()
     rules: dict[str, TaskScore] = field(default_factory=dict)  # without any model, by name
     deploy: dict[str, TaskScore] = field(default_factory=dict)  # on what the model will see
 
 
 @dataclass
-class FewShotBaseline:
-    """Task quality of a model that was shown solved examples in its prompt instead of tuned."""
+class PromptedBaseline:
+    """Task quality of a model that was asked otherwise instead of tuned: shown solved examples, or
+    an instruction."""
 
-    shots: int  # the most that any prompt has
+    way: str  # solved | retrieved | instruction
+    shots: int  # the most examples that any prompt has
     fewest: int  # in the prompt that had least room
     quality: dict[str, TaskScore]
 
@@ -72,10 +74,13 @@ class Evaluator:
     validation_kind: TaskKind | None = None  # where that differs: held-out pairs stay pairs
     validation_sources: Sequence[str] = ()  # of which of several sources each of `validation` is
     shots: Sequence[Example] = ()  # solved examples to prompt the base with
+    retrieved: Sequence[Sequence[Example]] = ()  # others, for each of `examples`
+    instruction: str = ""  # to prompt it with instead
     max_length: int = 0  # tokens of the longest prompt with its answer
     metrics: Sequence[str] = ()  # what is measured beside what the kind of task always is
     own: Own = field(default_factory=dict)  # metrics that are not ours
     rewards: Rewards | None = None  # what written answers are worth, beside their likeness
+    attempts: Attempts = field(default_factory=Attempts)  # how pass@k is asked for
     validation_examples: Sequence[Example] = ()  # `validation[i]` is of `validation_examples[i]`
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
@@ -102,6 +107,7 @@ class Evaluator:
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
                     own=self.own,
+                    attempts=self.attempts,
                 )
             by_metric |= self._clustered(texts_by_metric)
         return by_metric
@@ -131,23 +137,46 @@ class Evaluator:
         names = clusters(self.examples)
         return {metric: score.clustered(names) for metric, score in found.items()}
 
-    def prompted(self, scorer: Scorer, metric: str) -> FewShotBaseline | None:
-        """Log-likelihood, and `metric` where it compares texts, with `shots` in the prompt."""
+    def prompted(self, scorer: Scorer, metric: str) -> list[PromptedBaseline]:
+        """Log-likelihood, and `metric` where it compares texts, with other prompts: the same
+        solved examples for all questions, those most like each, an instruction."""
         answers = metric == "loglik" or task_metrics.metric(metric, self.own).generates
-        if not self.shots or not self.kind.is_text or not answers:
-            return None
+        if not self.kind.is_text or not answers:
+            return []
         examples = list(self.examples)
-        trees, used = few_shot.few_shot_trees(
-            self.template, examples, self.shots, max_length=self.max_length
+        asked: list[tuple[str, list[Example], list[Sequence[Example]]]] = []
+        if self.shots:
+            asked.append(("solved", examples, [self.shots] * len(examples)))
+        if self.retrieved:
+            asked.append(("retrieved", examples, list(self.retrieved)))
+        if self.instruction:
+            told = [
+                few_shot.instructed(example, self.instruction, self.template)
+                for example in examples
+            ]
+            asked.append(("instruction", told, [()] * len(examples)))
+        return [self._prompted(scorer, metric, *one) for one in asked]
+
+    def _prompted(
+        self,
+        scorer: Scorer,
+        metric: str,
+        way: str,
+        examples: Sequence[Example],
+        shots: Sequence[Sequence[Example]],
+    ) -> PromptedBaseline:
+        """One way of asking: `examples[i]` with `shots[i]` before it."""
+        trees, used = few_shot.trees_of_each(
+            self.template, examples, shots, max_length=self.max_length
         )
-        with progress("task, base with examples", total=len(trees)) as advance:
+        with progress(f"task, base, {way}", total=len(trees)) as advance:
             by_metric = {"loglik": task_metrics.loglik(scorer, trees, advance)}
         if metric != "loglik":
             written = [
-                few_shot.few_shot_prompt(example, self.shots[:n], self.template)
-                for example, n in zip(examples[: self.generate], used, strict=False)
+                few_shot.few_shot_prompt(example, before[:n], self.template)
+                for example, before, n in zip(examples[: self.generate], shots, used, strict=False)
             ]
-            with progress("answers, base with examples", total=len(written)) as advance:
+            with progress(f"answers, base, {way}", total=len(written)) as advance:
                 by_metric |= task_metrics.measure(
                     [metric],
                     scorer,
@@ -157,8 +186,9 @@ class Evaluator:
                     max_new_tokens=self.max_new_tokens,
                     advance=advance,
                     own=self.own,
+                    attempts=self.attempts,
                 )
-        return FewShotBaseline(max(used, default=0), min(used, default=0), by_metric)
+        return PromptedBaseline(way, max(used, default=0), min(used, default=0), by_metric)
 
     def sit(self, scorer: Scorer, what: str, *, texts: bool = True) -> EvalResult:
         """Everything, on the weights as they are now."""
@@ -240,10 +270,13 @@ class Evaluator:
     def _objective_on(
         self, trees: Sequence[Tree], scorer: Scorer, objective: Objective
     ) -> dict[str, float]:
-        """The objective on trees as on one step of them, and its metrics."""
+        """The objective on trees as on one step of them, and its metrics; of one of several ranks
+        that measure together its share of them."""
         normalizer = sum(objective.normalizer(tree) for tree in trees)
         if not normalizer:
             return {}
+        with scorer.undivided():
+            gained = kl_estimate(scorer, objective, trees)
         with (
             progress("held-out loss", total=len(trees)) as advance,
             evaluating(scorer.model),
@@ -252,9 +285,9 @@ class Evaluator:
                 scorer,
                 objective,
                 trees,
-                scorer.batches(trees),
+                scorer.my_batches(trees),
                 normalizer=normalizer,
-                kl_estimate=kl_estimate(scorer, objective, trees),
+                kl_estimate=gained,
                 each=lambda batch, _: advance(len(set(batch.tree_B.tolist()))),
             )
         return {"loss": float(loss)} | {name: float(amount) for name, amount in metrics.items()}

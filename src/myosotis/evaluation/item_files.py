@@ -1,6 +1,7 @@
 """The files of items that lie beside a record: what base and tuned model scored on each.
 
-What belongs here: writing them, as parquet. They are read by `records/items.py`.
+What belongs here: writing them, as parquet. They are read by `records/items.py`; those of the
+stages of a sequence, which nothing else reads, here.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import numpy as np
 from myosotis.data.example import pair_key
 from myosotis.data.sft import Example
 from myosotis.evaluation.evaluator import EvalResult
+from myosotis.evaluation.task_metrics import Metric, TaskScore
 from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.sequential_eval import CONTINUOUS_METRICS
 from myosotis.utils.atomic_write import replacing
+from myosotis.utils.read_file import require_regular
 
 BENCHMARK_COLUMNS = (
     "task",
@@ -33,6 +36,7 @@ BENCHMARK_COLUMNS = (
     "choice_base",
     "choice_tuned",
 )
+STAGE_COLUMNS = ("task", "cluster", "score")
 EXAMPLE_COLUMNS = ("task", "item", "half", "cluster", "base", "tuned")
 
 
@@ -77,6 +81,39 @@ def write_example_items(
         columns["base"] += before.scores.tolist()
         columns["tuned"] += after.scores.tolist()
     _write(path, columns)
+
+
+def write_stage_items(path: Path, tasks: Sequence[str], row: Sequence[TaskScore]) -> None:
+    """Every held-out example of every task of a sequence, as one model scores it."""
+    columns: dict[str, list[Any]] = {name: [] for name in STAGE_COLUMNS}
+    for task, score in zip(tasks, row, strict=True):
+        n = len(score.scores)
+        columns["task"] += [task] * n
+        columns["cluster"] += score.clusters if score.clusters is not None else [None] * n
+        columns["score"] += score.scores.tolist()
+    _write(path, columns)
+
+
+def read_stage_items(path: Path, tasks: Sequence[str], metric: Metric) -> list[TaskScore] | None:
+    """The same, read; None where there is no such file, or not one of these tasks."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        require_regular(path)
+        read = pq.read_table(path).to_pydict()
+    except (OSError, pa.ArrowException):
+        return None
+    if set(STAGE_COLUMNS) - set(read) or set(read["task"]) != set(tasks):
+        return None
+    row = []
+    for task in tasks:
+        places = [i for i, name in enumerate(read["task"]) if name == task]
+        names = [read["cluster"][i] for i in places]
+        scores = np.array([read["score"][i] for i in places], float)
+        found = TaskScore(metric.name, metric.higher_is_better, metric.unit, scores)
+        row.append(found.clustered(names))
+    return row
 
 
 def _write(path: Path, columns: dict[str, list[Any]]) -> None:

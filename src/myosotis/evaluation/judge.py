@@ -167,6 +167,14 @@ def judged(
     )
 
 
+def score_in_both_orders(ask: Ask, rubric: str, pair: Pair) -> float | None:
+    """What the judge gives the pair's first answer (`tuned`), half for each order; None where one
+    of the replies says nothing."""
+    first = _score(ask, rubric, pair, tuned_first=True)
+    second = _score(ask, rubric, pair, tuned_first=False)
+    return None if first is None or second is None else (first + second) / 2
+
+
 def _score(ask: Ask, rubric: str, pair: Pair, *, tuned_first: bool) -> float | None:
     """The tuned model's score in one order: 1, ½ or 0; None where the reply says nothing."""
     a, b = (pair.tuned, pair.base) if tuned_first else (pair.base, pair.tuned)

@@ -182,22 +182,32 @@ def halves(
     return found
 
 
+PROMPTED = {
+    "solved": "the base with {examples} in its prompt",
+    "retrieved": "the base with {examples} like the question in its prompt",
+    "instruction": "the base with an instruction",
+}
+
+
 def baselines(base: EvalResult, tuned: EvalResult) -> list[Baseline]:
-    """The tuned model against what it has to beat without training: the base that was shown
-    examples instead, and rules that need no model."""
+    """The tuned model against what it has to beat without training: the base that was asked
+    otherwise, and rules that need no model."""
     found = []
-    if (prompted := base.prompted) is not None:
+    for prompted in base.prompted:
         k = prompted.shots
-        name = f"the base with {k} solved example{'s' * (k != 1)} in its prompt"
+        name = PROMPTED[prompted.way].format(examples=f"{k} solved example{'s' * (k != 1)}")
         fewer = prompted.fewest < k
         note = f"{prompted.fewest} where there was no room for more" if fewer else ""
-        found += [_baseline(name, q, tuned, note) for q in prompted.quality.values()]
-    found += [_baseline(name, rule, tuned) for name, rule in base.rules.items()]
+        found += [_baseline(name, q, base, tuned, note) for q in prompted.quality.values()]
+    found += [_baseline(name, rule, base, tuned) for name, rule in base.rules.items()]
     return found
 
 
-def _baseline(name: str, shown: TaskScore, tuned: EvalResult, note: str = "") -> Baseline:
+def _baseline(
+    name: str, shown: TaskScore, base: EvalResult, tuned: EvalResult, note: str = ""
+) -> Baseline:
     change = changed(shown, tuned.quality[shown.metric])
+    gained = changed(base.quality[shown.metric], shown)
     return Baseline(
         name=name,
         metric=shown.metric,
@@ -207,4 +217,7 @@ def _baseline(name: str, shown: TaskScore, tuned: EvalResult, note: str = "") ->
         hi=change.hi,
         n=len(shown.scores),
         note=note,
+        gained=gained.delta,
+        gained_lo=gained.lo,
+        gained_hi=gained.hi,
     )

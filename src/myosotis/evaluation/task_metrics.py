@@ -26,6 +26,7 @@ from myosotis.models.generate import end_ids, generate
 from myosotis.rewards.together import Rewards
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
+from myosotis.utils.console import progress
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import ConfigError
 
@@ -72,6 +73,7 @@ METRICS = {
         Metric("json_fields", True, "F1, 0 to 1", each(text_scores.json_fields)),
         Metric("sql_match", True, SHARE, each(text_scores.sql_match)),
         Metric(kinds.REWARD, True, "reward", rewards=True),
+        Metric(kinds.PASS_AT_K, True, "chance that one of k answers is right", rewards=True),
     )
 }
 Own = Mapping[str, TextMetric]
@@ -79,6 +81,17 @@ Own = Mapping[str, TextMetric]
 
 LONGEST_ANSWER = 256
 """Tokens generated at most when nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """How pass@k is asked for: `samples` answers to each prompt at a temperature, of which one
+    takes `k`."""
+
+    k: int = 1
+    samples: int = 8
+    temperature: float = 0.8
+    seed: int = 0
 
 
 Aggregate = Callable[[NDArray[np.int64]], float]
@@ -161,20 +174,21 @@ def measure(
     batch_size: int = 8,
     advance: Advance | None = None,
     own: Own | None = None,
+    attempts: Attempts | None = None,
 ) -> dict[str, TaskScore]:
     """Each metric on the same examples, by name; answers are generated once for all that need them.
 
     `own` are metrics that are not ours, by name. `trees` are the examples as the model reads them
     (default: rendered whole, answers scored); `rewards` are what `reward` means, and where there
-    are several, each is told besides. `max_new_tokens` defaults to the longest reference.
-    `advance(n)` is called as `n` more examples are scored, and again as they are generated. The
-    model is left as it was.
+    are several, each is told besides; `attempts` is how pass@k is asked for. `max_new_tokens`
+    defaults to the longest reference. `advance(n)` is called as `n` more examples are scored, and
+    again as they are generated. The model is left as it was.
     """
     asked = [metric(name, own) for name in metrics]
     if trees is None and not all(m.generates for m in asked):
         trees = [Tree.of([template.render(answer_only(e))]) for e in examples]
     texts: list[str] = []
-    if any(m.generates for m in asked):
+    if any(m.generates and m.name != kinds.PASS_AT_K for m in asked):
         texts = answers(
             scorer,
             template,
@@ -189,6 +203,17 @@ def measure(
         if m.name == kinds.REWARD:
             assert rewards is not None
             found |= rewarded(rewards, examples, texts)
+        elif m.name == kinds.PASS_AT_K:
+            assert rewards is not None
+            found[m.name] = passed(
+                rewards,
+                scorer,
+                template,
+                examples,
+                attempts or Attempts(),
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+            )
         elif m.generates:
             found[m.name] = compare(m.name, texts, references, own)
         else:
@@ -212,6 +237,36 @@ def rewarded(
     }
 
 
+def passed(
+    rewards: Rewards,
+    scorer: Scorer,
+    template: ChatRenderer,
+    examples: Sequence[Example],
+    attempts: Attempts,
+    *,
+    max_new_tokens: int | None = None,
+    batch_size: int = 8,
+) -> TaskScore:
+    """pass@k of each example: the chance that one of k answers is right, of `attempts.samples` that
+    were sampled. Right is an answer of full marks by every reward that is learned from."""
+    each = [example for example in examples for _ in range(attempts.samples)]
+    with progress("answers, pass@k", total=len(each)) as advance:
+        texts = answers(
+            scorer,
+            template,
+            each,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            advance=advance,
+            temperature=attempts.temperature,
+            seed=attempts.seed,
+        )
+    right = rewards(each, texts).total >= rewards.full - 1e-9
+    counts = right.reshape(len(examples), attempts.samples).sum(1)
+    chances = [text_scores.pass_at_k(attempts.samples, int(c), attempts.k) for c in counts]
+    return scored(kinds.PASS_AT_K, np.array(chances, np.float64))
+
+
 def loglik(scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None) -> TaskScore:
     """The log-likelihood of a token of each path of each tree (`data.kinds.loglik`)."""
     return scored("loglik", kinds.loglik(scorer, trees, advance))
@@ -231,8 +286,11 @@ def answers(
     max_new_tokens: int | None = None,
     batch_size: int = 8,
     advance: Advance | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> list[str]:
-    """What the model answers, greedily, where the last answer of each example stands."""
+    """What the model answers where the last answer of each example stands: greedily, or sampled at
+    a temperature."""
     if max_new_tokens is None:
         max_new_tokens = longest_answer(template, examples)
     with scorer.arithmetic():
@@ -241,6 +299,8 @@ def answers(
             template.tokenizer,
             [template.prompt(example.prompt, example.tools) for example in examples],
             max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
             batch_size=batch_size,
             stop=[*end_ids(scorer.model, template.tokenizer), *template.end_ids()],  # type: ignore[arg-type]
             advance=advance,

@@ -192,10 +192,7 @@ def sql_match(text: str, reference: str) -> float:
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """The chance that one of k answers, of n of which `correct` pass, does: 1 - C(n - c, k) /
-    C(n, k), the unbiased estimator of Chen et al. 2021 (Codex, equation 1).
-
-    For metrics of one's own: code is not run here.
-    """
+    C(n, k), the unbiased estimator of Chen et al. 2021 (Codex, equation 1)."""
     if not 0 < k <= n or not 0 <= correct <= n:
         raise ValueError(f"pass@{k} of {correct} among {n}")
     return 1 - comb(n - correct, k) / comb(n, k)

@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from myosotis.trees.batch import Batch
-from myosotis.trees.scorer import BranchLogProbs, SampledLogProbs, TreeScore
-from myosotis.trees.tree import Tree
+from myosotis.trees.scorer import (
+    BranchLogProbs,
+    SampledLogProbs,
+    SampledValues,
+    TokenLogProbs,
+    TreeScore,
+)
+from myosotis.trees.tree import Sampled, Tree
 
 DataKind = Literal["answers", "pairs", "grades"]
 """What is learned from: answers; a chosen and a rejected one (trees of two branches); or answers
@@ -62,6 +68,7 @@ class Group:
     old_PD: NDArray[np.float64]  # log-prob of each token at its depth; 0 where none is scored
     reference_PD: NDArray[np.float64]  # the same of the model that training begins with
     kl_coef: float
+    values_PD: NDArray[np.float64] | None = None  # what a critic said before each token
 
     @property
     def kl_PD(self) -> NDArray[np.float64]:  # noqa: N802 - a shape suffix
@@ -79,14 +86,20 @@ class SampledObjective(Objective, Protocol):
     kl_coef: float
     kl_target: float | None  # nats per answer that the coefficient is adapted to
 
-    def learned_from(self, group: Group) -> Tree | None:
-        """What a step learns from a group; None where that is nothing."""
+    def of_round(self, groups: Sequence[Group]) -> list[Tree]:
+        """What the steps of a round learn from its groups."""
         ...
 
 
 def samples(objective: Objective) -> TypeGuard[SampledObjective]:
     """Whether an objective learns from answers that are yet to be sampled."""
-    return hasattr(objective, "learned_from")
+    return hasattr(objective, "of_round")
+
+
+def needs_critic(objective: Objective) -> bool:
+    """Whether `TokenLogProbs.value_M` is needed: a value head that is trained beside the policy
+    (`updates/critic.py`)."""
+    return bool(getattr(objective, "needs_critic", False))
 
 
 def with_reference(
@@ -126,8 +139,24 @@ def _with_samples(branches: BranchLogProbs, batch: Batch, trees: Sequence[Tree])
             reference_M=of([carried[b][0].reference_PD[carried[b][1], d] for b, d in at]),  # type: ignore[union-attr]
             advantage_B=of([one.advantage_P[p] for one, p in carried]),  # type: ignore[union-attr]
             kl_coef_B=of([one.kl_coef for one, _ in carried]),  # type: ignore[union-attr]
+            critic=_critic(branches.tokens, carried),
         )
     )
+
+
+def _critic(
+    tokens: TokenLogProbs, carried: Sequence[tuple[Sampled | None, int]]
+) -> SampledValues | None:
+    """What a critic made of the tokens; `carried` says it by branch."""
+    if not carried or carried[0][0] is None or carried[0][0].critic is None:
+        return None
+    at = list(zip(tokens.branch_M.tolist(), tokens.depth_M.tolist(), strict=True))
+
+    def column(which: int) -> Tensor:
+        values = [carried[b][0].critic[which][carried[b][1], d] for b, d in at]  # type: ignore[union-attr,index]
+        return tokens.logp_M.new_tensor(values)
+
+    return SampledValues(column(0), column(1), column(2))
 
 
 def _like(values: Sequence[float], branches: BranchLogProbs) -> Tensor:

@@ -15,6 +15,7 @@ Shape suffixes: P answers of a group, D depths, M pairs (token, answer), B answe
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -85,8 +86,20 @@ def kl_k3(logp_M: Tensor, reference_M: Tensor) -> Tensor:
 # The objectives.
 
 
+class OfGroups:
+    """What is learned from a round, group by group."""
+
+    def learned_from(self, group: Group) -> Tree | None:
+        """What a step learns from a group; None where that is nothing."""
+        raise NotImplementedError
+
+    def of_round(self, groups: Sequence[Group]) -> list[Tree]:
+        """What the steps of a round learn from its groups."""
+        return [tree for group in groups if (tree := self.learned_from(group)) is not None]
+
+
 @dataclass(frozen=True)
-class Policy:
+class Policy(OfGroups):
     """What all have in common: the loss of a step is the mean over its answers.
 
     `group_size` answers of at most `max_new_tokens` tokens to each prompt; `iterations` optimiser
@@ -107,7 +120,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         require_sampling(self)
-        _positive("clip", self.clip)
+        positive("clip", self.clip)
 
     def normalizer(self, tree: Tree) -> float:
         """The answers of a group."""
@@ -225,7 +238,7 @@ class RLOO(Policy):
 
 
 @dataclass(frozen=True)
-class OnlineDPO(DPO):
+class OnlineDPO(OfGroups, DPO):
     """DPO on pairs that the model itself has written (Guo et al. 2024): of each group the answer
     with the highest reward is chosen, the one with the lowest rejected. A group whose rewards are
     all equal teaches nothing."""
@@ -270,7 +283,7 @@ def require_sampling(objective: object) -> None:
         raise ConfigError(f"objective.kl_coef={coef}", "it is a number, 0 or more")
     target = getattr(objective, "kl_target", None)
     if target is not None:
-        _positive("kl_target", target)
+        positive("kl_target", target)
         if coef == 0:
             raise ConfigError(
                 "objective.kl_target adapts objective.kl_coef, which is 0 and would stay 0.",
@@ -278,6 +291,6 @@ def require_sampling(objective: object) -> None:
             )
 
 
-def _positive(name: str, value: float) -> None:
+def positive(name: str, value: float) -> None:
     if isinstance(value, bool) or not (math.isfinite(value) and value > 0):
         raise ConfigError(f"objective.{name}={value}", "it is a number above 0")

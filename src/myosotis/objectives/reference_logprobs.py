@@ -29,9 +29,9 @@ def live(trees: Sequence[Tree], scorer: Scorer) -> list[Tree]:
     """The trees with the log-probs that `scorer`'s model gives their paths now, in the rows that a
     step of these trees computes: in bf16 a score depends on its company."""
     with torch.enable_grad():  # rows are made for training
-        batches = scorer.batches(trees)
+        batches = scorer.my_batches(trees)
     scores = scorer.evaluate_batches(trees, batches)
-    if elsewhere := others(trees):
+    if (elsewhere := others(trees)) or scorer.lockstep:
         scores += scorer.evaluate(elsewhere)
     return _carrying(trees, [score.logp for score in scores])
 

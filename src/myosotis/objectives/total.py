@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from myosotis.objectives import Objective, gained, others, with_reference
+from myosotis.objectives import Objective, gained, needs_critic, others, with_reference
 from myosotis.trees.batch import Batch
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
@@ -40,7 +40,7 @@ def total(
     divisor = max(normalizer, 1e-12)
     shares, metrics = list[Tensor](), dict[str, Tensor]()
     for batch in batches:
-        branches = scorer.score(batch, uniform=objective.uniform)
+        branches = scorer.score(batch, uniform=objective.uniform, values=needs_critic(objective))
         branches = with_reference(branches, batch, trees, objective, kl_estimate)
         share = objective.loss(branches) / divisor
         for name, amount in objective.metrics(branches).items():
@@ -61,6 +61,7 @@ def kl_estimate(
     if objective.data_kind != "grades":
         return 0.0
     elsewhere = others(trees)
-    gain = gained(elsewhere, scorer.evaluate(elsewhere)) if elsewhere else 0.0
+    asks = elsewhere or scorer.lockstep
+    gain = gained(elsewhere, scorer.evaluate(elsewhere)) if asks else 0.0
     count = sum_over_ranks(len(elsewhere))
     return sum_over_ranks(gain) / max(1, count)

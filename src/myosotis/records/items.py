@@ -58,6 +58,25 @@ def example_items(record: RunRecord) -> dict[str, TaskItems]:
     return _items_in(RunFolder(Path(record.folder)).task_items) if record.folder else {}
 
 
+def benchmark_answers(record: RunRecord) -> dict[str, dict[str, tuple[float, float]]]:
+    """What base and tuned model scored, by benchmark and item; empty like `benchmark_items`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not record.folder:
+        return {}
+    path = RunFolder(Path(record.folder)).items
+    try:
+        require_regular(path)
+        read = pq.read_table(path, columns=["task", "item", "base", "tuned"]).to_pydict()
+        found: dict[str, dict[str, tuple[float, float]]] = {}
+        for task, item, *scores in zip(*(read[name] for name in read), strict=True):
+            found.setdefault(str(task), {})[str(item)] = (float(scores[0]), float(scores[1]))
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return {}
+    return found
+
+
 def _items_in(path: Path) -> dict[str, TaskItems]:
     try:
         require_regular(path)

@@ -15,19 +15,20 @@ from myosotis.records.schema import (
 )
 from myosotis.records.verdict import VERDICTS
 from myosotis.utils.errors import DataError, MyosotisError
-from myosotis.utils.read_file import read_json
+from myosotis.utils.read_file import MOST_DOCUMENT, json_of, read_json, read_text
 
 RECORD = "record.json"
 
 
 def read_file(path: Path) -> list[RunRecord]:
-    """The records in a file: one run record, or a list of them; see docs/reference/record.md.
+    """The records in a file: one run record, a list of them, or one a line (.jsonl); see
+    docs/reference/record.md.
 
     A change that is not given is tuned − base. Raises `DataError`, naming the place, for what is no
     record and for numbers that contradict each other.
     """
     try:
-        document: Any = read_json(path)
+        document: Any = _lines(path) if path.suffix == ".jsonl" else read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a JSON file of run records: {error}.") from error
     if isinstance(document, dict):
@@ -42,6 +43,11 @@ def read_file(path: Path) -> list[RunRecord]:
         _whole(RunRecord.from_json(json.dumps(entry), at), at)
         for entry, at in zip(document, where, strict=True)
     ]
+
+
+def _lines(path: Path) -> list[Any]:
+    lines = read_text(path, MOST_DOCUMENT).splitlines()
+    return [json_of(line) for line in lines if line.strip()]
 
 
 Change = TaskQuality | RetentionRow | SuiteVerdict

@@ -81,6 +81,27 @@ class RunFolder:
         return self.path / "task_items.parquet"
 
     @property
+    def refusals(self) -> Path:
+        """What both models answered to requests that should, or must not, be refused."""
+        return self.path / "refusals.jsonl"
+
+    @property
+    def reward(self) -> Path:
+        """On which scale a reward model's numbers are (`rewards/model.py`)."""
+        return self.path / "reward.json"
+
+    @property
+    def published(self) -> tuple[Path, ...]:
+        """What a finished run leaves for others to read, where it is there; the record comes last,
+        and the update has a folder of its own."""
+        return self.scorecard, self.items, self.reward, self.refusals
+
+    @property
+    def stage_items(self) -> Path:
+        """Per-example scores of every task of a sequence, with the weights of this stage."""
+        return self.path / "stage_items.parquet"
+
+    @property
     def scorecard(self) -> Path:
         return self.path / "scorecard.html"
 
@@ -216,6 +237,11 @@ class SweepFolder:
     @property
     def about(self) -> Path:
         return self.path / "sweep.json"
+
+    @property
+    def refusals(self) -> Path:
+        """What both models answered to requests that should, or must not, be refused."""
+        return self.path / "refusals.jsonl"
 
     @property
     def scorecard(self) -> Path:

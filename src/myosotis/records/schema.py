@@ -41,6 +41,7 @@ WITHOUT_EFFECT = (
     "logger",
     "sweep",
     "plan",
+    "stages",
     "retention.gate",
     "trainer.rows_at_once",
     "trainer.num_threads",
@@ -214,6 +215,25 @@ class JudgeResult:
 
 
 @dataclass
+class RefusalJudge:
+    """What a language model said of the answers to requests of `task` (should_refuse or
+    should_answer): the share of right ones, base and tuned, with the interval of the change and
+    McNemar's exact p. `agreement` is how often it calls a refusal what the rules call one.
+    """
+
+    task: str
+    model: str = ""
+    items: int = 0
+    unread: int = 0
+    base: float | None = None
+    tuned: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    p: float | None = None
+    agreement: float | None = None
+
+
+@dataclass
 class RetentionRow:
     """One benchmark, base against tuned, on the same `n` of `items_of` items.
 
@@ -352,6 +372,7 @@ class Flip:
     gold: int | None = None
     base_choice: int | None = None
     tuned_choice: int | None = None
+    again: list[str] = field(default_factory=list)  # the ways of `recovery` that brought it back
 
 
 @dataclass
@@ -476,7 +497,8 @@ class Checkpoint:
 class Baseline:
     """Something the tuned model must beat, e.g. the base prompted with k examples.
 
-    `delta` is tuned - baseline on the same `n` examples, `lo` to `hi` its 95 % interval.
+    `delta` is tuned - baseline on the same `n` examples, `lo` to `hi` its 95 % interval; `gained`
+    is baseline - base, likewise. It changes no weight, so the benchmarks stay as they were.
     """
 
     name: str
@@ -487,6 +509,91 @@ class Baseline:
     hi: float | None = None
     n: int | None = None
     note: str = ""
+    gained: float | None = None
+    gained_lo: float | None = None
+    gained_hi: float | None = None
+
+
+@dataclass
+class Recovery:
+    """Lost answers asked again (`myosotis recover`), in one way.
+
+    `way` is `examples` (`amount` solved items before the question) or `relearning` (after so many
+    steps on other items of the benchmarks, which were thrown away). Of `lost` items, right on the
+    base and wrong after tuning, `again` were right; of `never`, wrong on both, `found` were: what
+    the way brings where nothing was lost. Shares have 95 % intervals; `more` is the difference.
+    `base_again` is how many of the lost the base gets right when it is asked in this way.
+    """
+
+    way: str
+    amount: int = 0
+    lost: int = 0
+    again: int = 0
+    again_lo: float | None = None
+    again_hi: float | None = None
+    never: int = 0
+    found: int = 0
+    found_lo: float | None = None
+    found_hi: float | None = None
+    more: float | None = None
+    more_lo: float | None = None
+    more_hi: float | None = None
+    base_again: int | None = None
+    tasks: dict[str, list[int]] = field(default_factory=dict)  # of each: again, and lost
+
+
+@dataclass
+class StageScore:
+    """The held-out examples of one task of a sequence after a stage: an entry R[i, j].
+
+    `score` is their mean; `gained` its change since the base, before any stage, and `kept` that
+    since the task's own stage (earlier tasks alone), both paired, better positive, with their 95 %
+    intervals.
+    """
+
+    task: str
+    score: float | None = None
+    n: int | None = None
+    base: float | None = None
+    gained: float | None = None
+    gained_lo: float | None = None
+    gained_hi: float | None = None
+    kept: float | None = None
+    kept_lo: float | None = None
+    kept_hi: float | None = None
+
+
+@dataclass
+class Transfer:
+    """A figure of a sequence up to a stage, in the metric's unit, with its 95 % interval."""
+
+    value: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+
+
+@dataclass
+class Stage:
+    """The run as stage `number` (from 1) of a sequence of trainings, `names` in their order.
+
+    `scores` is row i of the matrix R, a task per stage. `backward` is how earlier tasks changed
+    since their own stages (BWT), `forward` what tasks had gained when their own stage began (FWT),
+    both better positive; `forgetting` how far earlier tasks are below their best (Chaudhry et al.
+    2018), positive where lost. None while there are too few stages.
+    """
+
+    sequence: str = ""
+    number: int = 1
+    name: str = ""
+    names: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)  # what this stage has of its own
+    metric: str = ""
+    unit: str = ""
+    higher_is_better: bool = True
+    scores: list[StageScore] = field(default_factory=list)
+    backward: Transfer | None = None
+    forward: Transfer | None = None
+    forgetting: Transfer | None = None
 
 
 @dataclass
@@ -533,14 +640,17 @@ class RunRecord:
     at_start: AtStart | None = None
     curves: list[CurvePoint] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)
+    recovery: list[Recovery] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     wording: Wording | None = None
     ratings: RatingResult | None = None
     judge: JudgeResult | None = None
+    refusal_judge: list[RefusalJudge] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
     dial: list[DialPoint] = field(default_factory=list)
     dial_choice: DialChoice | None = None
     baselines: list[Baseline] = field(default_factory=list)
+    stage: Stage | None = None
     cost: dict[str, float | None] = field(default_factory=dict)
     checks: list[CheckLine] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

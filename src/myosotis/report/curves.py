@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from myosotis.records.schema import CurvePoint, DialChoice, DialPoint, RunRecord
-from myosotis.report import dial_curve, phrases, policy
+from myosotis.report import dial_curve, phrases, policy, prompted
 from myosotis.report.figure import Figure
 from myosotis.report.narrator import begin
 from myosotis.report.preference import CURVES
@@ -55,6 +55,8 @@ def plane_of_run(record: RunRecord) -> dict[str, Any] | None:
         if point.task is not None and point.retention is not None and point.alpha != 0
         if dial_curve.metric(record) == task.metric
     ]
+    s, sign = phrases.task_scale(task), 1 if task.higher_is_better else -1
+    places += prompted.places_of([record], lambda v: s.change(None if v is None else sign * v))
     for alpha, x, y in points:
         said = f"update scaled to strength α = {alpha:g}"
         places.append(Place(x, y, f"{alpha:g}", said, "dialled"))

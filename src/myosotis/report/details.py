@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from myosotis.records.schema import ControlInfo, Flip, RunRecord, Sample, Wording
-from myosotis.report import phrases
+from myosotis.report import mislaid, phrases
 from myosotis.report.phrases import MISSING
 from myosotis.utils.escape import visible
 
@@ -62,9 +62,14 @@ def flips(record: RunRecord) -> dict[str, Any]:
     """What was right and is wrong now; both directions are counted, since noise goes both ways."""
     lost = [row.right_to_wrong for row in record.retention if row.right_to_wrong is not None]
     won = [row.wrong_to_right for row in record.retention if row.wrong_to_right is not None]
-    items = [lost_item(flip) for flip in record.flips]
+    asked = bool(record.recovery)
+    items = [
+        lost_item(flip) | {"again": mislaid.of_flip(flip.again) if asked else ""}
+        for flip in record.flips
+    ]
     return {
         "counted": bool(lost),
+        "mislaid": mislaid.of_run(record),
         "said": f"{phrases.plural(sum(lost), 'answer')} went from right to wrong and "
         f"{phrases.count(sum(won)) if won else MISSING} from wrong to right.",
         "total": sum(lost) if lost else len(items),

@@ -41,7 +41,7 @@ DASHES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (2, 1)))
 PLACES = {
     "chosen": ("o", BLUE, 34), "tuned": ("o", BLUE, 34), "front": ("o", BLUE, 22),
     "tied": ("o", "white", 18), "behind": ("o", PALE, 14), "over": ("X", "#8f1414", 20),
-    "base": ("o", "white", 22), "dialled": ("o", PALE, 12),
+    "base": ("o", "white", 22), "dialled": ("o", PALE, 12), "prompted": ("D", GREY, 12),
 }  # fmt: skip
 STYLE: dict[Any, Any] = {
     "font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.labelsize": 7,

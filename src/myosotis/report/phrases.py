@@ -23,9 +23,14 @@ LABELS = {
     "byte_perplexity": "perplexity per byte",
     "word_perplexity": "perplexity per word",
     "exact_match": "exact match",
+    "refused": "requests refused",
+    "complied": "requests not refused",
     "reward_accuracy": "reward accuracy",
     "reward": "reward of the answers",
 }
+
+SHARES = ("em", "reward_accuracy", "refused", "complied")
+"""Metrics that are a share of items, beside accuracies and exact match."""
 
 
 def label(metric: str) -> str:
@@ -47,7 +52,7 @@ def task_title(task: str) -> str:
 
 def is_share(metric: str, unit: str = "") -> bool:
     """Whether a metric is a share of items, shown in per cent."""
-    named = metric.startswith(("acc", "exact_match")) or metric in ("em", "reward_accuracy")
+    named = metric.startswith(("acc", "exact_match")) or metric in SHARES
     return named or unit == "accuracy"
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from myosotis.records.schema import RetentionRow
-from myosotis.report import phrases
+from myosotis.records.schema import RetentionRow, RunRecord
+from myosotis.report import phrases, prompted
 from myosotis.report.figure import Figure
 from myosotis.report.grouping import ConfigGroup, Study
 from myosotis.report.numbers import Numbers
@@ -28,7 +28,7 @@ MARKS: dict[str, str] = {
     "behind": "beaten on all that counts",
     "over": "over budget",
 }
-ORDER = ("chosen", "front", "tied", "behind", "over")
+ORDER = ("chosen", "front", "tied", "behind", "over", "prompted")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def planes(
     if not drawn:
         return None
     used = {_style(group, choice, marks) for group in found.measured if group.number in marks}
-    said = {**MARKS, "chosen": "the choice"}
+    used |= {p.style for p in prompted.places_of(_runs(found), str)}
+    said = {**MARKS, "chosen": "the choice", "prompted": "the base, asked otherwise"}
     return {
         "drawn": drawn,
         "keys": [{"drawn": place_key(s), "said": said[s]} for s in ORDER if s in used],
@@ -142,6 +143,9 @@ def _plane(
         )
     if len(places) < 2:
         return None
+    places += prompted.places_of(
+        _runs(found), lambda v: numbers.task.change(None if v is None else numbers.sign * v)
+    )
     widest = max(abs(p.x) for p in places)
     s = phrases.scale(numbers.metric, numbers.unit, -widest / 5, widest / 5)
     task = ", ".join(filter(None, (phrases.label(numbers.metric), numbers.unit)))
@@ -157,6 +161,10 @@ def _plane(
         height=360,
     )
     return Figure.of(f"plane-{measure.name}", plane)
+
+
+def _runs(found: Study) -> list[RunRecord]:
+    return [run for group in found.measured for run in group.runs]
 
 
 def _style(group: ConfigGroup, choice: Choice, marks: Mapping[int, Mark]) -> str:

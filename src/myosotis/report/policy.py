@@ -20,7 +20,7 @@ Curves = dict[str, Points]
 
 NAMES = (
     "reward", "reward_spread", "kl", "kl_coef", "entropy", "length", "truncated", "alike", "ratio",
-    "clip_share", "seconds/sampling", "seconds/scoring", "seconds/learning", "words",
+    "clip_share", "value_loss", "seconds/sampling", "seconds/scoring", "seconds/learning", "words",
 )  # fmt: skip
 PART = "reward_"
 """Of several rewards each has a curve, `reward_NAME`."""
@@ -36,6 +36,7 @@ _ROWS = {
     "truncated": "answers cut at the longest length",
     "alike": "groups whose answers are all worth the same: they teach nothing",
     "clip_share": "tokens at which the clipping stops the gradient",
+    "value_loss": "loss of the values, half a squared error",
     "ratio": "ratio of probabilities, now to when sampled",
 }
 _SHARES = ("truncated", "alike", "clip_share")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from myosotis.records.schema import JudgeResult, RatingResult
+from collections.abc import Sequence
+
+from myosotis.records.schema import JudgeResult, RatingResult, RefusalJudge
 from myosotis.report import phrases
 
 
@@ -46,3 +48,15 @@ def judge_said(given: JudgeResult | None) -> list[str]:
             f"(n={phrases.count(given.shorter)})."
         )
     return told
+
+
+def refusals_said(given: Sequence[RefusalJudge]) -> list[str]:
+    """What a language model said of refusals, and how often the rules say the same."""
+    return [
+        f"Refusals judged by {one.model}: {one.task} is {phrases.percent(one.base)} for the base "
+        f"and {phrases.percent(one.tuned)} for the tuned model (95 % interval of the change "
+        f"{phrases.percent(one.lo)} to {phrases.percent(one.hi)}, exact McNemar p "
+        f"{phrases.p_value(one.p)}; n={phrases.count(one.items)}). It agrees with the rules on "
+        f"{phrases.percent(one.agreement)} of the answers."
+        for one in given
+    ]

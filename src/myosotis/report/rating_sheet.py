@@ -41,12 +41,21 @@ def render_csv(sheet: str, cards: Sequence[Card]) -> str:
 
 def render_html(sheet: str, cards: Sequence[Card]) -> str:
     """A page with two answers to each prompt, which saves the choices as CSV."""
+    return _page("rate.js", sheet, cards, live=False)
+
+
+def render_live(cards: Sequence[Card]) -> str:
+    """The same for a page that is served while choices are made, and keeps each at once."""
+    return _page("prefer.js", "", cards, live=True)
+
+
+def _page(script: str, sheet: str, cards: Sequence[Card], *, live: bool) -> str:
     shown = [
         {"item": c.item, "prompt": visible(c.prompt), "a": visible(c.a), "b": visible(c.b)}
         for c in cards
     ]
     return page.render(
-        "rate.html.j2", styles=("rate.css",), script="rate.js", sheet=sheet, cards=shown
+        "rate.html.j2", styles=("rate.css",), script=script, sheet=sheet, cards=shown, live=live
     )
 
 

@@ -88,7 +88,11 @@ def _sections(record: RunRecord, number: int) -> dict[str, Any]:
         "flips": details.flips(record),
         "samples": [details.sample(sample) for sample in record.samples],
         "wording": details.wording(record.wording),
-        "ratings": [*rated.ratings_said(record.ratings), *rated.judge_said(record.judge)],
+        "ratings": [
+            *rated.ratings_said(record.ratings),
+            *rated.judge_said(record.judge),
+            *rated.refusals_said(record.refusal_judge),
+        ],
         "cost": details.cost(record),
         "identity": details.identity(record),
         "config": details.flat(record.config),

@@ -15,9 +15,11 @@ from myosotis.report import (
     factors,
     forgotten,
     heat_map,
+    kl_curve,
     ladder,
     phrases,
     preference,
+    sequence,
     trials,
 )
 from myosotis.report.export import render_csv
@@ -33,12 +35,14 @@ TOLD_IN_FULL = 8
 
 
 CONTENTS = (
+    ("sequence", "sequence", "One task after another"),
     ("decision", "decision", "Which to ship, and why"),
     ("planes", "plane", "Forgetting against learning"),
     ("settings", "settings", "The settings"),
     ("heat", "grid", "Over the grid"),
     ("rates", "rates", "Where is the best {axis}?"),
     ("dial", "dial", "Turning them down"),
+    ("price", "price", "The price in KL"),
     ("preference", "preference", "Preferences"),
     ("benchmarks", "benchmarks", "Benchmark by benchmark"),
     ("items", "items", "What was forgotten, item by item"),
@@ -61,10 +65,14 @@ def view(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 def _sections(records: Sequence[RunRecord]) -> dict[str, Any]:
     found = study(records)
-    choice, marks, numbers = choose(found), front(found), Numbers.of(found)
-    comparable = choice.how != "different"
+    stages = sequence.of_records(records)
+    # The stages of a sequence stand on each other: none of them is chosen.
+    choice = choose(found) if stages is None else Choice("different")
+    marks = front(found) if stages is None else {}
+    numbers, comparable = Numbers.of(found), choice.how != "different"
     return {
-        "headline": decision.headline(found, choice),
+        "sequence": stages,
+        "headline": decision.headline(found, choice) if stages is None else stages["headline"],
         "why": decision.why(choice, numbers),
         "tied": decision.tied(choice),
         "settle": decision.settle(choice),
@@ -82,6 +90,7 @@ def _sections(records: Sequence[RunRecord]) -> dict[str, Any]:
         "heat": heat_map.heat_maps(found, choice, numbers) if comparable else [],
         "rates": factors.along_axis(found, numbers) if comparable else None,
         "dial": factors.dials(found, choice, marks, numbers) if comparable else None,
+        "price": kl_curve.of_runs(records) if comparable else None,
         "benchmarks": forgotten.benchmarks(found, choice),
         "items": forgotten.items(found),
         "ladder": ladder.ladder(found, choice, numbers) if comparable else None,

@@ -84,7 +84,9 @@ def compare(
     if not like:
         return Comparison(rows, None)
     outside = {pair.name for pair in pairs if not pair.base.accuracy_like}
-    return Comparison(rows, _with_tasks(_suite(like, budget, level), rows, budget, outside))
+    silent = {pair.name for pair in pairs if pair.base.nothing_to_lose}
+    speaking = [row for row in rows if row.task not in silent]
+    return Comparison(rows, _with_tasks(_suite(like, budget, level), speaking, budget, outside))
 
 
 def reachable_verdicts(
@@ -188,6 +190,11 @@ def _notes(pair: Pair, p: Paired, epsilon: float, judged: Judged, in_mean: bool)
         notes.append(
             "The base is within noise of chance: this task can hardly show a loss"
             + (", as no other here can." if in_mean else ", and is not in the mean.")
+        )
+    if pair.base.nothing_to_lose:
+        notes.append(
+            f"The base does this on {pair.base.primary.sum():.0f} of {p.n} items: there is next to "
+            "nothing to lose, and the verdict of the whole does not wait for it."
         )
     notes += _format(pair)
     sure = pair.p_gold()

@@ -157,7 +157,8 @@ def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> 
     The name of a continuous metric: over the tasks that make up the suite's mean it got worse
     beyond chance (both together at `level`, two-sided, Bonferroni; a task without choices counts
     with its own score).
-    The name of a task outside that mean: it is not shown to be within its budget.
+    The name of a task outside that mean: it is not shown to be within its budget, and, where items
+    are right or wrong (few of which show nothing), it got worse beyond chance.
     """
     found: list[str] = []
     pairs = [Pair.of(name, base[name], task) for name, task in now.tasks.items()]
@@ -174,7 +175,8 @@ def signs(base: Measurement, now: Measurement, budget: Budget, level: float) -> 
         if not pair.base.accuracy_like:
             change = pair.at(level)
             epsilon = budget.epsilon(change.base, pair.name)
-            if verdict_of(*change.gain, epsilon) != Verdict.RETAINED:
+            within = verdict_of(*change.gain, epsilon) == Verdict.RETAINED
+            if not within and (not change.binary or change.gain[1] < 0):
                 found.append(pair.name)
     return tuple(found)
 

@@ -42,6 +42,11 @@ class Rewards:
         )
 
     @property
+    def full(self) -> float:
+        """What an answer is given that every rule finds right: each gives 1 at most."""
+        return sum(weight for weight in self.weights.values() if weight > 0)
+
+    @property
     def watched(self) -> list[str]:
         """The names of those that are not learned from."""
         return [name for name, weight in self.weights.items() if weight == 0]

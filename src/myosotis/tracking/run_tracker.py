@@ -65,7 +65,7 @@ class RunTracker:
         self.record.status, self.record.ended = "FINISHED", now()
         self.save()
         render(self.record, self.folder.scorecard)
-        for path in (self.folder.scorecard, self.folder.items):
+        for path in self.folder.published:
             self.artifact(path)
         if update is not None:
             self.artifact(update, "update")

@@ -20,6 +20,7 @@ from myosotis.records.schema import Checkpoint
 from myosotis.records.verdict import Verdict
 from myosotis.training.callbacks import AtomicCheckpointIO, telling_of_a_full_disk
 from myosotis.updates.base import Update
+from myosotis.utils import distributed
 from myosotis.utils.errors import RunError
 
 OnBreach = Literal["warn", "stop", "rollback"]
@@ -75,7 +76,7 @@ class SelectionState:
 
 
 class BestCheckpoint(Callback):
-    """Takes the measurements of the first rank in (`offer`), between `Watch` and `Checkpoints`.
+    """Takes the measurements of the first rank in (`offer`), between `PeriodicEval` and `SaveLast`.
 
     With `on_breach=rollback` the tensors that train are kept, as they were at the best step, in a
     file beside `last.ckpt`. The file of the step that `last.ckpt` speaks of stays until the next
@@ -106,6 +107,11 @@ class BestCheckpoint(Callback):
         """What was measured after this step."""
         self._offered = loss, verdict, inside
 
+    def agree(self) -> None:
+        """After a measurement, on every rank: all know what the first one was offered."""
+        if distributed.several():
+            self._offered = distributed.told(self._offered)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             self._saved = self.course.best.step if self.course.best else None
@@ -121,12 +127,14 @@ class BestCheckpoint(Callback):
         now, self._offered = EvalPoint(trainer.global_step, *self._offered), None
         better = self.course.see(now, on_breach=self.on_breach, patience=self.patience)
         if better and self.chooses:
-            path = self.folder.best(now.step)
-            with telling_of_a_full_disk(path):
-                AtomicCheckpointIO().save_checkpoint(self.update.state_dict(), path)
-            self._drop_others()
+            tensors = self.update.state_dict()  # of all ranks, where it is spread over them
+            if trainer.is_global_zero:
+                path = self.folder.best(now.step)
+                with telling_of_a_full_disk(path):
+                    AtomicCheckpointIO().save_checkpoint(tensors, path)
+                self._drop_others()
         if self.course.ended:
-            trainer.should_stop = True  # the other ranks hear of it from `StopOnSignal`
+            trainer.should_stop = True
 
     def _drop_others(self) -> None:
         kept = {self._saved, self.course.best.step if self.course.best else None}

@@ -5,7 +5,7 @@ Estimates for `plan`, after docs/science.md, section 1 and what this implementat
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import psutil
@@ -69,10 +69,40 @@ class StepLoad:
     row_tokens: int
     checkpointing: bool
     on_gpu: bool
+    spread: int = 1  # devices over which what is kept is spread (fsdp2)
 
     def memory(self) -> Memory:
         """Estimated peak in gigabytes. Fp32 full tuning with Adam: 16 bytes a parameter, and 4 for
-        θ0 kept aside."""
+        θ0 kept aside. Spread over devices, a step may hold less than a model that is measured,
+        which is whole on each."""
+        step = self._step()
+        if self.spread == 1:
+            return step
+        whole = replace(
+            Memory(*[0.0] * len(fields(Memory))),
+            program=step.program,
+            weights=self._weights() / 1e9,
+            base_copy=4 * self.sizes.own / 1e9,
+        )
+        return max(self._shares(step), whole, key=lambda memory: memory.total)
+
+    def _shares(self, step: Memory) -> Memory:
+        """Of what is kept a share; whole are a layer, twice since the next one is fetched, and what
+        stands around the layers."""
+        around = 2 * int(self.text.vocab_size) * int(self.text.hidden_size)
+        inside = max(0, self.sizes.base - around) / int(self.text.num_hidden_layers)
+        kept = 4 if self.sizes.own else self.precision.weights.itemsize
+        gathered = kept * around + 2 * self.precision.compute.itemsize * inside
+        return replace(
+            step,
+            weights=step.weights / self.spread + gathered / 1e9,
+            base_copy=step.base_copy / self.spread,
+            products=self.precision.compute.itemsize * around / 1e9 if step.products else 0.0,
+            gradients=step.gradients / self.spread + 4 * inside / 1e9,
+            optimizer=step.optimizer / self.spread,
+        )
+
+    def _step(self) -> Memory:
         sizes, vocabulary = self.sizes, int(self.text.vocab_size)
         multiplied = self.precision.products
         widths = self.precision.compute.itemsize

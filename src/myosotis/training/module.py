@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, Self
 
 import lightning
@@ -29,6 +28,7 @@ from myosotis.trees.passes import batches_on_all_ranks
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
+from myosotis.updates.tensors import whole
 from myosotis.utils import distributed
 from myosotis.utils.errors import RunError, out_of_memory
 
@@ -117,7 +117,8 @@ class FineTuning(lightning.LightningModule):
         self.controls.hold(step, self.update.parameters())
         gradients = [p.grad for _, p in self.update.parameters() if p.grad is not None]
         sums = {"loss": loss_here, **self.metrics}
-        told = distributed.summed(sums, {"grad_norm": torch.nn.utils.get_total_norm(gradients)})
+        norm_here = whole(torch.nn.utils.get_total_norm(gradients))
+        told = distributed.summed(sums, {"grad_norm": norm_here})
         loss, norm = told["loss"], told["grad_norm"]
         optim.require_finite(loss, norm, step)
         optim.clip(gradients, norm, self.gradient_clip_val)
@@ -164,7 +165,10 @@ class FineTuning(lightning.LightningModule):
 
         Before the forward pass that will be differentiated: an update may swap weights for it.
         """
-        if self.objective.needs_reference and any(tree.reference is None for tree in trees):
+        bare = any(tree.reference is None for tree in trees)
+        if self.scorer.lockstep:
+            bare = distributed.on_any(bare)
+        if self.objective.needs_reference and bare:
             with self.update.disabled():
                 trees = live(trees, self.scorer)
         self.kl_estimate = kl_estimate(self.scorer, self.objective, trees, distributed.total)
@@ -197,6 +201,12 @@ class FineTuning(lightning.LightningModule):
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
+            if self.scorer.lockstep:
+                raise RunError(
+                    "out of memory on a rank; where weights are spread over ranks, a step that one "
+                    "of them leaves cannot begin anew",
+                    "a smaller trainer.rows_at_once, or trainer.gradient_checkpointing=true",
+                ) from error
         return None
 
     def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> Tensor:
@@ -223,12 +233,7 @@ class FineTuning(lightning.LightningModule):
         self._step_work = Work(tokens + batch.layout.tokens, pairs + batch.layout.pairs)
 
     def _backward(self, loss: Tensor, gradient: Tensor | None = None) -> None:
-        with self._no_sync():
-            self.manual_backward(loss, gradient=gradient)
-
-    def _no_sync(self) -> Any:
-        wrapped = self.trainer.strategy.model
-        return wrapped.no_sync() if hasattr(wrapped, "no_sync") else nullcontext()  # type: ignore
+        self.manual_backward(loss, gradient=gradient)
 
     def cpu(self) -> Self:
         """Stays where it is: Lightning would move the model to the CPU when training ends, and what

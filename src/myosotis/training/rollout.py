@@ -26,11 +26,11 @@ from transformers import PreTrainedTokenizerBase
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example
 from myosotis.models.generate import before, continuations, decoded, end_ids
-from myosotis.objectives import Group, SampledObjective
+from myosotis.objectives import Group, SampledObjective, needs_critic
 from myosotis.objectives.policy import adapted
 from myosotis.rewards.together import Rewarded, Rewards
 from myosotis.trees.scorer import Scorer
-from myosotis.trees.tree import Path, Sampled, Tree
+from myosotis.trees.tree import CriticValues, Path, Sampled, Tree
 from myosotis.updates.base import Update
 
 MERGED_FROM = 32
@@ -98,16 +98,19 @@ class Rollouts:
         groups = [Tree.fork(one.prompt, ids) for one, ids in zip(asked, answers, strict=True)]
         with self._timed("scoring"):
             rewarded = self._rewarded(asked, answers)
-            old = scorer.evaluate_tokens(groups)
+            values: Sequence[NDArray[np.float64] | None] = [None] * len(groups)
+            if needs_critic(self.objective):
+                old, values = zip(*scorer.evaluate_values(groups), strict=True)
+            else:
+                old = scorer.evaluate_tokens(groups)
             with self.update.disabled():
                 reference = scorer.evaluate_tokens(groups)
         parts = zip(groups, np.split(rewarded.total, len(groups)), old, reference, strict=True)
-        made = [Group(*part, self.kl_coef) for part in parts]
+        made = [Group(*part, self.kl_coef, said) for part, said in zip(parts, values, strict=True)]
         said = self._said(made, answers, rewarded)
         if self.objective.kl_target is not None:
             self.kl_coef = adapted(self.kl_coef, said["kl"], self.objective.kl_target)
-        learned = (self.objective.learned_from(group) for group in made)
-        return Round(number, [tree for tree in learned if tree is not None], said)
+        return Round(number, self.objective.of_round(made), said)
 
     def _asked(self, tree: Tree) -> Asked:
         example = self.examples[id(tree)]
@@ -208,8 +211,10 @@ def _written(tree: Tree) -> dict[str, Any]:
     if tree.reference is not None:
         found["reference"] = torch.from_numpy(np.asarray(tree.reference))
     if tree.sampled is not None:
-        *arrays, coef = tree.sampled
+        *arrays, coef, critic = tree.sampled
         found["sampled"] = [*(torch.from_numpy(np.asarray(one)) for one in arrays), coef]
+        if critic is not None:
+            found["critic"] = [torch.from_numpy(one) for one in critic]
     return found
 
 
@@ -222,5 +227,8 @@ def _read(kept: Mapping[str, Any]) -> Tree:
     sampled = None
     if "sampled" in kept:
         old, first, advantage, coef = kept["sampled"]
-        sampled = Sampled(old.numpy(), first.numpy(), advantage.numpy(), coef)
+        critic = None
+        if "critic" in kept:
+            critic = CriticValues(*(one.numpy() for one in kept["critic"]))
+        sampled = Sampled(old.numpy(), first.numpy(), advantage.numpy(), coef, critic)
     return replace(tree, reference=reference, sampled=sampled)

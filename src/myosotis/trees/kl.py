@@ -30,7 +30,7 @@ def divergence(
     trees: Sequence[Tree],
     other: Callable[[], AbstractContextManager[None]],
     advance: Callable[[int], object] | None = None,
-    kept: list[Tensor] | None = None,
+    kept: dict[tuple[int, int], Tensor] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """KL(other || model) of each tree, and the target weight it is summed over; (n,) each.
 
@@ -38,17 +38,19 @@ def divergence(
     model predicts inside `other()` (`update.disabled`: the base) and p what it predicts outside;
     times the token's weight. A token that several paths share counts for each of them. Without
     gradients, and the model's mode is left as it was. `kept` is filled with what the other model
-    has at the predicting positions, and read where it is full: for the same trees, scorer settings
-    and other model again.
+    has at the predicting positions, by batch, and read where it has it: for the same trees and
+    other model again. Inside a job of several ranks both are this one's part.
     """
     total, weight = np.zeros(len(trees)), np.zeros(len(trees))
     with evaluating(scorer.model):
-        for number, batch in enumerate(scorer.batches(trees)):
+        first, every = scorer.part or (0, 1)
+        for number, batch in enumerate(scorer.my_batches(trees)):
             here, batch = batch, batch.to(device_of(scorer.model))
-            known = kept[number] if kept is not None and number < len(kept) else None
+            which = scorer.evaluated_at_once, first + number * every
+            known = kept.get(which) if kept is not None else None
             kl_N, other_ND = _at_positions(scorer, batch, other, known)
             if kept is not None and known is None and other_ND is not None:
-                kept.append(other_ND)
+                kept[which] = other_ND
             which_S = here.scored_M  # each token once for every path it lies on
             weight_M = here.weight_S[which_S].double().numpy()
             kl_M = kl_N.cpu().double()[here.predictor_S][which_S].numpy()
@@ -69,12 +71,18 @@ def _at_positions(
     """(N,) KL at the predicting positions, and what the other model has there (given, where it is
     known already); None instead of whole logits, which are too large to keep."""
     values_ND, head = scorer.predictor(batch)
+    light = isinstance(head, Head)
+    # Where weights are spread over ranks a head is whole only until the other model is put in place.
+    apart = scorer.lockstep and isinstance(head, Head) and head.trains
+    if apart:
+        head, other_ND = head.copied(), None
     other_head = head
     if other_ND is None:
         with other():
             other_ND, other_head = scorer.predictor(batch)
-    light = isinstance(head, Head)
-    if isinstance(head, Head) and not head.trains:  # the same head: no need to go there again
+            if apart:
+                other_head = other_head.copied()
+    if apart or (isinstance(head, Head) and not head.trains):  # no need to go there again
         other = nullcontext
     parts = []
     for start in range(0, len(values_ND), CHUNK):

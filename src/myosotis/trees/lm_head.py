@@ -14,6 +14,7 @@ Shape suffixes as in `scorer.py`; K words of a block.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
@@ -53,6 +54,12 @@ class Head:
         if self.cap is not None:
             logits_CV = torch.tanh(logits_CV / self.cap) * self.cap
         return logits_CV
+
+    def copied(self) -> Head:
+        """The same with weights of its own, as they are now."""
+        twin = copy.copy(self)
+        twin.linear = copy.deepcopy(self.linear)
+        return twin
 
     @property
     def trains(self) -> bool:

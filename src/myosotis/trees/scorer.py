@@ -25,12 +25,14 @@ from torch.utils.checkpoint import checkpoint
 from myosotis.trees.attention import PackingMode, packed_inputs, padded_inputs, text_config
 from myosotis.trees.batch import CHUNK, Batch, stack
 from myosotis.trees.forest import Row, RowGroup, pack
-from myosotis.trees.lm_head import ADDED, Head, arithmetic
+from myosotis.trees.lm_head import ADDED, VALUE_HEAD, Head, arithmetic
 from myosotis.trees.sparse_attention import BLOCK
 from myosotis.trees.tree import Target, Tree
+from myosotis.utils import distributed
 from myosotis.utils.device import hardware
+from myosotis.utils.errors import out_of_memory
 
-SCORER_VERSION = 5
+SCORER_VERSION = 6
 """Raised whenever the same model and trees would give other scores."""
 
 KEPT_BYTES = 2**27
@@ -47,6 +49,15 @@ class TokenLogProbs(NamedTuple):
     logp_M: Tensor  # carries gradients
     branch_M: Tensor  # index into B
     depth_M: Tensor  # position of the token along the branch's path
+    value_M: Tensor | None = None  # of a value head, asked for: what it says before the token
+
+
+class SampledValues(NamedTuple):
+    """`Sampled.critic` of the same tokens."""
+
+    advantage_M: Tensor
+    return_M: Tensor
+    value_M: Tensor
 
 
 class SampledLogProbs(NamedTuple):
@@ -56,6 +67,7 @@ class SampledLogProbs(NamedTuple):
     reference_M: Tensor
     advantage_B: Tensor
     kl_coef_B: Tensor
+    critic: SampledValues | None = None
 
 
 class BranchLogProbs(NamedTuple):
@@ -89,15 +101,20 @@ class TreeScore:
     greedy: NDArray[np.bool_]  # (P,) every scored token was the most likely one
 
 
-Together = Callable[[Sequence[Tree], Callable[[int], object] | None], "list[TreeScore] | None"]
-"""What `Scorer.evaluate` hands its arguments to, and None where it must score alone."""
+EVALUATE = "evaluate"
+"""The name under which `Scorer.evaluate` asks other ranks for help."""
+
+SPREAD_BODY = "spread_body"
+"""What stands in for a model's body while its weights are spread over ranks (updates/sharded.py)."""
 
 
 class Scorer:
     """Scores trees with one model.
 
-    `rows_at_once` rows go through the model together; the result does not depend on it, nor on
-    `row_tokens`, beyond rounding. `products` is the dtype in which matrices are multiplied, where
+    As many rows go through the model together as hold the tokens of `rows_at_once` full ones of
+    `row_tokens`, padding counted: short rows are more, long ones fewer. The result does not depend
+    on it beyond rounding. Training and evaluation count apart: where one runs out of memory, the
+    other goes on as it was. `products` is the dtype in which matrices are multiplied, where
     that is not the weights': the scorer owns the arithmetic, so that training and every measurement
     have the same.
     """
@@ -115,10 +132,15 @@ class Scorer:
         self.backend = backend
         self.row_tokens = row_tokens
         self.rows_at_once = rows_at_once
+        self.evaluated_at_once = rows_at_once
         self.products = products
         self.forwards = 0
-        # Set while other ranks lend a hand (shared.py); None where they cannot.
-        self.together: Together | None = None
+        # Of several ranks; see shared.py. `ask` runs a job on all of them: on the first rank, while
+        # the others lend a hand. `part` is (rank, ranks) inside a job: which batches are this one's.
+        self.ask: Callable[..., Any] | None = None
+        self.part: tuple[int, int] | None = None
+        # Weights are spread over ranks: each must call the model as often as any other.
+        self.lockstep = False
 
     def with_model(self, model: nn.Module, backend: PackingMode) -> Scorer:
         """The same for another model."""
@@ -136,29 +158,53 @@ class Scorer:
         where = f"{self.backend.description} on {hardware(device_of(self.model))}"
         if self.products is None and mask_dtype(self.model) is torch.float32:
             return where
-        return f"{where}, {self.rows_at_once} rows of {self.row_tokens} tokens"
+        return f"{where}, {self.evaluated_at_once} rows of {self.row_tokens} tokens"
 
     def arithmetic(self) -> AbstractContextManager[object]:
         """In which the model is to be run, here and by whoever runs it elsewhere (generation)."""
         return arithmetic(device_of(self.model), self.products)
 
     def batches(self, trees: Sequence[Tree]) -> list[Batch]:
-        """Pack trees into batches of about `rows_at_once` rows; a row group is never torn apart.
+        """Pack trees into batches of the tokens of `rows_at_once` full rows; a row group is never
+        torn apart. Without gradients the evaluation's own count is used.
 
         Raises `ValueError` for trees that differ in what is to be predicted.
         """
+        learns = torch.is_grad_enabled()
         groups = pack(
             trees,
             self.row_tokens,
-            stretch=1 if torch.is_grad_enabled() else STRETCH,
+            stretch=1 if learns else STRETCH,
             one_path_a_row=not self.backend.packs,
         )
         if not self.backend.packs:  # rows of like length waste the least padding
             groups.sort(key=lambda g: max(len(p) for row in g for p in row), reverse=True)
-        together = _at_once(groups, self.rows_at_once)
+        rows = self.rows_at_once if learns else self.evaluated_at_once
+        together = _at_once(groups, rows * self.row_tokens, padded=not self.backend.one_row)
         if self.backend.one_row:
             together = ([list(chain.from_iterable(rows))] for rows in together)
         return [stack(rows, self._multiple) for rows in together]
+
+    def my_batches(self, trees: Sequence[Tree]) -> list[Batch]:
+        """The batches of `trees` that this rank scores: all of them, or inside a job every n-th of
+        n ranks. With empty ones until each rank has as many, where that matters."""
+        batches = self.batches(trees) if trees else []
+        passes = len(batches)
+        if self.part is not None:
+            rank, world = self.part
+            batches, passes = batches[rank::world], -(-passes // world)
+        elif self.lockstep:
+            passes = int(distributed.total(passes, largest=True))
+        return batches + [self.empty()] * (passes - len(batches))
+
+    @contextmanager
+    def undivided(self) -> Iterator[None]:
+        """Inside a job of several ranks: each scores all that it is given, for a while."""
+        part, self.part = self.part, None
+        try:
+            yield
+        finally:
+            self.part = part
 
     def empty(self) -> Batch:
         """A batch of one row in which nothing is scored: keeps data-parallel ranks in step."""
@@ -172,12 +218,20 @@ class Scorer:
             return BLOCK
         return 8 if device_of(self.model).type == "cuda" else 1
 
-    def score(self, batch: Batch, *, uniform: bool = False) -> BranchLogProbs:
-        """Score one batch; differentiable. `uniform` asks for `uniform_B` too."""
+    def score(self, batch: Batch, *, uniform: bool = False, values: bool = False) -> BranchLogProbs:
+        """Score one batch; differentiable. `uniform` asks for `uniform_B`, `values` for what the
+        model's value head says before each scored token, too."""
         batch = batch.to(device_of(self.model))
         self.forwards += 1
+        value_S = None
         with self.arithmetic():  # around all chunks: a weight is made narrower once
-            logp_S, greedy_S, uniform_S = _in_chunks(self.predictor(batch), batch, uniform)
+            if values:
+                predict, hidden_ND = self._with_hidden(batch)
+                head = self.model.get_submodule(VALUE_HEAD)
+                value_S = head(hidden_ND)[batch.predictor_S, 0]
+            else:
+                predict = self.predictor(batch)
+            logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
         weighted = batch.weight_S[batch.scored_M]
         num_branches = len(batch.tree_B)
 
@@ -196,23 +250,35 @@ class Scorer:
             else per_branch(uniform_S[batch.scored_M] * weighted),
             tree_B=batch.tree_B,
             path_B=batch.path_B,
-            tokens=TokenLogProbs(logp_M, batch.branch_M, batch.depth_S[batch.scored_M]),
+            tokens=TokenLogProbs(
+                logp_M,
+                batch.branch_M,
+                batch.depth_S[batch.scored_M],
+                None if value_S is None else value_S[batch.scored_M],
+            ),
         )
 
     def evaluate(
         self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
     ) -> list[TreeScore]:
         """Score trees without gradients, in evaluation mode, leaving the model's mode as it was.
+        Out of memory: begun anew with half as many rows at once.
 
         `advance(n)` is called as `n` more trees are done.
         """
-        if self.together is not None:
-            shared = self.together(trees, advance)
-            if shared is not None:
-                return shared
-        with torch.no_grad():
-            batches = self.batches(trees)
-        return self.evaluate_batches(trees, batches, advance)
+        if self.ask is not None:
+            return self.ask(EVALUATE, trees, advance=advance)  # type: ignore[no-any-return]
+        while True:
+            with torch.no_grad():
+                batches = self.my_batches(trees)
+            try:
+                return self.evaluate_batches(trees, batches, advance)
+            except RuntimeError as error:
+                alone = self.part is None and not self.lockstep
+                if not (alone and out_of_memory(error)) or self.evaluated_at_once == 1:
+                    raise
+            self.evaluated_at_once //= 2
+            torch.cuda.empty_cache()
 
     def evaluate_batches(
         self,
@@ -248,18 +314,43 @@ class Scorer:
     ) -> list[NDArray[np.float64]]:
         """As `evaluate`, token by token: of each tree (P, D), the log-prob of the scored token at a
         depth of a path, 0 where none is scored."""
-        found = [np.zeros((len(t.leaves), t.longest)) for t in trees]
+        return [logp_PD for logp_PD, _ in self._tokens(trees, False, advance)]
+
+    def evaluate_values(
+        self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """As `evaluate_tokens`, and what the value head says before each token; both (P, D)."""
+        return self._tokens(trees, True, advance)
+
+    def _tokens(
+        self, trees: Sequence[Tree], values: bool, advance: Callable[[int], object] | None
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        found = [(np.zeros((len(t.leaves), t.longest)), np.zeros((len(t.leaves), t.longest)))
+                 for t in trees]  # fmt: skip
         with evaluating(self.model):
             for batch in self.batches(trees):
-                of = self.score(batch)
+                of = self.score(batch, values=values)
                 assert of.tokens is not None
                 tree, path = (column[of.tokens.branch_M] for column in (of.tree_B, of.path_B))
-                columns = tree, path, of.tokens.depth_M, of.tokens.logp_M
-                for t, p, d, logp in zip(*(c.tolist() for c in columns), strict=True):
-                    found[t][p, d] = logp
+                said = of.tokens.logp_M if of.tokens.value_M is None else of.tokens.value_M
+                columns = tree, path, of.tokens.depth_M, of.tokens.logp_M, said
+                for t, p, d, logp, value in zip(*(c.tolist() for c in columns), strict=True):
+                    found[t][0][p, d], found[t][1][p, d] = logp, value
                 if advance is not None:
                     advance(len(set(of.tree_B.tolist())))
         return found
+
+    def _with_hidden(self, batch: Batch) -> tuple[Predict, Tensor]:
+        """As `predictor`, and the hidden states at the predicting positions (N, D)."""
+        seen: list[Tensor] = []
+        hook = body(self.model).register_forward_hook(
+            lambda module, given, said: seen.append(said.last_hidden_state)
+        )
+        try:
+            predict = self.predictor(batch)
+        finally:
+            hook.remove()
+        return predict, seen[0].flatten(0, 1)[batch.source_N]
 
     def predictor(self, batch: Batch) -> Predict:
         """Run the body of the model; what stands at the predicting positions, and the head that
@@ -380,14 +471,21 @@ class _LogProb(torch.autograd.Function):
         return grad_CV, None, None
 
 
-def _at_once(groups: Sequence[RowGroup], rows_at_once: int) -> Iterator[list[Row]]:
-    """The rows of as many groups as there is room for, and of one at least."""
+def _at_once(groups: Sequence[RowGroup], tokens: int, *, padded: bool) -> Iterator[list[Row]]:
+    """The rows of as many groups as there is room for, and of one at least. `padded`: every row
+    takes as much room as the longest of them."""
     rows: list[Row] = []
+    room = longest = 0
     for group in groups:
-        if rows and len(rows) + len(group) > rows_at_once:
+        lengths = [sum(map(len, row)) for row in group]
+        longer = max(longest, *lengths)
+        taken = longer * (len(rows) + len(group)) if padded else room + sum(lengths)
+        if rows and taken > tokens:
             yield rows
-            rows = []
-        rows += group
+            rows, longer = [], max(lengths)
+            taken = longer * len(group) if padded else sum(lengths)
+        rows = [*rows, *group]
+        room, longest = taken, longer
     if rows:
         yield rows
 
@@ -401,7 +499,7 @@ def scorer_version() -> str:
 
 def body(model: nn.Module) -> nn.Module:
     """The model without its output head."""
-    return getattr(model, model.base_model_prefix)  # type: ignore[arg-type]
+    return getattr(model, SPREAD_BODY, None) or getattr(model, model.base_model_prefix)  # type: ignore[arg-type]
 
 
 def mask_dtype(model: nn.Module) -> torch.dtype:

@@ -35,6 +35,15 @@ class Target(StrEnum):
     VALUE = "value"  # a number, after the last token, by a value head
 
 
+class CriticValues(NamedTuple):
+    """What a critic made of a group of answers, token by token as in `Sampled`: by how much each
+    came better than expected, what it is to learn, and what it said."""
+
+    advantage_PD: NDArray[np.float64]
+    return_PD: NDArray[np.float64]
+    value_PD: NDArray[np.float64]
+
+
 class Sampled(NamedTuple):
     """What a group of answers brings that a model has sampled to one prompt; P paths, D depths.
 
@@ -45,6 +54,7 @@ class Sampled(NamedTuple):
     reference_PD: NDArray[np.float64]  # of the model that training begins with
     advantage_P: NDArray[np.float64]  # how much better than its siblings an answer is
     kl_coef: float  # what the KL to the reference costs in this round, a nat
+    critic: CriticValues | None = None  # where advantages are of tokens
 
 
 class Path(NamedTuple):

@@ -51,7 +51,8 @@ def build(settings: Mapping[str, Any]) -> Update:
     """The update that `settings["name"]` names, set up by the other settings; touches no model.
 
     With a `peft_type` it is that method of PEFT, and the name is only what it is called; with
-    `value_head` (a ratio of learning rates) a head for rewards is trained beside it. Raises
+    `value_head` (a ratio of learning rates) a head for rewards is trained beside it, with `critic`
+    one for the values of tokens. Raises
     `ConfigError` for an unknown name, an unknown setting or a value out of range.
     """
     if (lr_ratio := settings.get("value_head")) is not None:
@@ -59,6 +60,10 @@ def build(settings: Mapping[str, Any]) -> Update:
 
         inner = {k: v for k, v in settings.items() if k != "value_head"}
         return ValuedUpdate(build(inner), float(lr_ratio))
+    if (lr_ratio := settings.get("critic")) is not None:
+        from myosotis.updates.critic import CriticUpdate
+
+        return CriticUpdate(build({k: v for k, v in settings.items() if k != "critic"}), lr_ratio)
     name = settings.get("name")
     if kind := settings.get("peft_type"):
         prompt = str(kind).upper() in _PROMPTS

@@ -25,7 +25,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from myosotis.updates.change import Change
 from myosotis.updates.quantised import four_bit, require_trainable
-from myosotis.updates.tensors import copy_exactly, fingerprint, no_backward, sample_logits
+from myosotis.updates.tensors import (
+    copy_exactly,
+    fingerprint,
+    no_backward,
+    sample_logits,
+    whole,
+)
+from myosotis.utils import distributed
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.errors import ConfigError, RunError
 
@@ -74,6 +81,7 @@ class Update(ABC):
         self._trainable: dict[str, Parameter] = {}
         self._base_prints: dict[str, int] = {}
         self._alpha: float | None = None  # set while inside disabled() or scaled()
+        self._spread = False  # over ranks, while training
 
     # What a family provides.
 
@@ -153,10 +161,19 @@ class Update(ABC):
         """What a person should know of how it was attached, a sentence each."""
         return []
 
+    def alone(self) -> Update:
+        """What is given away, for good: the update without what only its training needs."""
+        return self
+
     @property
     def tuned(self) -> bool:
         """Whether the weights in place are the tuned ones: outside `disabled()` and `scaled()`."""
         return self._alpha is None
+
+    @property
+    def strength(self) -> float:
+        """The α of the weights in place: 1 for the tuned ones, 0 inside `disabled()`."""
+        return 1.0 if self._alpha is None else self._alpha
 
     def parameters(self) -> list[tuple[str, Parameter]]:
         """The tensors that train, by name; tied ones once."""
@@ -293,10 +310,43 @@ class Update(ABC):
         self._must_be_tuned("load()")
         self._load(Path(folder))
 
+    def spread(self, mesh: Any, products: torch.dtype | None = None) -> None:
+        """Spread the model over the ranks of `mesh`, for the training: see `sharded.py`. The
+        parameters are other ones from here on, by the same names. All ranks do this together."""
+        from myosotis.updates import sharded
+
+        self._must_be_tuned("spread()")
+        sharded.spread(self.model, mesh, products)
+        self._spread = True
+        self._named_anew()
+
+    def gather(self) -> None:
+        """Undo `spread`, on all ranks; nothing where nothing is spread."""
+        if not self._spread:
+            return
+        from myosotis.updates import sharded
+
+        self._must_be_tuned("gather()")
+        sharded.gather(self.model)
+        self._spread = False
+        self._named_anew()
+
+    def _named_anew(self) -> None:
+        now = dict(self.model.named_parameters())
+        self._trainable = {name: now[name] for name in self._trainable}
+
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors that train, by stable names, for a checkpoint; they share memory."""
+        """The tensors that train, by stable names, for a checkpoint; they share memory. Where they
+        are spread over ranks, all must ask, and the first has them."""
         self._must_be_tuned("state_dict()")
-        return {n: p.detach() for n, p in self._trainable.items()}
+        if not self._spread:
+            return {n: p.detach() for n, p in self._trainable.items()}
+        gathered: dict[str, Tensor] = {}
+        for name, parameter in self._trainable.items():
+            tensor = whole(parameter.detach())
+            if distributed.rank() == 0:
+                gathered[name] = tensor.cpu()
+        return gathered
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Copy the tensors of a checkpoint in. Raises `RunError` when they do not fit."""

@@ -21,6 +21,7 @@ from myosotis.updates.base import Capabilities, Update
 from myosotis.updates.change import Change, Moved
 from myosotis.updates.settings import check_names
 from myosotis.updates.target_modules import layer_stack
+from myosotis.updates.tensors import exchange, own, share_of
 from myosotis.utils.errors import ConfigError, RunError
 
 DEFAULTS: dict[str, Any] = {"layers": None, "train_embeddings": True, "only": None}
@@ -74,8 +75,24 @@ class FullUpdate(Update):
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         return {**dict(super()._frozen()), **self._theta0}.items()
 
+    def spread(self, mesh: Any, products: torch.dtype | None = None) -> None:
+        super().spread(mesh, products)
+        self._theta0 = {n: share_of(self._theta0[n], p).clone() for n, p in self._trainable.items()}
+
+    def gather(self) -> None:
+        if self._spread:
+            from myosotis.updates.sharded import joined
+
+            for name, parameter in self._trainable.items():
+                self._theta0[name] = joined(self._theta0[name], parameter)
+        super().gather()
+
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
+        if self._spread:
+            with self._shares_at(alpha):
+                yield
+            return
         tuned = {n: p.data for n, p in self._trainable.items()}
         try:
             # The optimizer holds the Parameters, which stay; only what they point at changes.
@@ -85,6 +102,29 @@ class FullUpdate(Update):
         finally:
             for name, parameter in self._trainable.items():
                 parameter.data = tuned[name]
+
+    @contextmanager
+    def _shares_at(self, alpha: float) -> Iterator[None]:
+        """The same where weights are spread over ranks. What gathers them reads the shares where
+        they lie: θ0's change places with them."""
+        if alpha not in (0, 1):
+            raise RuntimeError(
+                "weights that are spread over ranks are θ0's or θ's, nothing between"
+            )
+        if alpha == 0:
+            self._change_places()
+        try:
+            yield
+        finally:
+            if alpha == 0:
+                self._change_places()
+
+    def _change_places(self) -> None:
+        from myosotis.updates.sharded import let_go
+
+        let_go(self.model)
+        for name, parameter in self._trainable.items():
+            exchange(own(parameter.detach()), self._theta0[name])
 
     def _mix(self, name: str, tuned: Tensor, alpha: float) -> Tensor:
         if alpha == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,7 +78,37 @@ def copy_exactly(
         raise RunError(f"{source_name} does not fit this model", "\n".join(problems))
     with torch.no_grad():
         for name, tensor in target.items():
-            tensor.copy_(source[name])
+            own(tensor).copy_(share_of(source[name], tensor))
+
+
+def whole(tensor: Any) -> Tensor:
+    """A tensor that is spread over ranks (sharded.py) whole again: every rank must ask. Of any
+    other, itself."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def own(tensor: Any) -> Tensor:
+    """What this rank keeps of a tensor, sharing its memory."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def share_of(whole: Tensor, like: Any) -> Tensor:
+    """The rows of a whole tensor that this rank keeps of `like`, as `torch.chunk` deals them out;
+    sharing its memory."""
+    if not hasattr(like, "device_mesh"):
+        return whole
+    mesh, rows = like.device_mesh, len(whole)
+    each = -(-rows // mesh.size())
+    first = mesh.get_local_rank() * each
+    return whole[first : first + each]
+
+
+@torch.no_grad()
+def exchange(a: Tensor, b: Tensor) -> None:
+    """What `a` holds and what `b` holds change places, to the bit, where they are."""
+    kept = a.clone()
+    a.copy_(b)
+    b.copy_(kept)
 
 
 def fingerprint(tensor: Tensor) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -70,17 +70,44 @@ def summed(amounts: Mapping[str, Tensor], alike: Mapping[str, Tensor]) -> dict[s
     return dict(zip((*amounts, *alike), values.tolist(), strict=True))
 
 
+BUCKET_BYTES = 2**28
+"""Of gradients that are summed together: their copies take no more room than this."""
+
+
 def sum_gradients(parameters: Sequence[Parameter]) -> None:
-    """One flat all-reduce over the ranks; a rank that had nothing to score adds zeros."""
+    """Sum over the ranks, a bucket at a time; a rank that had nothing to score adds zeros. What is
+    spread over the ranks was summed on its way back."""
     if not several():
         return
-    for parameter in parameters:
+    own = [parameter for parameter in parameters if not hasattr(parameter, "to_local")]
+    for parameter in own:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
-    flat = _flatten_dense_tensors(gradients)
-    distributed.all_reduce(flat)
-    torch._foreach_copy_(gradients, list(_unflatten_dense_tensors(flat, gradients)))
+    for gradients in _buckets([p.grad for p in own if p.grad is not None]):
+        flat = _flatten_dense_tensors(gradients)
+        distributed.all_reduce(flat)
+        torch._foreach_copy_(gradients, list(_unflatten_dense_tensors(flat, gradients)))
+
+
+def send(tensors: Sequence[Tensor]) -> None:
+    """Give every rank what these tensors of the first one hold."""
+    if several():
+        for tensor in tensors:
+            distributed.broadcast(tensor, src=0)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one dtype that have `BUCKET_BYTES` together, and one tensor at least."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        held = sum(other.nbytes for other in bucket)
+        full = bucket and held + tensor.nbytes > BUCKET_BYTES
+        if full or (bucket and bucket[0].dtype != tensor.dtype):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
 
 
 def _device() -> torch.device:

@@ -23,6 +23,7 @@ RADIUS = {
     "tied": 5.5,
     "over": 5.5,
     "dialled": 4.5,
+    "prompted": 4.5,
     "behind": 4,
 }
 """Pixels, by style; the larger are drawn over the smaller, and named before them."""
@@ -36,7 +37,9 @@ class Place:
     y: float
     name: str
     said: str
-    style: str = "tuned"  # base | tuned | dialled; of many: chosen | front | tied | behind | over
+    style: str = (
+        "tuned"  # base | tuned | dialled | prompted; of many: chosen | front | tied | behind | over
+    )
     x_interval: tuple[float, float] | None = None
     y_interval: tuple[float, float] | None = None
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from myosotis.retention.benchmarks import jsonl_task, prose, wikipedia
+from myosotis.retention.benchmarks import jsonl_task, prose, safety, wikipedia
 from myosotis.retention.benchmarks.prose import Passage
 from myosotis.retention.benchmarks.requests import (
     ROLLING,
@@ -62,12 +62,14 @@ def build(
     chat_template: bool = False,
     locator: DataLocator | None = None,
     designs: Mapping[str, SamplingDesign] | None = None,
+    safety_prompts: str | None = None,
 ) -> Suite:
     """Load tasks by their lm-eval names (or general text, or a jsonl file) and render all they ask.
 
     `items` of each task are taken, by `seed` (None: all); a larger number takes the same and more.
     A task in `designs` is drawn by its design, which has at least `items` rows.
     No names make an empty suite, which asks nothing (`retention=none`).
+    `safety_prompts` are what `should_refuse` and `should_answer` ask (None: a small set of ours).
     `num_fewshot` None means each task's own. `context_length` is the model's, in tokens. Raises
     `ConfigError` for names that cannot be used, `DataError` for data that are not at hand.
     """
@@ -81,6 +83,8 @@ def build(
                 built.append(renderer.text(name, prose.passages(), prose.version(), prose.SOURCE))
             elif name == "wikipedia":
                 built.append(renderer.text(name, *wikipedia.passages(locator or DataLocator())))
+            elif name in safety.NAMES:
+                built.append(renderer.refusals(name, safety_prompts))
             elif jsonl_task.is_own(name):
                 built.append(renderer.own(Path(name).expanduser()))
             else:
@@ -150,6 +154,12 @@ class _Renderer:
 
     def own(self, path: Path) -> Task:
         return jsonl_task.task(path, self.encoder, self.chat, self.drawn)
+
+    def refusals(self, name: str, place: str | None) -> Task:
+        """What a model refuses: asked as a chat where there is one, whatever the suite is."""
+        tokenizer = self.encoder.tokenizer
+        chat = chat_renderer(tokenizer) if getattr(tokenizer, "chat_template", None) else None
+        return safety.task(name, self.encoder, chat, self.drawn, place)
 
     # ------------------------------------------------------------------ lm-eval tasks
 

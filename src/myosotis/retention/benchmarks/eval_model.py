@@ -12,6 +12,10 @@ from myosotis.trees.scorer import Scorer, TreeScore
 from myosotis.trees.tree import Tree
 
 
+WRITE = "write"
+"""The job of ranks that measure together (trees/shared.py)."""
+
+
 class EvalModel:
     """A scorer and the tokenizer of its model; `scorer.TreeScorer` and `scorer.Writer`."""
 
@@ -27,7 +31,10 @@ class EvalModel:
     def write(
         self, prompts: Sequence[Prompt], advance: Callable[[int], object] | None = None
     ) -> list[str]:
-        """What the model goes on with, greedily, in the order of the prompts."""
+        """What the model goes on with, greedily, in the order of the prompts. Where its weights are
+        spread over ranks, all of them write."""
+        if self.scorer.ask is not None and self.scorer.lockstep:
+            return self.scorer.ask(WRITE, prompts, advance=advance)  # type: ignore[no-any-return]
         texts = [""] * len(prompts)
         for until, most in dict.fromkeys((p.until, p.most) for p in prompts):
             which = [i for i, p in enumerate(prompts) if (p.until, p.most) == (until, most)]

@@ -27,6 +27,9 @@ FORMAT_VERSION = 4
 what an item's scores are has changed. What a log-prob depends on is `trees.scorer.SCORER_VERSION`.
 """
 
+FEW_RIGHT = 5
+"""Right items below which the base has nothing to lose; see `TaskScores.nothing_to_lose`."""
+
 Floats = NDArray[np.float64]
 
 
@@ -82,6 +85,14 @@ class TaskScores:
             return False
         reach = NormalDist().inv_cdf(0.975) * math.sqrt(self.chance * (1 - self.chance) / items)
         return mean - self.chance <= reach
+
+    @property
+    def nothing_to_lose(self) -> bool:
+        """Whether fewer than `FEW_RIGHT` items of a task outside the mean are right (0/1 scores):
+        a loss could hardly be seen, and a verdict of the whole must not wait for it."""
+        binary = bool(np.isin(self.primary, (0.0, 1.0)).all())
+        outside = self.higher_is_better and not self.accuracy_like
+        return outside and binary and float(self.primary.sum()) < FEW_RIGHT
 
     @property
     def primary(self) -> Floats:

@@ -141,6 +141,14 @@ def mcnemar_midp(b: int, c: int) -> float:
     return float(2 * stats.binom.cdf(min(b, c), b + c, 0.5)) - alike
 
 
+def mcnemar_exact(b: int, c: int) -> float:
+    """Two-sided exact McNemar p-value (McNemar 1947; binomial, 1/2): never below its level, and so
+    what a sentence of blame rests on."""
+    if not b + c:
+        return 1.0
+    return min(1.0, float(2 * stats.binom.cdf(min(b, c), b + c, 0.5)))
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm-adjusted p-values (Holm 1979), in the order given."""
     order = np.argsort(p, kind="stable")

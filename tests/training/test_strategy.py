@@ -1,0 +1,183 @@
+"""Ranks that share a training end where one process ends: with the whole model each, and with the
+weights spread over them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from myosotis.training.strategy import Ranks, SpreadRanks, strategy_of
+from myosotis.utils import distributed
+from tests.training.test_module import examples, fit, module, weights
+
+SPREAD = """
+import functools, os, sys
+import lightning, torch
+from torch import distributed
+from myosotis.evaluation import kl
+from myosotis.training.callbacks import AtomicCheckpointIO, SaveLast
+from myosotis.training.strategy import SpreadRanks
+from myosotis.trees.shared import Crew, Job, Weights
+from tests.training.test_module import Steps, examples, module, weights
+from tests.training.test_strategy import momentum
+
+rank, folder = int(os.environ["LOCAL_RANK"]), sys.argv[1]
+held_out = examples(5)
+
+
+class Mine(Steps):
+    def __iter__(self):
+        return (step[rank::2] for step in super().__iter__())  # rank 1 has half of rank 0's
+
+
+class Looks(lightning.Callback):
+    def __init__(self, base):
+        self.base = base
+
+    def on_train_batch_end(self, trainer, model, *_):
+        if trainer.global_step != 3:
+            return
+        scorer, update = model.scorer, model.update
+        at = lambda strength: update.disabled()
+        texts = kl.Texts({"task": held_out})
+        jobs = {kl.DIVERGENCE: Job(functools.partial(kl.part, scorer, update, texts), kl.merged)}
+        crew = Crew(scorer, Weights(lambda: update.strength, at), jobs)
+        if rank:
+            crew.help_out()
+            return
+        with crew.led():
+            tuned = scorer.evaluate(held_out)
+            with update.disabled():
+                off = scorer.evaluate(held_out)
+            (shift,) = kl.measured(scorer, update, texts)
+        for score, before in zip(off, self.base, strict=True):
+            assert abs(score.logp - before.logp).max() <= 1e-6
+        assert any(abs(a.logp - b.logp).max() > 1e-3 for a, b in zip(tuned, off, strict=True))
+        assert shift.kl > 1e-6
+        torch.save([tuned, shift.kl], f"{folder}/{self.name}-looked.pt")
+
+
+def run(method, name, start=0, max_steps=8, save=None, resume=None):
+    model = module(method, 2, 12, optimizer=momentum)
+    prints = model.update.fingerprint_base()
+    looks = Looks(model.scorer.evaluate(held_out))
+    looks.name = name
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=2, strategy=SpreadRanks(), max_steps=max_steps, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, plugins=[AtomicCheckpointIO()],
+        callbacks=[looks] + ([SaveLast(save, [5])] if save else []),
+    )
+    trainer.fit(model, Mine(start), ckpt_path=resume, weights_only=True)
+    kept = sum(p.to_local().numel() for _, p in model.update.parameters())
+    assert kept < 0.6 * model.update.count()  # of a full share, half
+    model.update.gather()
+    model.scorer.lockstep = False
+    assert not any(hasattr(p, "to_local") for p in model.model.parameters())
+    assert type(model.model).__name__ == "LlamaForCausalLM"
+    left = {name for module in model.model.modules() for name in vars(module) if "fsdp" in name}
+    assert not left  # by which transformers' generation would wait for other ranks
+    assert model.update.fingerprint_base() == prints
+    model.update.verify()
+    scores = model.scorer.evaluate(held_out)  # alone again
+    if rank == 0:
+        torch.save(weights(model), f"{folder}/{name}.pt")
+        model.update.save(f"{folder}/{name}")
+    return scores
+
+
+for method in ("full", "lora"):
+    last = f"{folder}/{method}-last.ckpt"
+    run(method, method)
+    run(method, f"{method}-half", max_steps=5, save=last)
+    distributed.barrier()
+    run(method, f"{method}-again", start=5, resume=last)
+"""
+
+momentum = functools.partial(torch.optim.SGD, lr=1e-2, momentum=0.9)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def on_two_ranks(script: str, folder: Path) -> None:
+    """Run a script in two processes that Lightning takes for ranks of its own."""
+    (folder / "rank.py").write_text(script)
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "NODE_RANK": "0",
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(folder / "rank.py"), str(folder)],
+            env={**env, "LOCAL_RANK": str(rank)},
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=600)[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], "\n".join(s[-3000:] for s in said)
+
+
+@pytest.mark.slow
+def test_weights_spread_over_two_ranks_end_where_one_process_ends(tmp_path: Path) -> None:
+    """Full and LoRA: the weights, what is measured on the way with the update on and off, what is
+    saved, and what goes on from a checkpoint, also in one process."""
+    on_two_ranks(SPREAD, tmp_path)
+    for method in ("full", "lora"):
+        alone = module(method, 2, 12, optimizer=momentum)
+        fit(alone)
+        ends = [torch.load(tmp_path / f"{method}{name}.pt") for name in ("", "-again")]
+        for end in ends:
+            assert (end - weights(alone)).norm() / weights(alone).norm() <= 1e-6
+        half = torch.load(tmp_path / f"{method}-last.ckpt", weights_only=True)
+        assert half["state_dict"].keys() == dict(alone.update.parameters()).keys()
+        third = module(method, 2, 12, optimizer=momentum)
+        fit(third, steps=3)
+        tuned, shift = torch.load(tmp_path / f"{method}-looked.pt", weights_only=False)
+        for score, wanted in zip(tuned, third.scorer.evaluate(examples(5)), strict=True):
+            assert abs(score.logp - wanted.logp).max() <= 1e-4
+        assert shift == pytest.approx(measured(third), rel=1e-3)
+        loaded = module(method)
+        loaded.update.load(tmp_path / method)
+        assert torch.equal(weights(loaded), ends[0])
+
+
+def measured(model: Any) -> float:
+    from myosotis.evaluation import kl
+
+    (shift,) = kl.measured(model.scorer, model.update, kl.Texts({"task": examples(5)}))
+    assert shift.kl is not None
+    return shift.kl
+
+
+def test_what_a_strategy_means() -> None:
+    """Nothing of ours on one device; a gradient's sum takes no more room than a bucket."""
+    assert strategy_of("auto", "cpu", 1) == "auto" == strategy_of("auto", "cpu", "auto")
+    assert type(strategy_of("auto", "cpu", "2")) is type(strategy_of("ddp", "cpu", 1)) is Ranks
+    assert type(strategy_of("fsdp2", "cpu", 2)) is SpreadRanks
+
+
+def test_gradients_are_summed_bucket_by_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 400, 100 and 600 bytes in buckets of 500; another dtype begins another."""
+    monkeypatch.setattr(distributed, "BUCKET_BYTES", 500)
+    tensors = [torch.zeros(n) for n in (100, 25, 150)] + [torch.zeros(2, dtype=torch.float64)]
+    found = [[len(t) for t in bucket] for bucket in distributed._buckets(tensors)]
+    assert found == [[100, 25], [150], [2]]
