@@ -181,3 +181,4 @@ def test_gradients_are_summed_bucket_by_bucket(monkeypatch: pytest.MonkeyPatch) 
     tensors = [torch.zeros(n) for n in (100, 25, 150)] + [torch.zeros(2, dtype=torch.float64)]
     found = [[len(t) for t in bucket] for bucket in distributed._buckets(tensors)]
     assert found == [[100, 25], [150], [2]]
+

@@ -108,9 +108,7 @@ class FullUpdate(Update):
         """The same where weights are spread over ranks. What gathers them reads the shares where
         they lie: θ0's change places with them."""
         if alpha not in (0, 1):
-            raise RuntimeError(
-                "weights that are spread over ranks are θ0's or θ's, nothing between"
-            )
+            raise RuntimeError("weights that are spread over ranks are θ0's or θ's, nothing between")
         if alpha == 0:
             self._change_places()
         try:

@@ -34,7 +34,9 @@ MARKS = ("_is_fsdp_managed_module", "_fsdp_use_orig_params")
 """Left on every module by torch; transformers' generation waits for other ranks where it sees one."""
 
 
-def spread(model: PreTrainedModel, mesh: DeviceMesh, products: torch.dtype | None = None) -> None:
+def spread(
+    model: PreTrainedModel, mesh: DeviceMesh, products: torch.dtype | None = None
+) -> None:
     """Spread `model` over the ranks of `mesh`: its layers one by one, and what stands around them.
 
     Gradients are summed over the ranks, as everywhere here, not averaged. A layer is gathered in
@@ -124,11 +126,7 @@ def spread_like(whole: Tensor, like: DTensor) -> DTensor:
 def joined(share: Tensor, like: Any) -> Tensor:
     """The whole of shares that each rank has, dealt out as those of `like`."""
     spread = DTensor.from_local(
-        share,
-        like.device_mesh,
-        like.placements,
-        run_check=False,
-        shape=like.shape,
+        share, like.device_mesh, like.placements, run_check=False, shape=like.shape,
         stride=like.stride(),
     )
     return whole(spread)
