@@ -67,7 +67,6 @@ from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
 from myosotis.utils.escape import terminal
 
-
 HELD_OUT = "held_out"
 """The job of ranks that measure together (trees/shared.py)."""
 

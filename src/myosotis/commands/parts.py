@@ -91,6 +91,8 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     module = data_module(cfg)
     module.setup()
     require_known(module, instantiate.model_source(cfg))
+    if samples(instantiate.objective(cfg)):  # a policy knows a prompt by its tree
+        return module.with_trees({"train": list(module.train_trees)})
     return module
 
 
