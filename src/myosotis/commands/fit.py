@@ -39,6 +39,7 @@ from myosotis.training.callbacks import (
     StopOnSignal,
     Throughput,
 )
+from myosotis.training.datamodule import StepModule
 from myosotis.training.eval_schedule import EvalSchedule, cadence
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
@@ -109,7 +110,7 @@ def fit(
     path = str(folder.checkpoint) if resuming else None
     module = fine_tuning(cfg, parts)
     with stopped_at_once(trainer, stop):
-        trainer.fit(module, datamodule=parts.data, ckpt_path=path, weights_only=True)
+        trainer.fit(module, datamodule=StepModule(parts.data), ckpt_path=path, weights_only=True)
     if signum := int(distributed.total(stop.received or 0, largest=True)):
         raise Interrupted(signum, trainer.global_step)
     parts.update.gather()
