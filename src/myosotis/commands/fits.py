@@ -112,6 +112,7 @@ class _Case:
             checkpointing=trainer.gradient_checkpointing,
             on_gpu=self.device.on_gpu,
             spread=self._spread(),
+            base_on_host=cfg["update"].get("base_on") == "host",
         )
 
     def _spread(self) -> int:
@@ -206,6 +207,8 @@ def _levers(case: _Case) -> Iterator[str]:
     if case.device.on_gpu and case.load.precision.compute.itemsize == 4:
         full = cfg["update"].name == "full"
         yield f"trainer.precision={by_default('full' if full else 'lora', bf16=True)}"
+    if case.device.on_gpu and cfg["update"].get("base_on") == "device":
+        yield "update.base_on=host"
     if case.load.optimizer_bytes > 4:
         yield "optimizer=adamw8bit"
 

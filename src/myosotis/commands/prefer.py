@@ -24,7 +24,7 @@ from myosotis.config import instantiate
 from myosotis.data.convert import viewed
 from myosotis.data.records import RecordError
 from myosotis.data.sft import Example, Message, each_record
-from myosotis.evaluation.chosen import ChosenFile, Duel
+from myosotis.evaluation.chosen import ChosenFile, Duel, prompt_key
 from myosotis.evaluation.judge import RUBRIC, Ask, Endpoint, Pair, cached, score_in_both_orders
 from myosotis.models.generate import end_ids, generate
 from myosotis.records.find import find_run, has_update
@@ -55,8 +55,8 @@ def duels(
     Prompts whose answers are the same are left out. Raises `ConfigError` where none is left.
     """
     known = out.known()
-    asked = [one for one in _prompts(run, prompts) if Duel(one.prompt, ("", ""), ("", "")).key
-             not in known][:items]  # fmt: skip
+    there = _prompts(run, prompts)
+    asked = [one for one in there if prompt_key(one.prompt) not in known][:items]
     if not asked:
         raise ConfigError(f"{out.path} has a choice for every prompt there is.")
     copies = 2 if other is None else 1

@@ -35,7 +35,7 @@ class Duel:
     @property
     def key(self) -> str:
         """What tells the prompt from others."""
-        return key_of(_written(self.prompt))
+        return prompt_key(self.prompt)
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -61,6 +61,11 @@ class Duel:
 def key_of(prompt: Any) -> str:
     """A short hash of a prompt as it is written: a text, or messages."""
     return hashlib.sha256(json.dumps(prompt, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def prompt_key(prompt: Sequence[Message]) -> str:
+    """The same of the turns that it is made of."""
+    return key_of(_written(prompt))
 
 
 @dataclass(frozen=True)
