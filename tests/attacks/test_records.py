@@ -24,6 +24,7 @@ COMMANDS = {
     "generate": lambda run: ["generate", run, "--prompt", "x"],
     "evaluate": lambda run: ["evaluate", run, "tracking=none", "retention.suite=[prose]"],
     "dial": lambda run: ["dial", run],
+    "recover": lambda run: ["recover", run],
     "export": lambda run: ["export", run, "--to", "adapter"],
 }
 

@@ -85,6 +85,7 @@ def test_seven_billion_in_fp32_take_112_gigabytes() -> None:
     assert (held.weights, held.gradients, held.optimizer) == (28, 28, 56)
     assert held.base_copy == 28
     assert held.total > 112 + 28
+    assert load("7B", Sizes(n, n, own=n), base_on_host=True).memory().base_copy == 0
 
 
 @pytest.mark.parametrize(("billions", "gb"), [(65, 33.5), (7, 3.6)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +213,21 @@ def test_what_is_planned_is_what_trains(name: str, tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     update.attach(LlamaForCausalLM.from_pretrained(tiny_model), tokenizer)
     assert planned == update.count() > 0
+
+
+NOT_NEEDED = ("lightning", "bitsandbytes", "mlflow", "lm_eval", "datasets", "pandas", "sklearn")
+
+
+def test_a_plan_imports_only_what_it_needs(tiny_model: Path, tmp_path: Path) -> None:
+    """In a process of its own, with prose for a benchmark, and LoRA put on the model."""
+    words = ["model=local", f"model.path={tiny_model}", "data=jsonl", "tracking=none"]
+    words += [f"data.path={tiny_model / 'data.jsonl'}", "data.template=none"]
+    words += ["retention.suite=[prose]", "retention.items=20"]
+    code = (
+        f"import sys; from myosotis.cli import main; code = main(['plan', *{words!r}])\n"
+        f"print('IMPORTED', code, sorted(set({NOT_NEEDED!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path
+    )
+    assert done.stdout.rstrip().endswith("IMPORTED 0 []"), done.stdout[-500:] + done.stderr[-2000:]

@@ -290,8 +290,6 @@ def test_weights_spread_over_two_processes_are_measured_saved_and_exported_as_th
         "update": "full",
         "retention.every": 4,
         "retention.on_breach": "rollback",
-        "retention.accept": "not_forgotten",
-        "retention.budget": 0.9,
         "retention.dial": "[0.5]",
         "retention.settle": "false",
         "optimizer.lr": 0.001,
@@ -306,18 +304,23 @@ def test_weights_spread_over_two_processes_are_measured_saved_and_exported_as_th
         ends.append((RunRecord.load(out), tensors(out)))
     (one, theirs), (two, ours) = ends
     for name, tensor in ours.items():
-        assert (tensor - theirs[name]).abs().max() <= 1e-3 * theirs[name].abs().max() + 1e-5
+        assert (tensor - theirs[name]).abs().max() <= 1e-5 * theirs[name].abs().max()
     assert two.update.off_difference <= 1e-6
     assert [row.tuned for row in two.retention] == pytest.approx(
-        [row.tuned for row in one.retention], rel=1e-4
+        [row.tuned for row in one.retention], rel=1e-6
     )
-    assert [each.kl for each in two.shift] == pytest.approx([e.kl for e in one.shift], rel=1e-2)
+    assert [each.kl for each in two.shift] == pytest.approx([e.kl for e in one.shift], rel=1e-4)
     points = [[p for p in r.curves if p.name.startswith(("val/", "forg"))] for r in (one, two)]
     assert [(p.name, p.step) for p in points[0]] == [(p.name, p.step) for p in points[1]]
-    assert [p.value for p in points[0]] == pytest.approx([p.value for p in points[1]], rel=1e-2)
-    assert two.checkpoint == one.checkpoint or two.checkpoint.step == one.checkpoint.step
-    assert {point.alpha for point in two.dial} >= {0.5, 1.0}
-    call(["export", str(tmp_path / "runs" / "two"), "--to", "merged"], tmp_path)
+    assert [p.value for p in points[0]] == pytest.approx([p.value for p in points[1]], rel=1e-4)
+    assert two.checkpoint == one.checkpoint
+    assert [point.alpha for point in two.dial] == [0.5, 1.0]
+    merged = tmp_path / "merged"
+    call(
+        ["export", str(tmp_path / "runs" / "two"), "--to", "merged", "--out", str(merged)], tmp_path
+    )
+    exported = load_file(merged / "model.safetensors")
+    assert all((exported[name] == tensor).all() for name, tensor in ours.items())
 
 
 def test_evaluate_generate_scorecard_of_a_run(

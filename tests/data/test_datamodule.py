@@ -21,6 +21,7 @@ from myosotis.data.datamodule import ExampleModule, StepLoader
 from myosotis.data.example import Dataset
 from myosotis.data.mixture import Mixture
 from myosotis.data.sft import Example, Message
+from myosotis.training.datamodule import StepModule
 from myosotis.trees.tree import Tree
 from myosotis.utils.errors import ConfigError, DataError
 
@@ -128,8 +129,8 @@ def test_a_killed_run_goes_on_where_its_checkpoint_stands(
 ) -> None:
     """10 examples in steps of 3: 4 steps an epoch, 3 epochs; killed in mid-epoch or at its end."""
 
-    def data() -> ExampleModule:
-        return ExampleModule(made(10), template, batch_size=3, max_length=64, seed=5)
+    def data() -> StepModule:
+        return StepModule(ExampleModule(made(10), template, batch_size=3, max_length=64, seed=5))
 
     whole = Recorder()
     trainer(tmp_path / "whole", max_epochs=3).fit(whole, datamodule=data())
@@ -146,7 +147,7 @@ def test_a_killed_run_goes_on_where_its_checkpoint_stands(
 def test_max_steps_beyond_an_epoch(tmp_path: Path, template: ChatRenderer) -> None:
     module = Recorder()
     data = ExampleModule(dataset(10), template, batch_size=4, max_length=64)
-    trainer(tmp_path, max_steps=5, max_epochs=-1).fit(module, datamodule=data)
+    trainer(tmp_path, max_steps=5, max_epochs=-1).fit(module, datamodule=StepModule(data))
     assert [len(batch) for batch in module.seen] == [4, 4, 2, 4, 4]
 
 

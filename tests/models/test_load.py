@@ -92,11 +92,11 @@ def test_config_tokenizer_and_counts_need_no_weights(place: Path) -> None:
 
 def test_the_context_is_the_configs_then_the_tokenizers_then_2048() -> None:
     words = tokenizer()
-    assert load.context_length(hf.GPT2Config(n_positions=77), words) == 77
+    assert load.context_length(hf.GPT2Config(n_positions=77), lambda: words) == 77
     unlimited = hf.MambaConfig()
-    assert load.context_length(unlimited, words) == 2048
+    assert load.context_length(unlimited, lambda: words) == 2048
     words.model_max_length = 300
-    assert load.context_length(unlimited, words) == 300
+    assert load.context_length(unlimited, lambda: words) == 300
 
 
 # ------------------------------------------------------------------------------ what is refused

@@ -221,6 +221,9 @@ def test_a_graded_tree_has_its_own_answer_and_the_other_beside_it() -> None:
     class Letters:
         """A token a character."""
 
+        def rendered_all(self, examples: list[Example]) -> Any:
+            return list(map(self.rendered, examples))
+
         def rendered(self, example: Example) -> Any:
             from myosotis.trees.tree import Path
 

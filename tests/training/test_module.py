@@ -241,7 +241,8 @@ def crowded(batch, **options):
 model.scorer.score = crowded
 trees = examples(24)
 steps = [trees[k:k + 3][rank::2] for k in range(0, 24, 3)]  # rank 1 has half of rank 0's examples
-trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy=Ranks(), max_steps=8, logger=False,
+trainer = lightning.Trainer(
+    accelerator="cpu", devices=2, strategy=Ranks(), max_steps=8, logger=False,
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     use_distributed_sampler=False)
 trainer.fit(model, DataLoader(steps, batch_size=None))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from myosotis.trees import block_attention
-from myosotis.trees.attention import visible
+from myosotis.trees.attention import PackingMode, visible
 from myosotis.trees.batch import stack
 from myosotis.trees.forest import pack
-from myosotis.trees.tree import Tree
+from myosotis.trees.scorer import Scorer
+from myosotis.trees.tree import Path, Tree
+from tests.tiny import PACKS, tiny
 from tests.trees.test_tree import trees
 
 
@@ -71,3 +74,37 @@ def test_small_trees_stay_together() -> None:
     (row,) = (row for bundle in pack(forest, 512) for row in bundle)
     found = block_attention.cut(stack([row]).end_RL[0].numpy())
     assert [(b.start, b.stop) for b in found] == [(0, 100)]
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_without_the_square_of_a_row_nothing_changes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores and gradients to the bit; where a row has several blocks, no mask of it is made."""
+    model = tiny(name)
+    forest = [Tree.fork([1 + k] * 20, [[40 + k] * 9, [50 + k] * 7]) for k in range(4)]
+    monkeypatch.setattr(block_attention, "CALL", 0)
+
+    def measured(by_blocks: bool) -> tuple[list[float], list[torch.Tensor]]:
+        mode = PackingMode("dense", "", by_blocks=by_blocks)
+        scorer = Scorer(model, mode, row_tokens=128)
+        scores = [float(x) for score in scorer.evaluate(forest) for x in score.logp]
+        model.zero_grad()
+        for batch in scorer.batches(forest):
+            scorer.score(batch).logp_B.sum().backward()
+        return scores, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    whole = measured(False)
+    monkeypatch.setattr(block_attention.Masks, "whole", None)  # calling it fails
+    parts = measured(True)
+    assert parts[0] == whole[0]
+    assert all(torch.equal(a, b) for a, b in zip(parts[1], whole[1], strict=True))
+
+
+def test_deeply_nested_forks_need_no_deep_stack() -> None:
+    """1,000 forks below one another: a path of 1,000 tokens, and a token beside each of them."""
+    spine = list(range(1, 1001))
+    beside = [Path([*spine[:k], 2000 + k], [0.0] * k + [1.0]) for k in range(1, 1000)]
+    tree = Tree.of([*beside, Path(spine, [0.0] * 999 + [1.0])])
+    found = block_attention.cut(tree.end)
+    assert sum(b.stop - b.start for b in found) == len(tree)

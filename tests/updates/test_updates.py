@@ -86,6 +86,33 @@ def test_off_scaled_and_on_are_exact(tuned: tuple[Update, Tensor, Tensor], ids: 
     update.fingerprint_base()
 
 
+def test_a_base_kept_on_the_host_is_the_same_base(ids: Tensor) -> None:
+    """θ0 and θ change places, to the bit; between, merged and as differences it is the same."""
+    found = []
+    for place in ("device", "host"):
+        update = updates.build({"name": "full", "base_on": place})
+        update.attach(tiny("llama"))
+        base = logits(update.model, ids)
+        train(update, ids)
+        now = logits(update.model, ids)
+        where = [p.data_ptr() for _, p in update.parameters()]
+        with update.disabled():
+            assert torch.equal(logits(update.model, ids), base)
+            same = where == [p.data_ptr() for _, p in update.parameters()]
+            assert same == (place == "host")  # nothing lies beside what is there
+        assert torch.equal(logits(update.model, ids), now) and not torch.equal(now, base)
+        with update.scaled(0.4):
+            half = logits(update.model, ids)
+        merged = logits(update.merged(), ids)
+        update.fingerprint_base()
+        found.append((now, half, merged, [t for _, t in update.delta()]))  # type: ignore[attr-defined]
+    for one, other in zip(found[0][:3], found[1][:3], strict=True):
+        assert torch.equal(one, other)
+    assert all(torch.equal(a, b) for a, b in zip(found[0][3], found[1][3], strict=True))
+    with pytest.raises(ConfigError, match="device or host"):
+        updates.build({"name": "full", "base_on": "disk"})
+
+
 def test_merged_is_a_new_model_with_the_same_logits(
     tuned: tuple[Update, Tensor, Tensor], ids: Tensor, family: str, tmp_path: Path
 ) -> None:

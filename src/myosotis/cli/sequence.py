@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from myosotis.cli import multirun
 from myosotis.cli.errors import explained
+from myosotis.cli.hydra_app import gated
 from myosotis.config import compose
 from myosotis.config.hashing import sweep_name
 from myosotis.utils.errors import ConfigError
@@ -48,9 +49,10 @@ def main(study: Path, words: Sequence[str]) -> Any:
     runs = sequence.planned(OmegaConf.to_container(cfg.stages), composed, place)
     with multirun.closing():
         records = sequence.sequence(runs, place.name, ["myosotis", "sweep", study.stem, *words])
-    return {
+    document = {
         "sequence": {"name": place.name, "out": str(place)},
         "runs": [{"run_id": r.run_id, "run_name": r.run_name, "out": r.folder} for r in records],
         "stage": records[-1].stage,
         "scorecard": str(place / "scorecard.html"),
     }
+    return gated(document, records[-1].suite_verdict, runs[-1].cfg)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from myosotis.commands.parts import benchmarks, data_module, most_items
 from myosotis.commands.screening import Screening
-from myosotis.commands.vocabulary import require_row
+from myosotis.commands.vocabulary import require_known
 from myosotis.config import check, instantiate
 from myosotis.data import audit as counted
 from myosotis.data import audit_view
@@ -32,7 +32,7 @@ def audit(cfg: DictConfig, html: Path | None = None) -> dict[str, Any]:
         require_place(html)
     data = data_module(cfg)
     report = counted.inspect(data, row_tokens=cfg.data.row_tokens)
-    require_row(data, instantiate.model_source(cfg), *report["largest_id"])
+    require_known(data, instantiate.model_source(cfg))
     _contamination(cfg, data, report)
     results.print(audit_view.show(report))
     if html is not None:

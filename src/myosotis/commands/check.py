@@ -44,6 +44,7 @@ from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.tracking.run_tracker import RunTracker, track
 from myosotis.training.callbacks import StepSeed
+from myosotis.training.datamodule import StepModule
 from myosotis.training.module import FineTuning
 from myosotis.trees.tree import Tree
 from myosotis.utils.console import results
@@ -220,7 +221,7 @@ class _Checks:
             use_distributed_sampler=False,
             default_root_dir=str(self.kept.folder.path),
         )
-        trainer.fit(module, datamodule=parts.data)
+        trainer.fit(module, datamodule=StepModule(parts.data))
         told = {name: float(value) for name, value in trainer.callback_metrics.items()}
         norm = told.get("train/grad_norm", 0.0)
         reached = [name for name, p in parts.update.parameters() if p.grad is not None]

@@ -8,7 +8,7 @@ before any weights load. `Components` never change: each step of a run (`merge_i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -40,6 +40,7 @@ from myosotis.commands.rewarding import require_prompts, require_rewards, reward
 from myosotis.commands.screening import Screening
 from myosotis.config import instantiate
 from myosotis.data.datamodule import ExampleModule, found_in
+from myosotis.data.stored_examples import RIVALS, traits
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import EvalResult, Evaluator
 from myosotis.evaluation.task_metrics import TaskScore
@@ -59,12 +60,12 @@ from myosotis.retention.benchmarks.task import Suite
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.shared import Crew, Job, Weights, summed
+from myosotis.trees.stored_trees import StoredTrees
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
 from myosotis.utils.escape import terminal
-
 
 HELD_OUT = "held_out"
 """The job of ranks that measure together (trees/shared.py)."""
@@ -186,6 +187,7 @@ def merge_initial(parts: Components) -> Components:
     bare = {
         part: [replace(tree, reference=None) for tree in encoded.trees]
         for part, encoded in parts.data.encoded.items()
+        if not isinstance(encoded.trees, StoredTrees)
     }
     return _with_trees(replace(parts, base=base, scorer=scorer, initial=None), bare)
 
@@ -249,7 +251,7 @@ def with_references(parts: Components) -> Components:
     return _with_trees(parts, known)
 
 
-def _with_trees(parts: Components, trees: dict[str, list[Tree]]) -> Components:
+def _with_trees(parts: Components, trees: Mapping[str, Sequence[Tree]]) -> Components:
     """The same parts with other trees of the same examples."""
     data, asked = parts.data.with_trees(trees), parts.evaluator
     return replace(
@@ -314,7 +316,7 @@ def _with_hard_negatives(
     data: ExampleModule, scorer: Scorer, model: str, dtype: str
 ) -> ExampleModule:
     """Where examples have rivals: the base chooses the rejected answers."""
-    if not any(example.rivals for part in data.encoded.values() for example in part.examples):
+    if not any((traits(part.examples) & RIVALS).any() for part in data.encoded.values()):
         return data
     about = {"model": model, "dtype": dtype}
     return data.with_examples(

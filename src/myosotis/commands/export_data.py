@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,9 @@ from omegaconf import DictConfig
 
 from myosotis.commands.parts import data_module
 from myosotis.config import check
-from myosotis.data.audit import tallies
 from myosotis.data.services import SERVICES, Price, Service, faults, lines_of
 from myosotis.data.sft import ERRORS_SHOWN, Example
-from myosotis.data.tally import Tally
+from myosotis.data.tokenize import Encoded
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import results
 from myosotis.utils.errors import DataError
@@ -43,7 +43,8 @@ def export_data(
     require_place(out / "train.jsonl")
     service, module = SERVICES[to], data_module(cfg)
     parts = {part: module.dataset.parts()[part] for part in PARTS}
-    fitted = tallies(module)
+    module.setup()
+    fitted = module.encoded
     _require(parts, fitted, service)
     written = {
         part: str(_write(out / f"{part}.jsonl", examples, service))
@@ -64,7 +65,9 @@ def export_data(
     return found
 
 
-def _require(parts: dict[str, list[Example]], fitted: dict[str, Tally], service: Service) -> None:
+def _require(
+    parts: dict[str, Sequence[Example]], fitted: dict[str, Encoded], service: Service
+) -> None:
     """Raise `DataError` for what the service would refuse, with the place of each."""
     told = [
         f"{example.where}: {fault}"
@@ -84,7 +87,7 @@ def _require(parts: dict[str, list[Example]], fitted: dict[str, Tally], service:
         )
 
 
-def _write(path: Path, examples: list[Example], service: Service) -> Path:
+def _write(path: Path, examples: Sequence[Example], service: Service) -> Path:
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         lines_of(examples, service, file.write)
     size = path.stat().st_size
@@ -98,7 +101,7 @@ def _write(path: Path, examples: list[Example], service: Service) -> Path:
 
 
 def _priced(
-    train: Tally,
+    train: Encoded,
     price: float,
     epochs: float,
     saved: float,

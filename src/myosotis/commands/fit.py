@@ -39,6 +39,7 @@ from myosotis.training.callbacks import (
     StopOnSignal,
     Throughput,
 )
+from myosotis.training.datamodule import StepModule
 from myosotis.training.eval_schedule import EvalSchedule, cadence
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
@@ -84,9 +85,7 @@ def fit(
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
-        strategy=strategy_of(
-            cfg.trainer.strategy, cfg.trainer.accelerator, cfg.trainer.devices
-        ),
+        strategy=strategy_of(cfg.trainer.strategy, cfg.trainer.accelerator, cfg.trainer.devices),
         precision="32-true",  # the scorer owns the arithmetic: models/dtype.py
         max_steps=parts.total_steps,
         max_epochs=-1,
@@ -111,7 +110,7 @@ def fit(
     path = str(folder.checkpoint) if resuming else None
     module = fine_tuning(cfg, parts)
     with stopped_at_once(trainer, stop):
-        trainer.fit(module, datamodule=parts.data, ckpt_path=path, weights_only=True)
+        trainer.fit(module, datamodule=StepModule(parts.data), ckpt_path=path, weights_only=True)
     if signum := int(distributed.total(stop.received or 0, largest=True)):
         raise Interrupted(signum, trainer.global_step)
     parts.update.gather()

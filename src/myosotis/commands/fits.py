@@ -23,6 +23,7 @@ from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import by_default, resolve
 from myosotis.training.memory_estimate import Memory, StepLoad, optimizer_bytes
 from myosotis.trees.attention import text_config
+from myosotis.trees.stored_trees import longest_path
 from myosotis.utils import device, memory
 from myosotis.utils.errors import MyosotisError
 
@@ -107,10 +108,11 @@ class _Case:
             precision=resolve(name, update=kind, accelerator=trainer.accelerator),
             optimizer_bytes=optimizer_bytes(instantiate.optimizer(cfg)),
             rows=trainer.rows_at_once or parts.rows_on(self.device.on_gpu),
-            row_tokens=max(cfg.data.row_tokens, *(tree.longest for tree in trees)),
+            row_tokens=max(cfg.data.row_tokens, longest_path(trees)),
             checkpointing=trainer.gradient_checkpointing,
             on_gpu=self.device.on_gpu,
             spread=self._spread(),
+            base_on_host=cfg["update"].get("base_on") == "host",
         )
 
     def _spread(self) -> int:
@@ -195,7 +197,7 @@ def _named(case: _Case) -> str:
 
 def _levers(case: _Case) -> Iterator[str]:
     """What takes less memory, in the order of what it costs: time first, then rounding."""
-    cfg, longest = case.cfg, max(tree.longest for tree in case.data.encoded["train"].trees)
+    cfg, longest = case.cfg, longest_path(case.data.encoded["train"].trees)
     if (cfg.trainer.rows_at_once or 1) > 1:
         yield "trainer.rows_at_once=1"
     if (row := max(longest, SHORTEST_ROW)) < cfg.data.row_tokens:
@@ -205,6 +207,8 @@ def _levers(case: _Case) -> Iterator[str]:
     if case.device.on_gpu and case.load.precision.compute.itemsize == 4:
         full = cfg["update"].name == "full"
         yield f"trainer.precision={by_default('full' if full else 'lora', bf16=True)}"
+    if case.device.on_gpu and cfg["update"].get("base_on") == "device":
+        yield "update.base_on=host"
     if case.load.optimizer_bytes > 4:
         yield "optimizer=adamw8bit"
 

@@ -6,6 +6,8 @@ In what order they are made, and what becomes of them, is in `components.py`.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,8 @@ def data_of(cfg: DictConfig) -> ExampleModule:
     module = data_module(cfg)
     module.setup()
     require_known(module, instantiate.model_source(cfg))
+    if samples(instantiate.objective(cfg)):  # a policy knows a prompt by its tree
+        return module.with_trees({"train": list(module.train_trees)})
     return module
 
 
@@ -99,7 +103,7 @@ def data_module(cfg: DictConfig) -> ExampleModule:
     source = instantiate.model_source(cfg)
     context = context_of(source)
     tokenizer = load_tokenizer(source)
-    every = [example for part in dataset.parts().values() for example in part]
+    every = chain.from_iterable(dataset.parts().values())
     chosen = choose_template(tokenizer, cfg.data.template, every)
     kind = kind_of(
         dataset,
@@ -142,7 +146,7 @@ def require_held_out(cfg: DictConfig, data: ExampleModule) -> None:
 
 def context_of(source: ModelSource) -> int:
     """Longest path in tokens; read from the configuration alone."""
-    return context_length(load_config(source), load_tokenizer(source))
+    return context_length(load_config(source), partial(load_tokenizer, source))
 
 
 def benchmarks(

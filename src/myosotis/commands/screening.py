@@ -6,7 +6,7 @@ asked once stays: what is left out is decided when an item first comes up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from omegaconf import DictConfig
@@ -24,13 +24,13 @@ from myosotis.utils.console import progress
 class Screening:
     """The training examples, and what was found in them of the items that came up so far."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     exclude: bool
     rows: dict[str, ContaminationRow] = field(default_factory=dict)  # by benchmark
     seen: set[tuple[str, str]] = field(default_factory=set)  # (benchmark, item)
 
     @classmethod
-    def of(cls, cfg: DictConfig, examples: list[Example]) -> Screening:
+    def of(cls, cfg: DictConfig, examples: Sequence[Example]) -> Screening:
         """For the run of `cfg`."""
         return cls(examples, cfg.retention.contaminated == "exclude")
 

@@ -18,22 +18,14 @@ from myosotis.utils.errors import DataError
 
 
 def require_known(data: ExampleModule, source: ModelSource) -> None:
-    """Raise `DataError` for the first example with a token that the model has no row for."""
+    """Raise `DataError` for an example with a token that the model has no row for."""
     tokenizer: Any = data.template.tokenizer
     rows = num_embeddings(load_config(source))
     if len(tokenizer) <= rows:
         return
     for encoded in data.encoded.values():
-        for example, tree in zip(encoded.examples, encoded.trees, strict=True):
-            trees = (tree, tree.other) if tree.other is not None else (tree,)
-            for one in trees:
-                _require(one.ids.tolist(), rows, tokenizer, example.where)
-
-
-def require_row(data: ExampleModule, source: ModelSource, largest: int, where: str) -> None:
-    """The same where only the largest token id of all examples is known, and its example."""
-    tokenizer: Any = data.template.tokenizer
-    _require([largest], num_embeddings(load_config(source)), tokenizer, where)
+        largest, where = encoded.largest_id
+        _require([largest], rows, tokenizer, where)
 
 
 def require_known_items(suite: Suite, tokenizer: Any, source: ModelSource) -> None:

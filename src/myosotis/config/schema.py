@@ -87,8 +87,8 @@ class Trainer:
     )
     rows_at_once: int | None = key(
         None,
-        "tokens per forward pass, padding counted, in rows of data.row_tokens; null: chosen for the "
-        "device, halved when memory runs out",
+        "tokens per forward pass, padding counted, in rows of data.row_tokens; null: chosen for "
+        "the device, halved when memory runs out",
     )
     num_threads: int | None = key(None, "number of CPU threads; null: torch chooses")
 

@@ -1,4 +1,4 @@
-"""Whether a run can be spread over devices as `trainer.strategy` says; asked before weights load."""
+"""Whether a run can be spread over devices as `trainer.strategy` says, before weights load."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def require_strategy(cfg: DictConfig) -> None:
         if name.startswith(SHARDING):
             hint += (
                 " Where a training does not fit: fsdp2 spreads it over devices; update=lora, "
-                "update=qlora, trainer.gradient_checkpointing=true or optimizer=adamw8bit need less."
+                "update=qlora, trainer.gradient_checkpointing=true and optimizer=adamw8bit need "
+                "less."
             )
         raise ConfigError(f"trainer.strategy={name} is not supported.", hint)
     if name == "fsdp2":

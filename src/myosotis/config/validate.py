@@ -387,7 +387,6 @@ def _sources(cfg: DictConfig) -> dict[str, Any]:
 def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
     """Hold every group that names a class against that class, and build the cheap ones once."""
     import torch
-    from lightning.pytorch import Callback
 
     from myosotis import updates
     from myosotis.models.dtype import PRECISIONS, resolve
@@ -410,6 +409,8 @@ def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
     for name, settings in (values["callbacks"] or {}).items():
         if not isinstance(settings, dict):
             raise ConfigError(f"callbacks.{name} must name a class with _target_.")
+        from lightning.pytorch import Callback
+
         bound(settings, Callback, f"callbacks.{name}")
     _loggers(values)
 
@@ -417,14 +418,14 @@ def _objects(cfg: DictConfig, values: dict[str, Any]) -> None:
 def _loggers(values: dict[str, Any]) -> None:
     """MLflow's entry only names it, which takes no MLflow (a plan has no use for the seconds that
     takes); the others are held against their class, and are installed."""
-    from lightning.pytorch.loggers.logger import Logger
-
     entries = values.get("logger") or {}  # absent from a run of before there was the group
     for name, settings in entries.items():
         if not isinstance(settings, dict):
             raise ConfigError(f"logger.{name} must name a class with _target_.")
         if settings == {"_target_": MLFLOW} and name == "mlflow":
             continue
+        from lightning.pytorch.loggers.logger import Logger
+
         make, words = bound(settings, Logger, f"logger.{name}")
         refuse_elsewhere(words, f"logger.{name}")
         if name == "mlflow":

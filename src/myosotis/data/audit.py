@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from myosotis.data import content
 from myosotis.data.chat_template import ChatRenderer
@@ -21,8 +22,7 @@ from myosotis.data.example import canonical, pair_key
 from myosotis.data.kinds import TaskKind
 from myosotis.data.near_duplicates import near_duplicates
 from myosotis.data.sft import Example, Message
-from myosotis.data.tally import Tally, tally
-from myosotis.data.tokenize import encode
+from myosotis.data.tokenize import Encoded, encode
 from myosotis.trees.tree import Path, Target, Tree
 from myosotis.utils.console import progress
 
@@ -34,13 +34,14 @@ ROW_TOKENS = 512  # `data.row_tokens` where nothing else is said
 def inspect(
     module: ExampleModule, *, samples: int = 3, row_tokens: int = ROW_TOKENS
 ) -> dict[str, Any]:
-    """The audit as plain data. Keeps no trees: what the examples become is counted, and forgotten.
+    """The audit as plain data.
 
     `row_tokens` is how long the rows are into which examples are packed. Raises what tokenising the
     data set raises.
     """
     dataset, template = module.dataset, module.template
-    fitted = tallies(module)
+    module.setup()
+    fitted = module.encoded
     counts = {part: one.counts() for part, one in fitted.items()}
     train = counts["train"]
     report: dict[str, Any] = {
@@ -48,7 +49,6 @@ def inspect(
         "manifest": dataset.manifest,
         "template": {"kind": template.kind, "note": template.note},
         "max_length": module.max_length,
-        "largest_id": list(max((one.largest for one in fitted.values()), default=(0, ""))),
         "parts": {
             part: counts[part] | {"lengths": _lengths(one.lengths)} for part, one in fitted.items()
         },
@@ -57,33 +57,14 @@ def inspect(
         "leakage": leakages(dataset.train, dataset.parts()),
         "content": content.survey(dataset.train),
         "budget": _budget(module, fitted["train"], train),
-        "rows": fill(fitted["train"].tree_tokens, module.batch_size, row_tokens),
+        "rows": fill(fitted["train"].tree_tokens.tolist(), module.batch_size, row_tokens),
         "samples": _samples(module, samples),
     }
-    report["warnings"] = (
-        module.warnings(fitted) + _warnings(report) + content.warnings(report["content"])
-    )
+    report["warnings"] = module.warnings() + _warnings(report) + content.warnings(report["content"])
     return report
 
 
-def tallies(module: ExampleModule) -> dict[str, Tally]:
-    """The numbers of each part, as they would be trained on."""
-    parts = module.dataset.parts()
-    fitted: dict[str, Tally] = {}
-    with progress("tokenising", sum(map(len, parts.values()))) as advance:
-        for part, examples in parts.items():
-            fitted[part] = tally(
-                examples,
-                module.template,
-                max_length=module.max_length,
-                overlong=module.overlong,
-                advance=advance,
-            )
-            fitted[part].require_some(part)
-    return fitted
-
-
-def duplicates(examples: list[Example]) -> dict[str, Any]:
+def duplicates(examples: Sequence[Example]) -> dict[str, Any]:
     """Conversations that occur more than once, to the letter."""
     groups = [where for where in _places(examples, pair_key).values() if len(where) > 1]
     return {
@@ -93,7 +74,7 @@ def duplicates(examples: list[Example]) -> dict[str, Any]:
     }
 
 
-def near(parts: Mapping[str, list[Example]]) -> dict[str, Any]:
+def near(parts: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
     """Training examples that are almost another, and held-out ones that almost are one; what is
     the same to the letter is counted by `duplicates` and `leakages`."""
     different = _different(parts)
@@ -120,7 +101,7 @@ def near(parts: Mapping[str, list[Example]]) -> dict[str, Any]:
     }
 
 
-def _different(parts: Mapping[str, list[Example]]) -> list[tuple[str, Example]]:
+def _different(parts: Mapping[str, Sequence[Example]]) -> list[tuple[str, Example]]:
     """Every conversation once, with the first part that it is in."""
     first: dict[bytes, tuple[str, Example]] = {}
     for part, examples in parts.items():
@@ -129,7 +110,9 @@ def _different(parts: Mapping[str, list[Example]]) -> list[tuple[str, Example]]:
     return list(first.values())
 
 
-def leakages(train: list[Example], parts: Mapping[str, list[Example]]) -> dict[str, dict[str, Any]]:
+def leakages(
+    train: Sequence[Example], parts: Mapping[str, Sequence[Example]]
+) -> dict[str, dict[str, Any]]:
     """Held-out examples whose prompt, or whole conversation, is also trained on, to the letter."""
     prompts, pairs = _first_places(train, _prompt_key), _first_places(train, pair_key)
     found = {}
@@ -217,7 +200,7 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _budget(module: ExampleModule, fitted: Tally, train: dict[str, int]) -> dict[str, Any]:
+def _budget(module: ExampleModule, fitted: Encoded, train: dict[str, int]) -> dict[str, Any]:
     steps = -(-fitted.kept // module.batch_size)
     return {
         "batch_size": module.batch_size,
@@ -256,8 +239,8 @@ def _told_sample(
     ]
 
 
-def _lengths(rows: list[tuple[int, int]]) -> dict[str, Any]:
-    if not rows:
+def _lengths(rows: Sequence[tuple[int, int]] | NDArray[Any]) -> dict[str, Any]:
+    if not len(rows):
         return {}
     prompt, answer = np.asarray(rows).T
     total = prompt + answer

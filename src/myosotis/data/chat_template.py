@@ -30,18 +30,21 @@ beginning of sequence before a text, it stands before a conversation, too, as in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal, NamedTuple
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import date
+from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from myosotis.data.conversation import Message, read_only
 from myosotis.data.sft import Example
-from myosotis.data.span_tokenizer import SpanTokenizer
+from myosotis.data.span_tokenizer import Piece, SpanTokenizer
 from myosotis.data.spans import Span
 from myosotis.data.template_text import LossCheck, TemplateOptions, TemplateText
 from myosotis.data.turns import TurnSpans
 from myosotis.trees.tree import Path
+from myosotis.utils.bounded import TooMuch, together
 from myosotis.utils.errors import DataError
 
 NOTHING_THOUGHT = (
@@ -53,6 +56,14 @@ MARKED = (
     "the chat template does not write {bos!r}, which the tokenizer puts before every text: it is "
     "read before the conversation, as before the questions of a benchmark"
 )
+
+
+class Draft(NamedTuple):
+    """An example as text, before it is tokenised."""
+
+    example: Example
+    spans: list[Span]
+    notes: list[str]
 
 
 class Rendered(NamedTuple):
@@ -102,6 +113,23 @@ class ChatRenderer:
 
         Raises `DataError` when the template cannot, or loses what was to be learned.
         """
+        return self.rendered_all([example])[0]
+
+    def rendered_all(self, examples: Sequence[Example]) -> list[Rendered]:
+        """Many examples, tokenised together. Raises `DataError` where one cannot be rendered: of
+        several it may not be the first, and of one that takes too long not say so."""
+        drafts = self._drafts(examples)
+        paths = self._encoded([draft.spans for draft in drafts])
+        return [self.finished(*both) for both in zip(drafts, paths, strict=True)]
+
+    def _drafts(self, examples: Sequence[Example]) -> list[Draft]:
+        if len(examples) > 1:
+            with suppress(TooMuch), together():
+                return [self.draft(example) for example in examples]
+        return [self.draft(example) for example in examples]
+
+    def draft(self, example: Example) -> Draft:
+        """The text of an example. Raises `DataError`."""
         spans = self.spans(example)
         messages, _ = self.options.prepared(example.messages)
         every = self.options.mask == "full"
@@ -113,14 +141,17 @@ class ChatRenderer:
         notes = self.notes(messages, scored, spans, example.where, example.tools)
         if any(not span.scored and span.lead for span in spans):
             notes.append(NOTHING_THOUGHT)
-        path = self.encode(spans)
+        return Draft(example, spans, notes)
+
+    def finished(self, draft: Draft, path: Path) -> Rendered:
+        """An example of whose text the tokens are known. Raises `DataError`."""
         if not any(path.weights):
             raise DataError(
-                f"{example.where}: data.mask={self.options.mask} and "
+                f"{draft.example.where}: data.mask={self.options.mask} and "
                 f"data.reasoning={self.options.reasoning} leave nothing of it to be learned",
                 "data.mask=answers learns every answer; or take the record out",
             )
-        return Rendered(path, notes)
+        return Rendered(path, draft.notes)
 
     def notes(
         self,
@@ -147,17 +178,29 @@ class ChatRenderer:
 
     def encode(self, spans: Sequence[Span]) -> Path:
         """Ids and weights of spans in their order; the first token is never scored."""
+        return self._encoded([spans])[0]
+
+    def _encoded(self, every: Sequence[Sequence[Span]]) -> list[Path]:
+        """The same of many sequences."""
+        pieces: list[Piece] = []
+        for spans in every:
+            first = True
+            for span in spans:
+                pieces.append(Piece(span.text, span.verbatim, first))
+                first = first and not span.text
+        known = iter(self._tokens.ids_of(pieces))
         begin = self._tokens.opening if self.kind == "none" else self._tokens.mark
-        ids = begin(spans[0].text)
-        weights = [0.0] * len(ids)
-        for i, span in enumerate(spans):
-            first = not any(before.text for before in spans[:i])
-            new = self._tokens.ids(span.text, verbatim=span.verbatim, first=first)
-            ids += new
-            weights += [float(span.scored)] * len(new)
-        if weights:
-            weights[0] = 0.0  # nothing predicts it
-        return Path(ids, weights)
+        paths = []
+        for spans in every:
+            ids = list(begin(spans[0].text))
+            weights = [0.0] * len(ids)
+            for span, new in zip(spans, known, strict=False):
+                ids += new
+                weights += [float(span.scored)] * len(new)
+            if weights:
+                weights[0] = 0.0  # nothing predicts it
+            paths.append(Path(ids, weights))
+        return paths
 
     def decode(self, ids: Sequence[int], *, control: bool = False) -> str:
         """The text of ids; control tokens are left out, or shown by name."""
@@ -183,6 +226,22 @@ class ChatRenderer:
         renderer = ChatRenderer(self.tokenizer, self.kind, options)
         renderer.note, renderer.installed = self.note, self.installed
         return renderer
+
+    def identity(self) -> dict[str, Any] | None:
+        """What else than an example its tokens depend on, as plain data; None where that is not
+        known (a tokenizer written in Python)."""
+        tokenizer = self._tokens.identity()
+        if tokenizer is None:
+            return None
+        template = self.tokenizer.chat_template if self.kind == "chat" else None
+        dated = "strftime_now" in str(template)  # such a template writes the day it is used on
+        return {
+            "renderer": type(self).__name__,
+            "options": asdict(self.options),
+            "template": template,
+            "date": date.today().isoformat() if dated else None,
+            "tokenizer": tokenizer,
+        }
 
     def end_ids(self) -> list[int]:
         """The control tokens that end an answer; none where the template refuses such a chat."""

@@ -1,8 +1,9 @@
 """What the texts of a data set hold: how much, how various, and what in them does harm unseen.
 
 What belongs here: counts over answers and questions, an example at a time. How they become tokens
-is in `tally.py`, whether they repeat each other in `near_duplicates.py`. Shares that depend on the
-amount of text (distinct-n) and languages are taken of a fixed, evenly spread part of the examples.
+is in `tokenize.py`, whether they repeat each other in `near_duplicates.py`. Shares that depend on
+the amount of text (distinct-n) and languages are taken of a fixed, evenly spread part of the
+examples.
 """
 
 from __future__ import annotations

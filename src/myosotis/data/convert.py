@@ -6,12 +6,13 @@ answers serve two: the desirable ones are learned from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example
+from myosotis.data.stored_examples import GRADED, PAIRED, traits
 from myosotis.utils.errors import DataError
 
 WHERE_FOUND = {
@@ -26,9 +27,8 @@ _ALONE: dict[str, Any] = {"rejected": None, "rejected_turn": None, "rivals": ()}
 
 def viewed(dataset: Dataset, data_kind: str, objective: str) -> Dataset:
     """The data set as answers, pairs or grades. Raises `DataError` where it has no such thing."""
-    examples = [example for part in dataset.parts().values() for example in part]
-    paired = all(e.rejected is not None for e in examples)
-    graded = all(e.desirable is not None for e in examples)
+    known = [traits(part) for part in dataset.parts().values()]
+    paired, graded = (all((one & bit).all() for one in known) for bit in (PAIRED, GRADED))
     if (data_kind == "pairs" and not paired) or (data_kind == "grades" and not (paired or graded)):
         raise DataError(
             f"objective={objective} learns from {data_kind}, and {dataset.name} has none",
@@ -92,18 +92,18 @@ def _with_balance(dataset: Dataset) -> Dataset:
     return replace(dataset, manifest={**dataset.manifest, "warnings": warnings})
 
 
-def _each(dataset: Dataset, view: Callable[[list[Example]], list[Example]]) -> Dataset:
+def _each(dataset: Dataset, view: Callable[[Sequence[Example]], list[Example]]) -> Dataset:
     parts = {part: view(examples) for part, examples in dataset.parts().items()}
     return replace(dataset, **parts)
 
 
-def _answers(examples: list[Example]) -> list[Example]:
+def _answers(examples: Sequence[Example]) -> list[Example]:
     """Chosen or desirable answers alone."""
     kept = [e for e in examples if e.desirable is not False]
     return [replace(e, **_ALONE, desirable=None) for e in kept]
 
 
-def _graded(examples: list[Example], part: str) -> list[Example]:
+def _graded(examples: Sequence[Example], part: str) -> list[Example]:
     """Each answer with its grade, and the answer to another prompt beside it."""
     single: list[Example] = []
     for example in examples:

@@ -1,4 +1,4 @@
-"""The batches of each optimiser step, for Lightning.
+"""The batches of each optimiser step.
 
 A batch is the list of trees of one optimiser step. Which trees these are is a pure function of
 (seed, epoch, step), and the step is read off the trainer: nothing about the order needs saving, and
@@ -7,20 +7,22 @@ a run that was killed goes on exactly where its checkpoint stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
 
-import lightning
-
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import Dataset
+from myosotis.data.kept import FEW
 from myosotis.data.kinds import TaskKind, text_kind
 from myosotis.data.markers import Marked, check_markers
 from myosotis.data.mixture import Order
 from myosotis.data.sft import Example
-from myosotis.data.tokenize import Encoded, Fitted, Overlong, encode
+from myosotis.data.stored_examples import source_names
+from myosotis.data.token_cache import encode_on_disk
+from myosotis.data.tokenize import Encoded, Overlong, encode
 from myosotis.trees.tree import Tree
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError
@@ -64,7 +66,7 @@ class StepLoader:
 
     def __init__(
         self,
-        trees: list[Tree],
+        trees: Sequence[Tree],
         batch_size: int,
         seed: int,
         *,
@@ -112,7 +114,7 @@ class StepLoader:
         pass
 
 
-class ExampleModule(lightning.LightningDataModule):
+class ExampleModule:
     """Trees of a data set, tokenised once (in `setup`), and the loader of its training steps.
 
     `batch_size` is examples an optimiser step, over all ranks, and `repeats` how many steps are on
@@ -133,7 +135,6 @@ class ExampleModule(lightning.LightningDataModule):
         kind: TaskKind | None = None,
         repeats: int = 1,
     ) -> None:
-        super().__init__()
         if batch_size < 1:
             raise ConfigError(f"data.batch_size must be at least 1 (got {batch_size})")
         if max_length < 2:
@@ -150,16 +151,18 @@ class ExampleModule(lightning.LightningDataModule):
         self.kind = kind or text_kind(dataset.test)
         self.encoded: dict[str, Encoded] = {}
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self) -> None:
         """Tokenise all parts; done once, whoever asks first."""
         if self.encoded:
             return
         self._marked()
         parts = self.dataset.parts()
         encoded: dict[str, Encoded] = {}
-        with progress("tokenising", sum(map(len, parts.values()))) as advance:
+        total = sum(map(len, parts.values()))
+        make = encode if total < FEW else encode_on_disk
+        with progress("tokenising", total) as advance:
             for part, examples in parts.items():
-                encoded[part] = encode(
+                encoded[part] = make(
                     examples,
                     self.template.of_answers() if part == "test" else self.template,
                     max_length=self.max_length,
@@ -169,16 +172,17 @@ class ExampleModule(lightning.LightningDataModule):
                 encoded[part].require_some(part)
         self.encoded = encoded
 
-    def train_dataloader(self) -> StepLoader:
-        trainer = self.trainer
-        assert trainer is not None
+    def loader(
+        self, position: Callable[[], int] = lambda: 0, rank: int = 0, world_size: int = 1
+    ) -> StepLoader:
+        """Of the training steps; see `StepLoader`."""
         return StepLoader(
             self.train_trees,
             self.batch_size,
             self.seed,
-            position=lambda: trainer.global_step,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
+            position=position,
+            rank=rank,
+            world_size=world_size,
             order=self.order(),
             repeats=self.repeats,
         )
@@ -186,12 +190,9 @@ class ExampleModule(lightning.LightningDataModule):
     def order(self) -> Order:
         """In which order an epoch goes through the training trees. Raises `DataError` where a
         source has none."""
-        examples = self._part("train").examples
-        return Order([e.source for e in examples], self.seed, self.dataset.mixture)
-
-    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        # Trees are numpy; the scorer makes the tensors, where they are needed.
-        return batch
+        examples, mixture = self._part("train").examples, self.dataset.mixture
+        of = [""] * len(examples) if mixture is None else source_names(examples)
+        return Order(of, self.seed, mixture)
 
     def with_examples(self, encoded: Mapping[str, Encoded]) -> ExampleModule:
         """The same data with its examples rewritten, one for one, and encoded anew."""
@@ -205,7 +206,7 @@ class ExampleModule(lightning.LightningDataModule):
         module.dataset = replace(self.dataset, **parts).sealed()
         return module
 
-    def with_trees(self, trees: Mapping[str, list[Tree]]) -> ExampleModule:
+    def with_trees(self, trees: Mapping[str, Sequence[Tree]]) -> ExampleModule:
         """The same data with other trees of the same examples (a part left out keeps its own)."""
         module = copy(self)
         module.encoded = self.encoded | {
@@ -229,45 +230,45 @@ class ExampleModule(lightning.LightningDataModule):
         return -(-len(self.order()) // self.batch_size) * self.repeats
 
     @property
-    def train_trees(self) -> list[Tree]:
+    def train_trees(self) -> Sequence[Tree]:
         return self._part("train").trees
 
     @property
-    def validation_trees(self) -> list[Tree]:
+    def validation_trees(self) -> Sequence[Tree]:
         """For the loss watched while training, and the choice of a checkpoint."""
         return self._part("validation").trees
 
     @property
-    def test_trees(self) -> list[Tree]:
+    def test_trees(self) -> Sequence[Tree]:
         """For task quality; `test_examples[i]` is `test_trees[i]`."""
         return self._part("test").trees
 
     @property
-    def test_examples(self) -> list[Example]:
+    def test_examples(self) -> Sequence[Example]:
         return self._part("test").examples
 
     def kind_of(self, part: str) -> TaskKind:
         """What the examples of a part are: held-out pairs stay pairs where grades are learned."""
         return self.kind.of_part(self.dataset.parts()[part])
 
-    def warnings(self, fitted: Mapping[str, Fitted] | None = None) -> list[str]:
-        """What a person should know about the data, and what of them did not fit; `fitted` says
-        that of each part where its trees are not kept (`tally.py`)."""
+    def warnings(self) -> list[str]:
+        """What a person should know about the data, and what of them did not fit."""
         note = [self.template.note] if self.template.note else []
         note += self._marked() + left_aside(self.dataset.manifest)
-        parts = fitted or {part: self._part(part) for part in self.dataset.parts()}
+        parts = {part: self._part(part) for part in self.dataset.parts()}
         learned = self.kind_of("train").warnings(parts["train"].sizes)
         return note + learned + [line for part, one in parts.items() for line in one.warnings(part)]
 
     def mixed(self) -> list[str]:
         """What an epoch takes of each of several sources, in a sentence."""
         order = self.order()
-        sources = [example.source for example in self._part("train").examples]
+        if not order.counts:
+            return []
+        sizes = Counter(source_names(self._part("train").examples))
         taken = ", ".join(
-            f"{count:,} of {name} (of {sources.count(name):,})"
-            for name, count in order.counts.items()
+            f"{count:,} of {name} (of {sizes[name]:,})" for name, count in order.counts.items()
         )
-        return [f"an epoch has {taken}"] if taken else []
+        return [f"an epoch has {taken}"]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By part, for the run record."""

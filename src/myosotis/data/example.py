@@ -24,13 +24,13 @@ class Dataset:
     """
 
     name: str
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
     manifest: dict[str, Any] = field(default_factory=dict)
     mixture: Mixture | None = None
 
-    def parts(self) -> dict[str, list[Example]]:
+    def parts(self) -> dict[str, Sequence[Example]]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def sealed(self) -> Dataset:

@@ -19,7 +19,8 @@ def answer_only(example: Example) -> Example:
 
 def choose_shots(examples: Sequence[Example], k: int, seed: int = 0) -> list[Example]:
     """`k` training examples by seed; fewer when there are not as many."""
-    return random.Random(seed).sample(list(examples), min(k, len(examples)))
+    chosen = random.Random(seed).sample(range(len(examples)), min(k, len(examples)))
+    return [examples[i] for i in chosen]
 
 
 def few_shot_prompt(example: Example, shots: Sequence[Example], template: ChatRenderer) -> Example:

@@ -24,6 +24,7 @@ from myosotis.data.convert import MORE_HELD_OUT
 from myosotis.data.example import Dataset
 from myosotis.data.label_template import LabelRenderer, RewardRenderer, labels_of
 from myosotis.data.sft import Example
+from myosotis.data.stored_examples import COMPLETION, traits
 from myosotis.data.template_text import TemplateOptions
 from myosotis.trees.lm_head import LABEL_HEAD, VALUE_HEAD
 from myosotis.trees.scorer import Scorer
@@ -31,6 +32,7 @@ from myosotis.trees.tree import Tree
 from myosotis.utils.errors import ConfigError, DataError
 
 Scores = NDArray[np.float64]
+Sizes = Sequence[Sequence[float]] | NDArray[Any]
 Advance = Callable[[int], object]
 Template = Literal["chat", "none"]
 
@@ -107,7 +109,7 @@ class TaskKind:
         """What the paths of a tree are, to be put after the place of its example."""
         return [""]
 
-    def warnings(self, sizes: Sequence[Sequence[float]]) -> list[str]:
+    def warnings(self, sizes: Sizes) -> list[str]:
         """What a person should know of training data of this kind, a sentence each; `sizes` are the
         tokens learned from on each path of each tree."""
         return []
@@ -267,7 +269,7 @@ class Pairs(TaskKind):
     def path_names(self, tree: Tree) -> list[str]:
         return [", chosen", ", rejected"]
 
-    def warnings(self, sizes: Sequence[Sequence[float]]) -> list[str]:
+    def warnings(self, sizes: Sizes) -> list[str]:
         """When picking by length alone would be right in two of three pairs or more."""
         if len(sizes) < FEWEST_PAIRS:
             return []
@@ -357,7 +359,7 @@ def kind_of(dataset: Dataset, *, reads_labels: bool, needs_value_head: bool) -> 
     that needs a value head. Raises `DataError` when its answers are no labels."""
     if reads_labels:
         return Labels(tuple(labels_of(dataset)))
-    plain = {e.completion_only for part in dataset.parts().values() for e in part}
+    plain = set[int]().union(*((traits(p) & COMPLETION).tolist() for p in dataset.parts().values()))
     if len(plain) > 1:
         raise DataError(
             f"{dataset.name} holds plain text beside prompts and answers",
@@ -372,7 +374,7 @@ def text_kind(examples: Sequence[Example]) -> TaskKind:
         return Answers()
     if examples[0].rejected is not None:
         return Pairs()
-    if not all(example.completion_only for example in examples):
+    if not (traits(examples) & COMPLETION).all():
         return Texts()
     return Answers() if examples[0].desirable is None else Grades()
 

@@ -8,11 +8,11 @@ single number in the same way, after the answer (updates/value_head.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from myosotis.data.chat_template import ChatRenderer, Rendered
+from myosotis.data.chat_template import ChatRenderer, Draft, Rendered
 from myosotis.data.example import Dataset
 from myosotis.data.sft import Example
 from myosotis.data.template_text import TemplateOptions
@@ -37,14 +37,21 @@ class LabelRenderer(ChatRenderer):
         self.labels = list(labels)
         self._numbers = {name: k for k, name in enumerate(labels)}
 
-    def rendered(self, example: Example) -> Rendered:
+    def identity(self) -> dict[str, Any] | None:
+        known = super().identity()
+        return known and known | {"labels": self.labels}
+
+    def draft(self, example: Example) -> Draft:
         spans = self.prompt_spans(example.prompt, example.tools)
         messages, _ = self.options.prepared(example.prompt)
         scored = [False] * len(messages)
         notes = self.notes(messages, scored, spans, example.where, example.tools)
-        ids = self.encode(spans).ids
-        label = self._numbers[example.completion.strip()]
-        return Rendered(Path(ids, [0.0] * len(ids), Target.LABEL, label), notes)
+        return Draft(example, spans, notes)
+
+    def finished(self, draft: Draft, path: Path) -> Rendered:
+        label = self._numbers[draft.example.completion.strip()]
+        asked = Path(path.ids, [0.0] * len(path.ids), Target.LABEL, label)
+        return Rendered(asked, draft.notes)
 
     def asked(self, path: Path) -> str:
         return f"[{self.labels[path.label]}]" * (path.target is Target.LABEL)
@@ -53,8 +60,8 @@ class LabelRenderer(ChatRenderer):
 class RewardRenderer(ChatRenderer):
     """Renders text as `ChatRenderer` does; after its last token a number is asked for."""
 
-    def rendered(self, example: Example) -> Rendered:
-        path, notes = super().rendered(example)
+    def finished(self, draft: Draft, path: Path) -> Rendered:
+        path, notes = super().finished(draft, path)
         return Rendered(Path(path.ids, [0.0] * len(path.ids), Target.VALUE), notes)
 
     def asked(self, path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from myosotis.data import docstrings as harvest
 from myosotis.data.example import Dataset
 from myosotis.data.fields import Fields
+from myosotis.data.kept_files import kept
 from myosotis.data.markers import marked
 from myosotis.data.places import HubData, Place, described, short
 from myosotis.data.preference import read_pairs
@@ -64,10 +65,37 @@ def files(
     seeded subset. `prompt_key` and `completion_key` are what earlier versions called two of the
     fields. Raises `DataError` on any line that cannot be used, and when a file is too small to hold
     anything out. The manifest names the markers of chat templates in the text, and whether they are
-    allowed (markers.py).
+    allowed (markers.py). Large files are read once (kept_files.py).
     """
+    words = dict(locals())
+    places = [path, val_path, test_path, *(one.get("path") for one in sources)]
+    on_hub = bool((hub or {}).get("name")) or any("path" not in one for one in sources)
+    return kept(lambda: _files(**words), words, None if on_hub else places)
+
+
+def _files(
+    path: str | Path | None,
+    hub: Mapping[str, Any] | None,
+    sources: Sequence[Mapping[str, Any]],
+    mixture: Mapping[str, Any] | None,
+    fields: Mapping[str, Any] | None,
+    group_key: str | None,
+    reads: str,
+    name: str,
+    val_path: str | Path | None,
+    test_path: str | Path | None,
+    val_fraction: float | None,
+    prompt_key: str | None,
+    completion_key: str | None,
+    train_items: int | None,
+    val_items: int | None,
+    test_items: int | None,
+    split_seed: int,
+    allow_markers: bool,
+) -> Dataset:
     listed = source_list(sources, path, hub or {})
-    learned, validated, tested = _parts(path, val_path, test_path, hub or {}, bool(listed))
+    places = _parts(path, val_path, test_path, hub or {}, bool(listed))
+    learned, validated, tested = places
     if validated is not None and val_fraction is not None:
         raise ConfigError("both data.val_path and data.val_fraction are set", "give one of them")
     if tested is not None and validated is None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from myosotis.utils.errors import DataError
+
+
+class Piece(NamedTuple):
+    """A piece of a sequence, tokenised on its own; see `SpanTokenizer.ids`."""
+
+    text: str
+    verbatim: bool
+    first: bool
 
 
 class SpanTokenizer:
@@ -21,7 +31,7 @@ class SpanTokenizer:
         self.control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._control_set = set(tokens.values())
         self._control_ids: dict[str, list[int]] = {}
-        self._seam = _seam(self._plain)
+        self._seam = _seam(lambda text: self._plain([text])[0])
 
     def ids(self, text: str, *, verbatim: bool, first: bool) -> list[int]:
         """Ids of a piece of a sequence; `first` when nothing stands before it.
@@ -29,13 +39,39 @@ class SpanTokenizer:
         With `verbatim`, names of control tokens in it are encoded as text. Raises `DataError` when
         the tokenizer cannot do that.
         """
-        if not text:
-            return []
-        if not verbatim and self.control.fullmatch(text):
-            if text not in self._control_ids:
-                self._control_ids[text] = self._encode(text, verbatim=False, first=first)
-            return self._control_ids[text]
-        return self._encode(text, verbatim=verbatim, first=first)
+        return self.ids_of([Piece(text, verbatim, first)])[0]
+
+    def ids_of(self, pieces: Sequence[Piece]) -> list[list[int]]:
+        """The ids of each of many pieces, with two calls of the tokenizer at most; what is equal is
+        tokenised once. The lists are not to be changed. Raises `DataError` as `ids` does."""
+        found: dict[Piece, list[int]] = {}
+        plain, split = list[Piece](), list[Piece]()  # of `split`, names of control tokens are text
+        controls: dict[str, Piece] = {}  # those of `plain` that are a control token each
+        for piece in dict.fromkeys(pieces):
+            if not piece.text:
+                found[piece] = []
+            elif piece.verbatim and self.control.search(piece.text):
+                split.append(piece)
+            elif piece.verbatim or not self.control.fullmatch(piece.text):
+                plain.append(piece)
+            elif piece.text not in self._control_ids and piece.text not in controls:
+                controls[piece.text] = piece
+                plain.append(piece)
+        found |= zip(plain, self._encoded(plain), strict=True)
+        found |= zip(split, self._as_text(split), strict=True)
+        self._control_ids |= {text: found[piece] for text, piece in controls.items()}
+        return [found[one] if one in found else self._control_ids[one.text] for one in pieces]
+
+    def identity(self) -> str | None:
+        """A hash of all that the ids depend on; None for a tokenizer that is a program."""
+        if not isinstance(self.tokenizer, PreTrainedTokenizerFast):
+            return None
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()  # as each call of the tokenizer leaves it
+        backend.no_padding()
+        about = [backend.to_str(), type(self.tokenizer).__name__, self.tokenizer.special_tokens_map]
+        about += [self.tokenizer.split_special_tokens, self.control.pattern, self._seam]
+        return hashlib.sha256(repr(about).encode("utf-8", "surrogatepass")).hexdigest()
 
     def is_control(self, token: int) -> bool:
         """Whether an id is a control token's."""
@@ -46,10 +82,15 @@ class SpanTokenizer:
         the text does not begin with it already. Benchmarks are read so, too (`HFLM.tok_encode`).
         """
         bos: Any = self.tokenizer.bos_token_id
-        marked: Any = self.tokenizer("a")["input_ids"]
-        if bos is None or marked[:1] != [bos]:
+        if bos is None or not self._opens:
             return []
         return [] if text.startswith(str(self.tokenizer.bos_token)) else [bos]
+
+    @cached_property
+    def _opens(self) -> bool:
+        """Whether the tokenizer puts a beginning of sequence before a text."""
+        marked: Any = self.tokenizer("a")["input_ids"]
+        return marked[:1] == [self.tokenizer.bos_token_id]
 
     def opening(self, text: str) -> list[int]:
         """The same before plain text. When that is nothing, and there is no text either, some token
@@ -60,24 +101,31 @@ class SpanTokenizer:
         eos: Any = self.tokenizer.eos_token_id
         return self.mark(text) or ([] if text else [eos if bos is None else bos])
 
-    def _encode(self, text: str, *, verbatim: bool, first: bool) -> list[int]:
-        name = self.control.search(text) if verbatim else None
-        seam = "" if first else self._seam
-        ids = (
-            self._plain(seam + text, split_special_tokens=True)
-            if name
-            else self._plain(seam + text)
-        )
-        if name and not self._control_set.isdisjoint(ids):
-            raise DataError(
-                f"the tokenizer cannot encode {name[0]!r} as text",
-                "take the control token out of the data",
-            )
-        return ids[len(self._plain(seam)) :] if seam else ids
+    def _as_text(self, pieces: Sequence[Piece]) -> list[list[int]]:
+        encoded = self._encoded(pieces, split_special_tokens=True)
+        for piece, ids in zip(pieces, encoded, strict=True):
+            if not self._control_set.isdisjoint(ids):
+                name = self.control.search(piece.text)
+                assert name is not None
+                raise DataError(
+                    f"the tokenizer cannot encode {name[0]!r} as text",
+                    "take the control token out of the data",
+                )
+        return encoded
 
-    def _plain(self, text: str, **options: Any) -> list[int]:
+    def _encoded(self, pieces: Sequence[Piece], **options: Any) -> list[list[int]]:
+        """What the tokenizer makes of the pieces, without what a seam adds."""
+        seams = ["" if piece.first else self._seam for piece in pieces]
+        texts = [seam + piece.text for seam, piece in zip(seams, pieces, strict=True)]
+        every = self._plain(texts, **options)
+        long = len(self._plain([self._seam])[0]) if any(seams) else 0
+        return [ids[long:] if seam else ids for seam, ids in zip(seams, every, strict=True)]
+
+    def _plain(self, texts: list[str], **options: Any) -> list[list[int]]:
+        if not texts:
+            return []
         encoding: Any = self.tokenizer(
-            text, add_special_tokens=False, return_attention_mask=False, **options
+            texts, add_special_tokens=False, return_attention_mask=False, **options
         )
         return encoding["input_ids"]
 

@@ -8,63 +8,87 @@ pre-training) is neither: it is read in windows, which overlap by the one token 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
-from myosotis.data.chat_template import ChatRenderer
+import numpy as np
+from numpy.typing import NDArray
+
+from myosotis.data.chat_template import ChatRenderer, Rendered
 from myosotis.data.sft import Example
+from myosotis.trees.stored_trees import scored_tokens, target_sizes, token_counts
 from myosotis.trees.tree import Path, Tree
 from myosotis.utils.errors import DataError
 
 Overlong = Literal["drop", "truncate"]
-CHUNK = 64  # examples between two ticks of a progress bar
+CHUNK = 64  # examples that are tokenised together
 SHOWN = 3
 
 
 @dataclass
-class Fitted:
-    """How a set of examples fits the model.
+class Encoded:
+    """The trees of a set of examples, and how these fit the model; `trees[i]` is `examples[i]`.
 
     `lengths` has a row (prompt tokens, scored tokens) for every example that was given, before
-    anything was cut; the rest says what did not fit, as `where`. The trees themselves are of those
-    that inherit this (`Encoded`), or gone (`tally.py`).
+    anything was cut; what did not fit is named by its `where`. All of it may lie on disk
+    (token_cache.py).
     """
 
-    lengths: list[tuple[int, int]] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    truncated: list[str] = field(default_factory=list)
+    lengths: Sequence[tuple[int, int]] | NDArray[Any] = field(default_factory=list)
+    dropped: Sequence[str] = field(default_factory=list)
+    truncated: Sequence[str] = field(default_factory=list)
     windows: dict[str, int] = field(default_factory=dict)  # of a text read in several: `where`
     prompt_too_long: int = 0  # of the dropped, those that truncation could not have saved
     max_length: int = 0
-    notes: dict[str, list[str]] = field(default_factory=dict)  # what rendering leaves out: `where`
+    # What rendering leaves out, by `where`.
+    notes: dict[str, Sequence[str]] = field(default_factory=dict)
+    trees: Sequence[Tree] = field(default_factory=list)
+    examples: Sequence[Example] = field(default_factory=list)
+    largest: tuple[int, str] | None = (
+        None  # the largest token id, and `where`; None: not looked for
+    )
 
     @property
     def kept(self) -> int:
         """How many trees there are."""
-        raise NotImplementedError
+        return len(self.trees)
+
+    @property
+    def tree_tokens(self) -> NDArray[np.int64]:
+        """Tokens of each tree."""
+        return token_counts(self.trees)
 
     @property
     def tokens(self) -> int:
         """Tokens read in one pass over the trees."""
-        raise NotImplementedError
+        return int(self.tree_tokens.sum())
 
     @property
     def scored(self) -> float:
         """Tokens learned from in one pass over the trees."""
-        raise NotImplementedError
+        return scored_tokens(self.trees)
 
     @property
-    def sizes(self) -> Sequence[Sequence[float]]:
+    def sizes(self) -> Sequence[Sequence[float]] | NDArray[Any]:
         """Tokens learned from on each path of each tree."""
-        raise NotImplementedError
+        return target_sizes(self.trees)
+
+    @property
+    def largest_id(self) -> tuple[int, str]:
+        """The largest token id of all, and where it stands."""
+        if self.largest is not None:
+            return self.largest
+        pairs = zip(self.trees, self.examples, strict=True)
+        return max(((_largest(tree), e.where) for tree, e in pairs), default=(0, ""))
 
     def require_some(self, part: str) -> None:
         """Raise `DataError` where there were examples and none of them fits."""
-        if self.lengths and not self.kept:
+        if len(self.lengths) and not self.kept:
+            shortest = np.asarray(self.lengths).sum(1).min()
             raise DataError(
                 f"none of the {len(self.lengths)} {part} examples fits into "
-                f"{self.max_length} tokens; the shortest has {min(map(sum, self.lengths))}",
+                f"{self.max_length} tokens; the shortest has {shortest}",
                 "a larger data.max_length; where prompts fit, data.overlong=truncate",
             )
 
@@ -107,27 +131,62 @@ class Fitted:
 
 
 @dataclass
-class Encoded(Fitted):
-    """The trees of a set of examples; `trees[i]` is `examples[i]`."""
+class Fitting:
+    """Makes paths of examples that fit, and counts what does not."""
 
-    trees: list[Tree] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
+    template: ChatRenderer
+    max_length: int
+    overlong: Overlong = "drop"
+    lengths: list[tuple[int, int]] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    truncated: list[str] = field(default_factory=list)
+    windows: dict[str, int] = field(default_factory=dict)
+    prompt_too_long: int = 0
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
-    @property
-    def kept(self) -> int:
-        return len(self.trees)
+    def of(self, examples: Sequence[Example]) -> Iterator[tuple[int, list[Path]]]:
+        """The paths of each tree, and the number of its example. Raises `DataError` for the first
+        example that cannot be rendered."""
+        both = [sides(example) for example in examples]
+        rendered = iter(self._rendered([side for one in both for side in one]))
+        for number, (example, one) in enumerate(zip(examples, both, strict=True)):
+            of_sides = [next(rendered) for _ in one]
+            paths = [side.path for side in of_sides]
+            for note in dict.fromkeys(note for side in of_sides for note in side.notes):
+                self.notes.setdefault(note, []).append(example.where)
+            scored = int(sum(path.scored for path in paths))
+            prompt = paths[0].length - int(paths[0].scored)
+            self.lengths.append((prompt, scored))
+            for fitted in self._fitting(paths, example):
+                yield number, fitted
 
-    @property
-    def tokens(self) -> int:
-        return sum(map(len, self.trees))
+    def _rendered(self, examples: list[Example]) -> list[Rendered]:
+        """All together; one by one where something is wrong, so that the first fault is told."""
+        try:
+            return self.template.rendered_all(examples)
+        except DataError:
+            return [one for example in examples for one in self.template.rendered_all([example])]
 
-    @property
-    def scored(self) -> float:
-        return sum(tree.scored for tree in self.trees)
+    def _fitting(self, paths: list[Path], example: Example) -> list[list[Path]]:
+        """The paths of each tree an example becomes: one, none, or one a window of a text."""
+        if example.completion_only or paths[0].length <= self.max_length:
+            fitted = self._fit(paths, example)
+            return [] if fitted is None else [fitted]
+        windows = [[window] for window in paths[0].windows(self.max_length)]
+        self.windows[example.where] = len(windows)
+        return windows
 
-    @property
-    def sizes(self) -> Sequence[Sequence[float]]:
-        return [tree.sizes.tolist() for tree in self.trees]
+    def _fit(self, paths: list[Path], example: Example) -> list[Path] | None:
+        if all(path.length <= self.max_length for path in paths):
+            return paths
+        cut = [path.cut(self.max_length) for path in paths]
+        hopeless = not all(path.scored for path in cut)
+        if self.overlong == "drop" or hopeless:
+            self.dropped.append(example.where)
+            self.prompt_too_long += hopeless
+            return None
+        self.truncated.append(example.where)
+        return cut
 
 
 def encode(
@@ -139,22 +198,25 @@ def encode(
     advance: Callable[[int], None] = lambda n: None,
 ) -> Encoded:
     """Render, tokenise and fit; `advance(n)` is called for every n examples done."""
-    encoded = Encoded(max_length=max_length)
-    for number, example in enumerate(examples, 1):
-        rendered = [template.rendered(one) for one in sides(example)]
-        paths = [one.path for one in rendered]
-        for note in dict.fromkeys(note for one in rendered for note in one.notes):
-            encoded.notes.setdefault(note, []).append(example.where)
-        scored = int(sum(path.scored for path in paths))
-        prompt = paths[0].length - int(paths[0].scored)
-        encoded.lengths.append((prompt, scored))
-        for fitted in _fitting(encoded, paths, example, overlong):
-            encoded.trees.append(_tree(fitted, example))
-            encoded.examples.append(example)
-        if number % CHUNK == 0:
-            advance(CHUNK)
-    advance(len(examples) % CHUNK)
-    return encoded
+    fitting = Fitting(template, max_length, overlong)
+    trees, kept = list[Tree](), list[Example]()
+    for start in range(0, len(examples), CHUNK):
+        chunk = examples[start : start + CHUNK]
+        for number, paths in fitting.of(chunk):
+            trees.append(_tree(paths, chunk[number]))
+            kept.append(chunk[number])
+        advance(len(chunk))
+    return Encoded(
+        fitting.lengths,
+        fitting.dropped,
+        fitting.truncated,
+        fitting.windows,
+        fitting.prompt_too_long,
+        max_length,
+        dict(fitting.notes),
+        trees,
+        kept,
+    )
 
 
 def sides(example: Example) -> list[Example]:
@@ -164,41 +226,25 @@ def sides(example: Example) -> list[Example]:
     return [example] if example.other is None else [example, example.answered(example.other)]
 
 
+def grade_of(example: Example) -> int:
+    """1 or -1 for a graded answer that has another's beside it, 0 for all else."""
+    if example.desirable is None or example.other is None:
+        return 0
+    return 1 if example.desirable else -1
+
+
 def _tree(paths: list[Path], example: Example) -> Tree:
     """One tree of all paths; of a graded answer its own alone, with the other's beside it."""
-    if example.desirable is None or example.other is None:
+    if not (grade := grade_of(example)):
         return Tree.of(paths)
     own, other = (Tree.of([path]) for path in paths)
-    return replace(own, grade=1 if example.desirable else -1, other=other)
+    return replace(own, grade=grade, other=other)
 
 
-def _fitting(
-    encoded: Encoded, paths: list[Path], example: Example, overlong: Overlong
-) -> list[list[Path]]:
-    """The paths of each tree that an example becomes: one, none, or one a window of a text."""
-    if example.completion_only or paths[0].length <= encoded.max_length:
-        fitted = _fit(encoded, paths, example, overlong)
-        return [] if fitted is None else [fitted]
-    windows = [[window] for window in paths[0].windows(encoded.max_length)]
-    encoded.windows[example.where] = len(windows)
-    return windows
+def _largest(tree: Tree) -> int:
+    ids = [int(one.ids.max()) for one in (tree, tree.other) if one is not None]
+    return max(ids)
 
 
-def _fit(
-    encoded: Encoded, paths: list[Path], example: Example, overlong: Overlong
-) -> list[Path] | None:
-    limit = encoded.max_length
-    if all(path.length <= limit for path in paths):
-        return paths
-    cut = [path.cut(limit) for path in paths]
-    hopeless = not all(path.scored for path in cut)
-    if overlong == "drop" or hopeless:
-        encoded.dropped.append(example.where)
-        encoded.prompt_too_long += hopeless
-        return None
-    encoded.truncated.append(example.where)
-    return cut
-
-
-def _places(where: list[str]) -> str:
+def _places(where: Sequence[str]) -> str:
     return ", ".join(where[:SHOWN]) + (", …" if len(where) > SHOWN else "")

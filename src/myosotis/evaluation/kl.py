@@ -21,7 +21,6 @@ from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 from myosotis.utils.console import progress
 
-
 Kept = dict[tuple[int, int], Tensor]
 
 DIVERGENCE = "divergence"

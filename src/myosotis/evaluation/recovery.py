@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
+from typing import Any
 
 import torch
 
@@ -104,7 +105,7 @@ def relearn(
     benchmarks in turn: AdamW at the rate `lr`, no warm-up."""
     trees = list(islice(_in_turn(others), steps * BATCH))
     optimizer = torch.optim.AdamW([p for _, p in update.parameters()], lr=lr, weight_decay=0.0)
-    objective = SFT()
+    objective: Any = SFT()
     for start in range(0, len(trees), BATCH):
         batch = trees[start : start + BATCH]
         optimizer.zero_grad()

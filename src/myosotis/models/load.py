@@ -9,7 +9,7 @@ out of GGUF `gguf.py`'s, which models are accepted `accept.py`'s, quantised weig
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -162,13 +162,17 @@ def meta_model(source: ModelSource, *, quantization: str | None = None) -> PreTr
         ).eval()
 
 
-def context_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Longest path in tokens: the config's, else the tokenizer's, else 2048 as lm-eval takes."""
+def context_length(
+    config: PretrainedConfig, tokenizer: Callable[[], PreTrainedTokenizerBase]
+) -> int:
+    """Longest path in tokens: the config's, else the tokenizer's, else 2048 as lm-eval takes.
+
+    `tokenizer` loads it, which is done only where it is asked."""
     text = config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"):
         if isinstance(length := getattr(text, name, None), int) and 0 < length < 10**9:
             return length
-    length = tokenizer.model_max_length
+    length = tokenizer().model_max_length
     return int(length) if length < 10**9 else 2048  # tokenizers without a limit say 10**30
 
 

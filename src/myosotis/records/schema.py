@@ -49,6 +49,7 @@ WITHOUT_EFFECT = (
     "trainer.strategy",
     "trainer.checkpoint_every",
     "trainer.gradient_checkpointing",
+    "update.base_on",
 )
 """Keys of the configuration that cannot change a result: where a run writes, how it is labelled and
 watched, and how the machine splits the work. A step is defined by its examples, whatever the rows

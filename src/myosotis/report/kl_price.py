@@ -15,12 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from myosotis.records.schema import GENERAL_TEXTS, RunRecord
 from myosotis.report.grouping import study
+
+if TYPE_CHECKING:  # numpy is imported where a curve is drawn, which most pages have none of
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 LEVEL = 0.90
 FEWEST_RUNS, FEWEST_GROUPS = 9, 3
@@ -29,11 +33,11 @@ FEWEST_RUNS, FEWEST_GROUPS = 9, 3
 MEAN = "mean"
 """The suite's mean accuracy, among the names of what was lost."""
 
-Floats = NDArray[np.float64]
-
 
 def basis(x: Floats) -> Floats:
     """(n, 3): √x, x, x²; a KL that rounding made negative is 0."""
+    import numpy as np
+
     x = np.maximum(x, 0.0)
     return np.stack([np.sqrt(x), x, x * x], axis=-1)
 
@@ -41,7 +45,8 @@ def basis(x: Floats) -> Floats:
 def coefficients(x: Floats, y: Floats) -> Floats:
     """(3,) of the curve, by least squares with none below 0. Columns are brought to one length
     first: x² is small where x is."""
-    from scipy.optimize import nnls  # half a second, which most pages need not wait for
+    import numpy as np
+    from scipy.optimize import nnls
 
     columns = basis(x)
     lengths = np.maximum(np.linalg.norm(columns, axis=0), 1e-30)
@@ -81,6 +86,8 @@ class Price:
     def at(self, kl: float) -> Forecast:
         """The expectation at a KL. CV+: order statistics of the left-out curves' predictions, each
         give or take the residual of a run that its curve had not seen."""
+        import numpy as np
+
         at = basis(np.array([kl]))[0]
         each = np.array([at @ self.without[g] for g in self.groups])
         rank = math.ceil(LEVEL * (len(each) + 1))
@@ -91,6 +98,8 @@ class Price:
 
 def price(records: Sequence[RunRecord], lost: str, text: str) -> Price | None:
     """The curve of one measure over KL on one kind of text; None of too few runs."""
+    import numpy as np
+
     rows = [
         (number, rate, kl, loss)
         for number, run in _numbered(records)

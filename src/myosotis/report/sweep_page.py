@@ -80,7 +80,7 @@ def _sections(records: Sequence[RunRecord]) -> dict[str, Any]:
         "table": settings_table(found, choice, marks, numbers) if comparable else None,
         "csv_link": data_link("runs.csv", render_csv(records)),
         "alarm": trials.alarm(found),
-        "notes": trials.differences(records),
+        "notes": trials.differences(records) if stages is None else [],
         "decision": decision.table(choice, numbers),
         "planes": planes(found, choice, marks, numbers) if comparable else None,
         "settings": [] if comparable else group_rows(found, choice, marks, numbers),

@@ -70,6 +70,7 @@ class StepLoad:
     checkpointing: bool
     on_gpu: bool
     spread: int = 1  # devices over which what is kept is spread (fsdp2)
+    base_on_host: bool = False
 
     def memory(self) -> Memory:
         """Estimated peak in gigabytes. Fp32 full tuning with Adam: 16 bytes a parameter, and 4 for
@@ -82,7 +83,7 @@ class StepLoad:
             Memory(*[0.0] * len(fields(Memory))),
             program=step.program,
             weights=self._weights() / 1e9,
-            base_copy=4 * self.sizes.own / 1e9,
+            base_copy=self._base_copy(),
         )
         return max(self._shares(step), whole, key=lambda memory: memory.total)
 
@@ -110,13 +111,17 @@ class StepLoad:
         return Memory(
             program=CUDA_GB if self.on_gpu else psutil.Process().memory_info().rss / 1e9,
             weights=self._weights() / 1e9,
-            base_copy=4 * sizes.own / 1e9,
+            base_copy=self._base_copy(),
             products=multiplied.itemsize * sizes.base / 1e9 if multiplied else 0.0,
             gradients=4 * sizes.trainable / 1e9,
             optimizer=self.optimizer_bytes * sizes.trainable / 1e9,
             activations=activations(self.text, tokens, self.rows, widths, self.checkpointing),
             logits=self._logits(vocabulary) / 1e9,
         )
+
+    def _base_copy(self) -> float:
+        """θ0; the host's memory is none of a GPU's, and all that a CPU has."""
+        return 0.0 if self.base_on_host and self.on_gpu else 4 * self.sizes.own / 1e9
 
     def _weights(self) -> float:
         """Bytes of the base as it is kept, and of what trains, which is in fp32 always."""

@@ -1,8 +1,8 @@
-"""How the ranks of a run train together: `ddp`, where each holds the whole model, and `fsdp2`, where
-each keeps a share of it.
+"""How the ranks of a run train together: `ddp`, where each holds the whole model, and `fsdp2`,
+where each keeps a share of it.
 
-Neither puts a wrapper around the model: the step sums gradients itself (training/module.py), or what
-gathers a layer's weights sums theirs.
+Neither puts a wrapper around the model: the step sums gradients itself (training/module.py), or
+what gathers a layer's weights sums theirs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SpreadRanks(Ranks):
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Whole on the first rank, which writes it; empty on the others."""
-        state = super().optimizer_state(optimizer)
+        state: dict[str, Any] = super().optimizer_state(optimizer)
         first = distributed.rank() == 0
         gathered: dict[int, dict[str, Any]] = {}
         for number, entries in state["state"].items():

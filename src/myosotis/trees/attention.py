@@ -1,7 +1,8 @@
 """How a model is made to see trees: attention masks, and the backend a model can be trusted with.
 
 `dense` hands the model position ids and an additive float mask under which a token sees exactly
-its ancestors (windowed where the model's own layers are). `flex` says the same by blocks, without
+its ancestors (windowed where the model's own layers are); on a CPU, of a row of several blocks only
+those of them that are open (block_attention.py). `flex` says the same by blocks, without
 that mask, in one long row (sparse_attention.py). `padded` gives every path a row of its
 own and lets the model do what it always does; it is the reference, and the fallback.
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from myosotis.trees.batch import Batch
-from myosotis.trees.block_attention import attach
+from myosotis.trees.block_attention import Blocks, Masks, rows_of_blocks
 from myosotis.trees.sparse_attention import Chains, block_mask, carrier
 
 
@@ -33,6 +34,7 @@ class PackingMode:
         True  # apply the head to chunks ourselves, instead of through `logits_to_keep`
     )
     varlen: bool = False  # rows of chains by flash attention, each chain a sequence
+    by_blocks: bool = False  # of a dense row, only the parts of its mask are made that are open
 
     @property
     def packs(self) -> bool:
@@ -76,12 +78,13 @@ def packed_inputs(
         for window in by_window:
             by_window[window] = block_mask(batch.end_RL, batch.depth_RL, window)
     else:
-        seen = visible(batch)
-        apart = batch.depth_RL[:, :, None] - batch.depth_RL[:, None, :]
+        rows = rows_of_blocks(batch.end_RL, batch.length_R)
         for window in by_window:
-            inside = seen if window is None else seen & (apart < window)
-            by_window[window] = _additive(inside, dtype)
-        attach(by_window.values(), batch.end_RL, batch.length_R)
+            maker = Masks(batch.end_RL, batch.depth_RL, window, dtype)
+            whole = rows is None or not backend.by_blocks
+            by_window[window] = maker.whole() if whole else maker.none()
+            if rows is not None:
+                by_window[window].blocks = Blocks(rows, maker)
     return {
         "attention_mask": _by_layers(config, by_window),
         "position_ids": batch.depth_RL,
@@ -99,13 +102,6 @@ def _by_layers(config: Any, by_window: dict[int | None, Any]) -> Any:
     if "sliding_attention" in kinds and _window(config):
         return {"full_attention": full, "sliding_attention": windowed}
     return full if kinds else windowed
-
-
-def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """Filled with the smallest finite number: a boolean mask is silently ignored by some attention
-    implementations, and `-inf` makes NaN of a row that sees nothing."""
-    mask = torch.full(seen.shape, torch.finfo(dtype).min, dtype=dtype, device=seen.device)
-    return mask.masked_fill_(seen, 0.0)[:, None]
 
 
 def padded_inputs(batch: Batch) -> dict[str, Any]:

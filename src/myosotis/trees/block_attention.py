@@ -4,9 +4,10 @@ A mask over a whole row of several trees is mostly closed, and a CPU pays for ev
 a row is cut at its branches into blocks of neighbouring tokens; each reads its own tokens and the
 blocks above it. The cut is the one with the least work, so that small trees stay in one piece.
 
-It reaches the model as an attribute of the mask it is given anyway, and through transformers' own
-registry of attention functions. Where a model makes a mask of its own, or attention is not SDPA,
-nothing changes: the mask alone decides what is seen.
+It reaches the model as an attribute of the mask it is given, and through transformers' own registry
+of attention functions. Where the packing check finds that it gets there, that mask is a single
+number, and the square of a row is never made. Where a model makes a mask of its own, or attention
+is not SDPA, the mask is whole, and alone decides what is seen.
 
 Shape suffixes: R rows, H heads, G heads a key head, L tokens of a row, E head size, Q queries of a
 block, K keys it reads.
@@ -14,7 +15,7 @@ block, K keys it reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,9 @@ from myosotis.trees.tree import Ints
 CALL = 64 * 64
 """What one more call costs, in entries of a mask."""
 
+DEEPEST = 64
+"""Forks below one another at which a row is cut; what lies below stays in one piece."""
+
 UNUSUAL = ("position_bias", "softcap", "s_aux")
 """What a layer may ask of attention that plain products do not have."""
 
@@ -45,12 +49,52 @@ class Block(NamedTuple):
     above: tuple[Span, ...]
 
 
+@dataclass(frozen=True)
+class Masks:
+    """Additive masks of the rows whose subtrees end at `end_RL`: whole, or a part of one.
+
+    Closed entries are the smallest finite number: a boolean mask is silently ignored by some
+    attention implementations, and `-inf` makes NaN of a row that sees nothing.
+    """
+
+    end_RL: Tensor
+    depth_RL: Tensor
+    window: int | None  # a token sees its last so many ancestors, itself among them; None: all
+    dtype: torch.dtype
+
+    def whole(self) -> Tensor:
+        """(R, 1, L, L)"""
+        length = self.end_RL.shape[1]
+        return self._part(slice(None), (0, length), (0, length))
+
+    def of(self, row: int, asked: Span, seen: Span) -> Tensor:
+        """(1, 1, Q, K): the tokens of the span `asked` of a row against those of `seen`."""
+        return self._part(slice(row, row + 1), asked, seen)
+
+    def none(self) -> Tensor:
+        """A mask of one number, to be told from a real one by its blocks."""
+        return torch.zeros(1, 1, 1, 1, dtype=self.dtype, device=self.end_RL.device)
+
+    def _part(self, rows: slice, asked: Span, seen: Span) -> Tensor:
+        place = torch.arange(self.end_RL.shape[1], device=self.end_RL.device)
+        query, key = place[slice(*asked)][:, None], place[slice(*seen)]
+        inside = (key <= query) & (query < self.end_RL[rows, None, slice(*seen)])
+        if self.window is not None:
+            depth_RL = self.depth_RL[rows].int()
+            apart = depth_RL[:, slice(*asked), None] - depth_RL[:, None, slice(*seen)]
+            inside &= apart < self.window
+        mask = torch.full(
+            inside.shape, torch.finfo(self.dtype).min, dtype=self.dtype, device=inside.device
+        )
+        return mask.masked_fill_(inside, 0.0)[:, None]
+
+
 class Blocks:
     """The blocks of every row, and their masks as the heads of a layer want them."""
 
-    def __init__(self, rows: list[list[Block]], mask: Tensor) -> None:
+    def __init__(self, rows: list[list[Block]], masks: Masks) -> None:
         self.rows = rows
-        self._mask = mask
+        self._masks = masks
         self._folded: dict[int, list[list[Tensor]]] = {}
 
     def masks(self, groups: int) -> list[list[Tensor]]:
@@ -62,10 +106,13 @@ class Blocks:
             ]
         return self._folded[groups]
 
+    def whole(self) -> Tensor:
+        """(R, 1, L, L): for a layer that cannot be asked block by block."""
+        return self._masks.whole()
+
     def _one(self, row: int, block: Block) -> Tensor:
-        lines = self._mask[row : row + 1, :, block.start : block.stop]
-        spans = (*block.above, (block.start, block.stop))
-        return torch.cat([lines[..., start:stop] for start, stop in spans], -1)
+        own = block.start, block.stop
+        return torch.cat([self._masks.of(row, own, seen) for seen in (*block.above, own)], -1)
 
 
 def cut(end: Ints) -> list[Block]:
@@ -73,15 +120,13 @@ def cut(end: Ints) -> list[Block]:
     return _forest(end, 0, len(end), ())[1]
 
 
-def attach(masks: Iterable[Tensor], end_RL: Tensor, length_R: Tensor) -> None:
-    """Give (R, 1, L, L) masks of the same rows their blocks, where a row has more than one."""
+def rows_of_blocks(end_RL: Tensor, length_R: Tensor) -> list[list[Block]] | None:
+    """The blocks of each row; None where none has more than one, or the rows are not on a CPU."""
     if end_RL.device.type != "cpu":
-        return
+        return None
     ends, lengths = end_RL.numpy(), length_R.tolist()
     rows = [cut(end[:length]) for end, length in zip(ends, lengths, strict=True)]
-    if any(len(blocks) > 1 for blocks in rows):
-        for mask in masks:
-            mask.blocks = Blocks(rows, mask.detach())  # type: ignore[attr-defined]
+    return rows if any(len(blocks) > 1 for blocks in rows) else None
 
 
 def _forest(end: Ints, start: int, stop: int, above: tuple[Span, ...]) -> tuple[int, list[Block]]:
@@ -105,7 +150,7 @@ def _subtree(end: Ints, start: int, above: tuple[Span, ...]) -> tuple[int, list[
     size, seen = stop - start, sum(b - a for a, b in above)
     whole = size * (seen + size) + CALL, [Block(start, stop, above)]
     forked = end[start:stop] < stop
-    if size * size <= 2 * CALL or not forked.any():
+    if size * size <= 2 * CALL or not forked.any() or len(above) >= DEEPEST:
         return whole
     fork = start + int(np.argmax(forked))
     trunk = fork - start
@@ -141,6 +186,12 @@ def attention(
         assert isinstance(attention_mask, BlockMask)
         return by_blocks(query, key, value, attention_mask, scaling), None
     if blocks is None or not plain or dropout or key.shape[2] != query.shape[2]:
+        if (
+            blocks is not None
+            and isinstance(attention_mask, Tensor)
+            and attention_mask.numel() == 1
+        ):
+            attention_mask = blocks.whole()
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )

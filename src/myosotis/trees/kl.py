@@ -72,16 +72,16 @@ def _at_positions(
     known already); None instead of whole logits, which are too large to keep."""
     values_ND, head = scorer.predictor(batch)
     light = isinstance(head, Head)
-    # Where weights are spread over ranks a head is whole only until the other model is put in place.
+    # Where weights are spread over ranks, a head is whole until the other model takes its place.
     apart = scorer.lockstep and isinstance(head, Head) and head.trains
     if apart:
-        head, other_ND = head.copied(), None
+        head, other_ND = _copied(head), None
     other_head = head
     if other_ND is None:
         with other():
             other_ND, other_head = scorer.predictor(batch)
             if apart:
-                other_head = other_head.copied()
+                other_head = _copied(other_head)
     if apart or (isinstance(head, Head) and not head.trains):  # no need to go there again
         other = nullcontext
     parts = []
@@ -92,6 +92,10 @@ def _at_positions(
         parts.append(kl(other_CV, logits_CV))
     kl_N = torch.cat(parts) if parts else values_ND.new_zeros(0)
     return kl_N, other_ND if light else None
+
+
+def _copied(head: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return head.copied() if isinstance(head, Head) else head
 
 
 def kl(q_CV: Tensor, p_CV: Tensor) -> Tensor:

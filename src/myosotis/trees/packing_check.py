@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from myosotis.trees import block_attention
 from myosotis.trees.attention import PackingMode, text_config
 from myosotis.trees.scorer import Scorer, device_of, evaluating, mask_dtype
 from myosotis.trees.sparse_attention import BLOCK, has_flex, has_varlen
@@ -64,6 +65,8 @@ def candidates(model: nn.Module) -> list[PackingMode]:
     """What can be tried on the device that the model is on, the fastest first."""
     place, dtype = device_of(model), mask_dtype(model)
     modes = [PackingMode("dense", "candidate")]
+    if place.type == "cpu":
+        modes.insert(0, PackingMode("dense", "candidate", by_blocks=True))
     if has_flex(place):
         modes.insert(0, PackingMode("flex", "candidate"))
         if has_varlen(place, dtype):
@@ -82,7 +85,7 @@ def fault_of(
         forests.append(_long_trees(text_config(model)))
     if mode.varlen:
         forests.append([Tree.of([path]) for tree in _trees(words) for path in tree.paths()])
-    with evaluating(model), _short_window(text_config(model)):
+    with evaluating(model), _short_window(text_config(model)), _small_blocks(mode.by_blocks):
         for forest in forests:
             known, reference = reference or _scores(model, forest, REFERENCE), None
             if fault := _same(model, forest, known, mode) or _leak(model, forest, mode):
@@ -196,6 +199,17 @@ def _leak(model: nn.Module, trees: list[Tree], backend: PackingMode) -> str:
                 where = "a sibling branch" if other == t else "a neighbouring tree"
                 return f"changing a token of {where} moved a score by {moved:.2g} nats"
     return ""
+
+
+@contextmanager
+def _small_blocks(wanted: bool) -> Iterator[None]:
+    """Small trees are cut into blocks, too, where those are to be tried."""
+    before = block_attention.CALL
+    block_attention.CALL = 0 if wanted else before
+    try:
+        yield
+    finally:
+        block_attention.CALL = before
 
 
 @contextmanager

@@ -105,7 +105,7 @@ EVALUATE = "evaluate"
 """The name under which `Scorer.evaluate` asks other ranks for help."""
 
 SPREAD_BODY = "spread_body"
-"""What stands in for a model's body while its weights are spread over ranks (updates/sharded.py)."""
+"""What stands in for a model's body while its weights are spread over ranks (sharded.py)."""
 
 
 class Scorer:
@@ -135,8 +135,9 @@ class Scorer:
         self.evaluated_at_once = rows_at_once
         self.products = products
         self.forwards = 0
-        # Of several ranks; see shared.py. `ask` runs a job on all of them: on the first rank, while
-        # the others lend a hand. `part` is (rank, ranks) inside a job: which batches are this one's.
+        # Of several ranks; see shared.py. `ask` runs a job on all of them: on the first one, while
+        # the others lend a hand. `part` is (rank, ranks) inside a job: which batches are this
+        # one's.
         self.ask: Callable[..., Any] | None = None
         self.part: tuple[int, int] | None = None
         # Weights are spread over ranks: each must call the model as often as any other.

@@ -171,8 +171,7 @@ class Tree:
             raise ValueError("a tree needs at least one path")
         if len(paths) == 1:
             return _chain(paths[0])
-        trie = _Trie(one_target(paths))
-        return trie.tree([trie.insert(path) for path in paths])
+        return _forking(paths, one_target(paths))
 
     @classmethod
     def fork(cls, prefix: Sequence[int], branches: Iterable[Sequence[int]]) -> Tree:
@@ -241,6 +240,41 @@ def _chain(path: Path) -> Tree:
     return Tree(ids, weights, place - 1, end, place, last, path.target, labels)
 
 
+def _forking(paths: Sequence[Path], target: Target) -> Tree:
+    """A tree of several paths: what all of them begin with is a chain, and only the rest of each,
+    which is short where a prompt has answers, goes through a trie."""
+    for path in paths:
+        _check(path)
+    shared = _shared(paths)
+    trie = _Trie(target)
+    rest = trie.tree([trie.insert(path, shared) for path in paths])
+    total = shared + len(rest)
+    before, none = np.arange(shared), np.zeros(shared, np.int64)
+    first = paths[0]
+    return Tree(
+        np.concatenate([np.array(first.ids[:shared], np.int64), rest.ids]),
+        np.concatenate([np.array(first.weights[:shared], np.float32), rest.weights]),
+        np.concatenate([before - 1, rest.parent + shared]),
+        np.concatenate([np.full(shared, total), rest.end + shared]),
+        np.concatenate([before, rest.depth + shared]),
+        rest.leaves + shared,
+        target,
+        None if rest.labels is None else np.concatenate([none, rest.labels]),
+    )
+
+
+def _shared(paths: Sequence[Path]) -> int:
+    """Tokens that all paths begin with, of equal id and weight."""
+    first, *others = ((np.asarray(path.ids), np.asarray(path.weights)) for path in paths)
+    most = min(len(path.ids) for path in paths)
+    for other in others:
+        same = np.ones(most, bool)
+        for one, two in zip(first, other, strict=True):
+            same &= one[:most] == two[:most]
+        most = most if same.all() else int(same.argmin())
+    return most
+
+
 class _Trie:
     """Paths being merged; a node is a token, or what is asked for after the last one, numbered in
     order of arrival."""
@@ -250,11 +284,11 @@ class _Trie:
         self.children: list[dict[tuple[int, float], int]] = [{}]  # node 0 stands before the roots
         self.tokens: list[tuple[int, float]] = [(-1, 0.0)]  # its id or label, and its weight
 
-    def insert(self, path: Path) -> int:
-        _check(path)
+    def insert(self, path: Path, start: int) -> int:
+        """Take up a path from its token `start` on; the node of its last token."""
         ids, weights, target, label = path
         node = 0
-        for key in zip(ids, weights, strict=True):
+        for key in zip(ids[start:], weights[start:], strict=True):
             node = self._below(node, key)
         return node if target is Target.TOKENS else self._below(node, (label, 1.0))
 
@@ -294,7 +328,7 @@ class _Trie:
             asked = weights != 0
             labels = np.where(asked, ids, 0) if self.target is Target.LABEL else None
             ids = np.where(asked, 0, ids)
-        at = np.asarray([place[leaf] for leaf in leaves], np.int64)
+        at = np.asarray([place[leaf] for leaf in leaves], np.int64)  # -1: before the first token
         return Tree(ids, weights, parent, end, depth, at, self.target, labels)
 
 

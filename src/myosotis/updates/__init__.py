@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from myosotis.updates.base import ABOUT, Capabilities, Update
+from myosotis.updates.import_peft import import_peft
 from myosotis.utils.did_you_mean import did_you_mean
 from myosotis.utils.errors import AssetError, ConfigError, MyosotisError
 from myosotis.utils.read_file import read_json_object
@@ -34,6 +36,15 @@ NAMES = tuple(_HOMES)
 # PEFT imports bitsandbytes, which tells every user of a CPU with AVX512-BF16, whatever they train,
 # of a package that it could load a faster kernel with.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+_WITHOUT_PEFT = ("full", "linear_probe", "bottleneck")
+
+
+def _home(module: str) -> ModuleType:
+    if module.rpartition(".")[2] not in _WITHOUT_PEFT:
+        import_peft()
+    return import_module(module)
 
 
 def build(settings: Mapping[str, Any]) -> Update:
@@ -57,12 +68,12 @@ def build(settings: Mapping[str, Any]) -> Update:
     if kind := settings.get("peft_type"):
         prompt = str(kind).upper() in _PROMPTS
         module, cls = ("prompt_tuning", "PromptUpdate") if prompt else ("peft", "PeftUpdate")
-        return getattr(import_module(f"myosotis.updates.{module}"), cls)(settings)
+        return getattr(_home(f"myosotis.updates.{module}"), cls)(settings)
     if name not in _HOMES:
         hint = f"{did_you_mean(str(name), NAMES)} Others take a peft_type."
         raise ConfigError(f"update.name={name}: no such update", hint)
     module, cls = _HOMES[name]
-    return getattr(import_module(module), cls)(settings)
+    return getattr(_home(module), cls)(settings)
 
 
 def from_folder(folder: Path | str) -> Update:

@@ -25,6 +25,7 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel
 
 from myosotis.updates.base import MERGE_TOLERANCE, Capabilities, Update
+from myosotis.updates.import_peft import no_look_inside
 from myosotis.updates.lora import dequantised
 from myosotis.updates.lora_kernel import LowRankLinear
 from myosotis.updates.peft import ADAPTER, CONFIG, PeftUpdate, config_class, config_in, settings_of
@@ -101,7 +102,8 @@ class AdapterFile(PeftUpdate):
         if self.kind == "LORA" and not four_bit(model.config):
             config._register_custom_module({nn.Linear: LowRankLinear})  # type: ignore[attr-defined]
         try:
-            self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
+            with no_look_inside():
+                self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
         except (ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
             raise self._misfit(error) from None
         for parameter in model.parameters():

@@ -1,7 +1,8 @@
 """Full fine-tuning: the weights themselves move, all or some, and θ0 is kept aside.
 
 Memory: one fp32 copy of the trained weights for θ0, from `attach` on, and a second one inside
-`scaled(α)` for 0 < α < 1. Going to the base and back swaps pointers and copies nothing.
+`scaled(α)` for 0 < α < 1. Going to the base and back swaps pointers and copies nothing; where θ0 is
+kept on the host, or weights are spread over ranks, the two change places instead.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from myosotis.updates.target_modules import layer_stack
 from myosotis.updates.tensors import exchange, own, share_of
 from myosotis.utils.errors import ConfigError, RunError
 
-DEFAULTS: dict[str, Any] = {"layers": None, "train_embeddings": True, "only": None}
+CHOICE: dict[str, Any] = {"layers": None, "train_embeddings": True, "only": None}
+DEFAULTS: dict[str, Any] = {**CHOICE, "base_on": "device"}
 
 
 class FullUpdate(Update):
@@ -32,7 +34,8 @@ class FullUpdate(Update):
 
     Settings: `layers` (numbers of the layers that train, negative ones from the end; with it
     nothing outside the layers trains but the embeddings), `train_embeddings` (also the output
-    head), and `only` (`bias`: Ben Zaken et al. 2022, or `norm`).
+    head), `only` (`bias`: Ben Zaken et al. 2022, or `norm`), and `base_on` (where θ0 is kept:
+    `device`, or the `host`'s memory, from which going to the base takes its time).
 
     θ0 + 1·(θ − θ0) differs from θ in a fifth of the elements, so both sides are stored and α
     interpolates by `torch.lerp`, which is exact at both ends.
@@ -56,6 +59,8 @@ class FullUpdate(Update):
         super().__init__({**DEFAULTS, **words})
         if self.settings["only"] not in (None, "bias", "norm"):
             raise ConfigError(f"update.only={self.settings['only']}", "it is null, bias or norm")
+        if self.settings["base_on"] not in ("device", "host"):
+            raise ConfigError(f"update.base_on={self.settings['base_on']}", "it is device or host")
         _check_layers(self.settings["layers"])
         self._theta0: dict[str, Tensor] = {}
         self._base_dtypes: dict[str, torch.dtype] = {}
@@ -65,32 +70,45 @@ class FullUpdate(Update):
         for parameter in model.parameters():  # not the buffers: rotary ones are fp32 in any model
             if parameter.dtype.itemsize < 4:
                 parameter.data = parameter.data.float()
-        chosen = set(selected(model, **{k: self.settings[k] for k in DEFAULTS}))
+        chosen = set(selected(model, **{k: self.settings[k] for k in CHOICE}))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in chosen)
         trained = [(n, p) for n, p in model.named_parameters() if n in chosen]
-        self._theta0 = {n: p.detach().clone() for n, p in trained}
+        self._theta0 = {n: self._aside(p.detach().clone()) for n, p in trained}
         return [p for _, p in trained]
+
+    @property
+    def _on_host(self) -> bool:
+        return bool(self.settings["base_on"] == "host")
+
+    def _aside(self, tensor: Tensor) -> Tensor:
+        """A tensor of θ0 where it is kept: on the host in memory that a device copies fast from."""
+        if not (self._on_host and tensor.is_cuda):
+            return tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
 
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         return {**dict(super()._frozen()), **self._theta0}.items()
 
     def spread(self, mesh: Any, products: torch.dtype | None = None) -> None:
         super().spread(mesh, products)
-        self._theta0 = {n: share_of(self._theta0[n], p).clone() for n, p in self._trainable.items()}
+        for name, parameter in self._trainable.items():
+            share = share_of(self._theta0[name], parameter)
+            self._theta0[name] = self._aside(share.to(parameter.device, copy=True))
 
     def gather(self) -> None:
         if self._spread:
             from myosotis.updates.sharded import joined
 
             for name, parameter in self._trainable.items():
-                self._theta0[name] = joined(self._theta0[name], parameter)
+                share = self._theta0[name].to(parameter.device)
+                self._theta0[name] = self._aside(joined(share, parameter))
         super().gather()
 
     @contextmanager
     def _weights_at(self, alpha: float) -> Iterator[None]:
-        if self._spread:
-            with self._shares_at(alpha):
+        if self._spread or (self._on_host and alpha in (0, 1)):
+            with self._in_place(alpha):
                 yield
             return
         tuned = {n: p.data for n, p in self._trainable.items()}
@@ -104,11 +122,13 @@ class FullUpdate(Update):
                 parameter.data = tuned[name]
 
     @contextmanager
-    def _shares_at(self, alpha: float) -> Iterator[None]:
-        """The same where weights are spread over ranks. What gathers them reads the shares where
-        they lie: θ0's change places with them."""
+    def _in_place(self, alpha: float) -> Iterator[None]:
+        """The same where θ0 changes places with θ: kept on the host it has no room beside it, and
+        what gathers weights that are spread over ranks reads their shares where they lie."""
         if alpha not in (0, 1):
-            raise RuntimeError("weights that are spread over ranks are θ0's or θ's, nothing between")
+            raise RuntimeError(
+                "weights that are spread over ranks are θ0's or θ's, nothing between"
+            )
         if alpha == 0:
             self._change_places()
         try:
@@ -118,9 +138,10 @@ class FullUpdate(Update):
                 self._change_places()
 
     def _change_places(self) -> None:
-        from myosotis.updates.sharded import let_go
+        if self._spread:
+            from myosotis.updates.sharded import let_go
 
-        let_go(self.model)
+            let_go(self.model)
         for name, parameter in self._trainable.items():
             exchange(own(parameter.detach()), self._theta0[name])
 
@@ -138,8 +159,10 @@ class FullUpdate(Update):
                 f"{name} was cast from {base.dtype} to {tuned.dtype} after the update was attached",
                 "use trainer.precision=bf16-mixed instead of bf16-true",
             )
-        if base.device != tuned.device:  # the model moved after attach; θ0 follows once
-            base = self._theta0[name] = base.to(tuned.device)
+        if base.device != tuned.device:
+            base = base.to(tuned.device)
+            if not self._on_host:  # the model moved after attach; θ0 follows once
+                self._theta0[name] = base
         return base
 
     def _changes(self) -> list[Change]:

@@ -34,6 +34,7 @@ from transformers.pytorch_utils import Conv1D
 
 from myosotis.updates.base import Update
 from myosotis.updates.change import Change
+from myosotis.updates.import_peft import no_look_inside
 from myosotis.updates.peft_kinds import KINDS, UNKNOWN
 from myosotis.updates.settings import check_names
 from myosotis.updates.target_modules import (
@@ -110,7 +111,8 @@ class PeftUpdate(Update):
         self._prepare(config, model)
         proposal = targets_that_exist(model)
         try:
-            self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
+            with no_look_inside():
+                self._peft_model = get_peft_model(model, config)  # type: ignore[assignment]
         except (ValueError, AttributeError) as error:
             raise self._does_not_fit(model, str(error), proposal) from None
         injected = {n for n, m in model.named_modules() if _is_target(m)}

@@ -29,14 +29,12 @@ from myosotis.trees.scorer import SPREAD_BODY
 from myosotis.updates.target_modules import layer_stack
 from myosotis.updates.tensors import share_of, whole
 
+MARKS = ("_is_fsdp_managed_module", "_fsdp_use_orig_params", "__composable_api_state_key")
+"""What torch leaves in modules begins so: transformers' generation waits for ranks where it sees
+one, and a model cannot be copied with them."""
 
-MARKS = ("_is_fsdp_managed_module", "_fsdp_use_orig_params")
-"""Left on every module by torch; transformers' generation waits for other ranks where it sees one."""
 
-
-def spread(
-    model: PreTrainedModel, mesh: DeviceMesh, products: torch.dtype | None = None
-) -> None:
+def spread(model: PreTrainedModel, mesh: DeviceMesh, products: torch.dtype | None = None) -> None:
     """Spread `model` over the ranks of `mesh`: its layers one by one, and what stands around them.
 
     Gradients are summed over the ranks, as everywhere here, not averaged. A layer is gathered in
@@ -84,8 +82,8 @@ def gather(model: nn.Module) -> None:
         _forget(module)
     made: dict[int, Parameter] = {}
     for module in model.modules():
-        for mark in MARKS:
-            module.__dict__.pop(mark, None)
+        for mark in [name for name in vars(module) if name.startswith(MARKS)]:
+            del module.__dict__[mark]
         for name, shares in module._parameters.items():
             if not isinstance(shares, DTensor):
                 continue
@@ -126,7 +124,11 @@ def spread_like(whole: Tensor, like: DTensor) -> DTensor:
 def joined(share: Tensor, like: Any) -> Tensor:
     """The whole of shares that each rank has, dealt out as those of `like`."""
     spread = DTensor.from_local(
-        share, like.device_mesh, like.placements, run_check=False, shape=like.shape,
+        share,
+        like.device_mesh,
+        like.placements,
+        run_check=False,
+        shape=like.shape,
         stride=like.stride(),
     )
     return whole(spread)

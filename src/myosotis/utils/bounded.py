@@ -7,12 +7,12 @@ or no signal (other threads than the first), the other one holds.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -45,18 +45,42 @@ def why(error: Exception) -> str:
 def rendered(render: Callable[[], T]) -> T:
     """What `render` returns, within the bounds above. Raises `TooMuch`; what `render` raises, too,
     and whatever else its author made go wrong, as it came."""
+    if _together:
+        found = render()
+    else:
+        with _bounds():
+            found = render()
+    if isinstance(found, str) and len(found) > MOST_CHARACTERS:
+        raise TooMuch(f"it writes more than {MOST_CHARACTERS:,} characters")
+    return found
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """One pair of bounds for all that is rendered inside: setting them takes longer than a text.
+    Raises `TooMuch`, which is said of all; each alone then tells which one it was."""
+    _together.append(True)
+    try:
+        with _bounds():
+            yield
+    finally:
+        _together.pop()
+
+
+_together: list[bool] = []
+
+
+@contextmanager
+def _bounds() -> Iterator[None]:
     try:
         with _in_time(), _in_memory():
-            found = render()
+            yield
     except _Late:
         raise TooMuch(f"it takes longer than {SECONDS:g} seconds") from None
     except MemoryError:
         raise TooMuch("it takes too much memory") from None
     except RecursionError:
         raise TooMuch("it calls itself for ever") from None
-    if isinstance(found, str) and len(found) > MOST_CHARACTERS:
-        raise TooMuch(f"it writes more than {MOST_CHARACTERS:,} characters")
-    return found
 
 
 @contextmanager
@@ -105,7 +129,12 @@ def _in_memory() -> Iterator[None]:
 def _address_space() -> int | None:
     """Bytes of this process's address space; None where the system does not say."""
     try:
-        pages = Path("/proc/self/statm").read_text("ascii").split()[0]
+        # Asked for each text that is rendered: a file object takes longer than rendering does.
+        file = os.open("/proc/self/statm", os.O_RDONLY)
+        try:
+            pages = os.read(file, 64).split()[0]
+        finally:
+            os.close(file)
     except (OSError, IndexError):
         return None
     import resource

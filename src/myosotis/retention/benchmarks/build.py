@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from myosotis.retention.benchmarks import jsonl_task, prose, safety, wikipedia
 from myosotis.retention.benchmarks.prose import Passage
@@ -39,11 +39,13 @@ from myosotis.retention.benchmarks.task import (
     passage,
 )
 from myosotis.retention.harness.data import DataLocator
-from myosotis.retention.harness.loader import Loaded, judged_text, load
 from myosotis.retention.harness.splits import FewShot, fewshot_guard
 from myosotis.retention.harness.task_index import version as harness_version
 from myosotis.utils.console import progress
 from myosotis.utils.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from myosotis.retention.harness.loader import Loaded
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
@@ -86,6 +88,9 @@ def build(
             elif jsonl_task.is_own(name):
                 built.append(renderer.own(Path(name).expanduser()))
             else:
+                # lm-eval and `datasets` take seconds to import: only where they are asked for.
+                from myosotis.retention.harness.loader import load
+
                 built.extend(renderer.tasks(load(name, locator or DataLocator())))
             advance()
     names = [task.name for task in built]
@@ -237,7 +242,9 @@ class _Renderer:
         metadata = (one.name, row, 1)
         instances = harness.construct_requests(doc=doc, ctx=context, metadata=metadata, **chat)
         instances = instances if isinstance(instances, list) else [instances]
-        requests = tuple(self.encoder.request(i.request_type, i.arguments) for i in instances)
+        asked = [(i.request_type, i.arguments) for i in instances]
+        with self.encoder.ahead(asked):
+            requests = tuple(self.encoder.request(*one) for one in asked)
         choices, gold = _choices(harness, doc) if kind(one) == "multiple_choice" else ((), ())
         scored = [r.text[-1] for r in requests[: len(choices) or None] if r.prompt is None]
         same = len(set(scored)) == 1 and len(scored) > 1  # WinoGrande: contexts differ, not answers
@@ -292,6 +299,8 @@ def _documents(one: Loaded) -> Any:
 def _judged(harness: Any, doc: Any, answers: Sequence[Answer]) -> dict[str, Any]:
     """lm-eval's verdict on the answers, in the shape its own evaluator hands them over."""
     if harness.OUTPUT_TYPE == WRITTEN:
+        from myosotis.retention.harness.loader import judged_text
+
         return judged_text(harness, doc, answers[0].text)
     if harness.OUTPUT_TYPE == ROLLING:
         return harness.process_results(doc, [answer.logp for answer in answers])

@@ -11,7 +11,6 @@ from myosotis.retention.benchmarks.requests import Prompt
 from myosotis.trees.scorer import Scorer, TreeScore
 from myosotis.trees.tree import Tree
 
-
 WRITE = "write"
 """The job of ranks that measure together (trees/shared.py)."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -95,14 +96,34 @@ class Encoder:
             )
         self.prefix_token = prefixes[0]
         self._prefix_text: str = tokenizer.decode(self.prefix_token)
+        self._known: dict[str, list[int]] = {}  # of `ahead`
 
     def encode(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
         """`HFLM.tok_encode`: special tokens as the tokenizer likes, none after a written BOS."""
         if add_special_tokens is None and text.startswith(self._prefix_text):
             add_special_tokens = False
         if add_special_tokens is None:
-            return self.tokenizer.encode(text)
+            return self._known[text] if text in self._known else self.tokenizer.encode(text)
         return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    @contextmanager
+    def ahead(self, asked: Iterable[tuple[str, Sequence[Any]]]) -> Iterator[None]:
+        """Tokenise what the requests `asked` (kind and text) need in one call, each text once: a
+        context is the same for all its choices. Inside, `request` looks it up."""
+        texts: dict[str, None] = {}
+        for kind, text in asked:
+            if kind in (WRITTEN, ROLLING):
+                texts[text[0]] = None
+            elif text[0]:
+                context, continuation = text
+                texts |= {context.rstrip(): None, context + continuation: None}
+        plain = [text for text in texts if not text.startswith(self._prefix_text)]
+        ids = self.tokenizer(plain, return_attention_mask=False)["input_ids"] if plain else []
+        self._known = dict(zip(plain, ids, strict=True))
+        try:
+            yield
+        finally:
+            self._known = {}
 
     def request(self, kind: str, text: Sequence[Any]) -> Request:
         """Tokenise one lm-eval request; of `generate_until`, `text` is a context and keywords.
@@ -265,6 +286,22 @@ class RequestTrees:
                     asked.append([Seat(fork, taken + w) for w in windows])
                     taken += len(windows)
             seats.append(asked)
+        return cls(trees, seats)
+
+    @classmethod
+    def together(cls, several: Sequence[RequestTrees]) -> RequestTrees:
+        """Those of several tasks, one after the other."""
+        if len(several) == 1:
+            return several[0]
+        trees: list[Tree] = []
+        seats: list[list[list[Seat]]] = []
+        for one in several:
+            first = len(trees)
+            seats += [
+                [[Seat(first + seat.tree, seat.path) for seat in windows] for windows in item]
+                for item in one.seats
+            ]
+            trees += one.trees
         return cls(trees, seats)
 
     def answers(self, scores: Sequence[TreeScore]) -> list[list[Answer]]:

@@ -63,6 +63,13 @@ class Item:
     question: str = ""  # with its right answer, and without solved examples or a chat template
     stratum: int = -1  # see `sampling_design.py`; -1: all items are drawn alike
 
+    @property
+    def num_trees(self) -> int:
+        """How many trees its requests become (`RequestTrees`)."""
+        windows = [len(r.windows) for r in self.requests if r.kind == ROLLING]
+        together = any(r.windows for r in self.requests if r.kind != ROLLING)
+        return sum(windows) + together
+
 
 SHARES = ("exact_match", "acc", "em", "prompt_level_strict_acc", "prompt_level_loose_acc")
 """Metrics of written answers that are a share of right ones."""
@@ -100,6 +107,11 @@ class Task:
         if self.kind == WRITTEN:
             return self.higher_is_better and self.metric in SHARES
         return self.kind != ROLLING and self.higher_is_better
+
+    @cached_property
+    def request_trees(self) -> RequestTrees:
+        """The trees to be scored."""
+        return RequestTrees.of(self.items)
 
     @cached_property
     def items_hash(self) -> str:
@@ -154,7 +166,7 @@ class Suite:
     @cached_property
     def request_trees(self) -> RequestTrees:
         """The trees to be scored."""
-        return RequestTrees.of(self.items)
+        return RequestTrees.together([task.request_trees for task in self.tasks])
 
     @cached_property
     def prompts(self) -> list[Prompt]:
@@ -164,7 +176,7 @@ class Suite:
     @property
     def size(self) -> int:
         """Trees and prompts: what progress counts."""
-        return len(self.request_trees.trees) + len(self.prompts)
+        return sum(item.num_trees for item in self.items) + len(self.prompts)
 
     @cached_property
     def hash(self) -> str:

@@ -14,8 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-import datasets
-
 from myosotis.retention.benchmarks.prose import Passage
 from myosotis.retention.harness.data import DataLocator
 
@@ -39,6 +37,8 @@ def passages(locator: DataLocator) -> tuple[list[Passage], str, str]:
 
     Raises `DataError` when the data are not at hand.
     """
+    import datasets
+
     found = locator.find(
         "wikipedia", ("boolq",), DATA_SET, None, lambda: datasets.load_dataset(path=DATA_SET)
     )

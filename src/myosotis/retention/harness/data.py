@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import datasets
+from typing import TYPE_CHECKING, Any
 
 from myosotis.models import wheels
 from myosotis.utils.errors import DataError
 from myosotis.utils.read_file import json_of, read_text, require_regular
+
+if TYPE_CHECKING:  # it takes seconds to import, and many commands have no benchmark
+    import datasets
 
 SPLITS = {
     "train": "train",
@@ -102,6 +103,8 @@ class DataLocator:
 
 
 def _dict(splits: Mapping[str, datasets.Dataset]) -> datasets.DatasetDict:
+    import datasets
+
     wrapped = datasets.DatasetDict()
     wrapped.update(splits)
     return wrapped
@@ -144,6 +147,8 @@ class _Renamed:
 
 
 def _boolq_as_super_glue(rows: datasets.Dataset) -> datasets.Dataset:
+    import datasets
+
     label = datasets.ClassLabel(names=["False", "True"])
     return rows.add_column("label", [int(a) for a in rows["answer"]]).cast_column("label", label)
 
@@ -198,6 +203,8 @@ def _rows_of(splits: Mapping[str, datasets.Dataset], subset: str) -> dict[str, d
 
 def _splits(folder: Path) -> Iterator[tuple[str, datasets.Dataset]]:
     """(split, rows) of each file, or folder of Arrow files, whose name says which split it is."""
+    import datasets
+
     for entry in sorted(folder.iterdir()):
         split = _split_of(entry, "")
         if not split:
@@ -234,6 +241,8 @@ def _read_once(path: Path, modified: int) -> datasets.Dataset:
 
 
 def _rows(path: Path) -> datasets.Dataset:
+    import datasets
+
     require_regular(path)
     if path.suffix == ".arrow":
         return datasets.Dataset.from_file(str(path), in_memory=True)

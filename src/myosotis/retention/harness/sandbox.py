@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import line
 from myosotis.utils.read_file import read_yaml
 
+TEMPLATES = 512  # that are kept compiled; a suite has some tens
 INCLUDES = 64  # of one task file: a chain or a fan of more is no task
 
 
@@ -58,9 +59,21 @@ class _Bounded(Template):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with bounds on time and memory."""
+    """Jinja's sandbox, with bounds on time and memory.
+
+    lm-eval compiles a template for every document anew; here each is compiled once.
+    """
 
     template_class = _Bounded
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(**words)
+        self._compiled = lru_cache(TEMPLATES)(super().from_string)
+
+    def from_string(self, source: Any, globals: Any = None, template_class: Any = None) -> Template:
+        if globals is None and template_class is None and isinstance(source, str):
+            return self._compiled(source)
+        return super().from_string(source, globals, template_class)
 
 
 class _Call:
