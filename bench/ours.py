@@ -107,7 +107,7 @@ def train(
         accelerator="cpu",
         devices=1,
         max_steps=len(steps),
-        precision="32-true" if job["dtype"] == "float32" else "bf16-true",
+        precision="32-true",  # the weights have their dtype, the scorer owns the arithmetic
         callbacks=[Clock()],
         logger=False,
         enable_checkpointing=False,
