@@ -1,4 +1,4 @@
-"""How cost grows: examples, runs, suites; and what a start costs.
+"""How cost grows: examples, runs, suites, rows; and what a start costs.
 
     python bench/growth.py                                  the small sizes, some minutes
     python bench/growth.py --only examples --sizes 1000 10000 100000 1000000
@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 import common  # noqa: E402
 
 SIZES = {"examples": [1_000, 10_000], "runs": [20, 200], "suites": [200, 2_000]}
+SIZES["rows"] = [512, 2_048, 8_192]
 
 
 @dataclass(frozen=True)
@@ -182,11 +183,43 @@ def suites(place: Path, sizes: Sequence[int]) -> Iterator[Cost]:
             yield measured(f"{what}, HellaSwag", size, myosotis("plan", *words), place)
 
 
+ROWS = """
+import sys, time, torch, transformers as hf
+from myosotis.trees.packing_check import probe
+from myosotis.trees.scorer import Scorer
+from myosotis.trees.tree import Tree
+size = int(sys.argv[1])
+torch.set_num_threads(1)
+torch.manual_seed(0)
+config = hf.LlamaConfig(vocab_size=512, hidden_size=128, intermediate_size=256,
+    num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+    max_position_embeddings=8192)
+model = hf.LlamaForCausalLM(config).eval()
+scorer = Scorer(model, probe(model), row_tokens=size)
+trees = [Tree.fork([1 + k % 500] * 80, [[k % 499] * 24, [k % 498] * 24]) for k in range(64)]
+def step():
+    for batch in scorer.batches(trees):
+        scorer.score(batch).logp_B.sum().backward()
+step()
+began = time.process_time()
+step()
+tokens = sum(map(len, trees))
+print("NOTE", round((time.process_time() - began) / tokens * 1e6), "us a token")
+"""
+
+
+def rows(place: Path, sizes: Sequence[int]) -> Iterator[Cost]:
+    """64 pairs of 128 tokens, forward and backward, in rows of `size` tokens; a small Llama."""
+    for size in sizes:
+        yield measured("pairs in rows", size, script(ROWS, size), place)
+
+
 PARTS: dict[str, Callable[[Path, Sequence[int]], Iterator[Cost]]] = {
     "start": starts,
     "examples": examples,
     "runs": runs,
     "suites": suites,
+    "rows": rows,
 }
 
 

@@ -8,7 +8,7 @@ any failed. What an error of the run would be is the line at which it would happ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +152,7 @@ class _Checks:
             self._ends(parts, encoded.trees)
         self._mask(parts, encoded.trees[0])
 
-    def _ends(self, parts: Components, trees: list[Tree]) -> None:
+    def _ends(self, parts: Components, trees: Sequence[Tree]) -> None:
         """An answer whose end is not learned is an answer that never ends."""
         template = parts.data.template
         cut = set(parts.data.encoded["train"].truncated) | set(parts.data.encoded["train"].windows)

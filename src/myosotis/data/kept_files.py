@@ -17,7 +17,7 @@ from typing import Any
 from myosotis.data.example import Dataset
 from myosotis.data.kept import kept_folder, key_of
 from myosotis.data.mixture import Mixture
-from myosotis.data.places import HUB, files_of, place_of
+from myosotis.data.places import HubData, Place, files_of, place_of
 from myosotis.data.stored_examples import StoredExamples, write_examples
 from myosotis.models import wheels
 from myosotis.utils.cached_folder import remembered_hashes
@@ -29,22 +29,24 @@ FEW_BYTES = 500_000
 PARTS = ("train", "validation", "test")
 
 
-def kept(
-    read: Callable[[], Dataset], words: Mapping[str, Any], places: Sequence[Any] | None
-) -> Dataset:
-    """What `read` makes of the files in `places` (None: they lie elsewhere) by the keywords
-    `words`. Raises what it raises."""
-    files = _files(places or [])
-    if sum(file.stat().st_size for file in files) < FEW_BYTES:
+def kept(read: Callable[[], Dataset], words: Mapping[str, Any], places: Sequence[Place]) -> Dataset:
+    """What `read` makes of the files in `places` (none: it is not kept) by the keywords `words`.
+    Raises what it raises."""
+    files = _files(places)
+    on_hub = any(isinstance(place_of(place), HubData) for place in places)
+    if on_hub or sum(file.stat().st_size for file in files) < FEW_BYTES:
         return read()
     hashes = [[file.name, _hash(file)] for file in files]
     key = key_of("examples", json.loads(json.dumps(words, default=str)), hashes)
     folder = kept_folder("examples", key, partial(_write, read))
     about = json.loads((folder / "about.json").read_text("utf-8"))
     mixture = about["mixture"]
+    train, validation, test = (StoredExamples(folder / part) for part in PARTS)
     return Dataset(
         about["name"],
-        *(StoredExamples(folder / part) for part in PARTS),
+        train,
+        validation,
+        test,
         about["manifest"],
         mixture and Mixture(**mixture),
     )
@@ -63,13 +65,11 @@ def _write(read: Callable[[], Dataset], folder: Path) -> None:
     (folder / "about.json").write_text(json.dumps(about), "utf-8")
 
 
-def _files(places: Sequence[Any]) -> list[Path]:
+def _files(places: Sequence[Place]) -> list[Path]:
     """The files; none where one is missing or elsewhere: whoever reads them says so."""
-    given = [place for place in places if place is not None]
-    if any(str(place).startswith(HUB) for place in given):
-        return []
+    found = [place_of(place) for place in places]
     try:
-        return [file for place in given for file in files_of(Path(str(place_of(place))))]
+        return [file for one in found if isinstance(one, Path) for file in files_of(one)]
     except DataError:
         return []
 

@@ -68,9 +68,21 @@ def files(
     allowed (markers.py). Large files are read once (kept_files.py).
     """
     words = dict(locals())
-    places = [path, val_path, test_path, *(one.get("path") for one in sources)]
-    on_hub = bool((hub or {}).get("name")) or any("path" not in one for one in sources)
-    return kept(lambda: _files(**words), words, None if on_hub else places)
+    return kept(lambda: _files(**words), words, _places(path, val_path, test_path, hub, sources))
+
+
+def _places(
+    path: Place | None,
+    val_path: Place | None,
+    test_path: Place | None,
+    hub: Mapping[str, Any] | None,
+    sources: Sequence[Any],
+) -> list[Place]:
+    """Where the files lie; nothing where some of it is on the hub, or is no place at all."""
+    listed = [one.get("path") if isinstance(one, Mapping) else None for one in sources]
+    if None in listed or (hub or {}).get("name") is not None:
+        return []
+    return [place for place in (path, val_path, test_path, *listed) if place is not None]
 
 
 def _files(
@@ -292,7 +304,7 @@ def docstring_pairs(*, hard_by: str = "likelihood", **words: Any) -> Dataset:
 NEIGHBOURS = 5
 
 
-def _with_neighbours(examples: list[Example], rivals: bool) -> list[Example]:
+def _with_neighbours(examples: Sequence[Example], rivals: bool) -> list[Example]:
     """Each example with the answer of its nearest neighbour that answers something else; and, as
     `rivals`, with those of all its neighbours."""
     from sklearn.feature_extraction.text import TfidfVectorizer

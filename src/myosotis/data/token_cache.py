@@ -45,7 +45,9 @@ def encode_on_disk(
     """
     work = _Work(examples, template, max_length, overlong)
     identity = template.identity()
-    key = identity and key_of("tokens", digest_of(examples), identity, max_length, overlong)
+    key = None
+    if identity is not None:
+        key = key_of("tokens", digest_of(examples), identity, max_length, overlong)
     if processes is None:
         processes = cores(len(examples) // CHUNK) if len(examples) >= FEW else 1
     folder = kept_folder("tokens", key, partial(_write, work, processes, advance))

@@ -46,6 +46,22 @@ def test_an_item_is_what_lm_eval_renders(tmp_path: Path) -> None:
     assert task.version.startswith("1.0, lm-eval ")
 
 
+@pytest.mark.parametrize(
+    ("settings", "before"),
+    [
+        ({}, "7743a92d94c86003"),
+        ({"num_fewshot": 2}, "1b2203d043e9d359"),
+        ({"chat_template": True}, "f46c6b9468c590f1"),
+    ],
+)
+def test_a_suite_is_the_one_that_was_rendered_text_by_text(
+    settings: dict[str, object], before: str, tmp_path: Path
+) -> None:
+    """By the code that compiled a template for each document and encoded each text alone."""
+    names = ("hellaswag", "arc_easy", "lambada_openai", "wikitext")
+    assert suite(benchmark_folder(tmp_path), *names, **settings).hash[:16] == before
+
+
 def test_kinds_metrics_and_chance(tmp_path: Path) -> None:
     found = suite(benchmark_folder(tmp_path), "arc_easy", "lambada_openai", "wikitext")
     assert [(t.kind, t.metric, t.higher_is_better, t.chance, t.accuracy_like) for t in found] == [
