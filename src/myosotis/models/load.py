@@ -107,7 +107,7 @@ def load_base_model(
         id=source.name,
         note="; ".join(filter(None, notes)),
         content_hash=_hash_of(place, kept_in),
-        context_length=context_length(config, tokenizer),
+        context_length=context_length(config, lambda: tokenizer),
     )
 
 

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from myosotis.retention.statistics.intervals import Clusters
 from myosotis.retention.statistics.paired import LEVEL, Paired, mean_interval, paired
 
-Scores = NDArray
+Scores = NDArray[np.float64]
 Rows = Sequence[Sequence[Scores]]
 
 
