@@ -23,7 +23,7 @@ from myosotis.utils.errors import ConfigError
 # (hidden, inner, layers, heads) of LLaMA (Touvron et al. 2023, table 2).
 LLAMA = {"7B": (4096, 11008, 32, 32), "65B": (8192, 22016, 80, 64)}
 OTHER_DATA = ("probe", "dpo", "kto", "orpo", "simpo", "reward")  # labels or pairs; else as lora
-POLICIES = ("grpo", "rloo", "online_dpo")
+POLICIES = ("grpo", "rloo", "online_dpo", "ppo")
 SHALLOW = {"shallow": (4096, 11008, 2, 32)}
 
 

@@ -375,7 +375,7 @@ def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -
     here = str(tmp_path)
     experiments, methods = options("experiment", here), options("method", here)
     data = options("data", here)
-    assert (len(experiments), len(methods), len(data)) == (6, 17, 6)
+    assert (len(experiments), len(methods), len(data)) == (6, 18, 6)
     seen = set()
     with hydra_on(here) as hydra:
         for i, experiment in enumerate(experiments):
@@ -389,4 +389,4 @@ def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -
                 values = OmegaConf.to_container(cfg.data, resolve=True)
                 _data(cast("dict[str, Any]", values))
                 seen |= {(experiment, chosen), (method, chosen), (experiment, method)}
-    assert len(seen) == 6 * 6 + 17 * 6 + 6 * 17
+    assert len(seen) == 6 * 6 + 18 * 6 + 6 * 18

@@ -55,6 +55,8 @@ from myosotis.utils.own_files import refuse_links, require_place
 ASKED = 8
 """Held-out examples that the base, and the model with its update off, are compared on."""
 NAMES_SHOWN = 4
+ROUNDING = 1e-6
+"""A gradient norm that the KL term of a policy has at its start, where it is 0, from rounding."""
 
 
 def check_run(cfg: DictConfig, command: list[str]) -> RunRecord:
@@ -227,9 +229,10 @@ class _Checks:
         reached = [name for name, p in parts.update.parameters() if p.grad is not None]
         missed = [name for name, p in parts.update.parameters() if p.grad is None]
         said = f"loss {told.get('train/loss', float('nan')):.4f}, gradient norm {norm:.4g}"
-        if policy and not norm:
+        learns = norm > (ROUNDING if policy else 0.0)
+        if not learns and policy:
             said += "; were all answers to a prompt given the same reward?"
-        self.line("one batch, forward and backward", norm > 0, said)
+        self.line("one batch, forward and backward", learns, said)
         said = f"{len(reached):,} of {len(reached) + len(missed):,}"
         said += f"; none in {', '.join(missed[:NAMES_SHOWN])}" if missed else ""
         self.line("every tensor that is to train gets a gradient", not missed, said)
