@@ -152,3 +152,23 @@ def test_cells_know_their_column():
     assert '<tr><th>x</th><td data-label="own">1</td>' in done
     assert '<td data-label="c &#34;q&#34;">2</td>' in done
     assert labelled(Markup("<p>no table</p>")) == "<p>no table</p>"
+
+
+def test_a_disk_that_is_full_is_told_as_the_disk(tmp_path: Path, record: RunRecord):
+    """matplotlib, writing by itself, ends such a PDF in an error of its own."""
+    code = (
+        "import resource, signal, sys\n"
+        "from myosotis.records.schema import RunRecord\n"
+        "from myosotis.report.figures import write_figures\n"
+        "from myosotis.utils.errors import RunError\n"
+        "run = RunRecord.load(sys.argv[1])\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    write_figures([run], sys.argv[2])\n"
+        "except RunError as error:\n    print(error.message)\n"
+    )
+    record.save(tmp_path / "record.json")
+    words = [sys.executable, "-c", code, str(tmp_path / "record.json"), str(tmp_path / "new")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "File too large" in done.stdout, done.stderr[-800:]
+    assert not [path for path in (tmp_path / "new").glob("*") if path.suffix == ".pdf"]

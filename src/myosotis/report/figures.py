@@ -10,6 +10,7 @@ import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -23,7 +24,7 @@ from myosotis.report.svg.labels import Spot
 from myosotis.report.svg.strips import SAME_SHAPE
 from myosotis.report.svg.tradeoff import Place, Plane, label_spots
 from myosotis.report.sweep_page import view
-from myosotis.utils.atomic_write import replacing, write_bytes
+from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.errors import DataError, RunError
 from myosotis.utils.escape import line
 from myosotis.utils.own_files import refuse_foreign
@@ -100,8 +101,10 @@ def _write(figure: Figure, folder: Path) -> list[Path]:
         drawn = _drawn(figure.source)
         # Without dates: the same records make the same bytes.
         for path, metadata in zip(paths, ({"CreationDate": None}, {"Date": None}), strict=False):
-            with replacing(path) as partial:
-                drawn.savefig(partial, format=path.suffix[1:], metadata=metadata)
+            # In memory: on a full disk matplotlib ends in an error of its own.
+            content = BytesIO()
+            drawn.savefig(content, format=path.suffix[1:], metadata=metadata)
+            write_bytes(path, content.getvalue())
     write_bytes(paths[-1], figure.csv.encode("utf-8", "replace"))
     return paths
 
