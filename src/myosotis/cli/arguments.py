@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 MOST = 1_000_000_000
@@ -56,4 +57,21 @@ def page_format(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("html", "md", "json", "csv"),
         help="default: by the ending of --out, else html",
+    )
+
+
+def judge(parser: argparse.ArgumentParser) -> None:
+    """What a command takes that can ask a language model to compare answers."""
+    parser.add_argument(
+        "--judge",
+        nargs=2,
+        metavar=("URL", "MODEL"),
+        help="an OpenAI-compatible server (up to /v1), and the name of a model there",
+    )
+    parser.add_argument("--rubric", type=Path, metavar="FILE", help="what the judge is to go by")
+    parser.add_argument(
+        "--key-env",
+        default="OPENAI_API_KEY",
+        metavar="NAME",
+        help="environment variable that holds the key of the server (default: OPENAI_API_KEY)",
     )

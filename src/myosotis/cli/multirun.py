@@ -25,9 +25,7 @@ from myosotis.config import config_hash
 from myosotis.config.instantiate import plain
 from myosotis.records.run_folder import RunFolder, SweepFolder
 from myosotis.utils.console import console
-from myosotis.utils.errors import ConfigError, MyosotisError
-
-SIGNALLED = 128  # exit codes above this: stopped by a signal, in good order
+from myosotis.utils.errors import SIGNALLED, ConfigError, MyosotisError
 
 
 class Stopped(KeyboardInterrupt):

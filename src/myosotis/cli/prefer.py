@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from myosotis.cli import arguments
 from myosotis.cli.arguments import port, positive, seed
 from myosotis.utils.errors import ConfigError
 
@@ -49,15 +50,7 @@ def build(
         "--port", type=port, default=0, metavar="N",
         help="port of that page (default: a free one)",
     )  # fmt: skip
-    parser.add_argument(
-        "--judge", nargs=2, metavar=("URL", "MODEL"),
-        help="an OpenAI-compatible server (up to /v1), and the name of a model there",
-    )  # fmt: skip
-    parser.add_argument("--rubric", type=Path, metavar="FILE", help="what the judge is to go by")
-    parser.add_argument(
-        "--key-env", default="OPENAI_API_KEY", metavar="NAME",
-        help="environment variable that holds the key of the server (default: OPENAI_API_KEY)",
-    )  # fmt: skip
+    arguments.judge(parser)
     parser.add_argument(
         "--by", metavar="NAME", help="who chooses, as it is written (default: your user name)"
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from myosotis.cli import arguments
 from myosotis.utils.errors import ConfigError
 
 Arguments = argparse.Namespace
@@ -27,23 +28,11 @@ def build(
     parser.add_argument(
         "--read", type=Path, nargs="+", metavar="FILE", help="filled-in sheets, one of each rater"
     )
-    parser.add_argument(
-        "--judge",
-        nargs=2,
-        metavar=("URL", "MODEL"),
-        help="an OpenAI-compatible server (up to /v1), and the name of a model there",
-    )
+    arguments.judge(parser)
     parser.add_argument(
         "--refusals",
         action="store_true",
         help="ask the judge which answers of a run with retention=safety refuse",
-    )
-    parser.add_argument("--rubric", type=Path, metavar="FILE", help="what the judge is to go by")
-    parser.add_argument(
-        "--key-env",
-        default="OPENAI_API_KEY",
-        metavar="NAME",
-        help="environment variable that holds the key of the server (default: OPENAI_API_KEY)",
     )
     parser.set_defaults(overrides=[])
 

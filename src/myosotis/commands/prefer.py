@@ -7,7 +7,6 @@ has already are not asked again, so that one can stop at any time and go on late
 from __future__ import annotations
 
 import getpass
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from myosotis.data.convert import viewed
 from myosotis.data.records import RecordError
 from myosotis.data.sft import Example, Message, each_record
 from myosotis.evaluation.chosen import ChosenFile, Duel, prompt_key
-from myosotis.evaluation.judge import RUBRIC, Ask, Endpoint, Pair, cached, score_in_both_orders
+from myosotis.evaluation.judge import KEY_ENV, RUBRIC, Ask, Pair, asking, score_in_both_orders
 from myosotis.models.generate import end_ids, generate
 from myosotis.records.find import find_run, has_update
 from myosotis.trees.lm_head import arithmetic
@@ -34,7 +33,6 @@ from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import terminal
 from myosotis.utils.own_files import require_place
 
-KEY = "OPENAI_API_KEY"
 SAID = {"a": "A", "b": "B", "t": "tie", "tie": "tie", "=": "tie"}
 
 
@@ -182,7 +180,7 @@ def prefer(
     port: int = 0,
     judge: tuple[str, str] | None = None,
     rubric: str = RUBRIC,
-    key_env: str = KEY,
+    key_env: str = KEY_ENV,
     by: str | None = None,
 ) -> dict[str, Any]:
     """Collect preferences into the pairs file `out`; returns how many it has now."""
@@ -193,9 +191,8 @@ def prefer(
     try:
         if judge is not None:
             url, model = judge
-            endpoint = Endpoint(url, model, os.environ.get(key_env, ""))
-            kept = cached(endpoint, out.with_suffix(".judge.jsonl"), f"{url} {model}")
-            if unread := by_judge(asked, file, kept, model, rubric):
+            ask = asking(url, model, key_env, out.with_suffix(".judge.jsonl"))
+            if unread := by_judge(asked, file, ask, model, rubric):
                 console.print(f"{unread} replies of the judge say neither A nor B nor tie.")
         elif page:
             on_page(asked, file, who, port)

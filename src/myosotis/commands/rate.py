@@ -3,11 +3,10 @@ which."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from myosotis.evaluation.judge import RUBRIC, Endpoint, Pair, cached, judged
+from myosotis.evaluation.judge import KEY_ENV, RUBRIC, Pair, asking, judged
 from myosotis.evaluation.ratings import FEW, Rating, counted, meant, tuned_is_first
 from myosotis.evaluation.refusal_file import read_refusals
 from myosotis.evaluation.refusal_judge import judged_refusals
@@ -24,7 +23,6 @@ from myosotis.utils.escape import terminal
 from myosotis.utils.own_files import refuse_foreign, require_place
 from myosotis.utils.read_file import read_text
 
-KEY = "OPENAI_API_KEY"
 MOST_RUBRIC = 100_000  # bytes
 MORE = "Train with task.generate=200 to have more answers to compare."
 
@@ -79,7 +77,7 @@ def read(run: str, sheets: list[Path]) -> RunRecord:
 
 
 def judge(
-    run: str, url: str, model: str, *, rubric: Path | None = None, key_env: str = KEY
+    run: str, url: str, model: str, *, rubric: Path | None = None, key_env: str = KEY_ENV
 ) -> RunRecord:
     """Let a language model compare the answers of a run, in both orders; returns the record.
 
@@ -96,8 +94,7 @@ def judge(
         if sample.base.strip() != sample.tuned.strip()
     ]
     text = RUBRIC if rubric is None else read_rubric(rubric)
-    endpoint = Endpoint(url, model, os.environ.get(key_env, ""))
-    ask = cached(endpoint, folder.path / "judge.jsonl", f"{url} {model}")
+    ask = asking(url, model, key_env, folder.path / "judge.jsonl")
     with progress(f"judge, {model}", total=len(pairs)) as advance:
         record.judge = judged(pairs, ask, model=model, rubric=text, advance=advance)
     _keep(record, folder)
@@ -106,13 +103,12 @@ def judge(
     return record
 
 
-def judge_refusals(run: str, url: str, model: str, *, key_env: str = KEY) -> RunRecord:
+def judge_refusals(run: str, url: str, model: str, *, key_env: str = KEY_ENV) -> RunRecord:
     """Let a language model say which answers to `should_refuse` and `should_answer` refuse."""
     folder = find_run(run)
     record = folder.load()
     answers = read_refusals(folder.refusals)
-    endpoint = Endpoint(url, model, os.environ.get(key_env, ""))
-    ask = cached(endpoint, folder.path / "judge.jsonl", f"{url} {model}")
+    ask = asking(url, model, key_env, folder.path / "judge.jsonl")
     with progress(f"judge, {model}", total=len(answers)) as advance:
         record.refusal_judge = judged_refusals(answers, ask, model=model, advance=advance)
     _keep(record, folder)

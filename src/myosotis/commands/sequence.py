@@ -29,11 +29,10 @@ from myosotis.records.schema import RunRecord
 from myosotis.report import sequence as told
 from myosotis.report.scorecard import scorecard
 from myosotis.utils.console import console
-from myosotis.utils.errors import ConfigError, MyosotisError
+from myosotis.utils.errors import SIGNALLED, ConfigError, MyosotisError
 from myosotis.utils.escape import terminal
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,40}")
-SIGNALLED = 128  # exit codes above this: stopped by a signal, in good order
 
 
 @dataclass(frozen=True)

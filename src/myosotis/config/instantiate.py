@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +55,20 @@ def objective(cfg: DictConfig) -> Objective:
 
 def update_settings(cfg: DictConfig) -> dict[str, Any]:
     """The `update` group, with a value head or a critic where the objective needs one."""
+    return with_heads(plain(cfg["update"]), objective(cfg))
+
+
+def with_heads(settings: Mapping[str, Any], made: Objective) -> dict[str, Any]:
+    """The settings of an update with the head that is trained beside it for an objective: the ratio
+    of its learning rate."""
     from myosotis.objectives import needs_critic
 
-    settings = plain(cfg["update"])
-    if objective(cfg).needs_value_head:
-        settings["value_head"] = cfg.objective.head_lr_ratio
-    if needs_critic(objective(cfg)):
-        settings["critic"] = objective(cfg).critic_lr_ratio  # type: ignore[attr-defined]
-    return settings
+    found = dict(settings)
+    if made.needs_value_head:
+        found["value_head"] = getattr(made, "head_lr_ratio", 1.0)
+    if needs_critic(made):
+        found["critic"] = getattr(made, "critic_lr_ratio", 1.0)
+    return found
 
 
 def optimizer(cfg: DictConfig) -> partial[torch.optim.Optimizer]:

@@ -64,11 +64,8 @@ def check_rewards(
 
 def _right_or_wrong(cfg: DictConfig, names: Iterable[str], made: Sequence[Reward]) -> None:
     """pass@k counts answers that are right, and takes k of those that are sampled."""
-    from myosotis.rewards import Rule
-    from myosotis.rewards.code import PassesTests
-
     for name, one in zip(names, made, strict=True):
-        if one.weight and not isinstance(one, Rule | PassesTests):
+        if one.weight and not one.right_or_wrong:
             raise ConfigError(
                 f"task.metric=pass_at_k counts right answers, and reward={name} calls none right.",
                 "reward=code, exact, numeric or json do.",

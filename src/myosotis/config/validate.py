@@ -21,7 +21,7 @@ from omegaconf.errors import (
 
 from myosotis.config.controls import check_controls
 from myosotis.config.default_lr import learning_rate
-from myosotis.config.instantiate import optimizer_settings
+from myosotis.config.instantiate import optimizer_settings, with_heads
 from myosotis.config.rewards import check_rewards
 from myosotis.config.schema import AUTO, Config
 from myosotis.config.strategy import require_strategy
@@ -446,16 +446,12 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
     from myosotis import updates
     from myosotis.controls import About
     from myosotis.data.kinds import expected_kind
-    from myosotis.objectives import Objective, needs_critic
+    from myosotis.objectives import Objective
 
     objective, words = bound(values["objective"], Objective, "objective")
-    data_kind = objective(**words).data_kind
-    settings = dict(values["update"])
-    if objective.needs_value_head:
-        settings["value_head"] = words.get("head_lr_ratio", 1.0)
-    if needs_critic(objective):
-        settings["critic"] = words.get("critic_lr_ratio", 1.0)
-    update = updates.build(settings)
+    made = objective(**words)
+    data_kind = made.data_kind
+    update = updates.build(with_heads(values["update"], made))
     able = update.capabilities
     name = cfg["update"]["name"]
     if cfg.trainer.gradient_checkpointing and not able.gradient_checkpointing:

@@ -15,7 +15,7 @@ from functools import cached_property
 from myosotis.data import few_shot
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import clusters
-from myosotis.data.kinds import REWARD, SHOWN_METRICS, Answers, TaskKind
+from myosotis.data.kinds import REWARD, SHOWN_METRICS, Advance, Answers, TaskKind
 from myosotis.data.sft import Example
 from myosotis.evaluation import task_metrics
 from myosotis.evaluation.task_metrics import Attempts, Own, TaskScore, perplexity, scored
@@ -98,17 +98,7 @@ class Evaluator:
         written = list(self.examples[: self.generate]) if texts and self.kind.is_text else []
         if written:
             with progress(f"answers, {what}", total=len(written)) as advance:
-                texts_by_metric = task_metrics.measure(
-                    self._of_texts(),
-                    scorer,
-                    self.template,
-                    written,
-                    rewards=self.rewards,
-                    max_new_tokens=self.max_new_tokens,
-                    advance=advance,
-                    own=self.own,
-                    attempts=self.attempts,
-                )
+                texts_by_metric = self._answered(self._of_texts(), scorer, written, advance)
             by_metric |= self._clustered(texts_by_metric)
         return by_metric
 
@@ -125,6 +115,26 @@ class Evaluator:
             self._clustered(found)
             if trees is self.trees and len(trees) == len(self.examples)
             else found
+        )
+
+    def _answered(
+        self,
+        metrics: Sequence[str],
+        scorer: Scorer,
+        examples: Sequence[Example],
+        advance: Advance,
+    ) -> dict[str, TaskScore]:
+        """Metrics of the answers that the model writes to some examples."""
+        return task_metrics.measure(
+            metrics,
+            scorer,
+            self.template,
+            examples,
+            rewards=self.rewards,
+            max_new_tokens=self.max_new_tokens,
+            advance=advance,
+            own=self.own,
+            attempts=self.attempts,
         )
 
     def _of_texts(self) -> list[str]:
@@ -177,17 +187,7 @@ class Evaluator:
                 for example, before, n in zip(examples[: self.generate], shots, used, strict=False)
             ]
             with progress(f"answers, base, {way}", total=len(written)) as advance:
-                by_metric |= task_metrics.measure(
-                    [metric],
-                    scorer,
-                    self.template,
-                    written,
-                    rewards=self.rewards,
-                    max_new_tokens=self.max_new_tokens,
-                    advance=advance,
-                    own=self.own,
-                    attempts=self.attempts,
-                )
+                by_metric |= self._answered([metric], scorer, written, advance)
         return PromptedBaseline(way, max(used, default=0), min(used, default=0), by_metric)
 
     def sit(self, scorer: Scorer, what: str, *, texts: bool = True) -> EvalResult:
@@ -237,15 +237,7 @@ class Evaluator:
         assert self.rewards is not None
         asked = examples[: self.generate]
         with progress(f"answers, {what}", total=len(asked)) as advance:
-            return task_metrics.measure(
-                [REWARD],
-                scorer,
-                self.template,
-                asked,
-                rewards=self.rewards,
-                max_new_tokens=self.max_new_tokens,
-                advance=advance,
-            )
+            return self._answered([REWARD], scorer, asked, advance)
 
     def held_out(self, scorer: Scorer, objective: Objective) -> dict[str, float]:
         """The objective (`loss`) on the first `WATCHED` validation examples as on one step of them,

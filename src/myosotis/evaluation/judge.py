@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -23,6 +24,9 @@ import numpy as np
 from myosotis.records.schema import JudgeResult
 from myosotis.retention.statistics.paired import paired
 from myosotis.utils.errors import ConfigError, RunError
+
+KEY_ENV = "OPENAI_API_KEY"
+"""The environment variable that holds a server's key."""
 
 RUBRIC = (
     "Which answer is more correct, complete and helpful for the prompt? Do not prefer an answer "
@@ -90,6 +94,12 @@ class Endpoint:
             raise RunError(f"the judge answered {error.code}: {said}") from None
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise RunError(f"the judge at {self.url} gave no reply: {error}") from None
+
+
+def asking(url: str, model: str, key_env: str, kept: Path) -> Ask:
+    """A model on a server, whose key stands in the environment variable `key_env`; its replies are
+    kept in the file `kept`."""
+    return cached(Endpoint(url, model, os.environ.get(key_env, "")), kept, f"{url} {model}")
 
 
 def cached(ask: Ask, path: Path, about: str) -> Ask:

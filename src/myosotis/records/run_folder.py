@@ -239,11 +239,6 @@ class SweepFolder:
         return self.path / "sweep.json"
 
     @property
-    def refusals(self) -> Path:
-        """What both models answered to requests that should, or must not, be refused."""
-        return self.path / "refusals.jsonl"
-
-    @property
     def scorecard(self) -> Path:
         return self.path / "scorecard.html"
 

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ class Reward(ABC):
 
     weight: float = 1.0
 
+    right_or_wrong: ClassVar[bool] = False
+    """Whether an answer can have full marks, 1: such answers can be counted (pass@k)."""
+
     def __post_init__(self) -> None:
         if isinstance(self.weight, bool) or not math.isfinite(self.weight):
             raise ConfigError(f"a reward's weight is a number, not {self.weight!r}")
@@ -54,6 +57,8 @@ class Reward(ABC):
 @dataclass(frozen=True)
 class Rule(Reward):
     """A reward that looks at one answer at a time and needs no model."""
+
+    right_or_wrong = True
 
     def prepare(self, load: Load) -> RewardFunction:
         def function(examples: Sequence[Example], texts: Sequence[str]) -> Numbers:

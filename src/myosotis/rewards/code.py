@@ -28,6 +28,8 @@ class PassesTests(Reward):
     where `run` says that what a model writes may be run.
     """
 
+    right_or_wrong = True
+
     run: bool = False
     seconds: int = 10
     memory_mb: int = 512

@@ -38,6 +38,12 @@ NAMES = tuple(_HOMES)
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
+_BESIDE = {
+    "value_head": ("myosotis.updates.value_head", "ValuedUpdate"),
+    "critic": ("myosotis.updates.critic", "CriticUpdate"),
+}
+"""What is trained beside another update."""
+
 _WITHOUT_PEFT = ("full", "linear_probe", "bottleneck")
 
 
@@ -55,15 +61,10 @@ def build(settings: Mapping[str, Any]) -> Update:
     one for the values of tokens. Raises
     `ConfigError` for an unknown name, an unknown setting or a value out of range.
     """
-    if (lr_ratio := settings.get("value_head")) is not None:
-        from myosotis.updates.value_head import ValuedUpdate
-
-        inner = {k: v for k, v in settings.items() if k != "value_head"}
-        return ValuedUpdate(build(inner), float(lr_ratio))
-    if (lr_ratio := settings.get("critic")) is not None:
-        from myosotis.updates.critic import CriticUpdate
-
-        return CriticUpdate(build({k: v for k, v in settings.items() if k != "critic"}), lr_ratio)
+    for key, (module, cls) in _BESIDE.items():
+        if (lr_ratio := settings.get(key)) is not None:
+            inner = build({k: v for k, v in settings.items() if k != key})
+            return getattr(import_module(module), cls)(inner, float(lr_ratio))
     name = settings.get("name")
     if kind := settings.get("peft_type"):
         prompt = str(kind).upper() in _PROMPTS

@@ -111,19 +111,17 @@ def _forget(module: Any) -> None:
 
 def spread_like(whole: Tensor, like: DTensor) -> DTensor:
     """A whole tensor spread as `like` is; nothing is sent."""
-    return DTensor.from_local(
-        share_of(whole, like).to(like.device, copy=True),
-        like.device_mesh,
-        like.placements,
-        run_check=False,
-        shape=like.shape,
-        stride=like.stride(),
-    )
+    return _of_share(share_of(whole, like).to(like.device, copy=True), like)
 
 
 def joined(share: Tensor, like: Any) -> Tensor:
     """The whole of shares that each rank has, dealt out as those of `like`."""
-    spread = DTensor.from_local(
+    return whole(_of_share(share, like))
+
+
+def _of_share(share: Tensor, like: DTensor) -> DTensor:
+    """The tensor spread as `like` is, of which this rank has `share`."""
+    return DTensor.from_local(
         share,
         like.device_mesh,
         like.placements,
@@ -131,4 +129,3 @@ def joined(share: Tensor, like: Any) -> Tensor:
         shape=like.shape,
         stride=like.stride(),
     )
-    return whole(spread)

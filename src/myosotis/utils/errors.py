@@ -41,12 +41,16 @@ class RunError(MyosotisError):
     exit_code = 1
 
 
+SIGNALLED = 128
+"""Exit codes above this: stopped by a signal, in good order."""
+
+
 class Interrupted(MyosotisError):
     """The run was asked to stop and stopped in good order; exit code 128 + the signal."""
 
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
-        self.exit_code = 128 + signum
+        self.exit_code = SIGNALLED + signum
 
 
 def out_of_memory(error: RuntimeError) -> bool:
