@@ -1,4 +1,5 @@
-"""`python -m myosotis.cli …` in a process of its own, without ten seconds of imports each time.
+"""`python -m myosotis.cli …`, or a script, in a process of its own, without ten seconds of imports
+each time.
 
 A server imports the libraries (not myosotis, and nothing of it) once a test session. For each
 command it forks a process with its own session, folder, environment, streams and signals, which
@@ -55,10 +56,10 @@ class Server:
         atexit.register(self.line.close)
         self.lock = threading.Lock()
 
-    def start(self, args: list[str], cwd: Path, env: dict[str, str]) -> Process:
+    def start(self, args: list[str], cwd: Path, env: dict[str, str], script: str = "") -> Process:
         ours, theirs = zip(os.pipe(), os.pipe(), strict=True)
         with self.lock:
-            request = json.dumps([args, str(cwd), env]).encode()
+            request = json.dumps([args, str(cwd), env, script]).encode()
             socket.send_fds(self.line, [len(request).to_bytes(8)], list(theirs))
             self.line.sendall(request)
             pid = int.from_bytes(self.line.recv(8))
@@ -84,15 +85,18 @@ class Process(subprocess.Popen[str]):
 _server: Server | None = None
 
 
-def start(args: list[str], cwd: Path, env: dict[str, str], **options: Any) -> subprocess.Popen[str]:
-    """Start `python -m myosotis.cli` with these arguments; text streams, a session of its own.
+def start(
+    args: list[str], cwd: Path, env: dict[str, str], script: str = "", **options: Any
+) -> subprocess.Popen[str]:
+    """Start `python -m myosotis.cli` with these arguments, or a `script` in its place; text streams,
+    a session of its own.
 
     A fresh interpreter for `options` of `subprocess.Popen`.
     """
     global _server
     if options or not sys.platform.startswith("linux"):
         return subprocess.Popen(
-            [sys.executable, "-m", "myosotis.cli", *args],
+            [sys.executable, *([script] if script else ["-m", "myosotis.cli"]), *args],
             cwd=cwd,
             env=env,
             stdout=subprocess.PIPE,
@@ -102,7 +106,7 @@ def start(args: list[str], cwd: Path, env: dict[str, str], **options: Any) -> su
             **options,
         )
     _server = _server or Server()
-    return _server.start(args, cwd, env)
+    return _server.start(args, cwd, env, script)
 
 
 # ------------------------------------------------------------------ in the server
@@ -134,8 +138,10 @@ def serve(line: socket.socket) -> None:
             os.close(fd)
 
 
-def run(args: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> NoReturn:
-    """What the interpreter does for `python -m myosotis.cli ARGS`."""
+def run(
+    args: list[str], cwd: str, env: dict[str, str], script: str, out: int, err: int
+) -> NoReturn:
+    """What the interpreter does for `python -m myosotis.cli ARGS`, or `python SCRIPT ARGS`."""
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()
@@ -148,10 +154,14 @@ def run(args: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> N
         os.close(fd)
     if before := env.get("WARM_BEFORE"):  # a script that changes the process first
         runpy.run_path(before)
-    sys.argv = ["myosotis", *args]
+    sys.argv = [script or "myosotis", *args]
     sys.path[0] = cwd
     try:
-        runpy.run_module("myosotis.cli", run_name="__main__", alter_sys=True)
+        if script:
+            sys.path.insert(0, env["PYTHONPATH"])
+            runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_module("myosotis.cli", run_name="__main__", alter_sys=True)
         code: Any = 0
     except SystemExit as stop:
         code = stop.code

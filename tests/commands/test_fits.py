@@ -116,6 +116,9 @@ def test_an_8b_model_keeps_5_9_megabytes_a_token() -> None:
     at = load("7B", Sizes(8 * 10**9, 0, own=0), text=eight, precision=bf16, row_tokens=1024)
     mask = 1024 * 1024 * 2
     assert at.memory().activations * 1e9 == pytest.approx(1024 * 5_898_240 + mask)
+    # Of these 4·14336 belong to each MLP: recomputed, one of them is kept at a time.
+    less = replace(at, checkpointing="mlp").memory().activations
+    assert less * 1e9 == pytest.approx(1024 * 2 * (32 * 34_816 + 57_344) + mask)
 
 
 def test_full_tuning_of_7b_in_fp32_does_not_fit_80_gigabytes(shapes: dict[str, Path]) -> None:

@@ -102,7 +102,11 @@ def test_memory_of_lora(tiny_model: Path) -> None:
 def test_gradient_checkpointing_keeps_less(tiny_model: Path) -> None:
     without = plan.make(config(tiny_model)).memory.activations
     with_it = plan.make(config(tiny_model, "trainer.gradient_checkpointing=true"))
-    assert with_it.memory.activations < without
+    of_mlps = plan.make(config(tiny_model, "trainer.gradient_checkpointing=mlp"))
+    assert with_it.memory.activations < of_mlps.memory.activations < without
+    with pytest.raises(ConfigError, match="cannot be 'mpl'") as wrong:
+        plan.make(config(tiny_model, "trainer.gradient_checkpointing=mpl"))
+    assert wrong.value.hint == "Did you mean mlp? Known: false, true, mlp."
 
 
 @pytest.mark.parametrize(

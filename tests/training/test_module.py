@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 import torch
 
 from myosotis.objectives.sft import SFT
+from myosotis.training.activation_checkpointing import checkpoint_activations
 from myosotis.training.callbacks import AtomicCheckpointIO, SaveLast, StepSeed
 from myosotis.training.module import FineTuning
 from myosotis.training.optim import Schedule
@@ -23,6 +21,7 @@ from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates import build
 from myosotis.utils.errors import RunError, out_of_memory
+from tests.ranks import on_ranks
 from tests.tiny import VOCAB, tiny
 
 DENSE = PackingMode("dense", "test")
@@ -55,15 +54,15 @@ def module(
 class Steps:
     """Eight steps of three examples; like the product's loader it begins at the step it is told."""
 
-    def __init__(self, start: int = 0) -> None:
+    def __init__(self, start: int = 0, trees: list[Tree] | None = None) -> None:
         self.start = start
+        self.trees = trees or examples(24)
 
     def __len__(self) -> int:
         return 8
 
     def __iter__(self) -> Iterator[list[Tree]]:
-        trees = examples(24)
-        yield from (trees[3 * k : 3 * k + 3] for k in range(self.start, 8))
+        yield from (self.trees[3 * k : 3 * k + 3] for k in range(self.start, 8))
 
 
 def fit(model: FineTuning, steps: int = 8, folder: Path | None = None, resume: int = 0) -> Any:
@@ -182,22 +181,24 @@ def test_clipping_bounds_the_step() -> None:
 
 
 def test_gradient_checkpointing_is_really_on_and_changes_nothing() -> None:
-    ends = []
-    for on in (False, True):
+    """A part that is recomputed runs twice, once more in the backward pass."""
+    ends, calls = [], []
+    for level in (False, True, "mlp"):
         model = module("lora")
-        calls = 0
+        checkpoint_activations(model.model, level)
+        layer, ran = model.model.model.layers[0], [0, 0]
+        for at, part in enumerate((layer.self_attn.q_proj, layer.mlp.up_proj)):
 
-        def count(*_: Any) -> None:
-            nonlocal calls
-            calls += 1
+            def count(*_: Any, at: int = at, ran: list[int] = ran) -> None:
+                ran[at] += 1
 
-        if on:
-            model.model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.model.model.layers[0].self_attn.q_proj.register_forward_hook(count)
+            part.register_forward_hook(count)
         fit(model, steps=2)
-        ends.append((weights(model), calls))
-    assert torch.equal(ends[0][0], ends[1][0])
-    assert ends[1][1] == 2 * ends[0][1]  # each layer ran twice: once more in the backward pass
+        ends.append(weights(model))
+        calls.append(ran)
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
+    n = calls[0][0]
+    assert n > 0 and calls == [[n, n], [2 * n, 2 * n], [n, 2 * n]]
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -224,14 +225,14 @@ def test_a_failed_write_keeps_the_checkpoint_before(tmp_path: Path) -> None:
 
 
 DDP = """
-import sys, torch
+import os, sys, torch
 from tests.training.test_module import module, fit, weights, examples
 import functools, lightning
 from torch.utils.data import DataLoader
 from myosotis.training.strategy import Ranks
 sgd = functools.partial(torch.optim.SGD, lr=1e-2)
 model = module("lora", 2, 12, optimizer=sgd)
-rank = int(__import__("os").environ.get("LOCAL_RANK", 0))
+rank, world = int(os.environ["LOCAL_RANK"]), int(sys.argv[2])
 score, rows = model.scorer.score, model.scorer.rows_at_once
 def crowded(batch, **options):
     branches = score(batch, **options)
@@ -240,36 +241,25 @@ def crowded(batch, **options):
     return branches
 model.scorer.score = crowded
 trees = examples(24)
-steps = [trees[k:k + 3][rank::2] for k in range(0, 24, 3)]  # rank 1 has half of rank 0's examples
+steps = [trees[k:k + 3][rank::world] for k in range(0, 24, 3)]  # of two, one has half as many
 trainer = lightning.Trainer(
-    accelerator="cpu", devices=2, strategy=Ranks(), max_steps=8, logger=False,
+    accelerator="cpu", devices=world, strategy=Ranks(), max_steps=8, logger=False,
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     use_distributed_sampler=False)
 trainer.fit(model, DataLoader(steps, batch_size=None))
 assert model.scorer.rows_at_once == (rows // 2 if rank == 0 else rows)
 if trainer.is_global_zero:
-    torch.save(weights(model), sys.argv[1])
+    torch.save(weights(model), f"{sys.argv[1]}/w.pt")
 """
 
 
 @pytest.mark.slow
-def test_two_ranks_give_the_gradient_of_one(tmp_path: Path) -> None:
-    """Also where the memory of one runs out in the middle of a step: both begin it anew."""
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_give_the_gradient_of_one(world: int, tmp_path: Path) -> None:
+    """Also where the memory of one runs out in the middle of a step: all begin it anew."""
     sgd = functools.partial(torch.optim.SGD, lr=1e-2)
     model = module("lora", 2, 12, optimizer=sgd)
     fit(model)
-    script = tmp_path / "ddp.py"
-    script.write_text(DDP)
-    root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "w.pt")],
-        env=env,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_ranks(world, DDP, tmp_path)
     found = torch.load(tmp_path / "w.pt", weights_only=True)
     assert (found - weights(model)).norm() / weights(model).norm() <= 1e-6

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.ranks import on_ranks
+
 SCRIPT = """
-import sys
+import os, sys
 from datetime import timedelta
 import torch
 from torch import distributed
@@ -22,7 +21,7 @@ from tests.tiny import tiny
 from tests.trees.test_scorer import shapes
 from tests.updates.test_methods import SMALL
 
-rank, world, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+rank, world, store = int(os.environ["LOCAL_RANK"]), int(sys.argv[2]), sys.argv[1] + "/store"
 torch.set_num_threads(1)
 torch.manual_seed(0)
 update = updates.build(SMALL["lora"])
@@ -106,20 +105,4 @@ def test_ranks_score_together_what_one_scores_alone(world: int, tmp_path: Path) 
     """To the bit, in bf16, where a token's company in a batch would show; with the update off, too.
     Where one rank's memory runs out all begin anew with half as much, and where one fails, none is
     left waiting."""
-    script = tmp_path / "rank.py"
-    script.write_text(SCRIPT)
-    root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(world), str(tmp_path / "store")],
-            env=env,
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    for process in ranks:
-        _, said = process.communicate(timeout=600)
-        assert process.returncode == 0, said[-3000:]
+    on_ranks(world, SCRIPT, tmp_path)

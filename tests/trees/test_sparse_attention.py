@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import LlamaConfig
+from transformers import LlamaConfig, masking_utils
 
 from myosotis.trees import attention, block_attention, packing_check
 from myosotis.trees.attention import PackingMode
@@ -151,6 +151,22 @@ def turns() -> list[Tree]:
     """Chains alone, of many lengths."""
     paths = [path for group in shapes().values() for tree in group for path in tree.paths()]
     return [Tree.of([path]) for path in paths]
+
+
+def test_a_row_of_one_path_has_a_mask_of_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any mask transformers asks the device, at every pass, whether positions restart."""
+
+    def asked(positions: Tensor) -> None:
+        raise AssertionError("the device was waited for")
+
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", asked)
+    whole = [Tree.fork(list(range(5, 70)), [list(range(5, 69))])]  # reads 128 tokens, a block
+    scorer = Scorer(tiny("llama"), FLEX, row_tokens=BLOCK)
+    (batch,) = scorer.batches(whole)
+    assert batch.layout.one_path and batch.layout.full
+    assert scorer.evaluate(whole)[0].logp[0] == pytest.approx(
+        Scorer(tiny("llama"), PADDED, row_tokens=BLOCK).evaluate(whole)[0].logp[0], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", TAKES_BLOCKS)

@@ -18,6 +18,7 @@ from myosotis import updates
 from myosotis.config import compose
 from myosotis.config.compose import options
 from myosotis.config.instantiate import plain
+from myosotis.training.activation_checkpointing import checkpoint_activations
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path as Tokens
@@ -200,7 +201,10 @@ def test_a_merge_that_goes_wrong_is_loud(monkeypatch: pytest.MonkeyPatch) -> Non
         update.merged()
 
 
-def test_gradient_checkpointing_changes_nothing_where_declared(method: str) -> None:
+@pytest.mark.parametrize("level", [True, "mlp"])
+def test_gradient_checkpointing_changes_nothing_where_declared(
+    method: str, level: bool | str
+) -> None:
     update = attached(method)
     if not update.capabilities.gradient_checkpointing:
         assert update.capabilities.reasons["gradient_checkpointing"]
@@ -208,7 +212,7 @@ def test_gradient_checkpointing_changes_nothing_where_declared(method: str) -> N
     losses = tune(update, rate(method), steps=3)
     other = attached(method)
     inner = getattr(other.model, "base_model", other.model) if method == "prompt" else other.model
-    inner.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(inner, level)
     assert tune(other, rate(method), steps=3) == pytest.approx(losses, abs=1e-5)
 
 

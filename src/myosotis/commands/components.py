@@ -57,6 +57,7 @@ from myosotis.retention.benchmarks import cache
 from myosotis.retention.benchmarks.eval_model import WRITE, EvalModel
 from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
+from myosotis.training.activation_checkpointing import checkpoint_activations
 from myosotis.trees.attention import PackingMode
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.shared import Crew, Job, Weights, summed
@@ -269,17 +270,9 @@ def attach(parts: Components, cfg: DictConfig) -> TunedComponents:
     """Wrap the base with the update of `cfg`: what trains, and scores as tuned, from now on."""
     update = updates.build(update_settings(cfg, parts.data))
     update.attach(parts.base.model, parts.base.tokenizer)
-    if cfg.trainer.gradient_checkpointing:
-        _checkpoint_activations(update.model)
+    checkpoint_activations(update.model, cfg.trainer.gradient_checkpointing)
     same: dict[str, Any] = {**vars(parts), "scorer": tuned_scorer(parts.scorer, update)}
     return TunedComponents(**same, update=update)
-
-
-def _checkpoint_activations(model: Any) -> None:
-    """Keep each layer's input alone for the backward pass; renamed in transformers 5."""
-    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
-    enable = next(getattr(model, name) for name in names if hasattr(model, name))
-    enable({"use_reentrant": False})
 
 
 def check_base(parts: TunedComponents, base: EvalResult) -> float:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from myosotis import updates
 from myosotis.models import quantised
 from myosotis.models.load import ModelSource, load_config, meta_model
+from myosotis.training.activation_checkpointing import require_level
 from myosotis.training.memory_estimate import Sizes
 from myosotis.updates.base import Update
 from myosotis.updates.quantised import four_bit, method
@@ -50,6 +51,7 @@ def dry_run(cfg: DictConfig, source: ModelSource, settings: dict[str, Any]) -> D
     update = updates.build(settings)
     with torch.random.fork_rng(devices=[]):
         update.attach(model)
+    require_level(update.model, cfg.trainer.gradient_checkpointing)
     sizes = Sizes(
         base=parameters,
         trainable=update.count(),

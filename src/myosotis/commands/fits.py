@@ -21,6 +21,7 @@ from myosotis.config import check, instantiate
 from myosotis.config.compose import compose
 from myosotis.data.datamodule import ExampleModule
 from myosotis.models.dtype import by_default, resolve
+from myosotis.training.activation_checkpointing import mlps
 from myosotis.training.memory_estimate import Memory, StepLoad, optimizer_bytes
 from myosotis.trees.attention import text_config
 from myosotis.trees.stored_trees import longest_path
@@ -202,7 +203,9 @@ def _levers(case: _Case) -> Iterator[str]:
         yield "trainer.rows_at_once=1"
     if (row := max(longest, SHORTEST_ROW)) < cfg.data.row_tokens:
         yield f"data.row_tokens={row}"
-    if not cfg.trainer.gradient_checkpointing:
+    if not cfg.trainer.gradient_checkpointing and mlps(case.tried.model):
+        yield "trainer.gradient_checkpointing=mlp"
+    if cfg.trainer.gradient_checkpointing is not True:
         yield "trainer.gradient_checkpointing=true"
     if case.device.on_gpu and case.load.precision.compute.itemsize == 4:
         full = cfg["update"].name == "full"

@@ -70,7 +70,11 @@ class Trainer:
     gradient_clip_val: float | None = key(
         1.0, "scale larger gradients down to this norm; null: do not"
     )
-    gradient_checkpointing: bool = key(False, "recompute activations: saves memory, takes time")
+    gradient_checkpointing: bool | str = key(
+        False,
+        "recompute activations in the backward pass, which saves memory and takes time: true (of "
+        "whole layers), mlp (of their MLPs, half as much), or false",
+    )
     val_every: Cadence = key(
         "25%", "how often to measure the held-out loss: steps (50), a share (10%), or null (never)"
     )

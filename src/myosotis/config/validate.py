@@ -304,6 +304,8 @@ def _one_of(key: str, value: Any, known: Collection[str]) -> None:
 
 def _names(cfg: DictConfig) -> None:
     _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
+    level = str(cfg.trainer.gradient_checkpointing).lower()
+    _one_of("trainer.gradient_checkpointing", level, ("false", "true", "mlp"))
     require_strategy(cfg)
     from myosotis.training.optim import SCHEDULES
 

@@ -15,7 +15,7 @@ Whatever a term does is a function of the seed and the step: there is nothing to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -86,7 +86,7 @@ class Step:
         learned, reads = (distributed.total(sum(map(size, trees))) for size in (supervised, read))
         return cls(number, trees, learned, reads, scorer, backward, rank, ranks)
 
-    def batches(self, trees: Sequence[Tree]) -> list[Batch]:
+    def batches(self, trees: Sequence[Tree]) -> Iterator[Batch]:
         """Batches of this rank's trees, as many on every rank."""
         return batches_on_all_ranks(self.scorer, trees)
 

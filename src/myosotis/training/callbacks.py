@@ -144,7 +144,7 @@ class PeriodicEval(Callback):
             began = time.perf_counter()
             metrics = evaluator.measure()  # on other ranks: what helps the first one
             metrics = trainer.strategy.broadcast(metrics)
-            pl_module.log_dict(metrics, on_step=True, on_epoch=False, logger=False, batch_size=1)
+            pl_module.say(metrics)  # type: ignore[operator]
             write(trainer, metrics)
             evaluator.seconds += time.perf_counter() - began
             names |= metrics.keys()

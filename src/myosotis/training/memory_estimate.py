@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from myosotis.models.dtype import Precision
+from myosotis.training.activation_checkpointing import MLP
 from myosotis.training.optim import OptimizerFactory
 from myosotis.trees.batch import CHUNK
 from myosotis.trees.lm_head import GPU_BYTES
@@ -67,7 +68,7 @@ class StepLoad:
     optimizer_bytes: float  # state for each trained number
     rows: int
     row_tokens: int
-    checkpointing: bool
+    checkpointing: bool | str  # as `trainer.gradient_checkpointing`
     on_gpu: bool
     spread: int = 1  # devices over which what is kept is spread (fsdp2)
     base_on_host: bool = False
@@ -144,14 +145,14 @@ class StepLoad:
 
 
 def activations(
-    text_config: Any, tokens: int, rows: int, itemsize: int, checkpointing: bool
+    text_config: Any, tokens: int, rows: int, itemsize: int, checkpointing: bool | str
 ) -> float:
     """Gigabytes kept for the backward pass of `tokens` tokens in `rows` rows.
 
     A layer keeps what its norms, projections and gate read: about 8 vectors of the hidden size, the
     keys and values, 4 of the MLP's, and the mask (after Korthikanti et al. 2022, equation 1,
     without its dropouts and with fused attention). With checkpointing only each layer's input, and
-    one layer whole.
+    one layer whole; of MLPs alone all but theirs, and one of them.
     """
     hidden = int(text_config.hidden_size)
     heads = largest(text_config, "num_attention_heads")  # a Mamba has none
@@ -159,8 +160,13 @@ def activations(
     head_dim = largest(text_config, "head_dim") or hidden // max(1, heads)
     inner = largest(text_config, "intermediate_size") or 4 * hidden
     layers = int(text_config.num_hidden_layers)
-    layer = tokens * (8 * hidden + 2 * kv_heads * head_dim + 4 * inner)
-    kept = layers * tokens * hidden + layer if checkpointing else layers * layer
+    attention = tokens * (8 * hidden + 2 * kv_heads * head_dim)
+    mlp = tokens * 4 * inner
+    kept = layers * (attention + mlp)
+    if checkpointing == MLP:
+        kept = layers * attention + mlp
+    elif checkpointing:
+        kept = layers * tokens * hidden + attention + mlp
     mask = tokens * tokens / max(1, rows)
     return (kept + mask) * itemsize / 1e9
 

@@ -127,11 +127,17 @@ class FineTuning(lightning.LightningModule):
         told |= {"lr": optimizer.param_groups[0]["lr"], **self.controls.metrics(norm)}
         metrics = {f"train/{name}": value for name, value in told.items()}
         metrics |= self._spent(sampled, time.perf_counter() - began)
-        # For callbacks; the loggers get them from `Throughput`, each once and at its own step.
-        self.log_dict(
-            metrics, on_step=True, on_epoch=False, logger=False, prog_bar=True, batch_size=1
-        )
+        self.say(metrics, prog_bar=True)
         return metrics
+
+    def say(self, metrics: Mapping[str, float], *, prog_bar: bool = False) -> None:
+        """Let callbacks see them; the loggers get them from `callbacks.write`, each once and at its
+        own step. On the host: Lightning would put numbers on the device, and wait there for each
+        whenever somebody asks for one."""
+        there = {name: torch.tensor(value) for name, value in metrics.items()}
+        self.log_dict(
+            there, on_step=True, on_epoch=False, logger=False, prog_bar=prog_bar, batch_size=1
+        )
 
     def _sampled(self, step: int, batch: Sequence[Tree]) -> tuple[Sequence[Tree], dict[str, float]]:
         """What a step learns from, and what is said of it: the examples themselves, or the model's

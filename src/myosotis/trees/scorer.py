@@ -9,12 +9,12 @@ Shape suffixes as in `batch.py`; C predicting positions of a chunk, D hidden siz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -171,6 +171,11 @@ class Scorer:
 
         Raises `ValueError` for trees that differ in what is to be predicted.
         """
+        return [self.stacked(rows) for rows in self.together(trees)]
+
+    def together(self, trees: Sequence[Tree]) -> list[list[Row]]:
+        """The rows that go through the model together, as `batches` has them; not stacked yet,
+        which takes most of the time, and can be done while a device computes the batch before."""
         learns = torch.is_grad_enabled()
         groups = pack(
             trees,
@@ -184,19 +189,30 @@ class Scorer:
         together = _at_once(groups, rows * self.row_tokens, padded=not self.backend.one_row)
         if self.backend.one_row:
             together = ([list(chain.from_iterable(rows))] for rows in together)
-        return [stack(rows, self._multiple) for rows in together]
+        return list(together)
 
-    def my_batches(self, trees: Sequence[Tree]) -> list[Batch]:
+    def stacked(self, rows: Sequence[Row]) -> Batch:
+        """The batch of these rows."""
+        return stack(rows, self._multiple)
+
+    def my_batches(self, trees: Sequence[Tree]) -> Iterator[Batch]:
         """The batches of `trees` that this rank scores: all of them, or inside a job every n-th of
-        n ranks. With empty ones until each rank has as many, where that matters."""
-        batches = self.batches(trees) if trees else []
-        passes = len(batches)
+        n ranks. With empty ones until each rank has as many, where that matters. Each is made when
+        it is asked for."""
+        rows = self.together(trees) if trees else []
+        passes = len(rows)
         if self.part is not None:
             rank, world = self.part
-            batches, passes = batches[rank::world], -(-passes // world)
+            rows, passes = rows[rank::world], -(-passes // world)
         elif self.lockstep:
             passes = int(distributed.total(passes, largest=True))
-        return batches + [self.empty()] * (passes - len(batches))
+        return self.until(passes, rows)
+
+    def until(self, passes: int, rows: Sequence[Sequence[Row]]) -> Iterator[Batch]:
+        """A batch of each of `rows`, and empty ones until there are so many."""
+        yield from map(self.stacked, rows)
+        for _ in range(passes - len(rows)):
+            yield self.empty()
 
     @contextmanager
     def undivided(self) -> Iterator[None]:
@@ -284,7 +300,7 @@ class Scorer:
     def evaluate_batches(
         self,
         trees: Sequence[Tree],
-        batches: Sequence[Batch],
+        batches: Iterable[Batch],
         advance: Callable[[int], object] | None = None,
     ) -> list[TreeScore]:
         """The same of these batches of the trees; what lies in others has zeros."""
@@ -295,12 +311,7 @@ class Scorer:
             for t in trees
         ]
         with evaluating(self.model):
-            for batch in batches:
-                of = self.score(batch)
-                # Together, so that the device is waited for once.
-                columns = torch.stack(
-                    [x.to(of.logp_B.dtype) for x in (of.logp_B, of.weight_B, of.greedy_B)]
-                )
+            for batch, columns in _one_behind((batch, self._columns(batch)) for batch in batches):
                 where = batch.tree_B.tolist(), batch.path_B.tolist()
                 for logp, weight, greedy, tree, path in zip(*columns.tolist(), *where, strict=True):
                     scores[tree].logp[path] = logp
@@ -309,6 +320,12 @@ class Scorer:
                 if advance is not None:
                     advance(len(set(batch.tree_B.tolist())))
         return scores
+
+    def _columns(self, batch: Batch) -> Tensor:
+        """(3, B): what `TreeScore` says of each branch. Together, so that the device is waited for
+        once."""
+        of = self.score(batch)
+        return torch.stack([x.to(of.logp_B.dtype) for x in (of.logp_B, of.weight_B, of.greedy_B)])
 
     def evaluate_tokens(
         self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
@@ -359,7 +376,8 @@ class Scorer:
 
         For scorers of other things than log-probs (`kl.py`), too; `batch` is on the device.
         """
-        one_path = batch.layout.one_path and (batch.layout.full or not self.backend.one_row)
+        # A device would be asked whether positions restart, by transformers, where there is no mask.
+        one_path = batch.layout.one_path and not self.backend.one_row
         if one_path and batch.layout.full and self.backend.packs:
             inputs = {}  # plain causal attention: no mask need be looked at
         elif one_path or not self.backend.packs:
@@ -382,6 +400,18 @@ class Scorer:
 
 Predict = tuple[Tensor, Callable[[Tensor], Tensor]]
 """What stands at the N predicting positions, and the function that makes logits of it."""
+
+
+Made = TypeVar("Made")
+
+
+def _one_behind(made: Iterator[Made]) -> Iterator[Made]:
+    """Each once the next one is made: a device that is asked for the one has the other to do."""
+    before: list[Made] = []
+    for item in made:
+        yield from before
+        before = [item]
+    yield from before
 
 
 def _as_is(logits_CV: Tensor) -> Tensor:
