@@ -52,7 +52,8 @@ def module(
 
 
 class Steps:
-    """Eight steps of three examples; like the product's loader it begins at the step it is told."""
+    """Eight steps, of three examples unless others are given; like the product's loader it begins at
+    the step it is told."""
 
     def __init__(self, start: int = 0, trees: list[Tree] | None = None) -> None:
         self.start = start
@@ -62,7 +63,8 @@ class Steps:
         return 8
 
     def __iter__(self) -> Iterator[list[Tree]]:
-        yield from (self.trees[3 * k : 3 * k + 3] for k in range(self.start, 8))
+        n = len(self.trees) // 8
+        yield from (self.trees[n * k : n * k + n] for k in range(self.start, 8))
 
 
 def fit(model: FineTuning, steps: int = 8, folder: Path | None = None, resume: int = 0) -> Any:

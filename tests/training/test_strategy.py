@@ -4,10 +4,6 @@ weights spread over them."""
 from __future__ import annotations
 
 import functools
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +12,23 @@ import torch
 
 from myosotis.training.strategy import Ranks, SpreadRanks, strategy_of
 from myosotis.utils import distributed
+from tests.ranks import on_ranks
 from tests.training.test_module import examples, fit, module, weights
+
+STEPS, HALF = 4, 2
+"""Of a training, and after how many of them it is looked at and saved."""
 
 SPREAD = """
 import copy, functools, os, sys
 import lightning, torch
 from torch import distributed
 from myosotis.evaluation import kl
-from myosotis.training.callbacks import AtomicCheckpointIO, SaveLast
+from myosotis.training.activation_checkpointing import checkpoint_activations
+from myosotis.training.callbacks import AtomicCheckpointIO
 from myosotis.training.strategy import SpreadRanks
 from myosotis.trees.shared import Crew, Job, Weights
 from tests.training.test_module import Steps, examples, module, weights
-from tests.training.test_strategy import momentum
+from tests.training.test_strategy import HALF, STEPS, momentum
 
 rank, folder = int(os.environ["LOCAL_RANK"]), sys.argv[1]
 held_out = examples(5)
@@ -43,8 +44,9 @@ class Looks(lightning.Callback):
         self.base = base
 
     def on_train_batch_end(self, trainer, model, *_):
-        if trainer.global_step != 3:
+        if trainer.global_step != HALF:
             return
+        trainer.save_checkpoint(f"{folder}/{self.name}-half.ckpt")
         scorer, update = model.scorer, model.update
         at = lambda strength: update.disabled()
         texts = kl.Texts({"task": held_out})
@@ -65,18 +67,19 @@ class Looks(lightning.Callback):
         torch.save([tuned, shift.kl], f"{folder}/{self.name}-looked.pt")
 
 
-def run(method, name, start=0, max_steps=8, save=None, resume=None, products=None):
+def run(method, name, start=0, resume=None, products=None, recomputed=False):
     model = module(method, 2, 12, optimizer=momentum)
     model.scorer.products = products
+    checkpoint_activations(model.model, recomputed)
     prints = model.update.fingerprint_base()
     bare = [set(vars(module)) for module in model.model.modules()]
     looks = Looks(model.scorer.evaluate(held_out))
     looks.name = name
     trainer = lightning.Trainer(
-        accelerator="cpu", devices=2, strategy=SpreadRanks(), max_steps=max_steps, logger=False,
+        accelerator="cpu", devices=2, strategy=SpreadRanks(), max_steps=STEPS, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, plugins=[AtomicCheckpointIO()],
-        callbacks=[looks] + ([SaveLast(save, [5])] if save else []),
+        callbacks=[looks],
     )
     trainer.fit(model, Mine(start), ckpt_path=resume, weights_only=True)
     kept = sum(p.to_local().numel() for _, p in model.update.parameters())
@@ -98,74 +101,41 @@ def run(method, name, start=0, max_steps=8, save=None, resume=None, products=Non
 
 
 for method in ("full", "lora"):
-    last = f"{folder}/{method}-last.ckpt"
     run(method, method)
-    run(method, f"{method}-half", max_steps=5, save=last)
     distributed.barrier()
-    run(method, f"{method}-again", start=5, resume=last)
-run("full", "narrow", products=torch.bfloat16)
+    run(method, f"{method}-again", start=HALF, resume=f"{folder}/{method}-half.ckpt")
+run("full", "narrow", products=torch.bfloat16, recomputed="mlp")
 """
 
 momentum = functools.partial(torch.optim.SGD, lr=1e-2, momentum=0.9)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def on_two_ranks(script: str, folder: Path) -> None:
-    """Run a script in two processes that Lightning takes for ranks of its own."""
-    (folder / "rank.py").write_text(script)
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "NODE_RANK": "0",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(folder / "rank.py"), str(folder)],
-            env={**env, "LOCAL_RANK": str(rank)},
-            cwd=folder,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=600)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], "\n".join(s[-3000:] for s in said)
-
-
 @pytest.mark.slow
 def test_weights_spread_over_two_ranks_end_where_one_process_ends(tmp_path: Path) -> None:
     """Full and LoRA: the weights, what is measured on the way with the update on and off, what is
-    saved, and what goes on from a checkpoint, also in one process."""
-    on_two_ranks(SPREAD, tmp_path)
+    saved, and what goes on from a checkpoint; in bf16 with MLPs recomputed."""
+    on_ranks(2, SPREAD, tmp_path)
     for method in ("full", "lora"):
         alone = module(method, 2, 12, optimizer=momentum)
-        fit(alone)
+        fit(alone, steps=STEPS)
         ends = [torch.load(tmp_path / f"{method}{name}.pt") for name in ("", "-again")]
         for end in ends:
             assert (end - weights(alone)).norm() / weights(alone).norm() <= 1e-6
-        half = torch.load(tmp_path / f"{method}-last.ckpt", weights_only=True)
+        half = torch.load(tmp_path / f"{method}-half.ckpt", weights_only=True)
         assert half["state_dict"].keys() == dict(alone.update.parameters()).keys()
-        third = module(method, 2, 12, optimizer=momentum)
-        fit(third, steps=3)
+        halfway = module(method, 2, 12, optimizer=momentum)
+        fit(halfway, steps=HALF)
         tuned, shift = torch.load(tmp_path / f"{method}-looked.pt", weights_only=False)
-        for score, wanted in zip(tuned, third.scorer.evaluate(examples(5)), strict=True):
+        for score, wanted in zip(tuned, halfway.scorer.evaluate(examples(5)), strict=True):
             assert abs(score.logp - wanted.logp).max() <= 1e-4
-        assert shift == pytest.approx(measured(third), rel=1e-3)
+        assert shift == pytest.approx(measured(halfway), rel=1e-3)
         loaded = module(method)
         loaded.update.load(tmp_path / method)
         assert torch.equal(weights(loaded), ends[0])
 
     narrow = module("full", 2, 12, optimizer=momentum)
     narrow.scorer.products = torch.bfloat16
-    fit(narrow)
+    fit(narrow, steps=STEPS)
     spread, exact = (torch.load(tmp_path / f"{name}.pt") for name in ("narrow", "full"))
     # Layers that are gathered in bf16 are no farther from fp32 than one process in bf16 is.
     assert (spread - exact).norm() <= 1.25 * (weights(narrow) - exact).norm()

@@ -56,7 +56,11 @@ def mlps(model: PreTrainedModel) -> list[nn.Module]:
     """The MLP of each layer, mixtures of experts as a whole; empty where none is called so."""
     layers = model.get_submodule(layer_stack(model)[0]).children()
     named = (part for layer in layers for part in layer.named_children())
-    return [module for name, module in named if _NAMES.fullmatch(name)]
+    return [
+        module
+        for name, module in named
+        if _NAMES.fullmatch(name) and any(p.ndim > 1 for p in module.parameters())  # no norm
+    ]
 
 
 @cache
