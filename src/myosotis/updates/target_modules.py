@@ -152,7 +152,8 @@ def are_none(model: PreTrainedModel, spec: str | Sequence[str] | None) -> bool:
 
 def targets_that_exist(model: PreTrainedModel) -> str:
     """What could be written instead, as a sentence."""
-    linear = [n for n in linear_names(model) if n not in set(read_past(model))]
+    past = set(read_past(model))
+    linear = [n for n in linear_names(model) if n not in past]
     groups = [name for name, group in GROUPS.items() if any(map(group.fullmatch, linear))]
     leaves = sorted({n.rpartition(".")[2] for n in linear})
     found = f"Of this model there are update.target_modules={' or '.join(groups)}"
