@@ -88,8 +88,8 @@ _server: Server | None = None
 def start(
     args: list[str], cwd: Path, env: dict[str, str], script: str = "", **options: Any
 ) -> subprocess.Popen[str]:
-    """Start `python -m myosotis.cli` with these arguments, or a `script` in its place; text streams,
-    a session of its own.
+    """Start `python -m myosotis.cli` with these arguments, or a `script` in its place; text
+    streams, a session of its own.
 
     A fresh interpreter for `options` of `subprocess.Popen`.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,25 @@ def test_greedy_is_what_one_prompt_at_a_time_gives(
         )
         assert found == expected
         assert sum(done) == len(PROMPTS)
+
+
+def test_memory_that_runs_out_halves_the_prompts_at_once(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny("llama")
+    expected = generate(model, tokenizer, PROMPTS, max_new_tokens=4)
+    told, sizes = model.generate, list[int]()
+
+    def crowded(ids: torch.Tensor | None = None, **words: Any) -> Any:
+        rows = len(words["input_ids"] if ids is None else ids)
+        sizes.append(rows)
+        if rows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return told(**words) if ids is None else told(ids, **words)
+
+    monkeypatch.setattr(model, "generate", crowded)
+    assert generate(model, tokenizer, PROMPTS, max_new_tokens=4) == expected
+    assert sizes == [4, 2, 2]
 
 
 def test_nothing_is_left_behind(tokenizer: PreTrainedTokenizerFast) -> None:

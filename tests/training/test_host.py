@@ -84,7 +84,10 @@ def traffic_of(model: Any, trees: Any, monkeypatch: pytest.MonkeyPatch) -> list[
     )
     with traffic:
         trainer.fit(model, Steps(trees=trees))
-    found = [tuple(b - a for a, b in zip(*two, strict=True)) for two in itertools.pairwise(counted.counts)]
+    found = [
+        tuple(b - a for a, b in zip(*two, strict=True))
+        for two in itertools.pairwise(counted.counts)
+    ]
     assert len(found) == 3
     return found[1:]  # at the first step Lightning makes room for what is logged
 

@@ -52,8 +52,8 @@ def module(
 
 
 class Steps:
-    """Eight steps, of three examples unless others are given; like the product's loader it begins at
-    the step it is told."""
+    """Eight steps, of three examples unless others are given; like the product's loader it begins
+    at the step it is told."""
 
     def __init__(self, start: int = 0, trees: list[Tree] | None = None) -> None:
         self.start = start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from myosotis import updates
 from myosotis.trees.attention import PackingMode
+from myosotis.trees.batch import Batch
 from myosotis.trees.kl import divergence, kl
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path, Tree
@@ -106,6 +108,24 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     parts, _ = divergence(scorer, trees, elsewhere(model), told.append)
     assert parts == pytest.approx(whole, abs=1e-12)
     assert sum(told) >= len(trees)
+
+
+def test_memory_that_runs_out_halves_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama", torch.float64)
+    trees = [tree for group in shapes().values() for tree in group]
+    scorer = Scorer(model, PackingMode("dense", "test"), row_tokens=40, rows_at_once=4)
+    whole, weight = divergence(scorer, trees, elsewhere(model))
+    predictor = scorer.predictor
+
+    def crowded(batch: Batch) -> Any:
+        if batch.ids_RL.shape[0] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return predictor(batch)
+
+    monkeypatch.setattr(scorer, "predictor", crowded)
+    halved, same = divergence(scorer, trees, elsewhere(model))
+    assert scorer.evaluated_at_once < 4
+    assert halved == pytest.approx(whole, abs=1e-10) and (same == weight).all()
 
 
 @pytest.mark.parametrize(

@@ -273,14 +273,16 @@ class Evaluator:
             progress("held-out loss", total=len(trees)) as advance,
             evaluating(scorer.model),
         ):
-            loss, metrics = total(
-                scorer,
-                objective,
-                trees,
-                scorer.my_batches(trees),
-                normalizer=normalizer,
-                kl_estimate=gained,
-                each=lambda batch, _: advance(len(set(batch.tree_B.tolist()))),
+            loss, metrics = scorer.with_room(
+                lambda: total(
+                    scorer,
+                    objective,
+                    trees,
+                    scorer.my_batches(trees),
+                    normalizer=normalizer,
+                    kl_estimate=gained,
+                    each=lambda batch, _: advance(len(set(batch.tree_B.tolist()))),
+                )
             )
         return {"loss": float(loss)} | {name: float(amount) for name, amount in metrics.items()}
 

@@ -17,7 +17,7 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTra
 from myosotis.trees.attention import text_config
 from myosotis.trees.scorer import device_of, evaluating
 from myosotis.utils.console import console
-from myosotis.utils.errors import ConfigError, DataError
+from myosotis.utils.errors import ConfigError, DataError, out_of_memory
 
 
 def generate(
@@ -83,7 +83,7 @@ def continuations(
     """As `generate`, the token ids: up to the first of `stop`, which is the last of them where
     there was one. Of each prompt `copies` in a row; a prompt is read once for all of them.
 
-    `batch_size` is in continuations.
+    `batch_size` is in continuations; where memory runs out it is halved, down to one prompt.
     """
     _check(temperature, top_k, top_p, max_new_tokens)
     if any(len(prompt) == 0 for prompt in prompts):
@@ -106,9 +106,17 @@ def continuations(
     found: list[list[int]] = [[] for _ in range(copies * len(fitted))]
     at_once = max(1, batch_size // copies)
     with evaluating(model), _random_numbers(seed), _own_defaults(model):
-        for start in range(0, len(order), at_once):
-            batch = order[start : start + at_once]
-            told = _continue(model, tokenizer, [fitted[i] for i in batch], copies, config)
+        while order:
+            batch = order[:at_once]
+            try:
+                told = _continue(model, tokenizer, [fitted[i] for i in batch], copies, config)
+            except RuntimeError as error:
+                if not out_of_memory(error) or at_once == 1:
+                    raise
+                at_once //= 2
+                torch.cuda.empty_cache()
+                continue
+            order = order[at_once:]
             for k, ids in enumerate(told):
                 i, copy = batch[k // copies], k % copies
                 found[i * copies + copy] = through(ids, stop)

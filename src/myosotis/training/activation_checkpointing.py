@@ -1,4 +1,4 @@
-"""Activations that the backward pass computes again instead of finding them kept (Chen et al. 2016):
+"""Activations that are not kept for the backward pass but computed again (Chen et al. 2016): those
 of whole layers, or of their MLPs alone.
 
 How much memory that leaves is told by `memory_estimate.py`.

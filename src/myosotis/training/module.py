@@ -8,7 +8,8 @@ scored tokens, or pairs, of the whole step on all ranks, and gradients are summe
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import lightning
@@ -123,7 +124,8 @@ class FineTuning(lightning.LightningModule):
         optim.require_finite(loss, norm, step)
         optim.clip(gradients, norm, self.gradient_clip_val)
         self._set_lr(step)
-        optimizer.step()
+        with _told_what_helps():
+            optimizer.step()
         told |= {"lr": optimizer.param_groups[0]["lr"], **self.controls.metrics(norm)}
         metrics = {f"train/{name}": value for name, value in told.items()}
         metrics |= self._spent(sampled, time.perf_counter() - began)
@@ -263,3 +265,18 @@ class FineTuning(lightning.LightningModule):
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         self.update.load_state_dict(state_dict)
+
+
+@contextmanager
+def _told_what_helps() -> Iterator[None]:
+    """The optimiser makes its state at the first step, when rows have found their room already."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise RunError(
+            "out of memory in the optimiser's step",
+            "optimizer=adamw8bit or lion keeps less beside each trained number, update=lora trains "
+            "fewer; `myosotis plan` says what fits",
+        ) from error

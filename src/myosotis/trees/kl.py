@@ -41,6 +41,16 @@ def divergence(
     has at the predicting positions, by batch, and read where it has it: for the same trees and
     other model again. Inside a job of several ranks both are this one's part.
     """
+    return scorer.with_room(lambda: _divergence(scorer, trees, other, advance, kept))
+
+
+def _divergence(
+    scorer: Scorer,
+    trees: Sequence[Tree],
+    other: Callable[[], AbstractContextManager[None]],
+    advance: Callable[[int], object] | None,
+    kept: dict[tuple[int, int], Tensor] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     total, weight = np.zeros(len(trees)), np.zeros(len(trees))
     with evaluating(scorer.model):
         first, every = scorer.part or (0, 1)

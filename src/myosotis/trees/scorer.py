@@ -43,6 +43,9 @@ STRETCH = 4
 are kept: a fourth of it is read again in every row."""
 
 
+Made = TypeVar("Made")
+
+
 class TokenLogProbs(NamedTuple):
     """The same, token by token: M pairs of a scored token and a branch it lies on."""
 
@@ -285,11 +288,15 @@ class Scorer:
         """
         if self.ask is not None:
             return self.ask(EVALUATE, trees, advance=advance)  # type: ignore[no-any-return]
+        return self.with_room(lambda: self.evaluate_batches(trees, self.my_batches(trees), advance))
+
+    def with_room(self, work: Callable[[], Made]) -> Made:
+        """`work`, which measures; where memory runs out, begun anew with half as many rows at once.
+        Of several ranks all must begin anew, which is for who asks them together (shared.py)."""
         while True:
-            with torch.no_grad():
-                batches = self.my_batches(trees)
             try:
-                return self.evaluate_batches(trees, batches, advance)
+                with torch.no_grad():
+                    return work()
             except RuntimeError as error:
                 alone = self.part is None and not self.lockstep
                 if not (alone and out_of_memory(error)) or self.evaluated_at_once == 1:
@@ -376,7 +383,7 @@ class Scorer:
 
         For scorers of other things than log-probs (`kl.py`), too; `batch` is on the device.
         """
-        # A device would be asked whether positions restart, by transformers, where there is no mask.
+        # Without a mask transformers would ask a device whether positions restart.
         one_path = batch.layout.one_path and not self.backend.one_row
         if one_path and batch.layout.full and self.backend.packs:
             inputs = {}  # plain causal attention: no mask need be looked at
@@ -400,9 +407,6 @@ class Scorer:
 
 Predict = tuple[Tensor, Callable[[Tensor], Tensor]]
 """What stands at the N predicting positions, and the function that makes logits of it."""
-
-
-Made = TypeVar("Made")
 
 
 def _one_behind(made: Iterator[Made]) -> Iterator[Made]:
