@@ -111,9 +111,9 @@ def continuations(
             try:
                 told = _continue(model, tokenizer, [fitted[i] for i in batch], copies, config)
             except RuntimeError as error:
-                if not out_of_memory(error) or at_once == 1:
+                if not out_of_memory(error) or len(batch) == 1:
                     raise
-                at_once //= 2
+                at_once = len(batch) // 2
                 torch.cuda.empty_cache()
                 continue
             order = order[at_once:]
