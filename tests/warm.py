@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -32,8 +33,17 @@ LIBRARIES = (
     "lightning.pytorch",
     "mlflow",
     "mlflow.tracking._tracking_service.utils",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.db.utils",
+    "sqlalchemy.dialects.sqlite",
+    "alembic.command",
+    "alembic.autogenerate",
     "peft",
-    "hydra",
+    "hydra.main",
+    "hydra.utils",
+    "hydra._internal.hydra",
+    "rich.progress",
+    "rich.table",
     "lm_eval.api.task",
     "rouge_score.rouge_scorer",
     "sacrebleu",
@@ -115,6 +125,8 @@ def start(
 def serve(line: socket.socket) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a process that is forked does not go through the libraries
     while True:
         size, fds, *_ = socket.recv_fds(line, 8, 2)
         if not size:
