@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from myosotis.training.callbacks import (
 )
 from myosotis.training.user_callbacks import UserCallbacks, trainer_options
 from myosotis.utils.errors import ConfigError
+from tests.ranks import on_ranks
 from tests.training.test_module import Steps, module, weights
 
 # The held-out loss of steps 1, 2, …: the best is that of step 2.
@@ -274,18 +272,7 @@ told = {"step": trainer.global_step, "measured": seen.measured, "stopped": run.u
 
 @pytest.mark.slow
 def test_two_ranks_see_the_same_and_end_together(tmp_path: Path) -> None:
-    script = tmp_path / "two.py"
-    script.write_text(TWO_RANKS)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env=env,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_ranks(2, TWO_RANKS, tmp_path)
     first, second = ((tmp_path / f"rank{rank}.json").read_text() for rank in (0, 1))
     assert first == second
     assert '"step": 4' in first and '"val/loss": 2.25' in first
