@@ -69,10 +69,8 @@ def _recomputing(kind: type[nn.Module]) -> type[nn.Module]:
     class: a changed `forward` of one instance would go on running the instance it came from."""
 
     def forward(self: nn.Module, *args: Any, **words: Any) -> Any:
-        run = super(recomputing, self).forward
         if not (self.training and torch.is_grad_enabled()):
-            return run(*args, **words)
-        return checkpoint(run, *args, use_reentrant=False, **words)
+            return kind.forward(self, *args, **words)
+        return checkpoint(kind.forward, self, *args, use_reentrant=False, **words)
 
-    recomputing = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
-    return recomputing
+    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
