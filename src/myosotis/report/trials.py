@@ -39,7 +39,7 @@ def state(run: RunRecord) -> str:
     return "run again since" if measured(run) else _STATES.get(run.status, "no result")
 
 
-def not_finished(found: Study, most: int) -> dict[str, Any]:
+def not_finished(found: Study, most: int | None = None) -> dict[str, Any]:
     """Trials without a result, each with its reason, and those that were never run. Of more than
     `most` those that failed come first, and the `left` are counted."""
     rows = [
@@ -55,6 +55,7 @@ def not_finished(found: Study, most: int) -> dict[str, Any]:
         for s in found.groups
         for run in s.others
     ]
+    most = len(rows) if most is None else most
     if len(rows) > most:
         rows.sort(key=lambda row: (row["kind"] != "forgotten", not row["error"]))
     return {
