@@ -182,7 +182,7 @@ class _Renderer:
             drawn = [Drawn(row, half, -1) for row, half in self.drawn(name, len(rows))]
         else:
             drawn = design.draw(name, self.items or 0, self.seed)
-        asked = [(*rows[row], half, stratum) for row, half, stratum in drawn]
+        asked: list[Asked] = [(*rows[one.row], one.half, one.stratum) for one in drawn]
         render = partial(self._items, name, members, guards, asked)
         items, unanswerable = _answerable(self._kept(name, members, guards, asked, render), members)
         one, shots = members[0], members[0].harness.config.num_fewshot or 0

@@ -50,12 +50,12 @@ def key(
     definitions of the tasks with the code they name, the rows that are shown as `examples` and
     those that are asked. None where that cannot be told: a task that is a program of its own, a
     tokenizer without rules of its own."""
-    from lm_eval.api.task import ConfigurableTask
+    from myosotis.retention.harness.loader import is_configured
 
     tokenizer = encoder.tokenizer
     if not hasattr(tokenizer, "backend_tokenizer"):
         return None
-    if any(type(harness) is not ConfigurableTask for harness in harnesses):
+    if not all(map(is_configured, harnesses)):
         return None
     definitions = [_definition(harness.dump_config()) for harness in harnesses]
     if any(re.search(ADDRESS, definition) for definition in definitions):
@@ -212,7 +212,7 @@ def _read(folder: Path, judges: Sequence[Judge]) -> list[Item]:
 def _request(asked: list[Any], texts: Sequence[str], runs: Iterator[Ids]) -> Request:
     kind, said, starts, prompt = asked
     windows = tuple(Window(next(runs), start) for start in starts)
-    text = tuple(texts[i] for i in said)
+    text = tuple(texts[int(i)] for i in said)
     if prompt is None:
         return Request(kind, text, windows)
     until, most = prompt
