@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import math
 import random
@@ -31,6 +32,7 @@ from myosotis.report.seeds import (
 )
 from myosotis.report.selection import choose, front, group_stats
 from myosotis.report.svg.charts import Chart, Reference, Series, line_chart
+from myosotis.report.svg.tradeoff import Place, Plane
 from myosotis.report.sweep_page import group_rows, told_in_full
 
 from . import made
@@ -494,6 +496,29 @@ def test_few_runs_are_told_all_and_many_from_the_front_outwards():
     assert len(told) == 8
     assert told[0][1] is choice.run
     assert len({number for number, _ in told}) == 8
+
+
+def test_of_many_runs_two_are_told_and_the_rest_is_in_files():
+    """140 seeds of one setting, 120 of them failed: 100 are listed, the CSV has 20 more."""
+    ended = [made.trial("lora", 4, 1e-3, seed) for seed in range(20)]
+    failed = [made.failed(made.trial("lora", 8, 1e-3, seed)) for seed in range(120)]
+    found = study([*ended, *failed])
+    assert len(told_in_full(found, choose(found), front(found))) == 1  # one setting was measured
+    shown = render_html([*ended, *failed])
+    assert "20 more, each with its state and reason" in Page(shown).text
+    every = re.search(r'base64,([^"]*)" download="commands\.txt"', shown)
+    assert every is not None
+    assert len(base64.b64decode(every[1]).splitlines()) == 140
+
+
+def test_of_very_many_settings_only_the_best_have_whiskers():
+    places = [Place(0.1 * i, 0.0, str(i), f"place {i}", "tied", (0, 1), (0, 1)) for i in range(50)]
+    few = Plane("few", places, None, str, str)
+    many = replace(few, places=[*places, replace(places[0], style="chosen")])
+    assert few.whiskers(places[0]) == ((0, 1), (0, 1))
+    assert many.whiskers(places[0]) == (None, None)
+    assert many.whiskers(many.places[-1]) == ((0, 1), (0, 1))
+    assert many.spoken() == "few. place 0; and 50 more"
 
 
 def test_runs_on_other_items_are_not_paired_and_it_says_so():

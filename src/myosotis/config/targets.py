@@ -13,6 +13,7 @@ import os
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -33,8 +34,14 @@ def trusted_by_the_user() -> frozenset[str]:
     if _settled:
         return _settled[-1]
     given = os.environ.get("MYOSOTIS_TRUSTED", "").split(",")
-    named = {point.value.partition(":")[0] for point in entry_points(group="myosotis.trusted")}
-    return frozenset({name.strip() for name in given if name.strip()} | named)
+    return frozenset({name.strip() for name in given if name.strip()}) | _named_by_packages()
+
+
+@cache
+def _named_by_packages() -> frozenset[str]:
+    """Looked up once: it reads the description of every package there is."""
+    points = entry_points(group="myosotis.trusted")
+    return frozenset(point.value.partition(":")[0] for point in points)
 
 
 _settled: list[frozenset[str]] = []

@@ -117,7 +117,7 @@ def _content(path: Path) -> bytes:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path} is UTF-16", f"iconv -f UTF-16 -t UTF-8 {path.name} > utf8.jsonl")
     raw = raw.removeprefix(codecs.BOM_UTF8)
-    if not raw.strip():
+    if not raw or raw.isspace():
         raise DataError(f"{path} is empty", "one JSON object a line is expected")
     return raw
 
@@ -151,7 +151,12 @@ def _lines(path: Path, raw: bytes) -> Iterator[tuple[int, str]]:
 
 def _split(raw: bytes) -> Iterator[tuple[int, bytes]]:
     # Only b"\n" ends a line: str.splitlines would also cut at U+2028, which JSON strings may hold.
-    return enumerate(raw.split(b"\n"), 1)
+    # One line at a time: a list of all would hold a large file a second time.
+    number, start = 1, 0
+    while (end := raw.find(b"\n", start)) >= 0:
+        yield number, raw[start:end]
+        number, start = number + 1, end + 1
+    yield number, raw[start:]
 
 
 def _decoded(path: Path, number: int, line: bytes) -> str:

@@ -46,9 +46,9 @@ def hold_out(
     these, groups count for nothing. Of graded answers `of_each` of either grade are taken where
     there are enough, and one stays.
     """
-    groups, by = _together(examples, parts + 1)
+    groups, by = _together(examples, parts + 1, seed)
     fewest = parts if by.startswith("group") else 1
-    ranked = [groups[group] for group in sorted(groups, key=lambda group: _rank(group, seed))]
+    ranked = [groups[rank] for rank in sorted(groups)]
     taken, number = set[int](), 0
     for members in ranked:
         if len(taken) >= count and number >= fewest:
@@ -127,23 +127,27 @@ def named_group(example: Example) -> str | None:
     return example.groups[0] if example.groups and example.groups[0] != example.where else None
 
 
-def _together(examples: list[Example], fewest: int) -> tuple[dict[str, list[int]], str]:
+Groups = dict[bytes, list[int]]
+"""Which examples stay together, by their rank: of a million openings a hash, and not the text."""
+
+
+def _together(examples: list[Example], fewest: int, seed: int) -> tuple[Groups, str]:
     """Which examples stay together, by a key that holds in a longer file, too; and by what. Groups
     count where there are `fewest` of them."""
     half = len(examples) / 2
     if len({group for e in examples if (group := named_group(e)) is not None}) >= fewest:
         for key, by in ((opening_key, "group and opening"), (pair_key, "group and pair")):
-            groups = _joined(examples, key)
+            groups = _joined(examples, key, seed)
             if max(map(len, groups.values())) <= half and len(groups) >= fewest:
                 return groups, by
-        return _grouped(examples, lambda e: named_group(e) or f"{pair_key(e)}\n"), "group"
-    groups = _grouped(examples, opening_key)
+        return _grouped(examples, lambda e: named_group(e) or f"{pair_key(e)}\n", seed), "group"
+    groups = _grouped(examples, opening_key, seed)
     if max(map(len, groups.values())) <= half:
         return groups, "opening"
-    return _grouped(examples, pair_key), "pair"
+    return _grouped(examples, pair_key, seed), "pair"
 
 
-def _joined(examples: list[Example], key: Callable[[Example], str]) -> dict[str, list[int]]:
+def _joined(examples: list[Example], key: Callable[[Example], str], seed: int) -> Groups:
     """Examples that share a group or a key, directly or through others, by the first of the names
     of their groups, or by the key where they name none."""
     parent: dict[tuple[str, str], tuple[str, str]] = {}
@@ -162,16 +166,16 @@ def _joined(examples: list[Example], key: Callable[[Example], str]) -> dict[str,
             # The least name is the root: which one that is does not depend on the order.
             low, high = sorted((root(own), root(("group", group))))
             parent[high] = low
-    joined: dict[str, list[int]] = defaultdict(list)
+    joined: Groups = defaultdict(list)
     for i, node in enumerate(nodes):
-        joined["\n".join(root(node))].append(i)
+        joined[_rank("\n".join(root(node)), seed)].append(i)
     return joined
 
 
-def _grouped(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[str, list[int]]:
-    groups: dict[str, list[int]] = defaultdict(list)
+def _grouped(examples: Iterable[Example], key: Callable[[Example], str], seed: int) -> Groups:
+    groups: Groups = defaultdict(list)
     for i, example in enumerate(examples):
-        groups[key(example)].append(i)
+        groups[_rank(key(example), seed)].append(i)
     return groups
 
 

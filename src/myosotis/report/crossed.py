@@ -47,7 +47,8 @@ def over_items_and_seeds(
     plain = over_seeds(parts)
     if plain is None or plain.lo is None or len(parts) < 2 or len(parts) != len(runs):
         return plain
-    columns = [shared_items([items_of(run).get(task) for run in runs], half) for task in tasks]
+    every = [items_of(run) for run in runs]
+    columns = [shared_items([items.get(task) for items in every], half) for task in tasks]
     found = [Task.of(column) for column in columns if column]
     if not found or len(found) < len(tasks) or not _agree(found, parts):
         return plain

@@ -15,7 +15,7 @@ from typing import Any
 from myosotis.records.codec import plain
 from myosotis.records.schema import RetentionRow, RunRecord
 from myosotis.report import decision, narrator, trials
-from myosotis.report.grouping import seed_of, study
+from myosotis.report.grouping import Study, seed_of, study
 from myosotis.report.numbers import Numbers
 from myosotis.report.seeds import Estimate
 from myosotis.report.selection import choose, front, group_stats
@@ -79,9 +79,10 @@ def _interval(found: Estimate | None) -> dict[str, float | None] | None:
     return None if found is None else {"value": found.value, "lo": found.lo, "hi": found.hi}
 
 
-def render_csv(records: Sequence[RunRecord]) -> str:
-    """One line a run, with the keys of the configuration that tell the settings apart."""
-    found = study(records)
+def render_csv(records: Sequence[RunRecord], found: Study | None = None) -> str:
+    """One line a run, with the keys of the configuration that tell the settings apart; `found` is
+    the records as a study, where that is known."""
+    found = found or study(records)
     keys = list(dict.fromkeys(key for s in found.groups for key in s.values))
     tasks = list(dict.fromkeys(row.task for record in records for row in record.retention))
     costs = sorted({key for record in records for key in record.cost})

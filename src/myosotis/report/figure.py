@@ -55,7 +55,7 @@ class Figure:
     @property
     def svg(self) -> str:
         """The drawing as a file of its own."""
-        return standalone(self.source)
+        return standalone(self.source, self.drawn)
 
     @property
     def csv_link(self) -> Markup:
@@ -78,7 +78,7 @@ def with_keys(chart: Chart) -> dict[str, Any]:
     }
 
 
-KINDS = {".csv": "text/csv", ".svg": "image/svg+xml"}
+KINDS = {".csv": "text/csv", ".svg": "image/svg+xml", ".txt": "text/plain"}
 
 LARGE = 65_536
 """Bytes from which a file is packed: the numbers of a thousand runs are a megabyte, packed an

@@ -22,7 +22,7 @@ from myosotis.report.svg.charts import FEWEST_JOINED, Chart, Series
 from myosotis.report.svg.forest import Cell, Forest
 from myosotis.report.svg.labels import Spot
 from myosotis.report.svg.strips import SAME_SHAPE
-from myosotis.report.svg.tradeoff import Place, Plane, label_spots
+from myosotis.report.svg.tradeoff import Interval, Place, Plane, label_spots
 from myosotis.report.sweep_page import view
 from myosotis.utils.atomic_write import write_bytes
 from myosotis.utils.errors import DataError, RunError
@@ -179,7 +179,7 @@ def _plane(canvas: Any, plane: Plane) -> None:
         axes.plot(*zip(*plane.joined, strict=True), color=PALE, linewidth=1)
     spots = label_spots(replace(plane, height=190))  # about what the axes have here
     for place in plane.places:
-        _place(axes, place, spots[id(place)])
+        _place(axes, place, spots[id(place)], *plane.whiskers(place))
     x, y = plane.axes()
     axes.set_xlim(x.lo, x.hi)
     axes.set_ylim(y.lo, y.hi)
@@ -190,13 +190,15 @@ def _plane(canvas: Any, plane: Plane) -> None:
     _ticks(axes.yaxis, plane.y_value)
 
 
-def _place(axes: Any, place: Place, spot: Spot | None) -> None:
+def _place(
+    axes: Any, place: Place, spot: Spot | None, wide: Interval | None, high: Interval | None
+) -> None:
     marker, colour, size = PLACES.get(place.style, PLACES["tuned"])
     around = {"color": colour if colour != "white" else BLUE, "linewidth": 0.7, "alpha": 0.45}
-    if place.x_interval is not None:
-        axes.hlines(place.y, *place.x_interval, **around)
-    if place.y_interval is not None:
-        axes.vlines(place.x, *place.y_interval, **around)
+    if wide is not None:
+        axes.hlines(place.y, *wide, **around)
+    if high is not None:
+        axes.vlines(place.x, *high, **around)
     edge = "black" if place.style == "chosen" else BLUE if colour == "white" else "white"
     drawn = {"edgecolors": edge, "linewidths": 0.7, "zorder": 3}
     axes.scatter([place.x], [place.y], size, colour, marker=marker, **drawn)

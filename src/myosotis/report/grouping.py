@@ -39,6 +39,8 @@ class ConfigGroup:
     values: Values
     runs: list[RunRecord] = field(default_factory=list)
     others: list[RunRecord] = field(default_factory=list)
+    known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was computed of the runs, by what it is (`selection.group_stats`)."""
 
     @property
     def all(self) -> list[RunRecord]:

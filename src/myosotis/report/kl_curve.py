@@ -15,7 +15,7 @@ from myosotis.report.svg.charts import Chart, Series
 STEPS = 40
 """Places at which a curve is drawn."""
 
-MOST_DOTS = 200
+MOST_DOTS = 100
 """Runs that are drawn at most."""
 
 

@@ -98,11 +98,19 @@ class Price:
 
 def price(records: Sequence[RunRecord], lost: str, text: str) -> Price | None:
     """The curve of one measure over KL on one kind of text; None of too few runs."""
+    return _price(_numbered(records), lost, text)
+
+
+Numbered = Sequence[tuple[int, RunRecord]]
+"""Measured runs, with the numbers of their settings."""
+
+
+def _price(numbered: Numbered, lost: str, text: str) -> Price | None:
     import numpy as np
 
     rows = [
         (number, rate, kl, loss)
-        for number, run in _numbered(records)
+        for number, run in numbered
         if (kl := kl_of(run, text)) is not None
         and (loss := loss_of(run, lost)) is not None
         and (rate := _rate(run)) is not None
@@ -135,9 +143,9 @@ def price(records: Sequence[RunRecord], lost: str, text: str) -> Price | None:
 
 def prices(records: Sequence[RunRecord]) -> list[Price]:
     """Of every measure that counts, the curve over that kind of text whose error is smaller."""
-    found = []
+    found, numbered = [], _numbered(records)
     for lost in (MEAN, *GENERAL_TEXTS):
-        each = [price(records, lost, text) for text in ("general", "task")]
+        each = [_price(numbered, lost, text) for text in ("general", "task")]
         if known := [one for one in each if one is not None]:
             found.append(min(known, key=lambda one: one.error))
     return found
@@ -166,5 +174,5 @@ def _rate(run: RunRecord) -> float | None:
         return None
 
 
-def _numbered(records: Sequence[RunRecord]) -> list[tuple[int, RunRecord]]:
+def _numbered(records: Sequence[RunRecord]) -> Numbered:
     return [(group.number, run) for group in study(records).measured for run in group.runs]

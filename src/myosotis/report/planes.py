@@ -109,6 +109,7 @@ def planes(
     said = {**MARKS, "chosen": "the choice", "prompted": "the base, asked otherwise"}
     return {
         "drawn": drawn,
+        "crowded": any(figure["figure"].source.crowded for figure in drawn),
         "keys": [{"drawn": place_key(s), "said": said[s]} for s in ORDER if s in used],
     }
 

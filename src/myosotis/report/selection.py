@@ -35,7 +35,15 @@ class GroupStats:
 
 
 def group_stats(group: ConfigGroup, part: Part = "all") -> GroupStats:
-    """Task gain and change of the suite's mean, over the setting's seeds."""
+    """Task gain and change of the suite's mean, over the setting's seeds; computed once, as a page
+    asks for it dozens of times."""
+    key = (part, *map(id, group.runs))
+    if key not in group.known:
+        group.known[key] = _group_stats(group, part)
+    return group.known[key]
+
+
+def _group_stats(group: ConfigGroup, part: Part) -> GroupStats:
     halves = [half_of(run, part) for run in group.runs]
     tasks = [h.task for h in halves if h.task is not None and h.task.delta is not None]
     gains = []

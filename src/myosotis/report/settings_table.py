@@ -7,7 +7,7 @@ written. Every number is of all items; of the choice, those of the fresh items s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from myosotis.records.verdict import VERDICTS, Verdict
@@ -177,7 +177,7 @@ def _cell(
                 "value": "", "fresh": ""}  # fmt: skip
     return {
         "name": column.name,
-        "drawn": interval_strip(cell.bar, column.axis, 20),
+        "drawn": interval_strip(replace(cell.bar, said=""), column.axis, 20),
         "change": cell.change,
         "interval": cell.interval,
         "value": f"{cell.bar.value or 0.0:.6g}",

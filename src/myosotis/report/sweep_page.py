@@ -30,8 +30,11 @@ from myosotis.report.planes import mark_said, planes
 from myosotis.report.selection import Choice, Mark, choose, front, group_stats
 from myosotis.report.settings_table import lost_by_a_seed, settings_table
 
-TOLD_IN_FULL = 8
-"""Runs whose own stories stand at the end of the page."""
+TOLD_IN_FULL, TOLD_OF_MANY = 8, 2
+"""Runs whose own stories stand at the end of the page: of a study, and of one of `MANY` runs."""
+
+MANY = 100
+"""Runs from which the page lists less, and says where the rest is."""
 
 
 CONTENTS = (
@@ -78,7 +81,7 @@ def _sections(records: Sequence[RunRecord]) -> dict[str, Any]:
         "settle": decision.settle(choice),
         "ledes": decision.ledes(found, choice, numbers),
         "table": settings_table(found, choice, marks, numbers) if comparable else None,
-        "csv_link": data_link("runs.csv", render_csv(records)),
+        "csv_link": data_link("runs.csv", render_csv(records, found)),
         "alarm": trials.alarm(found),
         "notes": trials.differences(records) if stages is None else [],
         "decision": decision.table(choice, numbers),
@@ -96,10 +99,10 @@ def _sections(records: Sequence[RunRecord]) -> dict[str, Any]:
         "ladder": ladder.ladder(found, choice, numbers) if comparable else None,
         "preference": preference.of_groups(found),
         "cost": trials.cost(found, choice),
-        "trials": trials.not_finished(found),
+        "trials": trials.not_finished(found, MANY),
         "identity": trials.identity(records),
         "common": trials.common(records),
-        "commands": trials.commands(found, choice),
+        "commands": trials.commands(found, choice, MANY),
         "told": told_in_full(found, choice, marks),
         "runs": len(records),
         "general_text": any(row.task in GENERAL_TEXTS for r in records for row in r.retention),
@@ -143,8 +146,9 @@ def told_in_full(
     every = [(s.number, run) for s in found.groups for run in s.all]
     if len(every) <= TOLD_IN_FULL:
         return every
+    most = TOLD_IN_FULL if len(every) <= MANY else TOLD_OF_MANY
     order = {"front": 1, "tied": 2, "behind": 3, "over": 4}
     first = [(s.number, s.runs[0]) for s in found.measured if s is not choice.group]
     first.sort(key=lambda entry: (order.get(marks.get(entry[0], ""), 5), entry[0]))
     chosen = [(choice.group.number, choice.run)] if choice.group and choice.run else []
-    return [*chosen, *first][:TOLD_IN_FULL]
+    return [*chosen, *first][:most]

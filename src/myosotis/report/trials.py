@@ -12,6 +12,7 @@ from typing import Any
 
 from myosotis.records.schema import RunRecord
 from myosotis.report import details, phrases
+from myosotis.report.figure import data_link
 from myosotis.report.grouping import (
     SEED,
     ConfigGroup,
@@ -38,8 +39,9 @@ def state(run: RunRecord) -> str:
     return "run again since" if measured(run) else _STATES.get(run.status, "no result")
 
 
-def not_finished(found: Study) -> dict[str, Any]:
-    """Trials without a result, each with its reason, and those that were never run."""
+def not_finished(found: Study, most: int | None = None) -> dict[str, Any]:
+    """Trials without a result, each with its reason, and those that were never run. Of more than
+    `most` those that failed come first, and the `left` are counted."""
     rows = [
         {
             "number": s.number,
@@ -53,7 +55,15 @@ def not_finished(found: Study) -> dict[str, Any]:
         for s in found.groups
         for run in s.others
     ]
-    return {"rows": rows, "missing": missing(found), "further": further_seeds(found)}
+    most = len(rows) if most is None else most
+    if len(rows) > most:
+        rows.sort(key=lambda row: (row["kind"] != "forgotten", not row["error"]))
+    return {
+        "rows": rows[:most],
+        "left": max(len(rows) - most, 0),
+        "missing": missing(found),
+        "further": further_seeds(found),
+    }
 
 
 def missing(found: Study) -> list[str]:
@@ -228,12 +238,14 @@ def common(records: Sequence[RunRecord]) -> dict[str, Any]:
     return {"shared": shared, "differ": differ, "without": len(records) - len(flat)}
 
 
-def commands(found: Study, choice: Choice) -> dict[str, Any]:
-    """The command of the chosen run, and those of all."""
-    every = [(s.number, shlex.join(run.command)) for s in found.groups for run in s.all]
+def commands(found: Study, choice: Choice, most: int) -> dict[str, Any]:
+    """The command of the chosen run, and those of all: on the page, or of more than `most` as a
+    file."""
+    every = [shlex.join(run.command) or "not recorded" for s in found.groups for run in s.all]
+    few = len(every) <= most
     return {
         "chosen": shlex.join(choice.run.command) if choice.run else "",
-        "all": [
-            {"number": number, "command": command or "not recorded"} for number, command in every
-        ],
+        "all": every if few else [],
+        "count": len(every),
+        "link": "" if few else data_link("commands.txt", "\n".join([*every, ""])),
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import get_args
 
-from scipy import stats
+from scipy import special
 
 from myosotis.records.verdict import (
     Accept,
@@ -114,7 +114,7 @@ def detectable_effect(
     2 pp, 436 for 3 pp; at 10 % twice as many.
     """
     level = 1 - (1 - LEVEL) / tasks
-    z = float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power))
+    z = float(special.ndtri(0.5 + level / 2) + special.ndtri(power))
     detectable = z * sqrt(discordant / max(items, 1))
     needed = z * z * discordant / max(epsilon, 1e-9) ** 2
     return DetectableEffect(

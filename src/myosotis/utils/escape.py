@@ -37,6 +37,8 @@ def visible(text: str) -> str:
 
     Line breaks and tabs stay. What has none of them comes back as it is.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return _HIDDEN.sub(lambda found: _SHOWN.get(ord(found[0]), "\ufffd"), text)
 
 

@@ -118,12 +118,16 @@ def line_chart(chart: Chart) -> Markup:
 
 
 def _spoken(chart: Chart) -> str:
-    said = []
+    """The ends of each line; points by themselves are told as one."""
+    by_name: dict[str, list[tuple[float, float]]] = {}
     for series in chart.series:
-        if series.points:
-            (x0, y0), (x1, y1) = series.points[0], series.points[-1]
+        by_name.setdefault(series.name, []).extend(series.points)
+    said = []
+    for name, points in by_name.items():
+        if points:
+            (x0, y0), (x1, y1) = points[0], points[-1]
             said.append(
-                f"{series.name}: {chart.value(y0)} at {chart.x_name} {chart.x_said(x0)}, "
+                f"{name}: {chart.value(y0)} at {chart.x_name} {chart.x_said(x0)}, "
                 f"{chart.value(y1)} at {chart.x_name} {chart.x_said(x1)}"
             )
     return "; ".join(said)

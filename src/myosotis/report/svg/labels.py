@@ -87,9 +87,9 @@ def _free(
     if left < 0 or right > NARROW or top < 0 or bottom > height:
         return False
     mine = (mark.share, box(mark, spot, 0))
-    others = [(one.share, box(one, where, 0)) for one, where in names]
-    others += [(one.share, _dot(one)) for one in marks]
-    return all(_always_apart(*mine, *other) for other in others)
+    return all(_always_apart(*mine, one.share, box(one, where, 0)) for one, where in names) and all(
+        _always_apart(*mine, one.share, _dot(one)) for one in marks
+    )
 
 
 def _always_apart(share: float, mine: Box, other_share: float, other: Box) -> bool:

@@ -22,8 +22,10 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     ]
+    begin = f"<{name}{''.join(parts)}"
     inside = "".join(escape(child) for child in children)
-    return Markup(f"<{name}{''.join(parts)}>{inside}</{name}>")
+    closed = children or name in ("svg", "g")
+    return Markup(f"{begin}>{inside}</{name}>" if closed else f"{begin}/>")
 
 
 def _plain(value: object) -> object:
@@ -160,13 +162,13 @@ def stretched(child: Markup, height: float) -> Markup:
 
 
 def drawing(*children: object, height: float, title: str, class_: str = "plot") -> Markup:
-    """A fluid drawing; `title` is what a screen reader says in its place."""
+    """A fluid drawing; `title` is what a screen reader says in its place, "" that it stands in
+    words beside it."""
     return tag(
         "svg",
         *children,
         class_=class_,
         width="100%",
         height=height,
-        role="img",
-        aria_label=title,
+        **({"role": "img", "aria_label": title} if title else {"aria_hidden": "true"}),
     )

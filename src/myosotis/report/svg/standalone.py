@@ -12,11 +12,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from myosotis.report.svg.charts import Chart, line_chart
+from myosotis.report.svg.charts import Chart
 from myosotis.report.svg.forest import Cell, Forest
 from myosotis.report.svg.marks import tag
 from myosotis.report.svg.strips import interval_strip
-from myosotis.report.svg.tradeoff import Plane, draw_plane
+from myosotis.report.svg.tradeoff import Plane
 from myosotis.utils.escape import no_characters
 
 COLUMN, PAGE = 336, 700
@@ -26,12 +26,12 @@ GUTTER, HEAD, ROW = 52, 40, 34
 FONT = "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif"
 
 
-def standalone(source: Chart | Plane | Forest) -> str:
-    """The figure as the text of an SVG file."""
+def standalone(source: Chart | Plane | Forest, drawn: Markup) -> str:
+    """The figure as the text of an SVG file. `drawn` is how a chart or a plane stands on the page;
+    its tooltips are left out, their numbers being in the CSV beside it."""
     if isinstance(source, Forest):
         inside, width, height = _forest(source)
     else:
-        drawn = line_chart(source) if isinstance(source, Chart) else draw_plane(source)
         unit = source.unit if isinstance(source, Chart) else source.y_name
         below = source.x_name
         width, height = COLUMN, HEAD + source.height + 46
@@ -41,7 +41,7 @@ def standalone(source: Chart | Plane | Forest) -> str:
             _nested(drawn, HEAD, width),
             _text(below, width - 8, height - 6, "end"),
         ]
-    text = str(Markup("").join(inside))
+    text = re.sub(r"<title>[^<]*</title>", "", str(Markup("").join(inside)))
     paper = '<rect width="100%" height="100%" fill="#fff"/>'
     return no_characters(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '

@@ -30,7 +30,8 @@ SAME_SHAPE = {"worse": "forgotten", "same": "inconclusive", "better": "retained"
 
 @dataclass(frozen=True)
 class Bar:
-    """A point with its interval, in gain units (right is better); `said` is its tooltip.
+    """A point with its interval, in gain units (right is better); `said` is its tooltip, "" where
+    the same stands beside it.
 
     `wide` is the interval that the verdict was read from, where it is not `lo` to `hi`.
     """
@@ -78,7 +79,7 @@ def interval_strip(bar: Bar, axis: Axis, height: float = 34) -> Markup:
         parts.append(tag("line", x1=at, x2=at, y1=0, y2=height, class_="budget"))
     zero = axis.x(0)
     parts.append(tag("line", x1=zero, x2=zero, y1=0, y2=height, class_="zero"))
-    mark: list[Markup] = [tag("title", bar.said)]
+    mark: list[Markup] = [tag("title", bar.said)] if bar.said else []
     if bar.wide is not None:
         mark += _capped(axis.x(bar.wide[0]), axis.x(bar.wide[1]), middle)
     if bar.lo is not None and bar.hi is not None:

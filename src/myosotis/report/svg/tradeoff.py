@@ -29,6 +29,15 @@ RADIUS = {
 """Pixels, by style; the larger are drawn over the smaller, and named before them."""
 
 
+CROWDED = 50
+"""Places from which whiskers hide what they belong to: only the best keep theirs."""
+
+CROWD = ("tied", "behind", "over")
+"""The styles of the others."""
+
+Interval = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Place:
     """A model in the plane: gain on the task (right) and change of the benchmarks (up)."""
@@ -40,8 +49,8 @@ class Place:
     style: str = (
         "tuned"  # base | tuned | dialled | prompted; of many: chosen | front | tied | behind | over
     )
-    x_interval: tuple[float, float] | None = None
-    y_interval: tuple[float, float] | None = None
+    x_interval: Interval | None = None
+    y_interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -61,10 +70,28 @@ class Plane:
     joined: Sequence[tuple[float, float]] = ()
     height: float = 340
 
+    @property
+    def crowded(self) -> bool:
+        return len(self.places) > CROWDED
+
+    def whiskers(self, place: Place) -> tuple[Interval | None, Interval | None]:
+        """The intervals that are drawn of a place, along x and y."""
+        if self.crowded and place.style in CROWD:
+            return None, None
+        return place.x_interval, place.y_interval
+
+    def spoken(self) -> str:
+        """What is read out in place of the drawing."""
+        told = [p for p in self.places if not (self.crowded and p.style in CROWD)]
+        left = len(self.places) - len(told)
+        more = [f"and {left} more"] if left else []
+        return f"{self.title}. {'; '.join([*(p.said for p in told), *more])}"
+
     def axes(self) -> tuple[Axis, Axis]:
         """x in per cent of the width, y in pixels."""
-        ends_x = [e for p in self.places for e in (p.x, *(p.x_interval or ()))]
-        ends_y = [e for p in self.places for e in (p.y, *(p.y_interval or ()))]
+        drawn = [(p, *self.whiskers(p)) for p in self.places]
+        ends_x = [e for p, wide, _ in drawn for e in (p.x, *(wide or ()))]
+        ends_y = [e for p, _, high in drawn for e in (p.y, *(high or ()))]
         ends_y += [-self.epsilon] if self.epsilon is not None else []
         x = Axis(*span([0.0, *ends_x], 0.12), 0, 100)
         return x, Axis(*span([0.0, *ends_y], 0.15), self.height, 0)
@@ -92,7 +119,7 @@ def draw_plane(plane: Plane) -> Markup:
     order = sorted(plane.places, key=lambda p: RADIUS.get(p.style, 0))
     placed = label_spots(plane)
     for place in order:
-        parts += _place(place, x, y, placed[id(place)])
+        parts += _place(place, x, y, placed[id(place)], *plane.whiskers(place))
     for t, said in zip(ticks_x, tidy([plane.x_value(t) for t in ticks_x]), strict=True):
         where = {"x": x.x(t), "y": height + 16, "text_anchor": anchor(x, t)}
         parts.append(tag("text", said, **where, class_="tick"))
@@ -102,8 +129,7 @@ def draw_plane(plane: Plane) -> Markup:
         if 8 < y(t) < height - 4
     ]
     gutter = tag("svg", *labels, width=52, height=height + 22, class_="gutter", aria_hidden="true")
-    spoken = f"{plane.title}. " + "; ".join(place.said for place in plane.places)
-    return gutter + drawing(*parts, height=height + 22, title=spoken)
+    return gutter + drawing(*parts, height=height + 22, title=plane.spoken())
 
 
 def label_spots(plane: Plane) -> dict[int, Spot | None]:
@@ -122,14 +148,21 @@ def label_spots(plane: Plane) -> dict[int, Spot | None]:
     return {id(place): spot for place, spot in zip(order, found, strict=True)}
 
 
-def _place(place: Place, x: Axis, y: Axis, spot: Spot | None) -> list[Markup]:
+def _place(
+    place: Place,
+    x: Axis,
+    y: Axis,
+    spot: Spot | None,
+    wide: Interval | None,
+    high: Interval | None,
+) -> list[Markup]:
     across, up = x.x(place.x), y(place.y)
     mark: list[Markup] = [tag("title", place.said)]
-    if place.x_interval is not None:
-        lo, hi = (x.x(end) for end in place.x_interval)
+    if wide is not None:
+        lo, hi = (x.x(end) for end in wide)
         mark.append(tag("line", x1=lo, x2=hi, y1=up, y2=up, class_="whisker"))
-    if place.y_interval is not None:
-        lo_y, hi_y = (y(end) for end in place.y_interval)
+    if high is not None:
+        lo_y, hi_y = (y(end) for end in high)
         mark.append(tag("line", x1=across, x2=across, y1=lo_y, y2=hi_y, class_="whisker"))
     mark.append(_dot(across, up, place.style))
     if spot is not None:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from myosotis.retention.benchmarks import jsonl_task, prose, safety, wikipedia
+from myosotis.retention.benchmarks import jsonl_task, kept_items, prose, safety, wikipedia
 from myosotis.retention.benchmarks.prose import Passage
 from myosotis.retention.benchmarks.requests import (
     ROLLING,
@@ -46,6 +46,9 @@ from myosotis.utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from myosotis.retention.harness.loader import Loaded
+
+Asked = tuple[int, int, Half, int]
+"""A row that is asked: the number of its task among the members, its own, its half and stratum."""
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
@@ -179,16 +182,9 @@ class _Renderer:
             drawn = [Drawn(row, half, -1) for row, half in self.drawn(name, len(rows))]
         else:
             drawn = design.draw(name, self.items or 0, self.seed)
-        items: list[Item] = []
-        for row, half, stratum in drawn:
-            m, d = rows[row]
-            try:
-                item = self.item(name, members[m], guards[m], d, half, len(members) > 1)
-                items.append(replace(item, stratum=stratum))
-            except DataError as error:
-                where = f"Benchmark {members[m].name!r}, row {d}: "
-                raise DataError(where + error.message, error.hint) from error
-        items, unanswerable = _answerable(items, members)
+        asked: list[Asked] = [(*rows[one.row], one.half, one.stratum) for one in drawn]
+        render = partial(self._items, name, members, guards, asked)
+        items, unanswerable = _answerable(self._kept(name, members, guards, asked, render), members)
         one, shots = members[0], members[0].harness.config.num_fewshot or 0
         metric, higher = primary(one)
         notes = [one.scored_note, one.example_note if shots else "", unanswerable]
@@ -208,6 +204,53 @@ class _Renderer:
             aggregations=dict(one.harness.aggregation()),
             shares=design.shares if design is not None else (),
         )
+
+    def _items(
+        self,
+        name: str,
+        members: Sequence[Loaded],
+        guards: Sequence[FewShot | None],
+        asked: Sequence[Asked],
+    ) -> list[Item]:
+        """Each row that is asked, rendered; in this order, which decides the examples."""
+        items: list[Item] = []
+        for m, row, half, stratum in asked:
+            try:
+                item = self.item(name, members[m], guards[m], row, half, len(members) > 1)
+                items.append(replace(item, stratum=stratum))
+            except DataError as error:
+                where = f"Benchmark {members[m].name!r}, row {row}: "
+                raise DataError(where + error.message, error.hint) from error
+        return items
+
+    def _kept(
+        self,
+        name: str,
+        members: Sequence[Loaded],
+        guards: Sequence[FewShot | None],
+        asked: Sequence[Asked],
+        render: Callable[[], list[Item]],
+    ) -> list[Item]:
+        """The same from the cache, where they are many."""
+        if len(asked) < kept_items.FEW:
+            return render()
+        docs = [_documents(members[m])[row] for m, row, _, _ in asked]
+        shots = [one.harness.config.num_fewshot or 0 for one in members]
+        if any(shots) and any(guard is None for guard in guards):
+            return render()
+        pools = [list(g.inner.df) if g and n else [] for g, n in zip(guards, shots, strict=True)]
+        about = [
+            name, [one.name for one in members], [one.version for one in members], shots,
+            self.chat is not None, harness_version(), FEWSHOT_SEED,
+        ]  # fmt: skip
+        harnesses = [one.harness for one in members]
+        key = kept_items.key(about, self.encoder, harnesses, pools, docs, asked)
+        if key is None:
+            return render()
+        judges = [
+            partial(_judged, harnesses[m], doc) for (m, *_), doc in zip(asked, docs, strict=True)
+        ]
+        return kept_items.kept(key, render, judges)
 
     def _prepare(self, one: Loaded) -> FewShot | None:
         """Set the number of examples as lm-eval's `simple_evaluate` does, and seed their draw."""

@@ -83,8 +83,10 @@ def is_prose(paragraph: str) -> bool:
     """At least ten words, nine characters of ten letters or spaces, no grammar, no code."""
     if any(mark in paragraph for mark in ("::=", ">>>", "***", "===")):
         return False
-    letters = sum(character.isalpha() or character == " " for character in paragraph)
-    return paragraph.count(" ") >= 9 and letters >= 0.9 * len(paragraph)
+    spaces = paragraph.count(" ")
+    if spaces < 9:
+        return False
+    return spaces + sum(map(str.isalpha, paragraph)) >= 0.9 * len(paragraph)
 
 
 def task(

@@ -21,6 +21,7 @@ from typing import Any
 
 import datasets
 from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
 from myosotis.retention.harness import sandbox
@@ -195,6 +196,11 @@ def _loaded(harness: Any, group: str | None) -> Loaded:
         raise ConfigError(f"retention.suite: {name!r} needs images, sound or running model output.")
     notes = getattr(harness, "myosotis_notes", Notes())
     return Loaded(name, group, harness, notes.source, notes.scored, notes.examples)
+
+
+def is_configured(harness: Any) -> bool:
+    """Whether a task is what its definition says, and no program of its own."""
+    return type(harness) is ConfigurableTask
 
 
 def judged_text(harness: Any, doc: Any, said: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from scipy import stats
+from scipy import special
 
 from myosotis.records.verdict import MIN_CLUSTERS, MIN_ITEMS, SETTLED, Verdict, verdict_of
 from myosotis.retention.statistics.paired import LEVEL, POWER, Paired
@@ -121,7 +121,7 @@ def items_to_settle(
     variance = n * se**2
     if binary:
         variance = (n * variance + ASSUMED_ITEMS * DISCORDANT) / (n + ASSUMED_ITEMS)
-    z = float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(POWER))
+    z = float(special.ndtri(0.5 + level / 2) + special.ndtri(POWER))
 
     def at(gap: float) -> float:
         return max(n + 1.0, variance * (z / gap) ** 2) if gap else float("inf")

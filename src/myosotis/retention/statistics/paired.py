@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # of `scipy.stats`, a second of imports, when it is asked
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from myosotis.retention.statistics.intervals import Clusters, PairedScores, interval
 from myosotis.retention.statistics.stratified import Strata
@@ -135,10 +136,10 @@ def mcnemar_midp(b: int, c: int) -> float:
     """
     if not b + c:
         return 1.0
-    alike = float(stats.binom.pmf(min(b, c), b + c, 0.5))
+    alike = float(scipy.stats.binom.pmf(min(b, c), b + c, 0.5))
     if b == c:
         return 1 - alike / 2
-    return float(2 * stats.binom.cdf(min(b, c), b + c, 0.5)) - alike
+    return float(2 * scipy.stats.binom.cdf(min(b, c), b + c, 0.5)) - alike
 
 
 def mcnemar_exact(b: int, c: int) -> float:
@@ -146,7 +147,7 @@ def mcnemar_exact(b: int, c: int) -> float:
     what a sentence of blame rests on."""
     if not b + c:
         return 1.0
-    return min(1.0, float(2 * stats.binom.cdf(min(b, c), b + c, 0.5)))
+    return min(1.0, float(2 * scipy.stats.binom.cdf(min(b, c), b + c, 0.5)))
 
 
 def holm(p: Sequence[float]) -> list[float]:
