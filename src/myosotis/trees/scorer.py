@@ -51,6 +51,15 @@ class TokenLogProbs(NamedTuple):
     depth_M: Tensor  # position of the token along the branch's path
     value_M: Tensor | None = None  # of a value head, asked for: what it says before the token
 
+    def taking(self, which_K: Tensor, branches: int) -> TokenLogProbs:
+        """Those on K of so many branches, which are counted anew."""
+        place_B = which_K.new_full((branches,), -1)
+        place_B[which_K] = torch.arange(len(which_K), device=which_K.device)
+        place_M = place_B[self.branch_M]
+        kept = place_M >= 0
+        values = None if self.value_M is None else self.value_M[kept]
+        return TokenLogProbs(self.logp_M[kept], place_M[kept], self.depth_M[kept], values)
+
 
 class SampledValues(NamedTuple):
     """`Sampled.critic` of the same tokens."""
@@ -91,6 +100,16 @@ class BranchLogProbs(NamedTuple):
     sampled: SampledLogProbs | None = None
     # What the sums are made of, token by token; the scorer always says it:
     tokens: TokenLogProbs | None = None
+
+    def taking(self, which_K: Tensor) -> BranchLogProbs:
+        """K of the branches alone; what was known of sampled tokens is left out."""
+        columns = {
+            name: value[which_K]
+            for name, value in self._asdict().items()
+            if name.endswith("_B") and value is not None
+        }
+        tokens = self.tokens and self.tokens.taking(which_K, len(self.tree_B))
+        return self._replace(**columns, tokens=tokens, sampled=None)
 
 
 @dataclass
