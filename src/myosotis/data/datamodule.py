@@ -220,9 +220,10 @@ class ExampleModule:
         }
         return module
 
-    def of_first_step(self) -> ExampleModule:
-        """Only what the first step learns from, which is held out as well."""
-        chosen = self.order().of(0)[: self.batch_size]
+    def of_first_step(self, most: int) -> ExampleModule:
+        """Only what the first step learns from, and at most so many examples of that; they are held
+        out as well."""
+        chosen = self.order().of(0)[: min(self.batch_size, most)]
         whole = self._part("train")
         trees, examples = ([kept[i] for i in chosen] for kept in (whole.trees, whole.examples))
         module = copy(self)
