@@ -458,3 +458,13 @@ def test_ids_are_those_of_a_call_of_the_tokenizer(
 def test_a_tokenizer_that_is_more_than_its_program_is_called() -> None:
     shouting = Shouting(tokenizer_object=byte_level().backend_tokenizer)
     assert SpanTokenizer(shouting)._plain(["ab"]) == byte_level()(["AB"])["input_ids"]
+
+
+def test_a_switch_that_the_template_does_not_read_is_named() -> None:
+    """ "thinking" is no part of the word enable_thinking."""
+    switched = byte_level("{% if enable_thinking %}{% endif %}{{ messages[0]['content'] }}")
+    options = TemplateOptions(kwargs={"enable_thinking": False, "thinking": True, "depth": 2})
+    said = "data.template_kwargs: the template has no switch "
+    assert ChatRenderer(switched, "chat", options).idle_switches() == said + "thinking, depth"
+    assert ChatRenderer(switched, "none", options).idle_switches().endswith("thinking, depth")
+    assert ChatRenderer(switched).idle_switches() == ""
