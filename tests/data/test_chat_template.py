@@ -468,3 +468,11 @@ def test_a_switch_that_the_template_does_not_read_is_named() -> None:
     assert ChatRenderer(switched, "chat", options).idle_switches() == said + "thinking, depth"
     assert ChatRenderer(switched, "none", options).idle_switches().endswith("thinking, depth")
     assert ChatRenderer(switched).idle_switches() == ""
+
+
+def test_a_name_that_the_template_leaves_out_is_told_and_never_refused() -> None:
+    """Under `mask=full` the tool's turn is learned; its name is not."""
+    turns = Message("user", "add"), Message("assistant", "ok", name="bot")
+    renderer = ChatRenderer(TOKENIZER, "chat", TemplateOptions(mask="full"))
+    (note,) = renderer.rendered(Example(turns, "f:1")).notes
+    assert note == "the chat template leaves out the name of the assistant's turn"

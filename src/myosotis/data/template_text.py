@@ -151,11 +151,12 @@ class LossCheck:
     ) -> list[str]:
         """What is read and not in `text`, a sentence each.
 
-        Raises `DataError` when a turn of which `scored` is true is not all there.
+        Raises `DataError` when a turn of which `scored` is true is not all there; who said it (a
+        name) is no part of what is learned.
         """
         lost = list(self._lost(messages, text, where, tools))
         for number, what in lost:
-            if number is not None and scored[number]:
+            if number is not None and scored[number] and what != "name":
                 raise _refusal(self._who, what, messages[number], where)
         notes = []
         for number, what in lost:
