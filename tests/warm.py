@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -31,8 +32,17 @@ LIBRARIES = (
     "lightning.pytorch",
     "mlflow",
     "mlflow.tracking._tracking_service.utils",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.db.utils",
+    "sqlalchemy.dialects.sqlite",
+    "alembic.command",
+    "alembic.autogenerate",
     "peft",
-    "hydra",
+    "hydra.main",
+    "hydra.utils",
+    "hydra._internal.hydra",
+    "rich.progress",
+    "rich.table",
     "lm_eval.api.task",
     "rouge_score.rouge_scorer",
     "sacrebleu",
@@ -111,6 +121,8 @@ def start(args: list[str], cwd: Path, env: dict[str, str], **options: Any) -> su
 def serve(line: socket.socket) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a process that is forked does not go through the libraries
     while True:
         size, fds, *_ = socket.recv_fds(line, 8, 2)
         if not size:

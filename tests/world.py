@@ -5,14 +5,19 @@ No network and no wheel: the suite is general prose, which every Python carries.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import transformers as hf
 
+from myosotis.tracking.mlflow_client import open_store
 from tests import warm
 from tests.data.conftest import byte_level
 
@@ -64,8 +69,25 @@ def settings(world: Path, out: Path, **changes: Any) -> list[str]:
     return [f"{key}={value}" for key, value in given.items()]
 
 
+@cache
+def empty_store() -> Path:
+    """An MLflow store without a run: making one takes dozens of migrations, seconds a folder."""
+    place = Path(tempfile.mkdtemp(prefix="empty-store-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    open_store(f"sqlite:///{place / 'mlflow.db'}")
+    return place / "mlflow.db"
+
+
+def put_store(args: list[str], cwd: Path) -> None:
+    """The store that `args` would make in `cwd`, if they would and there is none."""
+    tracks = args[:1] in (["train"], ["sweep"]) and not any("tracking" in arg for arg in args)
+    if tracks and cwd.is_dir() and not (cwd / "mlflow.db").exists():
+        shutil.copyfile(empty_store(), cwd / "mlflow.db")
+
+
 def start(args: list[str], cwd: Path, **options: Any) -> subprocess.Popen[str]:
     """The command in a process and a session of its own; a fresh interpreter for `options`."""
+    put_store(args, cwd)
     env = {**os.environ, "MYOSOTIS_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
     env.pop("MLFLOW_TRACKING_URI", None)
     return warm.start(args, cwd, env, **options)

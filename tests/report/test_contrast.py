@@ -70,15 +70,22 @@ def test_alike_settings_are_told_apart_in_one_of_twenty_and_others_are_found(see
 
 def test_the_fewest_items_are_shared_with_their_weights() -> None:
     """Rounds ask one run 2 items and another 3: the first two are a draw of two."""
-    short = TaskItems(("a", "b"), ("selection", "report"), (None, None), (1.0, 3.0), (0.1, 0.2))
+    short = TaskItems(
+        ("a", "b"), ("selection", "report"), (None, None), (1.0, 3.0), (0, 0), (0.1, 0.2)
+    )
     long = TaskItems(
-        ("b", "c", "a"), ("report", "report", "selection"), (None,) * 3, (1.0,) * 3, (1, 2, 3)
+        ("b", "c", "a"),
+        ("report", "report", "selection"),
+        (None,) * 3,
+        (1.0,) * 3,
+        (1, 1, 1),
+        (2, 3, 4),
     )
     found = shared_items([short, long])
     assert [c.items for c in found] == [("a", "b")] * 2
     assert [c.changes for c in found] == [(0.1, 0.2), (3, 1)]
     assert [c.weights for c in found] == [(1.0, 3.0)] * 2
-    other = TaskItems(("a", "x"), ("selection", "report"), (None,) * 2, (1.0,) * 2, (0.0, 0.0))
+    other = TaskItems(("a", "x"), ("selection", "report"), (None,) * 2, (1.0,) * 2, (0, 0), (0, 0))
     assert shared_items([short, other]) == shared_items([short, None]) == []
 
 

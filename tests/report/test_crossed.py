@@ -24,7 +24,9 @@ def columns(d_NK: np.ndarray, clusters: list[str | None] | None = None) -> list[
     n = len(d_NK)
     names = tuple(clusters or [None] * n)
     items, halves = tuple(map(str, range(n))), ("selection",) * n
-    return [TaskItems(items, halves, names, (1.0,) * n, tuple(d.tolist())) for d in d_NK.T]
+    return [
+        TaskItems(items, halves, names, (1.0,) * n, (0.0,) * n, tuple(d.tolist())) for d in d_NK.T
+    ]
 
 
 def normal(d_NK: np.ndarray) -> list[Part]:

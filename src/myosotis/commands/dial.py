@@ -24,16 +24,15 @@ from myosotis.commands.components import (
 from myosotis.commands.export import refuse_full, write_dialled
 from myosotis.commands.find_model import base_facts
 from myosotis.commands.finished import finished_config, refuse_others
-from myosotis.commands.publish import publish
+from myosotis.commands.publish import keep, publish
 from myosotis.commands.template_file import carry_template
 from myosotis.config import instantiate
 from myosotis.evaluation.evaluator import EvalResult
 from myosotis.evaluation.interpolation import GRID, turn
 from myosotis.records.find import find_run, has_update
-from myosotis.records.schema import DialChoice, DialPoint
+from myosotis.records.schema import DialChoice, DialPoint, RunRecord
 from myosotis.records.verdict import Verdict
 from myosotis.report import dial_curve, terminal
-from myosotis.report.scorecard import scorecard
 from myosotis.retention.compare import reachable_verdicts
 from myosotis.utils.console import console
 from myosotis.utils.errors import ConfigError
@@ -79,9 +78,11 @@ def dial(
         strengths=GRID,
         refine=True,
     )
-    record.dial, record.dial_choice = points, choice
-    record.save(place.record)
-    scorecard(record, place.scorecard)
+
+    def change(now: RunRecord) -> None:
+        now.dial, now.dial_choice = points, choice
+
+    record = keep(place, change)
     terminal.show_dial(record)
     form = None
     if out is not None and choice.alpha is not None and choice.confirmed:

@@ -6,16 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from myosotis.commands.publish import keep
 from myosotis.evaluation.judge import KEY_ENV, RUBRIC, Pair, asking, judged
 from myosotis.evaluation.ratings import FEW, Rating, counted, meant, tuned_is_first
 from myosotis.evaluation.refusal_file import read_refusals
 from myosotis.evaluation.refusal_judge import judged_refusals
 from myosotis.records.find import find_run
-from myosotis.records.run_folder import RunFolder
 from myosotis.records.schema import RunRecord
 from myosotis.report import rated
 from myosotis.report.rating_sheet import Card, read_choices, render_csv, render_html
-from myosotis.report.scorecard import scorecard
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import console, progress, results
 from myosotis.utils.errors import ConfigError
@@ -61,10 +60,10 @@ def read(run: str, sheets: list[Path]) -> RunRecord:
             Rating(item, str(number), meant(choice, record.run_id, item))
             for item, choice in choices.items()
         ]
-    record.ratings = counted(ratings)
-    record.ratings.same = same
-    _keep(record, folder)
-    for sentence in rated.ratings_said(record.ratings):
+    found = counted(ratings)
+    found.same = same
+    record = keep(folder, lambda now: setattr(now, "ratings", found))
+    for sentence in rated.ratings_said(found):
         results.print(terminal(sentence), soft_wrap=True)
     if len(ratings) < FEW:
         console.print(
@@ -96,9 +95,9 @@ def judge(
     text = RUBRIC if rubric is None else read_rubric(rubric)
     ask = asking(url, model, key_env, folder.path / "judge.jsonl")
     with progress(f"judge, {model}", total=len(pairs)) as advance:
-        record.judge = judged(pairs, ask, model=model, rubric=text, advance=advance)
-    _keep(record, folder)
-    for sentence in rated.judge_said(record.judge):
+        found = judged(pairs, ask, model=model, rubric=text, advance=advance)
+    record = keep(folder, lambda now: setattr(now, "judge", found))
+    for sentence in rated.judge_said(found):
         results.print(terminal(sentence), soft_wrap=True)
     return record
 
@@ -106,22 +105,14 @@ def judge(
 def judge_refusals(run: str, url: str, model: str, *, key_env: str = KEY_ENV) -> RunRecord:
     """Let a language model say which answers to `should_refuse` and `should_answer` refuse."""
     folder = find_run(run)
-    record = folder.load()
     answers = read_refusals(folder.refusals)
     ask = asking(url, model, key_env, folder.path / "judge.jsonl")
     with progress(f"judge, {model}", total=len(answers)) as advance:
-        record.refusal_judge = judged_refusals(answers, ask, model=model, advance=advance)
-    _keep(record, folder)
-    for sentence in rated.refusals_said(record.refusal_judge):
+        found = judged_refusals(answers, ask, model=model, advance=advance)
+    record = keep(folder, lambda now: setattr(now, "refusal_judge", found))
+    for sentence in rated.refusals_said(found):
         results.print(terminal(sentence), soft_wrap=True)
     return record
-
-
-def _keep(record: RunRecord, folder: RunFolder) -> None:
-    """Beside what else is known of the run; raises `ConfigError` while it is being written."""
-    with folder.owned():
-        record.save(folder.record)
-        scorecard(record, folder.scorecard)
 
 
 def read_rubric(path: Path) -> str:

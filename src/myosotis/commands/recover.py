@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 from myosotis.commands.components import TunedComponents, attach, load_components, merge_initial
 from myosotis.commands.finished import finished_config, refuse_others
 from myosotis.commands.parts import benchmarks, context_of, most_items
-from myosotis.commands.publish import publish
+from myosotis.commands.publish import keep, publish
 from myosotis.config import instantiate, learning_rate
 from myosotis.evaluation.recovery import (
     BATCH,
@@ -29,10 +29,9 @@ from myosotis.evaluation.recovery import (
     with_examples,
 )
 from myosotis.records.find import find_run, has_update
-from myosotis.records.items import benchmark_answers
-from myosotis.records.schema import Recovery
+from myosotis.records.items import benchmark_items
+from myosotis.records.schema import Recovery, RunRecord
 from myosotis.report import mislaid
-from myosotis.report.scorecard import scorecard
 from myosotis.retention.benchmarks.requests import Encoder
 from myosotis.retention.benchmarks.scores import Measurement
 from myosotis.retention.benchmarks.task import Suite
@@ -56,7 +55,7 @@ def recover(
     cfg = finished_config(place, record, given, overrides, command="recover")
     if cfg.retention.chat_template:
         raise ConfigError("Solved examples go before questions in plain text, not in a chat's.")
-    answers = benchmark_answers(record)
+    answers = {name: items.answers for name, items in benchmark_items(record).items()}
     if not answers:
         raise DataError(f"{place.items} is not there: nothing says which items were lost.")
     if cfg.trainer.num_threads:
@@ -73,11 +72,13 @@ def recover(
         console.print("No answer went from right to wrong: there is nothing to ask again.")
         return {"run_id": record.run_id, "recovery": []}
     back = _ask(parts, suite, asked, shots, steps, learning_rate(cfg).value, cfg)
-    record.recovery = [told for told, _ in back]
-    for flip in record.flips:
-        flip.again = [told.way for told, items in back if (flip.task, flip.item) in items]
-    record.save(place.record)
-    scorecard(record, place.scorecard)
+
+    def change(now: RunRecord) -> None:
+        now.recovery = [told for told, _ in back]
+        for flip in now.flips:
+            flip.again = [told.way for told, items in back if (flip.task, flip.item) in items]
+
+    record = keep(place, change)
     for sentence in mislaid.sentences(record):
         results.print(sentence, highlight=False, markup=False)
     results.print(f"scorecard: {terminal(place.scorecard)}", highlight=False, soft_wrap=True)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from myosotis import updates
 from myosotis.commands.earlier_data import name_earlier
 from myosotis.commands.mend import mend_folder
-from myosotis.commands.publish import publish
+from myosotis.commands.publish import keep, publish
 from myosotis.commands.stage_scores import Questions, base_row, row_after, stage_of
 from myosotis.commands.sync import mend_tracking
 from myosotis.commands.train import train
@@ -139,9 +139,7 @@ def sequence(runs: Sequence[StageRun], name: str, command: Sequence[str]) -> lis
         about = stage_of(questions, rows, name, number)
         about.overrides = run.overrides
         if record.stage != about:
-            record.stage = about
-            record.save(run.folder.record)
-            scorecard(record, run.folder.scorecard)
+            record = keep(run.folder, lambda now, stage=about: setattr(now, "stage", stage))
             publish(run.folder, record, run.cfg)
         records.append(run.folder.load())
         scorecard(records, place / "scorecard.html")

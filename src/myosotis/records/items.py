@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from myosotis.records.run_folder import RunFolder
@@ -23,14 +23,25 @@ WEIGHT = "weight"
 
 @dataclass(frozen=True)
 class TaskItems:
-    """One task's items in the order of the file. `changes` are tuned - base; items that share a
-    `clusters` name belong together, None stands for an item of its own."""
+    """One task's items in the order of the file, and what base and tuned model scored. Items that
+    share a `clusters` name belong together, None stands for an item of its own."""
 
     items: tuple[str, ...]
     halves: tuple[str, ...]
     clusters: tuple[str | None, ...]
     weights: tuple[float, ...]
-    changes: tuple[float, ...]
+    base: tuple[float, ...]
+    tuned: tuple[float, ...]
+
+    @cached_property
+    def changes(self) -> tuple[float, ...]:
+        """tuned - base."""
+        return tuple(t - b for b, t in zip(self.base, self.tuned, strict=True))
+
+    @property
+    def answers(self) -> dict[str, tuple[float, float]]:
+        """What base and tuned model scored, by item."""
+        return dict(zip(self.items, zip(self.base, self.tuned, strict=True), strict=True))
 
     def half(self, name: str) -> TaskItems:
         """The items of one half."""
@@ -43,7 +54,8 @@ class TaskItems:
             tuple(self.halves[i] for i in rows),
             tuple(self.clusters[i] for i in rows),
             tuple(self.weights[i] for i in rows),
-            tuple(self.changes[i] for i in rows),
+            tuple(self.base[i] for i in rows),
+            tuple(self.tuned[i] for i in rows),
         )
 
 
@@ -56,25 +68,6 @@ def example_items(record: RunRecord) -> dict[str, TaskItems]:
     """The held-out examples by metric; empty where none lie beside the record (earlier versions
     wrote none), or they cannot be read."""
     return _items_in(RunFolder(Path(record.folder)).task_items) if record.folder else {}
-
-
-def benchmark_answers(record: RunRecord) -> dict[str, dict[str, tuple[float, float]]]:
-    """What base and tuned model scored, by benchmark and item; empty like `benchmark_items`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not record.folder:
-        return {}
-    path = RunFolder(Path(record.folder)).items
-    try:
-        require_regular(path)
-        read = pq.read_table(path, columns=["task", "item", "base", "tuned"]).to_pydict()
-        found: dict[str, dict[str, tuple[float, float]]] = {}
-        for task, item, *scores in zip(*(read[name] for name in read), strict=True):
-            found.setdefault(str(task), {})[str(item)] = (float(scores[0]), float(scores[1]))
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return {}
-    return found
 
 
 def _items_in(path: Path) -> dict[str, TaskItems]:
@@ -96,9 +89,7 @@ def _read(path: Path, _changed: int, _size: int) -> dict[str, TaskItems]:
         names = [*COLUMNS, *({WEIGHT} & set(file.schema_arrow.names))]
         columns = file.read(columns=names).to_pydict()
         weights = [float(w) for w in columns.get(WEIGHT) or [1.0] * len(columns["task"])]
-        changes = [
-            float(t) - float(b) for t, b in zip(columns["tuned"], columns["base"], strict=True)
-        ]
+        base, tuned = ([float(x) for x in columns[name]] for name in ("base", "tuned"))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return {}  # what was not written by us, or not to its end
     rows: dict[str, list[int]] = {}
@@ -110,7 +101,8 @@ def _read(path: Path, _changed: int, _size: int) -> dict[str, TaskItems]:
             tuple(str(columns["half"][i]) for i in at),
             tuple(columns["cluster"][i] for i in at),
             tuple(weights[i] for i in at),
-            tuple(changes[i] for i in at),
+            tuple(base[i] for i in at),
+            tuple(tuned[i] for i in at),
         )
         for task, at in rows.items()
     }
