@@ -127,7 +127,7 @@ class SpanTokenizer:
             return []
         backend = self._backend
         if backend is None:
-            options = {"split_special_tokens": True} if as_text else {}
+            options: dict[str, Any] = {"split_special_tokens": True} if as_text else {}
             encoding: Any = self.tokenizer(
                 texts, add_special_tokens=False, return_attention_mask=False, **options
             )
