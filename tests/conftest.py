@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 import absl.logging
@@ -17,6 +18,10 @@ hypothesis.settings.load_profile("house")
 # Before anything imports them: both are read once, at import.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Container images set it. Each of the processes that tests start would compile every module anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # absl (rouge-score brings it) closes the stream it was made with when Hydra configures logging
 # anew; under pytest that stream is pytest's own capture, and the whole session ends.
