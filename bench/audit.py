@@ -16,6 +16,7 @@ import random
 import resource
 import tempfile
 import time
+from itertools import accumulate
 from pathlib import Path
 
 
@@ -25,12 +26,12 @@ def write(path: Path, count: int) -> None:
     words = [
         "".join(rng.choices("abcdefghilmnoprstuv", k=rng.randint(2, 9))) for _ in range(20_000)
     ]
-    weights = [1 / rank for rank in range(1, len(words) + 1)]
+    shares = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
     before = ""
     with path.open("w", encoding="utf-8") as file:
         for i in range(count):
-            asked = " ".join(rng.choices(words, weights, k=rng.randint(5, 60)))
-            said = " ".join(rng.choices(words, weights, k=rng.randint(5, 160)))
+            asked = " ".join(rng.choices(words, cum_weights=shares, k=rng.randint(5, 60)))
+            said = " ".join(rng.choices(words, cum_weights=shares, k=rng.randint(5, 160)))
             if i % 20 == 19:
                 said = f"{before} {words[i % len(words)]}"
             before = said

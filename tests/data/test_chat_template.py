@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example, Message
+from myosotis.data.span_tokenizer import SpanTokenizer
 from myosotis.data.template_text import TemplateOptions
 from myosotis.retention.benchmarks.requests import Encoder
 from myosotis.utils.errors import ConfigError, DataError
@@ -429,3 +431,48 @@ def test_a_template_without_tools_refuses_calls_and_notes_unread_tools() -> None
     assert mindful().rendered(example).notes == []
     with pytest.raises(DataError, match=r"f:9: the control token '<\|im_end\|>' is named in"):
         mindful().render(calling(tools=TOOLS.replace("add", "<|im_end|>")))
+
+
+class Shouting(PreTrainedTokenizerFast):
+    """A tokenizer that is more than the program behind it."""
+
+    def __call__(self, text: list[str], **options: Any) -> Any:  # type: ignore[override]
+        return super().__call__([one.upper() for one in text], **options)
+
+
+@pytest.mark.parametrize("make", [byte_level, lambda: sentence_piece("")])
+@given(every=st.lists(texts, min_size=1, max_size=3), as_text=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_ids_are_those_of_a_call_of_the_tokenizer(
+    make: Callable[[], PreTrainedTokenizerFast], every: list[str], as_text: bool
+) -> None:
+    tokenizer = make()
+    tokens = SpanTokenizer(tokenizer)
+    tokenizer("ab", truncation=True, max_length=1)  # leaves its mark on the program behind it
+    options = {"split_special_tokens": True} if as_text else {}
+    found = tokens._plain(every, as_text=as_text)
+    assert found == tokenizer(every, add_special_tokens=False, **options)["input_ids"]
+    assert tokens._backend is not None
+
+
+def test_a_tokenizer_that_is_more_than_its_program_is_called() -> None:
+    shouting = Shouting(tokenizer_object=byte_level().backend_tokenizer)
+    assert SpanTokenizer(shouting)._plain(["ab"]) == byte_level()(["AB"])["input_ids"]
+
+
+def test_a_switch_that_the_template_does_not_read_is_named() -> None:
+    """ "thinking" is no part of the word enable_thinking."""
+    switched = byte_level("{% if enable_thinking %}{% endif %}{{ messages[0]['content'] }}")
+    options = TemplateOptions(kwargs={"enable_thinking": False, "thinking": True, "depth": 2})
+    said = "data.template_kwargs: the template has no switch "
+    assert ChatRenderer(switched, "chat", options).idle_switches() == said + "thinking, depth"
+    assert ChatRenderer(switched, "none", options).idle_switches().endswith("thinking, depth")
+    assert ChatRenderer(switched).idle_switches() == ""
+
+
+def test_a_name_that_the_template_leaves_out_is_told_and_never_refused() -> None:
+    """Under `mask=full` the tool's turn is learned; its name is not."""
+    turns = Message("user", "add"), Message("assistant", "ok", name="bot")
+    renderer = ChatRenderer(TOKENIZER, "chat", TemplateOptions(mask="full"))
+    (note,) = renderer.rendered(Example(turns, "f:1")).notes
+    assert note == "the chat template leaves out the name of the assistant's turn"

@@ -56,11 +56,17 @@ class Told:
 
     scores: list[tuple[list[float], list[float]]]  # log-probs and weights of the paths
     model: torch.nn.Module = field(default_factory=torch.nn.Module)
+    said: int | None = None  # the label that is the likeliest for each
 
     def evaluate(self, trees: Sequence[Tree], advance: Any = None) -> list[TreeScore]:
         assert len(trees) == len(self.scores)
         return [
-            TreeScore(np.array(p), np.array(w), np.array([x > -1 for x in p]))
+            TreeScore(
+                np.array(p),
+                np.array(w),
+                np.array([x > -1 for x in p]),
+                None if self.said is None else np.array([self.said]),
+            )
             for p, w in self.scores
         ]
 
@@ -106,9 +112,19 @@ def test_without_its_head_a_model_is_at_chance() -> None:
     trees = [Tree.of([Tokens([3], [0.0], Target.LABEL, 1)])]
     labels = Labels(("no", "yes"))
     assert scores(labels, Told([]), trees) == {"loglik": [-math.log(2)], "accuracy": [0.5]}
-    told = Told([([-0.25], [1.0])], headed("label_head"))
+    told = Told([([-0.25], [1.0])], headed("label_head"), said=1)
     assert scores(labels, told, trees) == {"loglik": [-0.25], "accuracy": [1.0]}
     assert scores(Rewards(), Told([]), trees) == {"accuracy": [0.5], "margin": [0.0]}
+
+
+def test_labels_that_are_said_are_told_beside_the_scores() -> None:
+    """Of two labels the second; without a classifier each with a chance of ½."""
+    trees = [Tree.of([Tokens([3], [0.0], Target.LABEL, 1)])]
+    labels = Labels(("no", "yes"))
+    told = Told([([-0.25], [1.0])], headed("label_head"), said=1)
+    assert labels.measured(told, trees).said.tolist() == [[0.0, 1.0]]  # type: ignore[arg-type, union-attr]
+    chance = labels.measured(Told([]), trees)  # type: ignore[arg-type]
+    assert chance.said is not None and chance.said.tolist() == [[0.5, 0.5]]
 
 
 @pytest.mark.parametrize("kind", EVERY, ids=lambda kind: type(kind).__name__)
@@ -118,10 +134,11 @@ def test_a_kind_keeps_what_it_promises(kind: TaskKind) -> None:
     pair = isinstance(kind, Pairs)
     trees = [Tree.fork([3], [[4], [5]]) if pair else Tree.fork([3], [[4]])]
     told = Told([([-1.0, -2.0], [1.0, 1.0]) if pair else ([-1.0], [1.0])])
-    without_texts = {m for m in kind.metrics if not METRICS[m].generates}
+    without_texts = {m for m in kind.metrics if m not in kind.written}
     single = {m for m in without_texts if not METRICS[m].aggregated}
     assert set(kind.scores(told, trees)) == single  # type: ignore[arg-type]
     assert kind.is_text == (without_texts != set(kind.metrics))
+    assert all(METRICS[m].generates for m in kind.written)
     for metric in METRICS:
         if metric in kind.metrics:
             kind.require_metric(metric)

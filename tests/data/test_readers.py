@@ -83,6 +83,7 @@ def every_format(folder: Path) -> list[Path]:
         "b.json": json.dumps(PLAIN, indent=1).encode(),
         "c.json": json.dumps({"version": 1, "data": PLAIN}, indent=1).encode(),
         "d.json": jsonl,
+        "d2.json": json.dumps({"version": 1, "data": PLAIN}).encode(),
         "e.csv": b"\xef\xbb\xbf" + table.getvalue().encode(),
         "f.tsv": tabbed.getvalue().encode(),
         "g.jsonl.gz": gzip.compress(jsonl, mtime=0),
@@ -106,11 +107,11 @@ def test_every_format_holds_the_same(tmp_path: Path) -> None:
     for path in files:
         assert said(path) == wanted, path.name
     assert said(tmp_path) == wanted * len(files)
-    assert said(str(tmp_path / "*.json")) == wanted * 3
+    assert said(str(tmp_path / "*.json")) == wanted * 4
     assert described(tmp_path / "h.csv.gz") == "CSV (gzip)"
     assert (
         described(str(tmp_path / "*.json*"))
-        == "6 files: JSON Lines, JSON, JSON Lines (gzip), JSON Lines (zstd)"
+        == "7 files: JSON Lines, JSON, JSON Lines (gzip), JSON Lines (zstd)"
     )
     assert [e.where for e in read_answers(tmp_path / "e.csv").examples] == [
         "e.csv:2", "e.csv:4", "e.csv:6"

@@ -178,3 +178,10 @@ def test_what_is_left_unused_or_empty_is_remembered(tmp_path: Path) -> None:
     )
     assert records.unused == {"id": 2, "tag": 1}
     assert records.empty_answers == ["file.jsonl:1"]
+
+
+def test_pairs_are_told_where_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 5)
+    with pytest.raises(DataError, match="data=pairs, and learned with method=dpo"):
+        read_answers(path)

@@ -157,6 +157,21 @@ def test_macro_f1_of_both_models_has_a_paired_interval() -> None:
     assert (same.delta, same.lo, same.hi) == (0, 0, 0)
 
 
+def test_macro_f1_of_a_classifier_against_one_at_chance() -> None:
+    """Labels 0, 0, 1, 2 of three. At chance each is said 4/3 times: 0 with TP 2/3, F1 4/3 over
+    2 + 4/3; 1 and 2 with TP 1/3, F1 2/3 over 1 + 4/3. Said 0, 1, 1, 2: F1 2/3, 2/3 and 1."""
+    wanted = np.array([0, 0, 1, 2])
+    base = task_metrics.macro_f1(np.full(4, 1 / 3), wanted, np.full((4, 3), 1 / 3))
+    said = np.eye(3)[[0, 1, 1, 2]]
+    tuned = task_metrics.macro_f1(np.array([1.0, 0.0, 1.0, 1.0]), wanted, said)
+    row = results.task_quality(base, tuned)
+    assert row.base == pytest.approx((0.4 + 2 / 7 + 2 / 7) / 3)
+    assert row.tuned == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert row.delta == pytest.approx(row.tuned - row.base) and row.lo is not None
+    half = tuned.taking([2, 3])
+    assert half.mean == 1.0
+
+
 def test_resamples_take_clusters_whole() -> None:
     """Two clusters of equal items: a resample holds one, the other, or both, and nothing else."""
     scores = np.array([0.0] * 3 + [1.0] * 3)

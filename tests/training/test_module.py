@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,18 @@ class Steps:
 
     def __iter__(self) -> Iterator[list[Tree]]:
         n = len(self.trees) // 8
-        yield from (self.trees[n * k : n * k + n] for k in range(self.start, 8))
+        trees = [replace(tree, example=k) for k, tree in enumerate(self.trees)]
+        yield from (trees[n * k : n * k + n] for k in range(self.start, 8))
 
 
-def fit(model: FineTuning, steps: int = 8, folder: Path | None = None, resume: int = 0) -> Any:
-    callbacks: list[Any] = [StepSeed(0)]
+def fit(
+    model: FineTuning,
+    steps: int = 8,
+    folder: Path | None = None,
+    resume: int = 0,
+    watch: lightning.Callback | None = None,
+) -> Any:
+    callbacks: list[Any] = [StepSeed(0), *([watch] if watch else [])]
     if folder is not None:
         callbacks.append(SaveLast(folder / "last.ckpt", [5]))
     settings: dict[str, Any] = {
@@ -170,6 +178,43 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move(poison: float) -
     with pytest.raises(RunError, match="step 1"):
         fit(model)
     assert torch.equal(weights(model), start)
+
+
+class Told(lightning.Callback):
+    """What each step said."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, dict[str, float]] = {}
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
+        self.steps[trainer.global_step] = outputs
+
+
+@pytest.mark.parametrize(("rows_at_once", "row_tokens"), [(1, 12), (5, 512)])
+def test_the_loss_of_each_source_is_the_mean_over_its_own_tokens(
+    tmp_path: Path, rows_at_once: int, row_tokens: int
+) -> None:
+    """In as many passes as may be, and after a resume; a source that a step has nothing of has no
+    loss there. Of the first three examples "a" has two, of the next three none."""
+    names = ["a", "b", "a", *"bbb", *"abc" * 6]
+    told = Told()
+    model = module("lora", rows_at_once, row_tokens, sources=names)
+    before = model.scorer.evaluate(examples(3))
+    fit(model, watch=told)
+    for name, places in {"a": (0, 2), "b": (1,)}.items():
+        scored = sum(before[i].weight[0] for i in places)
+        expected = -sum(before[i].logp[0] for i in places) / scored
+        assert told.steps[1][f"train/loss/{name}"] == pytest.approx(expected, rel=1e-5)
+    of_step = {n for n in told.steps[2] if n.startswith("train/loss/")}
+    assert of_step == {"train/loss/b"}
+    assert told.steps[2]["train/loss/b"] == pytest.approx(told.steps[2]["train/loss"], rel=1e-5)
+    assert not [n for n in told.steps[3] if "share" in n]
+    fit(module("lora", rows_at_once, row_tokens, sources=names), steps=5, folder=tmp_path)
+    again = Told()
+    other = module("lora", rows_at_once, row_tokens, sources=names)
+    fit(other, folder=tmp_path, resume=5, watch=again)
+    assert sorted(again.steps) == [6, 7, 8]
+    assert all(again.steps[step] == told.steps[step] for step in again.steps)
 
 
 def test_clipping_bounds_the_step() -> None:

@@ -65,11 +65,12 @@ class Fixture:
             Example((Message("user", f"number {k}"), Message("assistant", str(k))), f"{k}")
             for k in range(COUNT)
         ]
-        self.trees = [Tree.of([template.render(example)]) for example in examples]
+        self.trees = [
+            replace(Tree.of([template.render(example)]), example=i)
+            for i, example in enumerate(examples)
+        ]
         rewards = Rewards.of({"uneven": Uneven(weight=weight)}, lambda run: pytest.fail(run))
-        self.rollouts = Rollouts(
-            self.update, objective, rewards, template, self.trees, examples, seed=3
-        )
+        self.rollouts = Rollouts(self.update, objective, rewards, template, examples, seed=3)
         self.scorer = scorer
         self.module = FineTuning(
             self.update,
@@ -147,7 +148,8 @@ def test_a_round_is_sampled_once_and_its_prompts_stay(world: Path) -> None:
     loader = StepLoader(fixture.trees, BATCH, 0, repeats=3)
     assert len(loader) == 9
     batches = [loader.step(0, step) for step in range(9)]
-    assert batches[0] == batches[1] == batches[2] != batches[3]
+    of = [[tree.example for tree in batch] for batch in batches]
+    assert of[0] == of[1] == of[2] != of[3]
     rounds = [
         fixture.rollouts.of_step(step, batch, fixture.scorer) for step, batch in enumerate(batches)
     ]

@@ -42,13 +42,12 @@ def test_scores_and_gradients_are_those_of_plain_logits(
     ((want * factor).sum() + (want_uniform * factor.flip(0)).sum()).backward()
     expected, hidden.grad = hidden.grad, None
 
-    got, greedy, uniform = head.log_probs(hidden, predictor, target, uniform=True)
+    got, word, uniform = head.log_probs(hidden, predictor, target, uniform=True)
     ((got * factor).sum() + (uniform * factor.flip(0)).sum()).backward()
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
     torch.testing.assert_close(uniform, want_uniform, rtol=0, atol=1e-12)
     torch.testing.assert_close(hidden.grad, expected, rtol=0, atol=1e-12)
-    assert greedy.tolist() == (best[predictor] == target).tolist()
-    assert greedy[1]
+    assert word.tolist() == best[predictor].tolist()
     assert head.log_probs(hidden, predictor, target, uniform=False)[2] is None
 
 
@@ -56,8 +55,8 @@ def test_nothing_scored_keeps_the_graph_whole() -> None:
     """An empty row on a data-parallel rank must have a backward pass too."""
     hidden = torch.randn(0, SIZE, dtype=torch.float64, requires_grad=True)
     none = torch.zeros(0, dtype=torch.int64)
-    logp, greedy, _ = plain_head().log_probs(hidden, none, none, uniform=False)
-    assert logp.shape == greedy.shape == (0,)
+    logp, said, _ = plain_head().log_probs(hidden, none, none, uniform=False)
+    assert logp.shape == said.shape == (0,)
     logp.sum().backward()
     assert hidden.grad is not None
 
@@ -85,13 +84,13 @@ def test_no_log_prob_is_above_zero(dtype: torch.dtype, scale: float) -> None:
     head = plain_head(dtype=dtype)
     word = torch.arange(len(head.linear.weight))
     hidden = (scale * head.linear.weight.detach()).to(dtype)  # each predicts itself
-    logp, greedy, _ = head.log_probs(hidden, word, word, uniform=False)
+    logp, said, _ = head.log_probs(hidden, word, word, uniform=False)
     assert logp.max() <= 0
     logits = hidden.double() @ head.linear.weight.double().T
     rounding = 1e-6 * float(logits.abs().max())
     exact = logits.log_softmax(-1)[word, word]
     torch.testing.assert_close(logp.double(), exact, rtol=0, atol=rounding)
-    assert greedy.float().mean() > 0.5
+    assert (said == word).float().mean() > 0.5
 
 
 def test_what_is_not_a_plain_frozen_product_goes_the_long_way() -> None:

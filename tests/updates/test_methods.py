@@ -461,6 +461,7 @@ def test_a_probe_learns_labels_and_leaves_the_language_model_alone(tmp_path: Pat
         optimizer.step()
     found = scorer.evaluate(labelled)
     assert all(s.greedy[0] for s in found)
+    assert [int(s.said[0]) for s in found if s.said is not None] == [n % 3 for n in range(9)]
     with update.disabled():
         torch.testing.assert_close(logp(), chance, rtol=0, atol=1e-6)
     torch.testing.assert_close(scores(update), base_scores(), rtol=0, atol=2e-5)

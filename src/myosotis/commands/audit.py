@@ -15,9 +15,11 @@ from myosotis.config import check, instantiate
 from myosotis.data import audit as counted
 from myosotis.data import audit_view
 from myosotis.data.datamodule import ExampleModule
+from myosotis.data.kept import FEW
 from myosotis.report.audit_page import write_page
 from myosotis.utils.console import console, results
 from myosotis.utils.escape import terminal
+from myosotis.utils.forked import cores
 from myosotis.utils.own_files import require_place
 
 
@@ -48,7 +50,7 @@ def _contamination(cfg: DictConfig, data: ExampleModule, report: dict[str, Any])
     source = instantiate.model_source(cfg)
     suite = benchmarks(cfg, None, source, data.template.tokenizer, most_items(cfg))
     screening = Screening.of(cfg, data.dataset.train)
-    screening.screened(suite)
+    screening.screened(suite, cores(len(data.dataset.train) // FEW))
     report["contamination"] = [asdict(row) for row in screening.rows.values()]
     report["benchmarks"] = [
         f"{row.task}: {len(row.items)} of {row.judged} items stand in the training data"

@@ -52,8 +52,10 @@ from myosotis.utils.errors import MyosotisError
 from myosotis.utils.escape import terminal
 from myosotis.utils.own_files import refuse_links, require_place
 
-ASKED = 8
+ASKED = 4
 """Held-out examples that the base, and the model with its update off, are compared on."""
+TRIED = 4
+"""Examples of the first step at most that it is tried on."""
 NAMES_SHOWN = 4
 ROUNDING = 1e-6
 """A gradient norm that the KL term of a policy has at its start, where it is 0, from rounding."""
@@ -293,7 +295,7 @@ def _one_step(cfg: DictConfig) -> DictConfig:
 def _base(parts: Components) -> tuple[Components, EvalResult]:
     """The base on a few held-out examples, and the parts with the first batch to learn from."""
     parts = merge_initial(parts)
-    data, asked = parts.data.of_first_step(), parts.evaluator
+    data, asked = parts.data.of_first_step(TRIED), parts.evaluator
     few = replace(
         asked,
         trees=asked.trees[:ASKED],

@@ -166,6 +166,7 @@ def fine_tuning(cfg: DictConfig, parts: TunedComponents) -> FineTuning:
         layer_decay=cfg.optimizer.get("layer_decay", 1.0),
         controls=controls_of(cfg, parts),
         rollouts=rollouts_of(cfg, parts),
+        sources=() if samples(parts.objective) else parts.data.sources(),
     )
 
 
@@ -180,7 +181,6 @@ def rollouts_of(cfg: DictConfig, parts: TunedComponents) -> Rollouts | None:
         objective,
         rewards,
         parts.data.template,
-        encoded.trees,
         encoded.examples,
         seed=cfg.seed,
     )

@@ -115,6 +115,7 @@ def data_module(cfg: DictConfig) -> ExampleModule:
     renderer = kind.renderer(chosen.tokenizer, chosen.kind, options)
     if renderer.kind == "chat":
         renderer.note, renderer.installed = chosen.note, chosen.text
+    renderer.note = "; ".join(filter(None, (renderer.note, renderer.idle_switches())))
     return ExampleModule(
         dataset,
         renderer,

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from myosotis.data.content import whole
 from myosotis.data.sft import Example
+from myosotis.data.stored_examples import Places, Told
 from myosotis.records.schema import ContaminationRow, RetentionRow
 from myosotis.retention import contamination
 from myosotis.retention.benchmarks.task import Suite
@@ -34,13 +35,14 @@ class Screening:
         """For the run of `cfg`."""
         return cls(examples, cfg.retention.contaminated == "exclude")
 
-    def screened(self, suite: Suite) -> Suite:
+    def screened(self, suite: Suite, processes: int = 1) -> Suite:
         """The suite, without contaminated items where those are to be left out."""
         new = suite.where(lambda item: (item.task, item.id) not in self.seen)
         if new.tasks:
             with progress("benchmark items in the training data", None):
-                places = [example.where for example in self.examples]
-                found = contamination.contaminated(new, map(whole, self.examples), places)
+                found = contamination.contaminated(
+                    new, Told(self.examples, whole), Places(self.examples), processes
+                )
             self._keep(found)
             self.seen |= {(item.task, item.id) for item in new.items}
         if not self.exclude:

@@ -72,21 +72,20 @@ def check(cfg: DictConfig) -> list[str]:
     _names(cfg)
     _paths(cfg)
     _objects(cfg, values)
-    _combinations(cfg, values)
+    kind = _combinations(cfg, values)
     warning = learning_rate(cfg).warning
-    return [one for one in (warning, _few_answers(cfg)) if one]
+    return [one for one in (warning, _few_answers(cfg, kind)) if one]
 
 
 def _metrics(cfg: DictConfig, kind: type[TaskKind]) -> None:
     """Every metric of the task is known, fits the data, and has the answers that it needs."""
     from myosotis.config.instantiate import task_metrics
-    from myosotis.data.kinds import WRITTEN
     from myosotis.evaluation.task_metrics import METRICS
 
     own = task_metrics(cfg)
     if taken := sorted(own.keys() & METRICS):
         raise ConfigError(f"task.own.{taken[0]} has the name of a metric that there is.")
-    written = {*WRITTEN, *own}
+    written = {*kind.written, *own}
     asked = {"task.metric": [cfg.task.metric], "task.metrics": list(cfg.task.metrics)}
     for key, names in asked.items():
         for name in names:
@@ -103,10 +102,8 @@ FEW_ANSWERS = 50
 """Generated answers below which a metric that decides on them is said to rest on few."""
 
 
-def _few_answers(cfg: DictConfig) -> str:
-    from myosotis.data.kinds import WRITTEN
-
-    on_texts = cfg.task.metric in WRITTEN or cfg.task.metric in cfg.task.own
+def _few_answers(cfg: DictConfig, kind: type[TaskKind]) -> str:
+    on_texts = cfg.task.metric in kind.written or cfg.task.metric in cfg.task.own
     if not on_texts or cfg.task.generate >= FEW_ANSWERS:
         return ""
     return (
@@ -444,7 +441,8 @@ def _loggers(values: dict[str, Any]) -> None:
             )
 
 
-def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
+def _combinations(cfg: DictConfig, values: dict[str, Any]) -> type[TaskKind]:
+    """Refuse what does not go together; what the held-out examples are to be."""
     from myosotis import updates
     from myosotis.controls import About
     from myosotis.data.kinds import expected_kind
@@ -506,3 +504,4 @@ def _combinations(cfg: DictConfig, values: dict[str, Any]) -> None:
         )
     check_controls(cfg, values, About(update, name, kind.is_text))
     check_rewards(cfg, values, objective(**words), kind)
+    return kind

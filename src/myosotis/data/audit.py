@@ -6,27 +6,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left, insort
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from myosotis.data import content
+from myosotis.data import content, repeats
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule
-from myosotis.data.example import canonical, pair_key
 from myosotis.data.kinds import TaskKind
-from myosotis.data.near_duplicates import near_duplicates
-from myosotis.data.sft import Example, Message
 from myosotis.data.tokenize import Encoded, encode
 from myosotis.trees.tree import Path, Target, Tree
 from myosotis.utils.console import progress
 
-PLACES_SHOWN = 10
 BINS = 8
 ROW_TOKENS = 512  # `data.row_tokens` where nothing else is said
 
@@ -44,6 +38,8 @@ def inspect(
     fitted = module.encoded
     counts = {part: one.counts() for part, one in fitted.items()}
     train = counts["train"]
+    with progress("content and repeats", None):
+        held, repeated = repeats.survey(dataset.parts())
     report: dict[str, Any] = {
         "name": dataset.name,
         "manifest": dataset.manifest,
@@ -52,81 +48,14 @@ def inspect(
         "parts": {
             part: counts[part] | {"lengths": _lengths(one.lengths)} for part, one in fitted.items()
         },
-        "duplicates": duplicates(dataset.train),
-        "near": near(dataset.parts()),
-        "leakage": leakages(dataset.train, dataset.parts()),
-        "content": content.survey(dataset.train),
+        **repeated._asdict(),
+        "content": held,
         "budget": _budget(module, fitted["train"], train),
         "rows": fill(fitted["train"].tree_tokens.tolist(), module.batch_size, row_tokens),
         "samples": _samples(module, samples),
     }
     report["warnings"] = module.warnings() + _warnings(report) + content.warnings(report["content"])
     return report
-
-
-def duplicates(examples: Sequence[Example]) -> dict[str, Any]:
-    """Conversations that occur more than once, to the letter."""
-    groups = [where for where in _places(examples, pair_key).values() if len(where) > 1]
-    return {
-        "groups": len(groups),
-        "surplus": sum(len(where) - 1 for where in groups),
-        "where": groups[:PLACES_SHOWN],
-    }
-
-
-def near(parts: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
-    """Training examples that are almost another, and held-out ones that almost are one; what is
-    the same to the letter is counted by `duplicates` and `leakages`."""
-    different = _different(parts)
-    texts = [content.whole(example) for _, example in different]
-    with progress("near duplicates", None):
-        alike = near_duplicates(texts)
-    trained: dict[int, list[str]] = defaultdict(list)
-    for group, (part, example) in zip(alike.group.tolist(), different, strict=True):
-        if part == "train":
-            trained[group].append(example.where)
-    groups = sorted((g for g in trained.values() if len(g) > 1), key=len, reverse=True)
-    held_out: dict[str, list[list[str]]] = {part: [] for part in parts if part != "train"}
-    for group, (part, example) in zip(alike.group.tolist(), different, strict=True):
-        if part != "train" and group in trained:
-            held_out[part].append([example.where, trained[group][0]])
-    return {
-        "groups": len(groups),
-        "surplus": sum(len(group) - 1 for group in groups),
-        "where": [group[:PLACES_SHOWN] for group in groups[:PLACES_SHOWN]],
-        "held_out": {
-            part: {"count": len(pairs), "where": pairs[:PLACES_SHOWN]}
-            for part, pairs in held_out.items()
-        },
-    }
-
-
-def _different(parts: Mapping[str, Sequence[Example]]) -> list[tuple[str, Example]]:
-    """Every conversation once, with the first part that it is in."""
-    first: dict[bytes, tuple[str, Example]] = {}
-    for part, examples in parts.items():
-        for example in examples:
-            first.setdefault(_digest(pair_key(example)), (part, example))
-    return list(first.values())
-
-
-def leakages(
-    train: Sequence[Example], parts: Mapping[str, Sequence[Example]]
-) -> dict[str, dict[str, Any]]:
-    """Held-out examples whose prompt, or whole conversation, is also trained on, to the letter."""
-    prompts, pairs = _first_places(train, _prompt_key), _first_places(train, pair_key)
-    found = {}
-    for part, held_out in parts.items():
-        if part == "train":
-            continue
-        keys = [(example, _digest(_prompt_key(example))) for example in held_out]
-        same = [(example.where, prompts[key]) for example, key in keys if key in prompts]
-        found[part] = {
-            "prompts": len(same),
-            "pairs": sum(_digest(pair_key(example)) in pairs for example in held_out),
-            "where": [list(one) for one in same[:PLACES_SHOWN]],
-        }
-    return found
 
 
 def fill(tree_tokens: Sequence[int], batch_size: int, row_tokens: int) -> dict[str, Any]:
@@ -178,26 +107,6 @@ def tokens(path: Path, template: ChatRenderer) -> Iterator[tuple[str, bool, bool
             held = []
     if path.target is not Target.TOKENS:
         yield template.asked(path), True, False
-
-
-def _prompt_key(example: Example) -> str:
-    return canonical([Message(m.role, m.content) for m in example.prompt])
-
-
-def _places(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[bytes, list[str]]:
-    """Where each different thing stands, by a digest: texts themselves are not kept twice."""
-    places: dict[bytes, list[str]] = defaultdict(list)
-    for example in examples:
-        places[_digest(key(example))].append(example.where)
-    return places
-
-
-def _first_places(examples: Iterable[Example], key: Callable[[Example], str]) -> dict[bytes, str]:
-    return {key: where[0] for key, where in _places(examples, key).items()}
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _budget(module: ExampleModule, fitted: Encoded, train: dict[str, int]) -> dict[str, Any]:

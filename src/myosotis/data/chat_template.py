@@ -29,6 +29,7 @@ beginning of sequence before a text, it stands before a conversation, too, as in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -242,6 +243,15 @@ class ChatRenderer:
             "date": date.today().isoformat() if dated else None,
             "tokenizer": tokenizer,
         }
+
+    def idle_switches(self) -> str:
+        """A sentence on the switches of `options.kwargs` that nothing reads; empty for none."""
+        text = str(self.tokenizer.chat_template) if self.kind == "chat" else ""
+        idle = [
+            name for name in self.options.kwargs if not re.search(rf"\b{re.escape(name)}\b", text)
+        ]
+        names = ", ".join(idle)
+        return f"data.template_kwargs: the template has no switch {names}" if idle else ""
 
     def end_ids(self) -> list[int]:
         """The control tokens that end an answer; none where the template refuses such a chat."""

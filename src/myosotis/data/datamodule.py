@@ -97,7 +97,8 @@ class StepLoader:
         """This rank's trees of one step."""
         start = step // self.repeats * self.batch_size
         chosen = self.order(epoch)[start : start + self.batch_size]
-        return [self.trees[i] for i in chosen[self.rank :: self.world_size]]
+        own = chosen[self.rank :: self.world_size]
+        return [replace(self.trees[i], example=i) for i in own]
 
     def order(self, epoch: int) -> list[int]:
         """The order in which an epoch goes through the trees."""
@@ -190,9 +191,14 @@ class ExampleModule:
     def order(self) -> Order:
         """In which order an epoch goes through the training trees. Raises `DataError` where a
         source has none."""
-        examples, mixture = self._part("train").examples, self.dataset.mixture
-        of = [""] * len(examples) if mixture is None else source_names(examples)
-        return Order(of, self.seed, mixture)
+        of = self.sources() or [""] * len(self._part("train").examples)
+        return Order(of, self.seed, self.dataset.mixture)
+
+    def sources(self) -> list[str]:
+        """From which of several sources each training tree is; empty where there is one alone."""
+        if self.dataset.mixture is None:
+            return []
+        return source_names(self._part("train").examples)
 
     def with_examples(self, encoded: Mapping[str, Encoded]) -> ExampleModule:
         """The same data with its examples rewritten, one for one, and encoded anew."""
@@ -214,9 +220,10 @@ class ExampleModule:
         }
         return module
 
-    def of_first_step(self) -> ExampleModule:
-        """Only what the first step learns from, which is held out as well."""
-        chosen = self.order().of(0)[: self.batch_size]
+    def of_first_step(self, most: int) -> ExampleModule:
+        """Only what the first step learns from, and at most so many examples of that; they are held
+        out as well."""
+        chosen = self.order().of(0)[: min(self.batch_size, most)]
         whole = self._part("train")
         trees, examples = ([kept[i] for i in chosen] for kept in (whole.trees, whole.examples))
         module = copy(self)

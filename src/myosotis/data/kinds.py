@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,14 @@ WRITTEN = (*TEXT_METRICS, *REWARDED)
 PREFERENCES = "needs preferences: method=dpo or kto."
 
 
+class Measured(NamedTuple):
+    """What one model scored on n trees: by metric a score each (n,), and where labels are asked
+    for, the chance (n, K) with which it says each of the K."""
+
+    scores: dict[str, Scores]
+    said: Scores | None = None
+
+
 @dataclass(frozen=True)
 class TaskKind:
     """What all kinds answer; here as for text of which every path is scored on its own."""
@@ -74,6 +82,9 @@ class TaskKind:
 
     masks: ClassVar[tuple[str, ...]] = ("answers",)
     """What can be learned of an example (`TemplateOptions.mask`)."""
+
+    written: ClassVar[tuple[str, ...]] = WRITTEN
+    """Metrics that are measured on written answers."""
 
     def renderer(
         self,
@@ -101,6 +112,12 @@ class TaskKind:
         """
         raise NotImplementedError
 
+    def measured(
+        self, scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
+    ) -> Measured:
+        """`scores`, and what else was seen on the way."""
+        return Measured(self.scores(scorer, trees, advance))
+
     def rules(self, trees: Sequence[Tree]) -> dict[str, Scores]:
         """The accuracy (n,) of rules that need no model, by their description."""
         return {}
@@ -116,16 +133,16 @@ class TaskKind:
 
     def sizes(self, trees: Sequence[Tree]) -> dict[str, int]:
         """How many scores a metric that needs no generation has on held-out trees."""
-        return {name: len(trees) for name in self.metrics if name not in WRITTEN}
+        return {name: len(trees) for name in self.metrics if name not in self.written}
 
     def require_held_out(self, trees: Sequence[Tree], metric: str, generated: int) -> None:
         """Raise `DataError` where the test part can show nothing: each metric needs a score, and
         the one that quality is claimed by two, a half of the examples each. `generated` is how many
         answers are written."""
         sizes = self.sizes(trees)
-        for name, count in (sizes | dict.fromkeys(WRITTEN, generated)).items():
+        for name, count in (sizes | dict.fromkeys(self.written, generated)).items():
             if name == metric and count < 2:
-                key = "task.generate=16" if name in WRITTEN else MORE_HELD_OUT
+                key = "task.generate=16" if name in self.written else MORE_HELD_OUT
                 raise DataError(f"{_counted(count)} can show task.metric={name}; 2 are needed", key)
         if missing := [name for name, count in sizes.items() if not count]:
             raise DataError(f"{_counted(0)} can show {missing[0]}", MORE_HELD_OUT)
@@ -197,13 +214,18 @@ class Labels(TaskKind):
 
     labels: tuple[str, ...]
 
-    metrics = ("accuracy", "loglik")
+    metrics = ("accuracy", "macro_f1", "loglik")
     is_text = False
+    written = ()
     refusals: ClassVar = {
         "margin": PREFERENCES,
         "separation": PREFERENCES,
         "perplexity": "is of texts; {data} has labels.",
-        **dict.fromkeys(TEXT_METRICS, "compares texts; {data} has labels."),
+        **{
+            name: "compares texts; {data} has labels."
+            for name in TEXT_METRICS
+            if name != "macro_f1"
+        },
         **dict.fromkeys(REWARDED, "is of texts; {data} has labels."),
     }
 
@@ -224,18 +246,28 @@ class Labels(TaskKind):
     def scores(
         self, scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
     ) -> dict[str, Scores]:
-        """Log-likelihood and accuracy of the label of each tree.
+        return self.measured(scorer, trees, advance).scores
+
+    def measured(
+        self, scorer: Scorer, trees: Sequence[Tree], advance: Advance | None = None
+    ) -> Measured:
+        """Log-likelihood and accuracy of the label of each tree, and the labels that are said.
 
         A model without a classifier is at chance: each label is as likely.
         """
         n, count = len(trees), len(self.labels)
         if not hasattr(scorer.model, LABEL_HEAD):
-            return {"loglik": np.full(n, -np.log(count)), "accuracy": np.full(n, 1 / count)}
+            said = np.full((n, count), 1 / count)
+            chance = {"loglik": np.full(n, -np.log(count)), "accuracy": np.full(n, 1 / count)}
+            return Measured(chance, said)
         scores = scorer.evaluate(trees, advance)
-        return {
+        said = np.zeros((n, count))
+        said[np.arange(n), [int(s.said[0]) for s in scores if s.said is not None]] = 1.0
+        found = {
             "loglik": np.array([s.logp[0] for s in scores], np.float64),
             "accuracy": np.array([s.greedy[0] for s in scores], np.float64),
         }
+        return Measured(found, said)
 
 
 class Pairs(TaskKind):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from myosotis.data.shingles import Hashed, Hashes, chunks
+from myosotis.data.shingles import Hashed, chunks, words
 
 RUN = 3  # words; of longer runs a short answer has too few
 THRESHOLD = 0.7
@@ -50,7 +50,7 @@ class Near:
 
 def near_duplicates(texts: Sequence[str]) -> Near:
     """The near duplicates among N texts."""
-    return _grouped(texts, signatures_of(texts))
+    return grouped(texts, signatures_of(texts))
 
 
 def signatures_of(texts: Iterable[str]) -> NDArray[np.uint32]:
@@ -84,7 +84,8 @@ def _permutations() -> list[tuple[np.uint64, np.uint64]]:
     return [(np.uint64(a * 2 + 1), np.uint64(b)) for a, b in draw.tolist()]
 
 
-def _grouped(texts: Sequence[str], signatures: NDArray[np.uint32]) -> Near:
+def grouped(texts: Sequence[str], signatures: NDArray[np.uint32]) -> Near:
+    """The near duplicates among N texts whose signatures (N, BANDS * ROWS) are known."""
     count = len(signatures)
     group = np.arange(count)
     near = np.full(count, -1)
@@ -92,12 +93,13 @@ def _grouped(texts: Sequence[str], signatures: NDArray[np.uint32]) -> Near:
     usable = np.flatnonzero((signatures != NONE).any(1))
     for band in range(BANDS):
         columns = signatures[usable, band * ROWS : (band + 1) * ROWS]
-        _, bucket, sizes = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
-        order = np.argsort(bucket, kind="stable")
-        for end, size in zip(np.cumsum(sizes).tolist(), sizes.tolist(), strict=True):
-            if size > 1:
-                members = usable[order[end - size : end]].tolist()
-                _link(texts, members, signatures, group, near, alike)
+        order = np.lexsort(columns.T)
+        sorted_columns = columns[order]
+        change = (sorted_columns[1:] != sorted_columns[:-1]).any(1)
+        edges = np.concatenate([[0], np.flatnonzero(change) + 1, [len(order)]])
+        for i in np.flatnonzero(np.diff(edges) > 1).tolist():
+            members = usable[order[edges[i] : edges[i + 1]]].tolist()
+            _link(texts, members, signatures, group, near, alike)
     group[:] = [_first(group, i) for i in range(count)]
     return Near(group, near, alike)
 
@@ -145,9 +147,10 @@ def _first(group: NDArray[np.int64], i: int) -> int:
 def jaccard(one: str, other: str) -> float:
     """The runs of `RUN` words that both texts have, over those that either has."""
     a, b = (_runs(text) for text in (one, other))
-    either = len(np.union1d(a, b))
-    return (len(a) + len(b) - either) / either if either else 0.0
+    either = len(a | b)
+    return len(a & b) / either if either else 0.0
 
 
-def _runs(text: str) -> Hashes:
-    return np.unique(Hashed.of([text]).runs(RUN).numbers)
+def _runs(text: str) -> set[tuple[str, ...]]:
+    told = words(text)
+    return set(zip(*(told[k:] for k in range(RUN)), strict=False))

@@ -57,10 +57,10 @@ def _of_file(path: Path) -> Rows:
 
 
 def _is_document(raw: bytes) -> bool:
-    """Whether a file is one object over several lines, rather than one on each."""
+    """Whether a file is one object, on one line or over several, rather than one on each."""
     first, _, rest = raw.strip().partition(b"\n")
     if not rest.strip():
-        return False
+        return True
     try:
         parse(first.decode("utf-8"))
     except (RecordError, UnicodeDecodeError):

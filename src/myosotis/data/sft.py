@@ -321,6 +321,9 @@ def _missing(what: str, names: tuple[str, ...], record: Mapping[str, Any]) -> Re
             f"no completion: the fields are {fields}",
             f"{NAME_KEYS}; data.fields.text=text to learn from that text alone",
         )
+    if {"chosen", "rejected"} <= record.keys():
+        hint = "pairs of answers are read with data=pairs, and learned with method=dpo"
+        return RecordError(f"no {what}: the fields are {fields}", hint)
     return RecordError(f"no {what}: the fields are {fields}", NAME_KEYS)
 
 

@@ -74,23 +74,30 @@ class Chosen(Sequence[T], Generic[T]):
         return self.given[int(self.numbers[index])]
 
 
-class Places(Sequence[str]):
-    """Where some examples stand."""
+class Told(Sequence[T], Generic[T]):
+    """What `of` tells of each of some examples, asked for one at a time."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self._examples = examples
+    def __init__(self, examples: Sequence[Example], of: Callable[[Example], T]) -> None:
+        self._examples, self._of = examples, of
 
     def __len__(self) -> int:
         return len(self._examples)
 
     @overload
-    def __getitem__(self, index: int) -> str: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
-            return [example.where for example in self._examples[index]]
-        return self._examples[index].where
+            return [self._of(example) for example in self._examples[index]]
+        return self._of(self._examples[index])
+
+
+class Places(Told[str]):
+    """Where some examples stand."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        super().__init__(examples, lambda example: example.where)
 
 
 class StoredExamples(Sequence[Example]):

@@ -28,7 +28,9 @@ from myosotis.utils.errors import ConfigError, DataError
 PLACE = "\ue0f0{}\ue0f1"
 EMPTY_THINK = re.compile(r"<think>\s*</think>\s*")
 _THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
-_OTHER_MODEL = "a model whose chat template writes them, or data without them"
+_OTHER_TEMPLATE = (
+    "a chat template that writes them (data.template=chatml does), or data without them"
+)
 
 Reasoning = Literal["keep", "drop", "last"]
 Mask = Literal["answers", "last", "full"]
@@ -149,11 +151,12 @@ class LossCheck:
     ) -> list[str]:
         """What is read and not in `text`, a sentence each.
 
-        Raises `DataError` when a turn of which `scored` is true is not all there.
+        Raises `DataError` when a turn of which `scored` is true is not all there; who said it (a
+        name) is no part of what is learned.
         """
         lost = list(self._lost(messages, text, where, tools))
         for number, what in lost:
-            if number is not None and scored[number]:
+            if number is not None and scored[number] and what != "name":
                 raise _refusal(self._who, what, messages[number], where)
         notes = []
         for number, what in lost:
@@ -257,7 +260,7 @@ def _refusal(who: str, what: str, message: Message, where: str) -> DataError:
         )
         what = "reasoning"
     else:
-        hint = _OTHER_MODEL if what == "tool calls" else "data.template=none, or another model"
+        hint = _OTHER_TEMPLATE if what == "tool calls" else "data.template=none, or another model"
     return DataError(
         f"{where}: {who} leaves out the {what} of the {message.role}'s turn, which was "
         "to be learned",

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from myosotis.data import few_shot
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import clusters
@@ -107,10 +109,13 @@ class Evaluator:
     ) -> dict[str, TaskScore]:
         """What needs no generation, by metric."""
         with progress(f"task, {what}", total=len(trees)) as advance:
-            scores = kind.scores(scorer, trees, advance)
+            scores, said = kind.measured(scorer, trees, advance)
         found = {metric: scored(metric, values) for metric, values in scores.items()}
         if "perplexity" in self.metrics:
             found["perplexity"] = perplexity(scores["loglik"], trees)
+        if said is not None:
+            wanted = np.array([int(tree.targets[tree.leaves[0]]) for tree in trees], np.int64)
+            found["macro_f1"] = task_metrics.macro_f1(scores["accuracy"], wanted, said)
         return (
             self._clustered(found)
             if trees is self.trees and len(trees) == len(self.examples)

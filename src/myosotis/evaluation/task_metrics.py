@@ -345,6 +345,16 @@ def compare(
     return replace(said, aggregate=f1)
 
 
+def macro_f1(accuracy: Scores, wanted: NDArray[np.int64], said: Scores) -> TaskScore:
+    """Macro-F1 of labels that a classifier is asked for: the number of the right one (n,), the
+    chance of each (n, K), and the accuracy (n,) as the score of an example."""
+
+    def f1(some: NDArray[np.int64]) -> float:
+        return text_scores.macro_f1_of_chances(wanted[some], said[some])
+
+    return replace(scored("macro_f1", accuracy), aggregate=f1)
+
+
 def perplexity(logliks: Scores, trees: Sequence[Tree]) -> TaskScore:
     """exp of the negative log-likelihood of a token, every token counting once.
 

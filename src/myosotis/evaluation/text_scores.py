@@ -16,6 +16,7 @@ from math import comb
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from myosotis.data.kinds import Scores
 
@@ -123,9 +124,22 @@ def macro_f1(wanted: Sequence[str], given: Sequence[str]) -> float:
     As scikit-learn's `f1_score(average="macro", labels=…)`; an answer that is no label counts
     against the label it stands in the place of.
     """
-    right = Counter(w for w, g in zip(wanted, given, strict=True) if w == g)
-    asked, said = Counter(wanted), Counter(given)
-    return float(np.mean([2 * right[w] / (asked[w] + said[w]) for w in asked])) if asked else 0.0
+    names = {name: k for k, name in enumerate(dict.fromkeys([*wanted, *given]))}
+    said = np.zeros((len(given), len(names)))
+    said[np.arange(len(given)), [names[name] for name in given]] = 1.0
+    return macro_f1_of_chances(np.array([names[name] for name in wanted], np.int64), said)
+
+
+def macro_f1_of_chances(wanted: NDArray[np.int64], said: Scores) -> float:
+    """The same by numbers of labels (n,) and the chance (n, K) with which each label is said:
+    counts are those to be expected."""
+    if not len(wanted):
+        return 0.0
+    asked = np.bincount(wanted, minlength=said.shape[1])
+    chance = said[np.arange(len(wanted)), wanted]
+    right = np.bincount(wanted, weights=chance, minlength=said.shape[1])
+    there = asked > 0
+    return float(np.mean(2 * right[there] / (asked + said.sum(0))[there]))
 
 
 def _json(text: str) -> Any:

@@ -5,7 +5,7 @@ What belongs here: which numbers of a record go into which drawing, and what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,21 +102,30 @@ def _by_name(curves: Sequence[CurvePoint]) -> dict[str, list[CurvePoint]]:
     return {name: sorted(points, key=lambda p: p.step) for name, points in found.items()}
 
 
+def _sources(found: Mapping[str, Any]) -> list[str]:
+    """What stands behind `loss` in the names of the curves that are of one source."""
+    names = [name.split("loss", 1)[1] for name in found if name.startswith(_OF_SOURCES)]
+    return sorted(set(names))
+
+
 def curves(record: RunRecord) -> list[dict[str, Any]]:
-    """Loss, then each benchmark, over the steps of training."""
+    """Loss, of all and of each of several sources, then each benchmark, over the steps of
+    training."""
     found = _by_name(record.curves)
+    objective = record.group("objective").get("name", "sft")
+    unit = "nats per token" if objective == "sft" else f"of {objective}, its own unit"
     drawn = []
-    losses = [  # the later is drawn over the earlier
-        _series("training", found.get("train/loss", []), "quiet"),
-        _series("held-out", found.get("val/loss", []), "main", dots=True),
-    ]
-    losses = [series for series in losses if series.points]
-    if losses:
-        note = " · ".join(f"{s.name} {_plain(s.points[-1][1])}" for s in reversed(losses))
-        chart = Chart("Loss", losses, _plain, "step")
-        objective = record.group("objective").get("name", "sft")
-        unit = "nats per token" if objective == "sft" else f"of {objective}, its own unit"
-        drawn.append(_panel("Loss", f"{unit}, lower is better", note, chart, legend=True))
+    for source in ("", *_sources(found)):
+        losses = [  # the later is drawn over the earlier
+            _series("training", found.get(f"train/loss{source}", []), "quiet"),
+            _series("held-out", found.get(f"val/loss{source}", []), "main", dots=True),
+        ]
+        losses = [series for series in losses if series.points]
+        if losses:
+            title = f"Loss on {source[1:]}" if source else "Loss"
+            note = " · ".join(f"{s.name} {_plain(s.points[-1][1])}" for s in reversed(losses))
+            chart = Chart(title, losses, _plain, "step")
+            drawn.append(_panel(title, f"{unit}, lower is better", note, chart, legend=True))
     rows = {row.task: row for row in record.retention}
     for name, points in found.items():
         task = name.removeprefix("retention/")
@@ -140,6 +149,7 @@ def curves(record: RunRecord) -> list[dict[str, Any]]:
     return drawn
 
 
+_OF_SOURCES = ("train/loss/", "val/loss/")
 _SHOWN = {"train/loss", "val/loss", "train/epoch", *CURVES}
 
 
@@ -150,6 +160,7 @@ def more_curves(record: RunRecord) -> list[dict[str, Any]]:
     for name, points in sorted(_by_name(record.curves).items()):
         if (
             name in _SHOWN
+            or name.startswith(_OF_SOURCES)
             or (sampled and policy.is_ours(name))
             or name.startswith(("retention/", "cost/"))
             or len(points) < 2

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from myosotis.data.shingles import Hashed, Hashes, Runs, chunks
 from myosotis.retention.benchmarks.task import Item, Suite, Task
+from myosotis.utils.forked import forked
 
 RUN = 8  # words
 FORM_SHARE = 0.1
@@ -29,6 +30,11 @@ FORM_SHARE = 0.1
 FORM_ITEMS = 3
 COVERED = 0.5
 """Of an item's words, in runs that stand in the training data, from which it counts as known."""
+PIECE = 1024
+"""Texts of one piece of work."""
+
+_Hits = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Runs of an index that texts have, and the text of each (H,)."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +57,18 @@ class Contaminated:
 
 
 def contaminated(
-    suite: Suite, texts: Iterable[str], where: Sequence[str] = ()
+    suite: Suite, texts: Sequence[str], where: Sequence[str] = (), processes: int = 1
 ) -> list[Contaminated]:
-    """Every benchmark of the suite against training texts; `where[i]` is the place of text i."""
-    indexes = [_Index.of(task) for task in suite]
-    start = 0
-    for chunk in chunks(texts):
-        runs = Hashed.of(chunk).runs(RUN)
-        for index in indexes:
-            index.meet(runs.numbers, runs.owner + start)
-        start += len(chunk)
-    return [index.found(where) for index in indexes]
+    """Every benchmark of the suite against training texts; `where[i]` is the place of text i.
+
+    The texts may be made when they are asked for; more `processes` are forks of this one.
+    """
+    search = _Search([_Index.of(task) for task in suite], texts)
+    with forked(search.piece, range(0, len(texts), PIECE), processes) as pieces:
+        for hits in pieces:
+            for index, (numbers, first) in zip(search.indexes, hits, strict=True):
+                index.meet(numbers, first)
+    return [index.found(where) for index in search.indexes]
 
 
 def warnings(found: Iterable[Contaminated], *, excluded: bool = False) -> list[str]:
@@ -86,6 +93,28 @@ def _example(one: Contaminated) -> str:
     return f"item {worst}" + (f" in {place}" if place else "")
 
 
+@dataclass(frozen=True)
+class _Search:
+    """Texts that are looked through, `PIECE` at a time."""
+
+    indexes: Sequence[_Index]
+    texts: Sequence[str]
+
+    def piece(self, start: int) -> list[_Hits]:
+        """What the texts from `start` on have of each index."""
+        hits: list[list[_Hits]] = [[] for _ in self.indexes]
+        for chunk in chunks(self.texts[start : start + PIECE]):
+            runs = Hashed.of(chunk).runs(RUN)
+            for found, index in zip(hits, self.indexes, strict=True):
+                found.append(index.hits(runs.numbers, runs.owner + start))
+            start += len(chunk)
+        return [_joined(found) for found in hits]
+
+
+def _joined(hits: Sequence[_Hits]) -> _Hits:
+    return np.concatenate([one[0] for one in hits]), np.concatenate([one[1] for one in hits])
+
+
 class _Index:
     """The runs of one benchmark's items, and which of them were met."""
 
@@ -105,16 +134,22 @@ class _Index:
         kept = runs.taking(~np.isin(runs.numbers, form))
         return cls(task, int((hashed.lengths >= RUN).sum()), kept)
 
-    def meet(self, numbers: Hashes, texts: NDArray[np.int64]) -> None:
-        """Mark the runs that stand in some texts; run i of those is of text `texts[i]`."""
+    def hits(self, numbers: Hashes, texts: NDArray[np.int64]) -> _Hits:
+        """Which of the runs stand in some texts, and in which first; run i of those is of text
+        `texts[i]`, and these rise."""
         if not len(self.different):
-            return
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
         at = np.searchsorted(self.different, numbers)
         at[at == len(self.different)] = 0
         hit = self.different[at] == numbers
-        hit[hit] = self.met[at[hit]] < 0
-        # Written last to first, so that the first text stays.
-        self.met[at[hit][::-1]] = texts[hit][::-1]
+        which, first = np.unique(at[hit], return_index=True)
+        return which, texts[hit][first]
+
+    def meet(self, which: NDArray[np.int64], texts: NDArray[np.int64]) -> None:
+        """Mark runs that stand in texts, later than all before."""
+        which, first = np.unique(which, return_index=True)
+        new = self.met[which] < 0
+        self.met[which[new]] = texts[first[new]]
 
     def found(self, where: Sequence[str]) -> Contaminated:
         """The items of which enough was met."""

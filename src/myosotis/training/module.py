@@ -50,6 +50,7 @@ class FineTuning(lightning.LightningModule):
         layer_decay: float = 1.0,
         controls: Controls | None = None,
         rollouts: Rollouts | None = None,
+        sources: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -64,6 +65,7 @@ class FineTuning(lightning.LightningModule):
         self.layer_decay = layer_decay
         self.controls = controls or Controls()
         self.rollouts = rollouts  # of an objective that learns from the model's own answers
+        self.sources = sources  # of several: which each training example is of
         self.metrics: dict[str, Tensor] = {}  # this rank's share of the objective's own
         self.kl_estimate = 0.0  # of the step, over all ranks (`BranchLogProbs.kl_estimate`)
         self.work = Work()  # read by the model on all ranks, prompts included
@@ -126,6 +128,7 @@ class FineTuning(lightning.LightningModule):
         self._set_lr(step)
         with _told_what_helps():
             optimizer.step()
+        told = _of_sources(told, sorted(set(self.sources)))
         told |= {"lr": optimizer.param_groups[0]["lr"], **self.controls.metrics(norm)}
         metrics = {f"train/{name}": value for name, value in told.items()}
         metrics |= self._spent(sampled, time.perf_counter() - began)
@@ -232,6 +235,8 @@ class FineTuning(lightning.LightningModule):
             normalizer=normalizer,
             kl_estimate=self.kl_estimate,
             each=self._learn,
+            sources=[self.sources[tree.example] for tree in trees] if self.sources else (),
+            names=sorted(set(self.sources)),
         )
         return loss
 
@@ -280,3 +285,14 @@ def _told_what_helps() -> Iterator[None]:
             "optimizer=adamw8bit or lion keeps less beside each trained number, update=lora trains "
             "fewer; `myosotis plan` says what fits",
         ) from error
+
+
+def _of_sources(told: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """With the loss of each source: what was summed of it over its share of the step. A source
+    that has nothing in a step has no loss there."""
+    found = dict(told)
+    for name in names:
+        loss, share = found.pop(f"loss/{name}"), found.pop(f"share/{name}")
+        if share > 0:
+            found[f"loss/{name}"] = loss / share
+    return found

@@ -59,7 +59,8 @@ class Round:
 
 
 class Rollouts:
-    """Samples rounds for `objective`; `trees` and `examples` are those of the training data."""
+    """Samples rounds for `objective`; `examples` are those of the training data, and `Tree.example`
+    says which of them a tree is of."""
 
     def __init__(
         self,
@@ -67,7 +68,6 @@ class Rollouts:
         objective: SampledObjective,
         rewards: Rewards,
         template: ChatRenderer,
-        trees: Sequence[Tree],
         examples: Sequence[Example],
         *,
         seed: int,
@@ -77,7 +77,7 @@ class Rollouts:
         self.rewards = rewards
         self.template = template
         self.tokenizer: PreTrainedTokenizerBase = template.tokenizer
-        self.examples = {id(tree): one for tree, one in zip(trees, examples, strict=True)}
+        self.examples = examples
         self.seed = seed
         self.kl_coef = float(objective.kl_coef)
         self.seconds: dict[str, float] = {}
@@ -113,7 +113,7 @@ class Rollouts:
         return Round(number, self.objective.of_round(made), said)
 
     def _asked(self, tree: Tree) -> Asked:
-        example = self.examples[id(tree)]
+        example = self.examples[tree.example]
         return Asked(example, self.template.prompt(example.prompt, example.tools))
 
     def _answers(

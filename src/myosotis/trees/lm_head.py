@@ -83,15 +83,16 @@ class Head:
     def log_probs(
         self, hidden_ND: Tensor, predictor_S: Tensor, target_S: Tensor, uniform: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Log-prob, greedy hit and (asked for) vocabulary mean of each scored token.
+        """Log-prob of each scored token, the likeliest word in its place, and (asked for) the mean
+        over the vocabulary.
 
         For a head that is `frozen`. Differentiable in `hidden_ND`.
         """
         weight = self.linear.weight
-        logp_S, greedy_S, uniform_S = _LogProbs.apply(
+        logp_S, word_S, uniform_S = _LogProbs.apply(
             hidden_ND, weight, predictor_S, target_S, self.scale, uniform
         )
-        return logp_S, greedy_S, uniform_S if uniform else None
+        return logp_S, word_S, uniform_S if uniform else None
 
 
 def arithmetic(
@@ -195,10 +196,10 @@ class _LogProbs(torch.autograd.Function):
             mean_ND /= sum_N[:, None]
             ctx.save_for_backward(mean_ND, weight_VD, predictor_S, target_S)
             ctx.scale, ctx.uniform, ctx.dtype = scale, uniform, hidden_ND.dtype
-        greedy_S = word_N[predictor_S] == target_S
-        ctx.mark_non_differentiable(greedy_S)
+        word_S = word_N[predictor_S]
+        ctx.mark_non_differentiable(word_S)
         uniform_N = logit_sum_N / words - norm_N
-        return target_logit_S - norm_N[predictor_S], greedy_S, uniform_N[predictor_S]
+        return target_logit_S - norm_N[predictor_S], word_S, uniform_N[predictor_S]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -54,6 +54,15 @@ class TokenLogProbs(NamedTuple):
     depth_M: Tensor  # position of the token along the branch's path
     value_M: Tensor | None = None  # of a value head, asked for: what it says before the token
 
+    def taking(self, which_K: Tensor, branches: int) -> TokenLogProbs:
+        """Those on K of so many branches, which are counted anew."""
+        place_B = which_K.new_full((branches,), -1)
+        place_B[which_K] = torch.arange(len(which_K), device=which_K.device)
+        place_M = place_B[self.branch_M]
+        kept = place_M >= 0
+        values = None if self.value_M is None else self.value_M[kept]
+        return TokenLogProbs(self.logp_M[kept], place_M[kept], self.depth_M[kept], values)
+
 
 class SampledValues(NamedTuple):
     """`Sampled.critic` of the same tokens."""
@@ -86,6 +95,7 @@ class BranchLogProbs(NamedTuple):
     uniform_B: Tensor | None
     tree_B: Tensor
     path_B: Tensor
+    said_B: Tensor | None = None  # where labels are asked for: the number of the likeliest
     # What `objectives.with_reference` adds, where an objective asks:
     reference_B: Tensor | None = None  # the reference model's `logp_B`
     grade_B: Tensor | None = None  # of the tree: 1 or -1
@@ -93,6 +103,16 @@ class BranchLogProbs(NamedTuple):
     sampled: SampledLogProbs | None = None
     # What the sums are made of, token by token; the scorer always says it:
     tokens: TokenLogProbs | None = None
+
+    def taking(self, which_K: Tensor) -> BranchLogProbs:
+        """K of the branches alone; what was known of sampled tokens is left out."""
+        columns = {
+            name: value[which_K]
+            for name, value in self._asdict().items()
+            if name.endswith("_B") and value is not None
+        }
+        tokens = self.tokens and self.tokens.taking(which_K, len(self.tree_B))
+        return self._replace(**columns, tokens=tokens, sampled=None)
 
 
 @dataclass
@@ -102,6 +122,7 @@ class TreeScore:
     logp: NDArray[np.float64]  # (P,) sum of weight * log-prob over the scored tokens, in nats
     weight: NDArray[np.float64]  # (P,) sum of weights
     greedy: NDArray[np.bool_]  # (P,) every scored token was the most likely one
+    said: NDArray[np.int64] | None = None  # (P,) where labels are asked for: the likeliest
 
 
 EVALUATE = "evaluate"
@@ -251,7 +272,7 @@ class Scorer:
                 value_S = head(hidden_ND)[batch.predictor_S, 0]
             else:
                 predict = self.predictor(batch)
-            logp_S, greedy_S, uniform_S = _in_chunks(predict, batch, uniform)
+            logp_S, word_S, uniform_S = _in_chunks(predict, batch, uniform)
         weighted = batch.weight_S[batch.scored_M]
         num_branches = len(batch.tree_B)
 
@@ -260,7 +281,11 @@ class Scorer:
         def per_branch(values_M: Tensor) -> Tensor:
             return values_M.new_zeros(num_branches).index_add(0, batch.branch_M, values_M)
 
-        misses = per_branch((~greedy_S[batch.scored_M]).float())
+        misses = per_branch((word_S != batch.target_S)[batch.scored_M].float())
+        said_B = None
+        if batch.target is Target.LABEL:  # one is asked for at the end of each branch
+            said_B = word_S.new_zeros(num_branches)
+            said_B[batch.branch_M] = word_S[batch.scored_M]
         return BranchLogProbs(
             logp_B=per_branch(logp_M * weighted),
             weight_B=per_branch(weighted),
@@ -270,6 +295,7 @@ class Scorer:
             else per_branch(uniform_S[batch.scored_M] * weighted),
             tree_B=batch.tree_B,
             path_B=batch.path_B,
+            said_B=said_B,
             tokens=TokenLogProbs(
                 logp_M,
                 batch.branch_M,
@@ -311,28 +337,27 @@ class Scorer:
         advance: Callable[[int], object] | None = None,
     ) -> list[TreeScore]:
         """The same of these batches of the trees; what lies in others has zeros."""
-        scores = [
-            TreeScore(
-                np.zeros(len(t.leaves)), np.zeros(len(t.leaves)), np.zeros(len(t.leaves), bool)
-            )
-            for t in trees
-        ]
+        scores = [_no_score(tree) for tree in trees]
         with evaluating(self.model):
             for batch, columns in _one_behind((batch, self._columns(batch)) for batch in batches):
-                where = batch.tree_B.tolist(), batch.path_B.tolist()
-                for logp, weight, greedy, tree, path in zip(*columns.tolist(), *where, strict=True):
-                    scores[tree].logp[path] = logp
-                    scores[tree].weight[path] = weight
-                    scores[tree].greedy[path] = greedy
+                where = zip(batch.tree_B.tolist(), batch.path_B.tolist(), strict=True)
+                for (tree, path), values in zip(where, columns.T.tolist(), strict=True):
+                    score = scores[tree]
+                    into = [score.logp, score.weight, score.greedy]
+                    into += [] if score.said is None else [score.said]
+                    for array, value in zip(into, values, strict=True):
+                        array[path] = value
                 if advance is not None:
                     advance(len(set(batch.tree_B.tolist())))
         return scores
 
     def _columns(self, batch: Batch) -> Tensor:
-        """(3, B): what `TreeScore` says of each branch. Together, so that the device is waited for
-        once."""
+        """(3, B), or (4, B) where a label was asked for: what `TreeScore` says of each branch.
+        Together, so that the device is waited for once."""
         of = self.score(batch)
-        return torch.stack([x.to(of.logp_B.dtype) for x in (of.logp_B, of.weight_B, of.greedy_B)])
+        told = [of.logp_B, of.weight_B, of.greedy_B]
+        told += [] if of.said_B is None else [of.said_B]
+        return torch.stack([x.to(of.logp_B.dtype) for x in told])
 
     def evaluate_tokens(
         self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
@@ -405,6 +430,12 @@ class Scorer:
             return self.model(**inputs, logits_to_keep=keep).logits, _as_is
 
 
+def _no_score(tree: Tree) -> TreeScore:
+    paths = len(tree.leaves)
+    said = np.zeros(paths, np.int64) if tree.target is Target.LABEL else None
+    return TreeScore(np.zeros(paths), np.zeros(paths), np.zeros(paths, bool), said)
+
+
 Predict = tuple[Tensor, Callable[[Tensor], Tensor]]
 """What stands at the N predicting positions, and the function that makes logits of it."""
 
@@ -425,11 +456,12 @@ def _as_is(logits_CV: Tensor) -> Tensor:
 def _in_chunks(
     predict: Predict, batch: Batch, uniform: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Log-probs, greedy hits and (asked for) vocabulary means of the S scored tokens."""
+    """Log-probs, likeliest words (of a value -1) and (asked for) vocabulary means of the S scored
+    tokens."""
     values_ND, head = predict
     if batch.target is Target.VALUE:
         value_S = head(values_ND)[batch.predictor_S, 0].float()
-        return value_S, torch.zeros_like(value_S, dtype=torch.bool), None
+        return value_S, torch.full_like(batch.target_S, -1), None
     if isinstance(head, Head) and head.frozen(values_ND):
         return head.log_probs(values_ND, batch.predictor_S, batch.target_S, uniform)
     starts, cuts = range(0, len(values_ND), CHUNK), batch.layout.cuts
@@ -456,9 +488,9 @@ def _in_chunks(
         parts.append(part)  # type: ignore[arg-type]
     if not parts:  # an empty row: keep it in the graph, so that every rank has a backward pass
         nothing = head(values_ND).sum(-1).float()
-        return nothing, nothing.bool(), nothing if uniform else None
-    logp_S, greedy_S, *rest = (torch.cat(column) for column in zip(*parts, strict=True))
-    return logp_S, greedy_S, rest[0] if rest else None
+        return nothing, nothing.long(), nothing if uniform else None
+    logp_S, word_S, *rest = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logp_S, word_S, rest[0] if rest else None
 
 
 def _score_chunk(
@@ -474,14 +506,15 @@ def _score_chunk(
 def _pick(
     logits_CV: Tensor, which_S: Tensor, target_S: Tensor, uniform: bool
 ) -> tuple[Tensor, ...]:
-    """Log-prob and greedy hit of each scored token, and (asked for) the vocabulary's mean."""
+    """Log-prob of each scored token, the likeliest in its place, and (asked for) the vocabulary's
+    mean."""
     if logits_CV.dtype in (torch.float16, torch.bfloat16):  # sums over a vocabulary need fp32
         logits_CV = logits_CV.float()
-    greedy_S = logits_CV.detach().argmax(-1)[which_S] == target_S
+    word_S = logits_CV.detach().argmax(-1)[which_S]
     logp_S = _LogProb.apply(logits_CV, which_S, target_S)
     if not uniform:
-        return logp_S, greedy_S
-    return logp_S, greedy_S, (logits_CV.mean(-1) - logits_CV.logsumexp(-1))[which_S]
+        return logp_S, word_S
+    return logp_S, word_S, (logits_CV.mean(-1) - logits_CV.logsumexp(-1))[which_S]
 
 
 class _LogProb(torch.autograd.Function):

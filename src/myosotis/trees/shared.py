@@ -128,8 +128,10 @@ def _scores_of_all(parts: Sequence[Sequence[TreeScore]]) -> list[TreeScore]:
 
 def _sum(scores: Sequence[TreeScore]) -> TreeScore:
     """A path is scored by one rank; the others have zeros for it."""
+    said = [score.said for score in scores if score.said is not None]
     return TreeScore(
         sum(score.logp for score in scores),  # type: ignore[arg-type]
         sum(score.weight for score in scores),  # type: ignore[arg-type]
         sum(score.greedy for score in scores) > 0,  # type: ignore[operator, arg-type]
+        sum(said) if said else None,  # type: ignore[arg-type]
     )

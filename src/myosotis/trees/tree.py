@@ -116,6 +116,7 @@ class Tree:
     grade: int = 0  # 1: an answer to give, -1: one not to give, 0: not graded
     other: Tree | None = None  # the same prompt with the answer to another one
     sampled: Sampled | None = None  # of answers that the model itself has given
+    example: int = -1  # of a training step: the place of its example among those trained on
 
     def __len__(self) -> int:
         return len(self.ids)
