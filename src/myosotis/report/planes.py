@@ -97,19 +97,19 @@ def planes(
     found: Study, choice: Choice, marks: Mapping[int, Mark], numbers: Numbers
 ) -> dict[str, Any] | None:
     """A plane for each measure that counts, all with the same marks."""
-    drawn = [
-        {"title": measure.name, "unit": measure.unit, "figure": figure}
+    figures = [
+        (measure, figure)
         for measure in measures(found, numbers)
         if (figure := _plane(found, choice, marks, numbers, measure)) is not None
     ]
-    if not drawn:
+    if not figures:
         return None
     used = {_style(group, choice, marks) for group in found.measured if group.number in marks}
     used |= {p.style for p in prompted.places_of(_runs(found), str)}
     said = {**MARKS, "chosen": "the choice", "prompted": "the base, asked otherwise"}
     return {
-        "drawn": drawn,
-        "crowded": any(figure["figure"].source.crowded for figure in drawn),
+        "drawn": [{"title": m.name, "unit": m.unit, "figure": figure} for m, figure in figures],
+        "crowded": any(isinstance(f.source, Plane) and f.source.crowded for _, f in figures),
         "keys": [{"drawn": place_key(s), "said": said[s]} for s in ORDER if s in used],
     }
 
