@@ -80,7 +80,8 @@ def empty_store() -> Path:
 
 def put_store(args: list[str], cwd: Path) -> None:
     """The store that `args` would make in `cwd`, if they would and there is none."""
-    tracks = args[:1] in (["train"], ["sweep"]) and not any("tracking" in arg for arg in args)
+    otherwise = any(arg.startswith(("tracking", "logger", "resume")) for arg in args)
+    tracks = args[:1] in (["train"], ["sweep"]) and not otherwise
     if tracks and cwd.is_dir() and not (cwd / "mlflow.db").exists():
         shutil.copyfile(empty_store(), cwd / "mlflow.db")
 

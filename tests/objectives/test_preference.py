@@ -75,7 +75,7 @@ def test_sft_term() -> None:
     """ln 2 and half of the chosen answer's 6 nats over 3 tokens: .6931 + 1."""
     branches = BranchLogProbs(
         torch.tensor([-6.0, -5.0]), torch.tensor([3.0, 3.0]), torch.tensor([True, True]), None,
-        torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([-6.0, -5.0]),
+        torch.tensor([0, 0]), torch.tensor([0, 1]), reference_B=torch.tensor([-6.0, -5.0]),
     )  # fmt: skip
     assert p.DPO(sft_weight=0.5).loss(branches).item() == pytest.approx(math.log(2) + 1)
 
