@@ -18,6 +18,7 @@ from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.datamodule import ExampleModule, StepLoader
 from myosotis.data.mixture import Mixture, Order
 from myosotis.data.sources import files
+from myosotis.trees.tree import Tree
 from myosotis.utils.errors import ConfigError, DataError
 
 
@@ -119,18 +120,23 @@ def test_weights_of_one_and_nought_are_one_source_bit_for_bit(
 def test_it_goes_on_at_any_step_on_any_number_of_ranks(
     batch_size: int, done: int, ranks: int
 ) -> None:
-    trees: list[Any] = list(range(24))
+    trees = [Tree.fork([1, 2], [[3]])] * 24
     order = Order(names({"a": 16, "b": 8}), 1, Mixture({"a": 1, "b": 1}, stop="last"))
 
     def loader(**where: Any) -> StepLoader:
         return StepLoader(trees, batch_size, 1, order=order, **where)
 
+    def numbers(step: list[Tree]) -> list[int]:
+        return [tree.example for tree in step]
+
     whole = loader()
     epoch, first = divmod(done, len(whole))
-    rest = list(loader(position=lambda: done))
-    assert rest == [whole.step(epoch, i) for i in range(first, len(whole))]
+    rest = [numbers(step) for step in loader(position=lambda: done)]
+    assert rest == [numbers(whole.step(epoch, i)) for i in range(first, len(whole))]
     shares = [loader(rank=rank, world_size=ranks).step(epoch, first) for rank in range(ranks)]
-    assert sorted(itertools.chain(*shares)) == sorted(whole.step(epoch, first))
+    assert sorted(itertools.chain(*map(numbers, shares))) == sorted(
+        numbers(whole.step(epoch, first))
+    )
 
 
 def test_sources_are_told_apart_and_held_out_together(
