@@ -106,10 +106,13 @@ def _second(example: Example) -> list[str | bool]:
     return [x for x in said if x is not None]
 
 
+_AS_TEXT = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make one each time
+
+
 def canonical(messages: Iterable[Message], *more: object) -> str:
     """The messages as text that is equal only for equal messages."""
     plain = [[m.role, m.content, m.scored, *m.extras()] for m in messages]
-    return json.dumps([plain, *more], ensure_ascii=False)
+    return _AS_TEXT([plain, *more])
 
 
 def _folded(text: str) -> str:

@@ -20,6 +20,7 @@ from myosotis.data.mixture import Mixture
 from myosotis.data.places import HubData, Place, files_of, place_of
 from myosotis.data.stored_examples import StoredExamples, write_examples
 from myosotis.models import wheels
+from myosotis.utils import collector
 from myosotis.utils.cached_folder import remembered_hashes
 from myosotis.utils.errors import DataError
 
@@ -53,7 +54,8 @@ def kept(read: Callable[[], Dataset], words: Mapping[str, Any], places: Sequence
 
 
 def _write(read: Callable[[], Dataset], folder: Path) -> None:
-    dataset = read()
+    with collector.paused():
+        dataset = read()
     for part, examples in dataset.parts().items():
         (folder / part).mkdir()
         write_examples(folder / part, examples)

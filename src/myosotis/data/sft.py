@@ -245,9 +245,9 @@ class Context:
     def __init__(self, record: Mapping[str, Any]) -> None:
         self.unused: set[str] = set()
         self._record = record
-        given = [n for n in (SYSTEM_KEYS, ("history",), TOOL_KEYS) if one_of(n, record)]
-        keys = {names: one_of(names, record) for names in given}
-        self._used = {key for key in keys.values() if key is not None}
+        named = (SYSTEM_KEYS, ("history",), TOOL_KEYS)
+        keys = {names: key for names in named if (key := one_of(names, record))}
+        self._used = set(keys.values())
         system, tools = keys.get(SYSTEM_KEYS), keys.get(TOOL_KEYS)
         self._system = text(record, system) if system else ""
         self._history = _history(record["history"], self.unused) if "history" in self._used else []
