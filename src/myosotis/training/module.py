@@ -66,6 +66,7 @@ class FineTuning(lightning.LightningModule):
         self.controls = controls or Controls()
         self.rollouts = rollouts  # of an objective that learns from the model's own answers
         self.sources = sources  # of several: which each training example is of
+        self.source_names = sorted(set(sources))
         self.metrics: dict[str, Tensor] = {}  # this rank's share of the objective's own
         self.kl_estimate = 0.0  # of the step, over all ranks (`BranchLogProbs.kl_estimate`)
         self.work = Work()  # read by the model on all ranks, prompts included
@@ -128,7 +129,7 @@ class FineTuning(lightning.LightningModule):
         self._set_lr(step)
         with _told_what_helps():
             optimizer.step()
-        told = _of_sources(told, sorted(set(self.sources)))
+        told = _of_sources(told, self.source_names)
         told |= {"lr": optimizer.param_groups[0]["lr"], **self.controls.metrics(norm)}
         metrics = {f"train/{name}": value for name, value in told.items()}
         metrics |= self._spent(sampled, time.perf_counter() - began)
@@ -236,7 +237,7 @@ class FineTuning(lightning.LightningModule):
             kl_estimate=self.kl_estimate,
             each=self._learn,
             sources=[self.sources[tree.example] for tree in trees] if self.sources else (),
-            names=sorted(set(self.sources)),
+            names=self.source_names,
         )
         return loss
 
