@@ -110,12 +110,14 @@ def test_the_answers_of_any_model_are_worth_something(world: Path, stages: Path)
     alone = RunRecord.load(stages / "alone" / "record.json").task
     assert alone is not None and alone.tuned is not None and alone.delta is None
     words += ["task.metric=pass_at_k", "reward=exact", "task.k=2", "task.samples=3"]
+    words += ["task.metrics=[best_of_k]"]
     words = [
         word for word in words if not word.startswith(("task.metric=r", "reward=m", "reward."))
     ]
     call(["evaluate", str(world / "model"), *words, "out=attempts"], stages)
     passed = RunRecord.load(stages / "attempts" / "record.json").task
     assert passed is not None and passed.metric == "pass_at_k" and passed.tuned == 0
+    assert [(best.metric, best.tuned) for best in passed.extra] == [("best_of_k", 0)]
 
 
 def test_a_policy_that_is_stopped_in_mid_round_goes_on(world: Path, tmp_path: Path) -> None:

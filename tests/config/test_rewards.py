@@ -47,6 +47,7 @@ def test_a_critic_stands_beside_every_update_that_can_carry_one(update: str) -> 
         ("task.metrics=[pass_at_k]", "needs a reward: none is chosen"),
         ("task.metric=pass_at_k reward=model reward.model.run=x", "calls none right"),
         ("task.metric=pass_at_k reward=exact task.k=9", r"Add task\.samples=18"),
+        ("task.metric=best_of_k reward=length task.k=9", r"Add task\.samples=18"),
         ("reward=code", "runs what a model writes"),
         ("reward=code reward.code.run=true reward.code.seconds=0", "1 or more"),
         ("method=reward reward=json", "given to written answers"),

@@ -286,8 +286,9 @@ def test_every_question_has_examples_of_its_own() -> None:
     np.testing.assert_allclose(task_metrics.loglik(scorer, trees).scores, expected, atol=1e-5)
 
 
-def test_pass_at_k_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of four answers is right: of two taken, 1 - C(3,2)/C(4,2) = 1/2 hold it. All: 1."""
+def test_pass_at_k_and_best_of_k_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of four answers is right: of two taken, 1 - C(3,2)/C(4,2) = 1/2 hold it. All: 1. The best
+    of two is worth as much where an answer is worth 1 or 0."""
     right = [True, False, False, False, True, True, True, True]
     monkeypatch.setattr(
         task_metrics, "answers", lambda *_, **asked: ["yes" if r else "no" for r in right]
@@ -295,5 +296,8 @@ def test_pass_at_k_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = Rewards.of({"exact": ExactMatch()}, lambda run: pytest.fail(run))
     example = Example((Message("user", "?"), Message("assistant", "yes")), "here")
     nothing: Any = None
-    found = task_metrics.passed(exact, nothing, nothing, [example] * 2, Attempts(k=2, samples=4))
-    assert found.scores.tolist() == [0.5, 1.0]
+    asked = Attempts(k=2, samples=4)
+    worth = task_metrics.sampled(exact, nothing, nothing, [example] * 2, asked)
+    for full in (exact.full, None):
+        found = task_metrics.best_or_passed(worth, asked.k, full)
+        assert found.scores.tolist() == [0.5, 1.0] and found.higher_is_better

@@ -122,6 +122,17 @@ def test_pass_at_k_is_the_share_of_draws_that_hold_a_right_one() -> None:
         text_scores.pass_at_k(5, 1, 6)
 
 
+def test_best_of_k_is_the_mean_of_the_best_over_all_choices() -> None:
+    """Of every set of 3 of 5 answers, the largest reward, averaged; best of 5 is the largest."""
+    rewards = [0.3, -1.0, 2.5, 0.3, 0.9]
+    best = [max(some) for some in itertools.combinations(rewards, 3)]
+    assert text_scores.best_of_k(rewards, 3) == pytest.approx(sum(best) / len(best))
+    assert text_scores.best_of_k(rewards, 5) == 2.5
+    assert text_scores.best_of_k(rewards, 1) == pytest.approx(sum(rewards) / 5)
+    with pytest.raises(ValueError, match="best of 6"):
+        text_scores.best_of_k(rewards, 6)
+
+
 # What is no mean over examples.
 
 

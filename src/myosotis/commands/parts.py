@@ -247,7 +247,7 @@ def evaluator_of(
 
 
 def attempts_of(cfg: DictConfig) -> Attempts:
-    """How pass@k is asked for."""
+    """How pass@k and best of k are asked for."""
     task = cfg.task
     return Attempts(task.k, task.samples, task.temperature, cfg.seed)
 

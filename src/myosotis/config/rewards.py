@@ -26,7 +26,7 @@ def check_rewards(
     cfg: DictConfig, values: dict[str, Any], objective: Objective, kind: type[TaskKind]
 ) -> None:
     """Each reward is held against its class; and who needs one has one."""
-    from myosotis.data.kinds import PASS_AT_K, REWARDED
+    from myosotis.data.kinds import PASS_AT_K, REWARDED, SAMPLED
     from myosotis.objectives import samples
     from myosotis.rewards import Reward
 
@@ -51,7 +51,12 @@ def check_rewards(
         if not made:
             raise ConfigError(f"task.metric={needing[0]} needs a reward: none is chosen.", CHOOSE)
         if PASS_AT_K in needing:
-            _right_or_wrong(cfg, entries, made)
+            _right_or_wrong(entries, made)
+        if cfg.task.k > cfg.task.samples and any(name in SAMPLED for name in needing):
+            raise ConfigError(
+                f"task.k={cfg.task.k} of task.samples={cfg.task.samples} answers cannot be taken.",
+                f"Add task.samples={2 * cfg.task.k}.",
+            )
     if made and not kind.is_text:
         raise ConfigError(
             f"reward={'+'.join(entries)} is given to written answers, and objective="
@@ -62,19 +67,14 @@ def check_rewards(
         _policy(cfg)
 
 
-def _right_or_wrong(cfg: DictConfig, names: Iterable[str], made: Sequence[Reward]) -> None:
-    """pass@k counts answers that are right, and takes k of those that are sampled."""
+def _right_or_wrong(names: Iterable[str], made: Sequence[Reward]) -> None:
+    """pass@k counts answers that are right."""
     for name, one in zip(names, made, strict=True):
         if one.weight and not one.right_or_wrong:
             raise ConfigError(
                 f"task.metric=pass_at_k counts right answers, and reward={name} calls none right.",
                 "reward=code, exact, numeric or json do.",
             )
-    if cfg.task.k > cfg.task.samples:
-        raise ConfigError(
-            f"task.k={cfg.task.k} of task.samples={cfg.task.samples} answers cannot be taken.",
-            f"Add task.samples={2 * cfg.task.k}.",
-        )
 
 
 def _policy(cfg: DictConfig) -> None:

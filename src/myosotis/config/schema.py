@@ -184,7 +184,8 @@ class TaskConfig:
         "what decides on the task: loglik (log-likelihood of the answers), perplexity; of "
         "generated answers rougeL, rouge1, rouge2, chrf, bleu, exact_match, numeric (the final "
         "number), label_accuracy, macro_f1, json_valid, json_fields, sql_match, reward (by the "
-        "rewards that are chosen), pass_at_k (how likely one of task.k answers has full reward); "
+        "rewards that are chosen), pass_at_k (how likely one of task.k answers has full reward), "
+        "best_of_k (the reward of the best of task.k answers, what a policy has to beat); "
         "accuracy (labels, pairs), margin (pairs), separation (graded answers)",
     )
     metrics: list[str] = key([], "further metrics to measure beside that one, by the same names")
@@ -207,9 +208,9 @@ class TaskConfig:
         16, "held-out prompts that base and tuned model answer, shown side by side; 0: none"
     )
     max_new_tokens: int = key(48, "longest generated answer, in tokens")
-    k: int = key(1, "of pass_at_k: answers of which one is to be right")
-    samples: int = key(8, "of pass_at_k: answers sampled for each prompt, at least k")
-    temperature: float = key(0.8, "of pass_at_k: temperature of these answers")
+    k: int = key(1, "of pass_at_k and best_of_k: answers of which the best one counts")
+    samples: int = key(8, "of pass_at_k and best_of_k: answers sampled for each prompt, at least k")
+    temperature: float = key(0.8, "of pass_at_k and best_of_k: temperature of these answers")
 
 
 @dataclass

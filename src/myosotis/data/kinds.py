@@ -46,7 +46,10 @@ TEXT_METRICS = (
 """All that compare a generated answer with the reference (`evaluation/text_scores.py`)."""
 REWARD = "reward"
 PASS_AT_K = "pass_at_k"
-REWARDED = (REWARD, PASS_AT_K)
+BEST_OF_K = "best_of_k"
+SAMPLED = (PASS_AT_K, BEST_OF_K)
+"""Metrics of several answers to each prompt."""
+REWARDED = (REWARD, *SAMPLED)
 """By the rewards that are chosen (the group `reward`): of one answer, and of one of k."""
 WRITTEN = (*TEXT_METRICS, *REWARDED)
 """All that are measured on written answers."""

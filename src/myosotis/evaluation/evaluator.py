@@ -82,7 +82,7 @@ class Evaluator:
     metrics: Sequence[str] = ()  # what is measured beside what the kind of task always is
     own: Own = field(default_factory=dict)  # metrics that are not ours
     rewards: Rewards | None = None  # what written answers are worth, beside their likeness
-    attempts: Attempts = field(default_factory=Attempts)  # how pass@k is asked for
+    attempts: Attempts = field(default_factory=Attempts)  # for pass@k and best of k
     validation_examples: Sequence[Example] = ()  # `validation[i]` is of `validation_examples[i]`
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:

@@ -74,6 +74,7 @@ METRICS = {
         Metric("sql_match", True, SHARE, each(text_scores.sql_match)),
         Metric(kinds.REWARD, True, "reward", rewards=True),
         Metric(kinds.PASS_AT_K, True, "chance that one of k answers is right", rewards=True),
+        Metric(kinds.BEST_OF_K, True, "reward of the best of k answers", rewards=True),
     )
 }
 Own = Mapping[str, TextMetric]
@@ -85,8 +86,8 @@ LONGEST_ANSWER = 256
 
 @dataclass(frozen=True)
 class Attempts:
-    """How pass@k is asked for: `samples` answers to each prompt at a temperature, of which one
-    takes `k`."""
+    """How pass@k and best of k are asked for: `samples` answers to each prompt at a temperature, of
+    which one takes `k`."""
 
     k: int = 1
     samples: int = 8
@@ -180,15 +181,15 @@ def measure(
 
     `own` are metrics that are not ours, by name. `trees` are the examples as the model reads them
     (default: rendered whole, answers scored); `rewards` are what `reward` means, and where there
-    are several, each is told besides; `attempts` is how pass@k is asked for. `max_new_tokens`
-    defaults to the longest reference. `advance(n)` is called as `n` more examples are scored, and
-    again as they are generated. The model is left as it was.
+    are several, each is told besides; `attempts` is how pass@k and best of k are asked for.
+    `max_new_tokens` defaults to the longest reference. `advance(n)` is called as `n` more examples
+    are scored, and again as they are generated. The model is left as it was.
     """
     asked = [metric(name, own) for name in metrics]
     if trees is None and not all(m.generates for m in asked):
         trees = [Tree.of([template.render(answer_only(e))]) for e in examples]
     texts: list[str] = []
-    if any(m.generates and m.name != kinds.PASS_AT_K for m in asked):
+    if any(m.generates and m.name not in kinds.SAMPLED for m in asked):
         texts = answers(
             scorer,
             template,
@@ -198,22 +199,26 @@ def measure(
             advance=advance,
         )
     references = [example.completion for example in examples]
+    attempts, worth = attempts or Attempts(), None
     found: dict[str, TaskScore] = {}
     for m in asked:
         if m.name == kinds.REWARD:
             assert rewards is not None
             found |= rewarded(rewards, examples, texts)
-        elif m.name == kinds.PASS_AT_K:
+        elif m.name in kinds.SAMPLED:
             assert rewards is not None
-            found[m.name] = passed(
-                rewards,
-                scorer,
-                template,
-                examples,
-                attempts or Attempts(),
-                max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
-            )
+            if worth is None:
+                worth = sampled(
+                    rewards,
+                    scorer,
+                    template,
+                    examples,
+                    attempts,
+                    max_new_tokens=max_new_tokens,
+                    batch_size=batch_size,
+                )
+            full = rewards.full if m.name == kinds.PASS_AT_K else None
+            found[m.name] = best_or_passed(worth, attempts.k, full)
         elif m.generates:
             found[m.name] = compare(m.name, texts, references, own)
         else:
@@ -237,7 +242,7 @@ def rewarded(
     }
 
 
-def passed(
+def sampled(
     rewards: Rewards,
     scorer: Scorer,
     template: ChatRenderer,
@@ -246,11 +251,10 @@ def passed(
     *,
     max_new_tokens: int | None = None,
     batch_size: int = 8,
-) -> TaskScore:
-    """pass@k of each example: the chance that one of k answers is right, of `attempts.samples` that
-    were sampled. Right is an answer of full marks by every reward that is learned from."""
+) -> Scores:
+    """What the answers that are sampled to each example are worth: (examples, samples)."""
     each = [example for example in examples for _ in range(attempts.samples)]
-    with progress("answers, pass@k", total=len(each)) as advance:
+    with progress("answers, several to a prompt", total=len(each)) as advance:
         texts = answers(
             scorer,
             template,
@@ -261,9 +265,18 @@ def passed(
             temperature=attempts.temperature,
             seed=attempts.seed,
         )
-    right = rewards(each, texts).total >= rewards.full - 1e-9
-    counts = right.reshape(len(examples), attempts.samples).sum(1)
-    chances = [text_scores.pass_at_k(attempts.samples, int(c), attempts.k) for c in counts]
+    return rewards(each, texts).total.reshape(len(examples), attempts.samples)
+
+
+def best_or_passed(worth: Scores, k: int, full: float | None) -> TaskScore:
+    """Of each example, from what its n answers are `worth` (examples, n): pass@k, the chance that
+    one of k answers is right, where right is an answer of `full` marks by every reward that is
+    learned from; without `full`, the expected reward of the best of k answers."""
+    if full is None:
+        best = [text_scores.best_of_k(given, k) for given in worth.tolist()]
+        return scored(kinds.BEST_OF_K, np.array(best, np.float64))
+    counts = (worth >= full - 1e-9).sum(1)
+    chances = [text_scores.pass_at_k(worth.shape[1], int(c), k) for c in counts]
     return scored(kinds.PASS_AT_K, np.array(chances, np.float64))
 
 

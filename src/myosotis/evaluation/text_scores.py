@@ -210,3 +210,14 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     if not 0 < k <= n or not 0 <= correct <= n:
         raise ValueError(f"pass@{k} of {correct} among {n}")
     return 1 - comb(n - correct, k) / comb(n, k)
+
+
+def best_of_k(rewards: Sequence[float], k: int) -> float:
+    """The expected reward of the best of k answers, from n that were sampled: the mean of the
+    largest over all choices of k of them (unbiased). The i-th smallest of n is the largest of
+    C(i - 1, k - 1) of C(n, k) choices. With rewards of 0 and 1 it is `pass_at_k`."""
+    n = len(rewards)
+    if not 0 < k <= n:
+        raise ValueError(f"best of {k} among {n}")
+    ranked = enumerate(sorted(map(float, rewards)))
+    return sum(reward * comb(i, k - 1) for i, reward in ranked) / comb(n, k)
