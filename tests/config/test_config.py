@@ -19,6 +19,8 @@ from myosotis.config.validate import _data
 from myosotis.utils.did_you_mean import did_you_mean, near
 from myosotis.utils.errors import ConfigError
 
+POLICIES = ("grpo", "dr_grpo", "rloo", "ppo", "online_dpo")
+
 SRC = Path(__file__).parents[2] / "src" / "myosotis"
 
 
@@ -372,7 +374,8 @@ def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -
         | {key: f"${{..{key}}}" for key in keys},
     }
     (tmp_path / "data" / "mine.yaml").write_text(json.dumps(own))
-    here = str(tmp_path)
+    here, lines = str(tmp_path), tmp_path / "mine.jsonl"
+    lines.write_text("{}\n")
     experiments, methods = options("experiment", here), options("method", here)
     data = options("data", here)
     assert (len(experiments), len(methods), len(data)) == (6, 18, 6)
@@ -388,5 +391,9 @@ def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -
                 )  # fmt: skip
                 values = OmegaConf.to_container(cfg.data, resolve=True)
                 _data(cast("dict[str, Any]", values))
+                if chosen != "mine":
+                    words += [f"data.path={lines}"] * ("path" in values)
+                    words += ["reward=length"] * (cfg.objective.name in POLICIES)
+                    check(compose(words))
                 seen |= {(experiment, chosen), (method, chosen), (experiment, method)}
     assert len(seen) == 6 * 6 + 18 * 6 + 6 * 18
