@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -37,6 +38,28 @@ def test_parquet(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r"pairs.parquet:1: no completion"):
         read_answers(path)
+
+
+def test_classes_have_their_names(tmp_path: Path) -> None:
+    """Of a file that `datasets` wrote; -1 is how it writes that there is no label. A number that is
+    no class is told how it is read."""
+    features = datasets.Features(
+        {"prompt": datasets.Value("string"), "answer": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    rows = {"prompt": ["a", "b", "c"], "answer": [1, 0, 1]}
+    path = tmp_path / "mine.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    assert [e.completion for e in read_answers(path).examples] == ["yes", "no", "yes"]
+    rows["answer"][1] = -1
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    with pytest.raises(DataError, match=r"mine.parquet:2: no completion"):
+        read_answers(path)
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "label": 1}\n')
+    fields = {"prompt": "prompt", "completion": "label"}
+    with pytest.raises(DataError, match=r"the number 1; expected text[\s\S]*'\{label\}'"):
+        read_answers(tmp_path / "mine.jsonl", Fields(fields))
+    written = read_answers(tmp_path / "mine.jsonl", Fields(fields | {"completion": "{label}"}))
+    assert written.examples[0].completion == "1"
 
 
 def test_what_is_missing_among_numbers_is_absent(tmp_path: Path) -> None:
