@@ -39,7 +39,7 @@ def export_data(
     base and to the tuned model, `saved_tokens` what a call to the base has more. Raises `DataError`
     with file and line of every example that the service would not take; nothing is written then.
     """
-    check(cfg)
+    check(cfg, here=False)
     require_place(out / "train.jsonl")
     service, module = SERVICES[to], data_module(cfg)
     parts = {part: module.dataset.parts()[part] for part in PARTS}

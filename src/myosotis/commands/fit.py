@@ -51,7 +51,7 @@ from myosotis.trees.attention import text_config
 from myosotis.trees.scorer import device_of
 from myosotis.updates.tensors import num_parameters
 from myosotis.utils import distributed
-from myosotis.utils.device import hardware, peak_flops
+from myosotis.utils.device import hardware, num_devices, peak_flops
 from myosotis.utils.errors import Interrupted
 
 Measure = Callable[[], dict[str, float]]
@@ -84,7 +84,7 @@ def fit(
     users = UserCallbacks(own, lambda: bool(best.course.ended) or stop.stopping)
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
-        devices=cfg.trainer.devices,
+        devices=num_devices(cfg.trainer.accelerator, cfg.trainer.devices),
         strategy=strategy_of(cfg.trainer.strategy, cfg.trainer.accelerator, cfg.trainer.devices),
         precision="32-true",  # the scorer owns the arithmetic: models/dtype.py
         max_steps=parts.total_steps,

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from myosotis.updates.tensors import whole
 from myosotis.utils import distributed
-from myosotis.utils.device import on_gpu
+from myosotis.utils.device import num_devices
 
 PATIENCE = timedelta(hours=4)
 """How long a rank waits for another: at first the first one may be measuring the base."""
@@ -77,12 +77,6 @@ def _whole(value: Any) -> Any:
 
 def strategy_of(name: str, accelerator: str, devices: int | str) -> Any:
     """What Lightning is told of `trainer.strategy`: nothing of ours where there is one device."""
-    if name == "auto" and not _several(accelerator, devices):
+    if name == "auto" and num_devices(accelerator, devices) == 1:
         return "auto"
     return (SpreadRanks if name == "fsdp2" else Ranks)(timeout=PATIENCE)
-
-
-def _several(accelerator: str, devices: int | str) -> bool:
-    if str(devices) in ("auto", "-1"):
-        return on_gpu(accelerator) and torch.cuda.device_count() > 1
-    return int(devices) > 1

@@ -205,8 +205,8 @@ def attention(
 
 
 def _as_products(*states: Tensor) -> list[Tensor]:
-    """In the dtype of autocast, where that is on: it knows SDPA but not these kernels, and positions
-    are turned into queries and keys in fp32 while values come out of a product."""
+    """In the dtype of autocast, where that is on: it knows SDPA but not these kernels, and queries
+    and keys have been turned by their positions in fp32, while values come out of a product."""
     place = states[0].device.type
     if not torch.is_autocast_enabled(place):
         return list(states)
