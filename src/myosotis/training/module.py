@@ -30,7 +30,7 @@ from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 from myosotis.updates.tensors import whole
-from myosotis.utils import distributed
+from myosotis.utils import distributed, rank_failure
 from myosotis.utils.errors import RunError, out_of_memory
 
 
@@ -115,8 +115,6 @@ class FineTuning(lightning.LightningModule):
         normalizer = distributed.total(sum(self.objective.normalizer(tree) for tree in batch))
         trees = self._with_reference(batch)
         loss_here = self._accumulate(trees, normalizer)
-        read = zip(self.work, map(distributed.total, self._step_work), strict=True)
-        self.work = Work(*(before + now for before, now in read))
         distributed.sum_gradients([p for _, p in self.update.parameters()])
         self.controls.hold(step, self.update.parameters())
         gradients = [p.grad for _, p in self.update.parameters() if p.grad is not None]
@@ -195,9 +193,12 @@ class FineTuning(lightning.LightningModule):
         """
         while True:
             loss = self._attempt(trees, normalizer)
-            if not distributed.on_any(loss is None) and loss is not None:
+            failed = loss is None, loss is None and self.scorer.rows_at_once == 1
+            *lacking, tokens, pairs = distributed.totals([*failed, *self._step_work])
+            if not lacking[0] and loss is not None:
+                self.work = Work(self.work.tokens + tokens, self.work.pairs + pairs)
                 return loss
-            if distributed.on_any(loss is None and self.scorer.rows_at_once == 1):
+            if lacking[1]:
                 raise RunError(
                     f"out of memory with one row of {self.scorer.row_tokens} tokens at a time",
                     "trainer.gradient_checkpointing=true or a smaller data.row_tokens helps",
@@ -214,11 +215,7 @@ class FineTuning(lightning.LightningModule):
             if not out_of_memory(error):
                 raise
             if self.scorer.lockstep:
-                raise RunError(
-                    "out of memory on a rank; where weights are spread over ranks, a step that one "
-                    "of them leaves cannot begin anew",
-                    "a smaller trainer.rows_at_once, or trainer.gradient_checkpointing=true",
-                ) from error
+                raise rank_failure.left_alone(error) from error
         return None
 
     def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> Tensor:
