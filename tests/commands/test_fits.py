@@ -77,6 +77,14 @@ def load(size: str, sizes: Sizes, **changes: Any) -> StepLoad:
     return replace(settled, **changes)
 
 
+def test_a_long_row_has_no_mask_on_a_gpu() -> None:
+    """Of 32,768 tokens in bf16 it would take 2 bytes · 32,768² = 2.1 GB; on a CPU a row has one."""
+    sizes, bf16 = Sizes(7_000_000_000, 1, own=0), Precision(torch.bfloat16)
+    row = load("7B", sizes, precision=bf16, row_tokens=32_768)
+    there, here = row.memory(), replace(row, on_gpu=False).memory()
+    assert here.activations - there.activations == pytest.approx(2 * 32_768**2 / 1e9)
+
+
 def test_seven_billion_in_fp32_take_112_gigabytes() -> None:
     """28 of weights, 28 of gradients, 56 of Adam (Rajbhandari et al. 2020: 16 bytes a parameter);
     beside them θ0, 28 more, and what passes through."""

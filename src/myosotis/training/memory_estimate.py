@@ -116,7 +116,9 @@ class StepLoad:
             products=multiplied.itemsize * sizes.base / 1e9 if multiplied else 0.0,
             gradients=4 * sizes.trainable / 1e9,
             optimizer=self.optimizer_bytes * sizes.trainable / 1e9,
-            activations=activations(self.text, tokens, self.rows, widths, self.checkpointing),
+            activations=activations(
+                self.text, tokens, self.rows, widths, self.checkpointing, mask=not self.on_gpu
+            ),
             logits=self._logits(vocabulary) / 1e9,
         )
 
@@ -145,9 +147,16 @@ class StepLoad:
 
 
 def activations(
-    text_config: Any, tokens: int, rows: int, itemsize: int, checkpointing: bool | str
+    text_config: Any,
+    tokens: int,
+    rows: int,
+    itemsize: int,
+    checkpointing: bool | str,
+    *,
+    mask: bool,
 ) -> float:
-    """Gigabytes kept for the backward pass of `tokens` tokens in `rows` rows.
+    """Gigabytes kept for the backward pass of `tokens` tokens in `rows` rows, with a `mask` of each
+    row's square or, by the kernels that a GPU has for rows of trees, without.
 
     A layer keeps what its norms, projections and gate read: about 8 vectors of the hidden size, the
     keys and values, 4 of the MLP's, and the mask (after Korthikanti et al. 2022, equation 1,
@@ -167,8 +176,8 @@ def activations(
         kept = layers * attention + mlp
     elif checkpointing:
         kept = layers * tokens * hidden + attention + mlp
-    mask = tokens * tokens / max(1, rows)
-    return (kept + mask) * itemsize / 1e9
+    squares = tokens * tokens / max(1, rows) if mask else 0.0
+    return (kept + squares) * itemsize / 1e9
 
 
 def largest(text_config: Any, name: str) -> int:
