@@ -32,7 +32,7 @@ from myosotis.utils import distributed
 from myosotis.utils.device import hardware
 from myosotis.utils.errors import out_of_memory
 
-SCORER_VERSION = 6
+SCORER_VERSION = 7
 """Raised whenever the same model and trees would give other scores."""
 
 KEPT_BYTES = 2**27

@@ -50,6 +50,11 @@ def device_for(accelerator: str) -> torch.device:
     return torch.device("mps") if on_mps(accelerator) else CPU
 
 
+def float64(tensor: torch.Tensor) -> torch.Tensor:
+    """In fp64, on the host where the device has none (Apple's have none)."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
