@@ -24,6 +24,10 @@ NF4_BYTES = 0.5 + 0.127 / 8
 CUDA_GB = 0.6
 """What CUDA's context and the workspaces of its libraries take of a GPU: assumed, not measured."""
 
+HOST_GB = 0.8
+"""What a process that trains on a CPU holds beside the model, at least: its libraries, of which a
+plan has not imported all (docs/log.md, 2026-11-22: of the 2.11 predicted for LoRA)."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -110,7 +114,7 @@ class StepLoad:
         widths = self.precision.compute.itemsize
         tokens = self.rows * self.row_tokens
         return Memory(
-            program=CUDA_GB if self.on_gpu else psutil.Process().memory_info().rss / 1e9,
+            program=CUDA_GB if self.on_gpu else max(HOST_GB, _resident()),
             weights=self._weights() / 1e9,
             base_copy=self._base_copy(),
             products=multiplied.itemsize * sizes.base / 1e9 if multiplied else 0.0,
@@ -144,6 +148,11 @@ class StepLoad:
             tokens = self.rows * self.row_tokens
             return min(KEPT_BYTES + chunk, 4 * tokens * vocabulary) + 2 * chunk
         return 1.5 * GPU_BYTES if self.on_gpu else 0.0
+
+
+def _resident() -> float:
+    """Gigabytes that this process has in memory."""
+    return float(psutil.Process().memory_info().rss) / 1e9
 
 
 def activations(
