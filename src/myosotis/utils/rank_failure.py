@@ -22,7 +22,8 @@ from myosotis.utils import distributed
 from myosotis.utils.console import console
 from myosotis.utils.errors import RunError
 
-REASON = "myosotis/reason"
+REASON, ENDED = "myosotis/reason", "the first rank has ended, and said why"
+HINT = "a smaller trainer.rows_at_once, or trainer.gradient_checkpointing=true"
 EVERY, GRACE, PARTING = 0.5, 30.0, 20.0
 """Seconds: between two looks; from a reason heard until who is still waiting is ended; that a rank
 which left stays at most, see `part`."""
@@ -48,7 +49,7 @@ class _Listener:
             reason: str = self.store.get(REASON).decode()
             self.store.set(f"{REASON}/{self.rank}", "heard")
             return reason
-        return "the first rank has ended"
+        return ENDED
 
     def leave(self, reason: str) -> None:
         self.left = True
@@ -100,9 +101,6 @@ def left_alone(error: RuntimeError) -> RunError:
     return RunError(message, HINT)
 
 
-HINT = "a smaller trainer.rows_at_once, or trainer.gradient_checkpointing=true"
-
-
 @contextmanager
 def heard() -> Iterator[None]:
     """What a rank that was left raises is told as the reason of the one that left it."""
@@ -112,7 +110,7 @@ def heard() -> Iterator[None]:
     except RuntimeError as error:
         if _listener is None or (reason := _reason_soon(_listener)) is None:
             raise
-        raise RunError(reason, HINT) from error
+        raise RunError(reason, "" if reason == ENDED else HINT) from error
     except RunError:
         if _listener is not None and _listener.left:
             _listener.part()
