@@ -33,7 +33,7 @@ class _Listener:
     def __init__(self) -> None:
         from torch.distributed.distributed_c10d import _get_default_store
 
-        self.kept = _get_default_store()  # it lives on the first rank, beyond the groups
+        self.kept: Any = _get_default_store()  # it lives on the first rank, beyond the groups
         self.store = self.kept.clone()
         self.on_gpu = not distributed.on_host()
         self.rank, self.world = distributed.rank(), distributed.world()
