@@ -17,6 +17,7 @@ from myosotis.records.schema import WeightChange
 from myosotis.updates.base import Update
 from myosotis.updates.change import Change
 from myosotis.updates.depth import depth_by_name
+from myosotis.utils.device import float64
 
 LAYERS = 3
 """Layers whose matrices are decomposed."""
@@ -53,7 +54,7 @@ def spread(count: int) -> set[int]:
 def _measured(change: Change, depth: int, count: int, chosen: set[int]) -> WeightChange:
     *_, kind = change.name.removesuffix(".weight").split(".")
     base = change.origin()
-    length, whole = _length(change), float(base.double().norm())
+    length, whole = _length(change), float(float64(base).norm())
     found = WeightChange(
         name=change.name,
         kind=kind,
@@ -66,11 +67,11 @@ def _measured(change: Change, depth: int, count: int, chosen: set[int]) -> Weigh
 
 
 def _length(change: Change) -> float:
-    return math.sqrt(max(0.0, float(change.squared_norm().double())))
+    return math.sqrt(max(0.0, float(float64(change.squared_norm()))))
 
 
 def _decompose(found: WeightChange, change: Change, base_OI: Tensor) -> None:
-    values = change.singular_values().double()
+    values = float64(change.singular_values())
     found.rank = rank(values, max(base_OI.shape))
     found.effective_rank = effective_rank(values)
     found.rank_90 = rank_90(values)

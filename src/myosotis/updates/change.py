@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from myosotis.updates.tensors import plain_weight
+from myosotis.utils.device import float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ class LowRank(Change):
     def singular_values(self) -> Tensor:
         """Of the r × r product of the two triangular factors: B = Q·R and Aᵀ = P·S give B·A =
         Q·(R·Sᵀ)·Pᵀ."""
-        into, out = torch.linalg.qr(self.a.double().T).R, torch.linalg.qr(self.b.double()).R
+        into, out = torch.linalg.qr(float64(self.a).T).R, torch.linalg.qr(float64(self.b)).R
         return abs(self.scale) * torch.linalg.svdvals(out @ into.T)
 
     def rows_along(self, left_OK: Tensor) -> Tensor:
