@@ -25,7 +25,7 @@ FEWEST, MOST = 3, 8
 
 WORK = 1.6e10
 """Between the two, as many layers as take so many products: a matrix of m × n takes mn·min(m, n).
-Of SmolLM2-135M under full tuning those are 8, which take 14 s of one core."""
+Of SmolLM2-135M those are 8, which take one core 11 s under LoRA and 15 s under full tuning."""
 
 DIRECTIONS = 16
 """Of the base, the singular directions with the largest singular values."""
