@@ -9,6 +9,7 @@ of the object `answers`. Where any is named, only those that are named are read.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,8 +27,13 @@ NAMES = (
     "messages",
     "text",
     "system",
+    "history",
+    "tools",
     "tests",
 )
+AS_THEY_ARE = ("history", "tools")
+"""Fields that are lists of their own kind, and no texts to be put together; a record may lack
+them."""
 GROUP = "group"
 """The usual name of the field that says what a record shares with others."""
 
@@ -58,9 +64,11 @@ class Fields:
                     f"data.fields.{key}: no such field", did_you_mean(key, NAMES, known)
                 )
             listed = isinstance(value, Sequence) and all(isinstance(v, str) for v in value)
+            listed = listed and key not in AS_THEY_ARE
             if not value or not (isinstance(value, str) or listed):
                 raise ConfigError(
-                    f"data.fields.{key}={value}", "the name of a field, or a list of names"
+                    f"data.fields.{key}={value}",
+                    "the name of a field" + ", or a list of names" * (key not in AS_THEY_ARE),
                 )
         self.named: dict[str, str | list[str]] = {
             k: v if isinstance(v, str) else list(v) for k, v in given.items()
@@ -77,7 +85,13 @@ class Fields:
         if not self.named:
             made = dict(record)
         else:
-            made = {name: _value(record, spec, used) for name, spec in self.named.items()}
+            made = {
+                name: _get(record, str(spec), used)
+                if name in AS_THEY_ARE
+                else _value(record, spec, used)
+                for name, spec in self.named.items()
+                if name not in AS_THEY_ARE or str(spec) in record
+            }
         if (key := self.group_key) is None:
             return made, _left(record, used)
         group = _group(record, key, used)
@@ -105,6 +119,7 @@ def _group(record: dict[str, Any], key: str, used: set[str]) -> str:
     value = _get(record, key, used)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise RecordError(f"{key!r} is {kind(value)}; expected the name of a group")
+    _require_finite(value, key)
     return str(value)
 
 
@@ -150,4 +165,10 @@ def _text(value: Any, name: str) -> str:
         if value and not _texts(value):
             raise RecordError(f"{name!r} is {kind(value)}; expected texts")
         return BETWEEN.join(value)
+    _require_finite(value, name)
     return str(value)
+
+
+def _require_finite(value: str | float, name: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecordError(f"{name!r} is {kind(value)}; expected text")
