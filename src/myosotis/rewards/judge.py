@@ -168,7 +168,7 @@ def filled(scores: Sequence[float | None], groups: Sequence[str]) -> Numbers:
     found = np.array([np.nan if score is None else score for score in scores], np.float64)
     missing = np.isnan(found)
     names = np.array(groups)
-    for name in {groups[i] for i in np.flatnonzero(missing)}:
+    for name in {groups[int(i)] for i in np.flatnonzero(missing)}:
         own = found[(names == name) & ~missing]
         rest = own if len(own) else found[~missing]
         found[(names == name) & missing] = rest.mean()
