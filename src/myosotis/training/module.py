@@ -240,7 +240,7 @@ class FineTuning(lightning.LightningModule):
         if self.controls:
             ranks = self.global_rank, self.trainer.world_size
             at = Step.of(self.global_step, trees, self.scorer, self._backward, *ranks)
-            self.controls.accumulate(at, [p for _, p in self.update.parameters()])
+            self.controls.accumulate(at, self.update.parameters())
         loss, self.metrics = total(
             self.scorer,
             self.objective,
