@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from myosotis.records.schema import RunRecord
+from myosotis.tracking.jsonl_logger import JsonlLogger
 from tests.commands.test_train import same, stop_at, tensors
 from tests.training.test_best_checkpoint import right_by_definition
 from tests.world import call, settings, start
@@ -123,4 +124,8 @@ def test_a_policy_that_is_looked_at_ends_with_the_best_by_the_watched_reward(
     assert (record.checkpoint.step, record.checkpoint.loss) == (best, losses[best])
     assert record.retention and record.task is not None
     rows = {row.metric: row for row in (record.task, *record.task.extra)}
+    kept = JsonlLogger(out / "metrics.jsonl").values()
+    assert kept.keys() == losses.keys()
+    for step, loss in losses.items():  # what each of five prompts' answers was worth
+        assert len(kept[step]["watched"]) == 5 and sum(kept[step]["watched"]) / 5 == -loss
     assert rows["reward_watched"].n == 5 and record.task.tuned == rows["reward_length"].tuned
