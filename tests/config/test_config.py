@@ -19,6 +19,9 @@ from myosotis.config.validate import _data
 from myosotis.utils.did_you_mean import did_you_mean, near
 from myosotis.utils.errors import ConfigError
 
+POLICIES = ("grpo", "rloo", "ppo", "online_dpo")
+FROM_FILES = ("jsonl", "pairs", "graded")
+
 SRC = Path(__file__).parents[2] / "src" / "myosotis"
 
 
@@ -372,7 +375,8 @@ def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -
         | {key: f"${{..{key}}}" for key in keys},
     }
     (tmp_path / "data" / "mine.yaml").write_text(json.dumps(own))
-    here = str(tmp_path)
+    here, lines = str(tmp_path), tmp_path / "mine.jsonl"
+    lines.write_text("{}\n")
     experiments, methods = options("experiment", here), options("method", here)
     data = options("data", here)
     assert (len(experiments), len(methods), len(data)) == (6, 18, 6)
@@ -382,11 +386,16 @@ def test_every_experiment_with_every_data_set_and_every_method(tmp_path: Path) -
             for k, method in enumerate(methods):
                 chosen = data[(i + k) % len(data)]
                 words = [f"experiment={experiment}", f"method={method}", f"data={chosen}"]
+                words += [f"data.path={lines}"] * (chosen in FROM_FILES)
+                words += ["reward=length"] * (method in POLICIES)
                 cfg = hydra.compose_config(
                     config_name="train", overrides=words, run_mode=RunMode.RUN, from_shell=True,
                     with_log_configuration=False,
                 )  # fmt: skip
                 values = OmegaConf.to_container(cfg.data, resolve=True)
                 _data(cast("dict[str, Any]", values))
+                if chosen != "mine":
+                    del cast("Any", cfg).hydra
+                    check(cfg)
                 seen |= {(experiment, chosen), (method, chosen), (experiment, method)}
     assert len(seen) == 6 * 6 + 18 * 6 + 6 * 18

@@ -34,6 +34,13 @@ def example(prompt: str, where: str = "") -> Example:
         ("<|user|>\nq<|end|>", "phi"),
         ("<｜User｜>q<｜Assistant｜>", "deepseek"),
         ("USER: q ASSISTANT:", "vicuna"),
+        ("### Human: q\n### Assistant:", "guanaco"),
+        ("\n\nHuman: q\n\nAssistant:", "plain"),
+        ("User: q\nAssistant:", "plain"),
+        ("<|start|>user<|message|>q<|end|>", "harmony"),
+        ("<|START_OF_TURN_TOKEN|><|USER_TOKEN|>q", "cohere"),
+        ("<|start_of_role|>user<|end_of_role|>q", "granite"),
+        ("Human: resources. The Assistant: a play", None),
         ("the token <|im_end|> ends a turn, and [INST] opens one", None),
         ("A title\n### Steps\n1. Read the ### Instruction: of the author", None),
         ("the USER: field", None),
@@ -41,6 +48,13 @@ def example(prompt: str, where: str = "") -> Example:
 )
 def test_what_counts(prompt: str, template: str | None) -> None:
     assert [one.template for one in marked([example(prompt)])] == ([template] if template else [])
+
+
+def test_reasoning_is_text_as_well() -> None:
+    turn = Message("assistant", "a", reasoning=CHATML)
+    assert [one.template for one in marked([Example((Message("user", "q"), turn), "f:1")])] == [
+        "chatml"
+    ]
 
 
 def test_they_are_counted_with_the_first_place() -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -37,6 +38,67 @@ def test_parquet(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r"pairs.parquet:1: no completion"):
         read_answers(path)
+
+
+def test_classes_have_their_names(tmp_path: Path) -> None:
+    """Of a file that `datasets` wrote; -1 is how it writes that there is no label. A number that is
+    no class is told how it is read."""
+    features = datasets.Features(
+        {"prompt": datasets.Value("string"), "answer": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    rows = {"prompt": ["a", "b", "c"], "answer": [1, 0, 1]}
+    path = tmp_path / "mine.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    assert [e.completion for e in read_answers(path).examples] == ["yes", "no", "yes"]
+    rows["answer"][1] = -1
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    with pytest.raises(DataError, match=r"mine.parquet:2: no completion"):
+        read_answers(path)
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "label": 1}\n')
+    fields = {"prompt": "prompt", "completion": "label"}
+    with pytest.raises(DataError, match=r"the number 1; expected text[\s\S]*'\{label\}'"):
+        read_answers(tmp_path / "mine.jsonl", Fields(fields))
+    written = read_answers(tmp_path / "mine.jsonl", Fields(fields | {"completion": "{label}"}))
+    assert written.examples[0].completion == "1"
+
+
+def test_what_is_missing_among_numbers_is_absent(tmp_path: Path) -> None:
+    """A column of numbers has NaN where a record has none: no text, and no name of a group."""
+    path = tmp_path / "mine.parquet"
+    numbers = (0.0, 1.0, float("nan"), 3.0)
+    rows = [{"context": n, "question": f"q{n}", "answer": "a", "site": n} for n in numbers]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    for named, key, lacks in (
+        ({"prompt": ["context", "question"], "completion": "answer"}, None, "context"),
+        ({}, "site", "site"),
+    ):
+        with pytest.raises(DataError, match=rf"mine.parquet:3: no field '{lacks}'"):
+            read_answers(path, Fields(named, key))
+    with pytest.raises(DataError, match=r"mine.jsonl:1: 'context' is the number nan"):
+        (tmp_path / "mine.jsonl").write_text('{"context": NaN, "answer": "a"}')
+        read_answers(
+            tmp_path / "mine.jsonl", Fields({"prompt": ["context"], "completion": "answer"})
+        )
+
+
+def test_files_of_a_folder_that_are_not_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"q{n}", "completion": "a"}) + "\n" for n in range(20))
+    )
+    for name in ("b.jsonl.xz", "c.arrow", "README.md", ".hidden.bin"):
+        (tmp_path / name).write_bytes(b"x")
+    (said,) = files(tmp_path).manifest["warnings"]
+    assert "files that are not read: b.jsonl.xz, c.arrow; read are" in said
+    assert (
+        "warnings" not in files(tmp_path / "a.jsonl").manifest
+        or not files(tmp_path / "a.jsonl").manifest["warnings"]
+    )
+
+
+def test_an_empty_table_is_told_what_belongs_there(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("prompt,completion\n")
+    with pytest.raises(DataError, match="the names of the fields on the first line"):
+        read_answers(tmp_path / "empty.csv")
 
 
 def test_a_damaged_parquet_file(tmp_path: Path) -> None:

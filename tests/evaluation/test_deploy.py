@@ -67,6 +67,10 @@ def test_a_sample_is_read_whole_and_as_the_data_are(tmp_path: Path) -> None:
     path.write_text("\n".join(rows))
     read = deploy_dataset(str(path), WORDS, "answers", "sft")
     assert [example.completion for example in read.test] == ["a"] * 12
+    rows = [json.dumps({"prompt": f"q{k}", "completion": "a", "site": k % 3}) for k in range(12)]
+    path.write_text("\n".join(rows))
+    read = deploy_dataset(str(path), {**WORDS, "group_key": "site"}, "answers", "sft")
+    assert {example.groups for example in read.test} == {("0",), ("1",), ("2",)}
     path.write_text("\n".join(rows[:9]))
     with pytest.raises(DataError, match="holds 9 examples; 10 are needed"):
         deploy_dataset(str(path), WORDS, "answers", "sft")

@@ -17,6 +17,7 @@ from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.sft import Example, Message
 from myosotis.evaluation import task_metrics, text_scores
 from myosotis.evaluation.evaluator import WATCHED, Evaluator
+from myosotis.evaluation.ranked_labels import labels_of, ranked
 from myosotis.evaluation.task_metrics import Attempts
 from myosotis.objectives.sft import SFT
 from myosotis.retention.benchmarks.task import Suite
@@ -25,7 +26,7 @@ from myosotis.rewards.together import Rewards
 from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Path, Tree
-from myosotis.utils.errors import ConfigError
+from myosotis.utils.errors import ConfigError, DataError
 from tests.tiny import VOCAB, tiny
 
 CHAT = (
@@ -170,7 +171,7 @@ def test_longest_answer() -> None:
 def test_unknown_metrics_are_named() -> None:
     with pytest.raises(ConfigError, match="Did you mean rougeL"):
         task_metrics.metric("rougel")
-    with pytest.raises(ConfigError, match="Known: accuracy, bleu, chrf"):
+    with pytest.raises(ConfigError, match="Known: accuracy, best_of_k, bleu, chrf"):
         task_metrics.metric("zzz")
     with pytest.raises(ConfigError, match="does not compare texts"):
         task_metrics.compare("loglik", [], [])
@@ -284,6 +285,27 @@ def test_every_question_has_examples_of_its_own() -> None:
     ]
     expected = [total / n for total, n in (logp(scorer.model, path) for path in paths)]
     np.testing.assert_allclose(task_metrics.loglik(scorer, trees).scores, expected, atol=1e-5)
+
+
+def test_labels_are_ranked_by_their_whole_probability() -> None:
+    """Each label with the end of its turn, against one plain pass each."""
+    template, scorer = make_template(), scorer_of()
+    labels = labels_of([ask("a", "yes"), ask("b", "no"), ask("c", "perhaps"), ask("d", "no ")])
+    assert labels == ["no", "perhaps", "yes"]
+    sums = [
+        [logp(scorer.model, template.render(e.answered(label)))[0] for label in labels]
+        for e in EXAMPLES
+    ]
+    best = [labels[int(np.argmax(row))] for row in sums]
+    truth = [best[0], best[1], next(label for label in labels if label != best[2])]
+    asked = [e.answered(label) for e, label in zip(EXAMPLES, truth, strict=True)]
+    found = ranked(["ranked_accuracy", "ranked_macro_f1"], scorer, template, asked, labels)
+    assert found["ranked_accuracy"].scores.tolist() == [1, 1, 0]
+    assert found["ranked_accuracy"].texts == best
+    f1 = text_scores.macro_f1(truth, best)
+    assert found["ranked_macro_f1"].mean == pytest.approx(f1) and f1 < 1
+    with pytest.raises(DataError, match="more than 256"):
+        labels_of(ask("q", str(n)) for n in range(300))
 
 
 def test_pass_at_k_and_best_of_k_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,10 +144,9 @@ def _demo(parser: argparse.ArgumentParser) -> Built:
     _with_overrides(parser)
 
     def start(parsed: Arguments) -> Any:
-        cfg = _config(parsed, "experiment=demo")
-        from myosotis.commands.demo import demo
+        from myosotis.commands.demo import WORDS, demo
 
-        return demo(cfg)
+        return demo(_config(parsed, *WORDS))
 
     return parser, start
 

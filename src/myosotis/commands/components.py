@@ -149,6 +149,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
     for sentence in screening.warnings():
         warn(sentence)
     require_rewards(cfg)
+    sample = deploy_evaluator(cfg, data, warn)
     for sentence in dry_run(cfg, source, update_settings(cfg, data)).update.remarks():
         warn(sentence)
     precision = precision_of(cfg)
@@ -173,7 +174,7 @@ def load_components(cfg: DictConfig, warn: Callable[[str], None]) -> Components:
         total_steps=total_steps(cfg, data.steps_per_epoch),
         texts=kl_texts(cfg, data, context_of(source)),
         screening=screening,
-        deploy=deploy_evaluator(cfg, data),
+        deploy=sample,
         initial=initial,
     )
     return merge_initial(parts) if cfg.retention.against == "start" else parts

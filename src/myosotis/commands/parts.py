@@ -5,6 +5,7 @@ In what order they are made, and what becomes of them, is in `components.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -22,13 +23,14 @@ from myosotis.config.instantiate import plain
 from myosotis.config.schema import AUTO
 from myosotis.data import deploy
 from myosotis.data.convert import viewed
-from myosotis.data.datamodule import ExampleModule
+from myosotis.data.datamodule import ExampleModule, left_aside
 from myosotis.data.few_shot import choose_shots
-from myosotis.data.kinds import kind_of
+from myosotis.data.kinds import RANKED, kind_of
 from myosotis.data.named_templates import choose_template
 from myosotis.data.retrieve import retrieve
 from myosotis.evaluation import kl
 from myosotis.evaluation.evaluator import Evaluator
+from myosotis.evaluation.ranked_labels import labels_of
 from myosotis.evaluation.task_metrics import Attempts
 from myosotis.models.dtype import Precision, resolve
 from myosotis.models.load import (
@@ -242,8 +244,14 @@ def evaluator_of(
         own=instantiate.task_metrics(cfg),
         rewards=rewards,
         attempts=attempts_of(cfg),
+        labels=labels_of(chain(*data.dataset.parts().values())) if ranks(cfg) else (),
         validation_examples=data.encoded["validation"].examples[:count],
     )
+
+
+def ranks(cfg: DictConfig) -> bool:
+    """Whether the answers of the data are ranked as labels."""
+    return any(name in RANKED for name in (cfg.task.metric, *cfg.task.metrics))
 
 
 def attempts_of(cfg: DictConfig) -> Attempts:
@@ -252,8 +260,11 @@ def attempts_of(cfg: DictConfig) -> Attempts:
     return Attempts(task.k, task.samples, task.temperature, cfg.seed)
 
 
-def deploy_evaluator(cfg: DictConfig, data: ExampleModule) -> Evaluator | None:
-    """What asks about a sample of what the model will see; None without `data.deploy`."""
+def deploy_evaluator(
+    cfg: DictConfig, data: ExampleModule, warn: Callable[[str], None]
+) -> Evaluator | None:
+    """What asks about a sample of what the model will see; None without `data.deploy`. `warn` takes
+    what of it was not read, or does not fit."""
     path = cfg.data.get("deploy")
     if path is None:
         return None
@@ -263,6 +274,8 @@ def deploy_evaluator(cfg: DictConfig, data: ExampleModule) -> Evaluator | None:
     read = deploy.encoded(
         sample, data.template, data.kind, max_length=data.max_length, overlong=data.overlong
     )
+    for sentence in (*left_aside(sample.manifest), *read.warnings("data.deploy")):
+        warn(sentence)
     count = cfg.task["items"] or len(read.trees)
     asked = evaluator_of(cfg, data, Suite((), 0, ""))
     return replace(

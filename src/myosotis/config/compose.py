@@ -86,8 +86,9 @@ def options(group: str, config_dir: str | None = None) -> list[str]:
         return sorted(hydra.config_loader.repository.get_group_options(group, ObjectType.CONFIG))
 
 
-NOT_CHOSEN = ("hydra", "experiment_data")
-"""Groups of which nobody chooses: Hydra's own, and what an experiment sets of one data set."""
+NOT_CHOSEN = ("hydra", "experiment_data", "experiment_objective")
+"""Groups of which nobody chooses: Hydra's own, and what an experiment sets of one data set or
+objective."""
 
 
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:

@@ -183,7 +183,8 @@ class TaskConfig:
         "loglik",
         "what decides on the task: loglik (log-likelihood of the answers), perplexity; of "
         "generated answers rougeL, rouge1, rouge2, chrf, bleu, exact_match, numeric (the final "
-        "number), label_accuracy, macro_f1, json_valid, json_fields, sql_match, reward (by the "
+        "number), label_accuracy, macro_f1 (and of the likeliest of all answers of the data "
+        "ranked_accuracy, ranked_macro_f1), json_valid, json_fields, sql_match, reward (by the "
         "rewards that are chosen), pass_at_k (how likely one of task.k answers has full reward), "
         "best_of_k (the reward of the best of task.k answers, what a policy has to beat); "
         "accuracy (labels, pairs), margin (pairs), separation (graded answers)",

@@ -61,8 +61,10 @@ def questions(examples: Iterable[Example]) -> Iterable[str]:
 
 
 def whole(example: Example) -> str:
-    """All that an example says, its system turn aside: that is the same for many."""
-    said = [m.content for m in example.messages if m.role not in ("system", "developer")]
+    """All that an example says, reasoning and calls of tools too, its system turn aside: that is
+    the same for many."""
+    turns = [m for m in example.messages if m.role not in ("system", "developer")]
+    said = [one for m in turns for one in (m.reasoning, m.content, m.calls) if one]
     return "\n".join([*said, *([example.rejected] if example.rejected is not None else [])])
 
 

@@ -212,7 +212,9 @@ def text(record: Mapping[str, Any], key: str) -> str:
 def checked(value: Any, name: str) -> str:
     """The value, which must be text that a tokenizer can encode. Raises `RecordError`."""
     if not isinstance(value, str):
-        raise RecordError(f"{name} is {kind(value)}; expected text")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        hint = "a field in braces is written out: data.fields.completion='{label}'"
+        raise RecordError(f"{name} is {kind(value)}; expected text", hint if number else "")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

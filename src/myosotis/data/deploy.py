@@ -21,7 +21,10 @@ def deploy_dataset(path: str, words: Mapping[str, Any], data_kind: str, objectiv
     """The examples of `path`, read as those of the run's own files are; `words` are the keywords of
     its source. Raises `DataError` for a line that is wrong, or too few of them.
     """
-    kept = ("fields", "reads", "prompt_key", "completion_key", "allow_markers", "split_seed")
+    kept = (
+        *("fields", "group_key", "reads", "prompt_key", "completion_key"),
+        *("allow_markers", "split_seed"),
+    )
     same = {key: value for key, value in words.items() if key in kept}
     read = files(path, val_path=path, test_path=path, name="deploy", **same)
     if len(read.test) < FEWEST:

@@ -9,6 +9,7 @@ of the object `answers`. Where any is named, only those that are named are read.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -105,6 +106,7 @@ def _group(record: dict[str, Any], key: str, used: set[str]) -> str:
     value = _get(record, key, used)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise RecordError(f"{key!r} is {kind(value)}; expected the name of a group")
+    _require_finite(value, key)
     return str(value)
 
 
@@ -150,4 +152,10 @@ def _text(value: Any, name: str) -> str:
         if value and not _texts(value):
             raise RecordError(f"{name!r} is {kind(value)}; expected texts")
         return BETWEEN.join(value)
+    _require_finite(value, name)
     return str(value)
+
+
+def _require_finite(value: str | float, name: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecordError(f"{name!r} is {kind(value)}; expected text")

@@ -44,6 +44,8 @@ TEXT_METRICS = (
     *("json_valid", "json_fields", "sql_match"),
 )
 """All that compare a generated answer with the reference (`evaluation/text_scores.py`)."""
+RANKED_ACCURACY, RANKED_MACRO_F1 = RANKED = ("ranked_accuracy", "ranked_macro_f1")
+"""Of the answers of the data set, the likeliest (`evaluation/ranked_labels.py`)."""
 REWARD = "reward"
 PASS_AT_K = "pass_at_k"
 BEST_OF_K = "best_of_k"
@@ -175,7 +177,7 @@ class TaskKind:
 class Answers(TaskKind):
     """A prompt and its answer: trees of one path."""
 
-    metrics = ("loglik", "perplexity", *WRITTEN)
+    metrics = ("loglik", "perplexity", *RANKED, *WRITTEN)
     masks = ("answers", "last", "full")
     refusals: ClassVar = {
         "accuracy": "needs labels (method=probe) or pairs (method=dpo).",
@@ -198,7 +200,7 @@ class Texts(Answers):
     is_text = False
     refusals: ClassVar = {
         **Answers.refusals,
-        **dict.fromkeys(TEXT_METRICS, "compares answers; {data} is plain text."),
+        **dict.fromkeys((*RANKED, *TEXT_METRICS), "compares answers; {data} is plain text."),
         **dict.fromkeys(REWARDED, "is of answers; {data} is plain text."),
     }
 

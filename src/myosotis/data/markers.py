@@ -17,15 +17,22 @@ from myosotis.utils.errors import DataError
 MARKERS = {
     "chatml": r"<\|im_start\|>\s*(?:system|user|assistant|tool)\b",
     "alpaca": r"^### (?:Instruction|Response):",
+    "guanaco": r"^### (?:Human|Assistant):",
     "llama2": r"\[INST\][\s\S]*?\[/INST\]|<<SYS>>",
     "llama3": r"<\|start_header_id\|>",
     "gemma": r"<start_of_turn>(?:user|model)\b",
     "phi": r"<\|(?:system|user|assistant)\|>",
     "deepseek": r"<｜(?:User|Assistant)｜>",
     "vicuna": r"^USER: [\s\S]*?ASSISTANT:",
+    "plain": r"^(?:User|Human): [\s\S]*?^Assistant:",
+    "harmony": r"<\|start\|>(?:system|developer|user|assistant)\b",
+    "cohere": r"<\|START_OF_TURN_TOKEN\|>",
+    "granite": r"<\|start_of_role\|>",
 }
 _PATTERNS = {name: re.compile(pattern, re.MULTILINE) for name, pattern in MARKERS.items()}
-_ANY = re.compile(r"<\||<｜|<<SYS>>|\[INST\]|<start_of_turn>|^### |ASSISTANT:", re.MULTILINE)
+_ANY = re.compile(
+    r"<\||<｜|<<SYS>>|\[INST\]|<start_of_turn>|^### |ASSISTANT:|^Assistant:", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ def marked(examples: Iterable[Example]) -> list[Marked]:
     """The templates whose markers stand in the text of the examples, the most frequent first."""
     counts: dict[str, list[str]] = {}
     for example in examples:
-        texts = [message.content for message in example.messages] + [example.rejected or ""]
+        texts = [one for m in example.messages for one in (m.content, m.reasoning)]
+        texts.append(example.rejected or "")
         text = "\n".join(one for one in texts if _ANY.search(one))
         for name, pattern in _PATTERNS.items():
             if text and pattern.search(text):

@@ -28,6 +28,8 @@ FORMATS = {
     ".txt": "text",
 }
 PACKED = {".gz": "gzip", ".zst": "zstd"}
+BESIDE = ("", ".md", ".rst", ".html", ".pdf", ".png", ".yaml", ".yml", ".py")
+"""Endings of what lies beside data for people to read: READMEs, licences, scripts."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,30 @@ def files_of(path: Path) -> list[Path]:
     return [path]
 
 
+def passed_over(value: Place) -> list[str]:
+    """The files of a folder that are no data by their names, and are not read; hidden ones aside,
+    and what is written beside data for people."""
+    place = place_of(value)
+    if isinstance(place, HubData) or not place.is_dir():
+        return []
+    there = (p for p in sorted(place.rglob("*")) if p.is_file() and _seen(p, place))
+    return [p.name for p in there if not _ending(p) and p.suffix.lower() not in BESIDE]
+
+
 def format_of(path: Path) -> str:
     """`.jsonl`, `.csv`, …: how a file is read, by its name; one object a line where that says
     nothing."""
     return _ending(path) or ".jsonl"
+
+
+def expected(value: Place) -> str:
+    """What is expected to lie there, in words."""
+    place = place_of(value)
+    if isinstance(place, HubData) or place.is_dir():
+        return "records with a prompt and an answer, messages or text are expected"
+    if format_of(place) in (".csv", ".tsv"):
+        return "the names of the fields on the first line and a record a line below are expected"
+    return "one JSON object a line is expected" if format_of(place) == ".jsonl" else "it is empty"
 
 
 def packing_of(path: Path) -> str | None:

@@ -93,8 +93,10 @@ def _of_hub(data: HubData) -> Rows:
             "data.hub.config and data.hub.split name its configuration and split; without a "
             "network: HF_HUB_OFFLINE=1 and a filled cache, or data.path=FILE",
         ) from None
+    features = (records.features or {}).items()
+    classes = {name: kind.names for name, kind in features if isinstance(kind, datasets.ClassLabel)}
     for number, record in enumerate(records, 1):
-        yield f"{data.name}:{number}", dict(record)  # type: ignore[call-overload]
+        yield f"{data.name}:{number}", tables.in_words(dict(record), classes)  # type: ignore[call-overload]
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -21,7 +21,7 @@ def present(value: Any, columns: bool) -> Any:
     """The value without the keys that are null, at any depth: null is absent.
 
     Columns (parquet, the hub) give each object every key that any other has, so there it is so
-    within a tool's arguments, too.
+    within a tool's arguments, too; and what is missing among numbers is NaN there.
     """
     if isinstance(value, list):
         return [present(one, columns) for one in value]
@@ -30,7 +30,7 @@ def present(value: Any, columns: bool) -> Any:
     return {
         key: one if key in TOOL_DATA and not columns else present(one, columns)
         for key, one in value.items()
-        if one is not None
+        if one is not None and not (columns and one != one)
     }
 
 

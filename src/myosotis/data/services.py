@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from myosotis.data.conversation import Message
@@ -31,6 +31,7 @@ class Service:
     most_tokens: int | None = None
     tools: bool = False
     weights: bool = True  # a turn of the assistant may be read only
+    written_calls: bool = False  # arguments of a call are text, and results name the call's id
     alternates: bool = False  # user and assistant take turns
     text: bool = True  # plain text
     grades: bool = False  # single answers that are to give, or not to give
@@ -46,6 +47,7 @@ SERVICES = {
             most_bytes=512 * MB,
             most_tokens=65_536,
             tools=True,
+            written_calls=True,
             text=False,
         ),
         Service(
@@ -65,8 +67,19 @@ SERVICES = {
 }
 
 
-def record_of(example: Example, service: Service) -> dict[str, Any]:
-    """The record of an example, as the service has it."""
+def learned_of_last(examples: Sequence[Example]) -> bool:
+    """Whether of every conversation nothing but its last answer is learned: a prompt and an answer
+    say so in the records of a service without weights."""
+    return not any(
+        message.scored and message.role == "assistant" and place < len(example.messages) - 1
+        for example in examples
+        for place, message in enumerate(example.messages)
+    )
+
+
+def record_of(example: Example, service: Service, *, last: bool = False) -> dict[str, Any]:
+    """The record of an example, as the service has it; `last`: only its last answer is learned."""
+    example = _numbered(example) if service.written_calls else example
     if not example.completion_only:
         return {"text": example.completion}
     more: dict[str, Any] = {"tools": json.loads(example.tools)} if example.tools else {}
@@ -83,7 +96,44 @@ def record_of(example: Example, service: Service) -> dict[str, Any]:
         }
     if example.desirable is not None:
         return {"prompt": before, "completion": [answer], "label": example.desirable, **more}
+    if last and not service.weights:
+        return {"prompt": before, "completion": [answer], **more}
     return {"messages": [_message(m, service) for m in example.messages], **more}
+
+
+def _numbered(example: Example) -> Example:
+    """Every call of a tool with an id, and every result with that of the call that it answers: the
+    first of the turn before that has its name (or any, where it has none) and no result yet."""
+    turns: list[Message] = []
+    open_calls: list[dict[str, Any]] = []
+    count = 0
+    for message in example.messages:
+        if message.calls:
+            open_calls = json.loads(message.calls)
+            for call in open_calls:
+                count += 1
+                call.setdefault("id", f"call_{count}")
+                arguments = call["function"].get("arguments", {})
+                if not isinstance(arguments, str):
+                    call["function"]["arguments"] = json.dumps(arguments, ensure_ascii=False)
+            message = replace(message, calls=json.dumps(open_calls, ensure_ascii=False))
+        elif message.role == "tool":
+            answered = _answered(message, open_calls)
+            if answered is not None:
+                open_calls = [call for call in open_calls if call is not answered]
+                message = replace(message, call_id=answered["id"], name="")
+        turns.append(message)
+    return replace(example, messages=tuple(turns))
+
+
+def _answered(result: Message, calls: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The call that a result answers."""
+    for call in calls:
+        if result.call_id and call["id"] == result.call_id:
+            return call
+        if not result.call_id and result.name in ("", call["function"]["name"]):
+            return call
+    return None
 
 
 def _message(message: Message, service: Service, *, context: bool = False) -> dict[str, Any]:
@@ -100,9 +150,10 @@ def _message(message: Message, service: Service, *, context: bool = False) -> di
     return told
 
 
-def faults(example: Example, service: Service, tokens: int = 0) -> list[str]:
+def faults(example: Example, service: Service, tokens: int = 0, *, last: bool = False) -> list[str]:
     """What the service would refuse of an example, or silently leave out of it, a clause each;
-    `tokens` are those of the example by another tokenizer, to compare with the limit."""
+    `tokens` are those of the example by another tokenizer, to compare with the limit. `last`: only
+    the last answers are learned, of all examples of the file."""
     found = []
     if not example.completion_only:
         return [] if service.text else ["plain text, which the service does not learn from"]
@@ -115,18 +166,37 @@ def faults(example: Example, service: Service, tokens: int = 0) -> list[str]:
         found.append("tools, which the service does not take")
     if any(message.reasoning for message in example.messages):
         found.append("reasoning, which has no place in its records (data.reasoning=drop)")
-    if not service.weights and not all(m.scored for m in example.messages if m.role == "assistant"):
+    answers = [message for message in example.messages if message.role == "assistant"]
+    if not service.weights and not last and not all(message.scored for message in answers):
         found.append("a turn that is only to be read, which its records cannot say")
+    if service.written_calls and not _paired(_numbered(example)):
+        found.append("calls of tools and their results, which do not pair")
     if service.alternates:
         found += _alternation(roles)
-    answers = [example.messages[-1].content, example.rejected]
-    if any(answer is not None and not answer.strip() for answer in answers) and not any(
+    texts = [example.messages[-1].content, example.rejected]
+    if any(text is not None and not text.strip() for text in texts) and not any(
         message.calls for message in example.messages[-1:]
     ):
         found.append("an answer without text")
     if service.most_tokens is not None and tokens > service.most_tokens:
         found.append(f"{tokens:,} tokens, above the limit of {service.most_tokens:,}")
     return found
+
+
+def _paired(example: Example) -> bool:
+    """Whether every call but those of the last turn has one result behind it, and every result a
+    call."""
+    waiting: set[str] = set()
+    for message in example.messages:
+        if message.role == "tool":
+            if message.call_id not in waiting:
+                return False
+            waiting.remove(message.call_id)
+        elif waiting:
+            return False
+        if message.calls:
+            waiting = {call["id"] for call in json.loads(message.calls)}
+    return not waiting or bool(example.messages[-1].calls)
 
 
 def _alternation(roles: Sequence[str]) -> list[str]:
@@ -164,8 +234,12 @@ class Price:
 
 
 def lines_of(
-    examples: Sequence[Example], service: Service, written: Callable[[str], object]
+    examples: Sequence[Example],
+    service: Service,
+    written: Callable[[str], object],
+    *,
+    last: bool = False,
 ) -> None:
-    """Hand each record to `written`, a line of JSON each."""
+    """Hand each record to `written`, a line of JSON each; `last` as in `record_of`."""
     for example in examples:
-        written(json.dumps(record_of(example, service), ensure_ascii=False) + "\n")
+        written(json.dumps(record_of(example, service, last=last), ensure_ascii=False) + "\n")

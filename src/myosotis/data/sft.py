@@ -41,7 +41,7 @@ from myosotis.data.conversation import (
     tools_of,
 )
 from myosotis.data.fields import Fields
-from myosotis.data.places import Place
+from myosotis.data.places import Place, expected
 from myosotis.data.readers import rows
 from myosotis.data.records import RecordError, kind
 from myosotis.utils.errors import DataError
@@ -136,7 +136,7 @@ def read_answers(path: Place, fields: Fields | None = None) -> Records:
     reader = AnswerReader()
     each_record(path, reader.add, fields, reader.records)
     if not reader.records.examples:
-        raise DataError(f"{path} holds no records", "one JSON object a line is expected")
+        raise DataError(f"{path} holds no records", expected(path))
     return reader.records
 
 

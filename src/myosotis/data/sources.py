@@ -16,7 +16,7 @@ from myosotis.data.example import Dataset
 from myosotis.data.fields import Fields
 from myosotis.data.kept_files import kept
 from myosotis.data.markers import marked
-from myosotis.data.places import HubData, Place, described, short
+from myosotis.data.places import FORMATS, HubData, Place, described, passed_over, short
 from myosotis.data.preference import read_pairs
 from myosotis.data.sft import Example, Message, Records, read_answers
 from myosotis.data.source_list import in_turn, mixture_of, of_each_source, source_list
@@ -152,9 +152,10 @@ def _files(
     manifest = _manifest(list(read.values())) | {
         "held_out_by": grouped,
         "allow_markers": allow_markers,
+        "warnings": [said for place, _ in read.values() for said in _not_read(place)],
     }
     if unread := [one.name for one in listed if one.weight == 0]:
-        manifest["warnings"] = [f"of weight 0, and not read: {', '.join(unread)}"]
+        manifest["warnings"].append(f"of weight 0, and not read: {', '.join(unread)}")
     return Dataset(
         name,
         take(train, train_items, split_seed),
@@ -177,6 +178,14 @@ def _require_groups(
             f"{fewest} are needed, so that each part has one of its own",
             "data.val_path=FILE and data.test_path=FILE hold out files instead",
         )
+
+
+def _not_read(place: Place) -> list[str]:
+    """A sentence on the files of a folder that nothing was read of."""
+    if not (names := passed_over(place)):
+        return []
+    shown = ", ".join(names[:3]) + (f", … ({len(names)} in all)" if len(names) > 3 else "")
+    return [f"{short(place)}: files that are not read: {shown}; read are {', '.join(FORMATS)}"]
 
 
 def _manifest(read: Sequence[tuple[Place, Records]]) -> dict[str, Any]:

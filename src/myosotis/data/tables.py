@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,5 +92,30 @@ def of_parquet(path: Path) -> Rows:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} is no readable parquet file: {error}") from None
+    classes = _classes(table.schema.metadata or {})
     for number, record in enumerate(table.to_pylist(), 1):
-        yield f"{path.name}:{number}", record
+        yield f"{path.name}:{number}", in_words(record, classes)
+
+
+def in_words(record: dict[str, Any], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The record with the names of its classes, by column, where it has their numbers; a number of
+    no class (-1: not labelled) is absent."""
+    named = {
+        key: names[record[key]] if 0 <= record[key] < len(names) else None
+        for key, names in classes.items()
+        if isinstance(record.get(key), int)
+    }
+    return record | named
+
+
+def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """The names of classes by column, as `datasets` writes them into a parquet file."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {
+            key: [str(name) for name in about["names"]]
+            for key, about in features.items()
+            if isinstance(about, dict) and about.get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}

@@ -18,9 +18,10 @@ import numpy as np
 from myosotis.data import few_shot
 from myosotis.data.chat_template import ChatRenderer
 from myosotis.data.example import clusters
-from myosotis.data.kinds import REWARD, SHOWN_METRICS, Advance, Answers, TaskKind
+from myosotis.data.kinds import RANKED, REWARD, SHOWN_METRICS, Advance, Answers, TaskKind
 from myosotis.data.sft import Example
 from myosotis.evaluation import task_metrics
+from myosotis.evaluation.ranked_labels import ranked
 from myosotis.evaluation.task_metrics import Attempts, Own, TaskScore, perplexity, scored
 from myosotis.objectives import Objective, samples
 from myosotis.objectives.total import kl_estimate, total
@@ -87,6 +88,7 @@ class Evaluator:
     own: Own = field(default_factory=dict)  # metrics that are not ours
     rewards: Rewards | None = None  # what written answers are worth, beside their likeness
     attempts: Attempts = field(default_factory=Attempts)  # for pass@k and best of k
+    labels: Sequence[str] = ()  # the different answers of the data, where they are to be ranked
     validation_examples: Sequence[Example] = ()  # `validation[i]` is of `validation_examples[i]`
 
     def retention(self, scorer: Scorer, what: str) -> Measurement:
@@ -101,6 +103,11 @@ class Evaluator:
     def quality(self, scorer: Scorer, what: str, *, texts: bool = True) -> dict[str, TaskScore]:
         """The task alone: what needs no generation on all examples, texts on the first few."""
         by_metric = self._scored(self.kind, self.trees, scorer, what)
+        if self.labels and texts:
+            asked = [name for name in self.metrics if name in RANKED]
+            with progress(f"labels, {what}", total=len(self.examples)) as advance:
+                chosen = ranked(asked, scorer, self.template, self.examples, self.labels, advance)
+            by_metric |= self._clustered(chosen)
         written = list(self.examples[: self.generate]) if texts and self.kind.is_text else []
         if written:
             with progress(f"answers, {what}", total=len(written)) as advance:

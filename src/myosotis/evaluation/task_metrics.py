@@ -69,6 +69,8 @@ METRICS = {
         Metric("numeric", True, SHARE, each(text_scores.numeric)),
         Metric("label_accuracy", True, SHARE, each(text_scores.label_accuracy)),
         Metric("macro_f1", True, "F1, 0 to 1", each(text_scores.label_accuracy), aggregated=True),
+        Metric(kinds.RANKED_ACCURACY, True, SHARE),
+        Metric(kinds.RANKED_MACRO_F1, True, "F1, 0 to 1", aggregated=True),
         Metric("json_valid", True, SHARE, each(text_scores.json_valid)),
         Metric("json_fields", True, "F1, 0 to 1", each(text_scores.json_fields)),
         Metric("sql_match", True, SHARE, each(text_scores.sql_match)),
