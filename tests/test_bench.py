@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from myosotis.models.load import ModelSource, load_base_model
@@ -62,3 +63,25 @@ def test_our_side_of_grpo_speed_answers_each_prompt(
     found = speed._ours(base, job)
     assert asked == speed.prompts(job) and len(set(asked)) == 4
     assert found["seconds"] > 0 and 1 <= found["length"] <= 3
+
+
+def test_our_side_of_check_trl_learns_from_what_was_sampled(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers, rewards and log-probs that both sides are given; the same advantages make a
+    gradient in every matrix that was moved."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    policies: Any = importlib.import_module("policies")
+    job = {
+        "model": {"kind": "local", "id": None, "path": str(model)},
+        "update": "lora",
+        "dtype": "float32",
+        "seed": 0,
+        "row_tokens": 256,
+        "data": str(tmp_path / "sampled.json"),
+        "gradients": str(tmp_path / "ours.pt"),
+    }
+    policies.work({**job, "side": "sampled"})
+    assert 0 < abs(policies.work({**job, "side": "ours", "loss": "rloo"})["loss"]) < 1
+    gradients = torch.load(tmp_path / "ours.pt", weights_only=True)
+    assert gradients and all(one.any() for one in gradients.values())

@@ -30,7 +30,7 @@ class Allotment:
     Args:
         share: tokens of text per token of the task.
         lengths: supervised tokens of each text, all above 0.
-        order: called once for every pass, in turn.
+        order: asked anew when a pass begins, and by `AsItComes.spent`.
     """
 
     def __init__(self, share: float, lengths: Sequence[float], order: Order) -> None:
