@@ -202,6 +202,20 @@ def test_files_that_are_damaged(name: str, content: bytes, told: str, tmp_path: 
         read_answers(tmp_path / name)
 
 
+def test_tools_and_earlier_turns_may_have_names_of_their_own(tmp_path: Path) -> None:
+    path, tool = tmp_path / "mine.jsonl", {"name": "add", "parameters": {}}
+    first = {"q": "b", "a": "c", "past": [["x", "y"]], "functions_there": [tool]}
+    path.write_text(json.dumps(first) + "\n" + json.dumps({"q": "d", "a": "e"}))
+    named = {"prompt": "q", "completion": "a", "history": "past", "tools": "functions_there"}
+    found = read_answers(path, Fields(named))
+    assert [[m.content for m in e.messages] for e in found.examples] == [
+        ["x", "y", "b", "c"], ["d", "e"],
+    ]  # fmt: skip
+    assert json.loads(found.examples[0].tools)[0]["function"] == tool and not found.unused
+    with pytest.raises(ConfigError, match=r"the name of a field$"):
+        Fields({"tools": ["a", "b"]})
+
+
 def test_fields_of_ones_own_names() -> None:
     """One, several below one another, within an object, in a text of one's own; lists of texts."""
     record = {"CONTEXTS": ["one", "two"], "QUESTION": "why?", "answers": {"text": ["so"]}, "n": 3}

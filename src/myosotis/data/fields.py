@@ -27,8 +27,13 @@ NAMES = (
     "messages",
     "text",
     "system",
+    "history",
+    "tools",
     "tests",
 )
+AS_THEY_ARE = ("history", "tools")
+"""Fields that are lists of their own kind, and no texts to be put together; a record may lack
+them."""
 GROUP = "group"
 """The usual name of the field that says what a record shares with others."""
 
@@ -59,9 +64,11 @@ class Fields:
                     f"data.fields.{key}: no such field", did_you_mean(key, NAMES, known)
                 )
             listed = isinstance(value, Sequence) and all(isinstance(v, str) for v in value)
+            listed = listed and key not in AS_THEY_ARE
             if not value or not (isinstance(value, str) or listed):
                 raise ConfigError(
-                    f"data.fields.{key}={value}", "the name of a field, or a list of names"
+                    f"data.fields.{key}={value}",
+                    "the name of a field" + ", or a list of names" * (key not in AS_THEY_ARE),
                 )
         self.named: dict[str, str | list[str]] = {
             k: v if isinstance(v, str) else list(v) for k, v in given.items()
@@ -78,7 +85,13 @@ class Fields:
         if not self.named:
             made = dict(record)
         else:
-            made = {name: _value(record, spec, used) for name, spec in self.named.items()}
+            made = {
+                name: _get(record, str(spec), used)
+                if name in AS_THEY_ARE
+                else _value(record, spec, used)
+                for name, spec in self.named.items()
+                if name not in AS_THEY_ARE or str(spec) in record
+            }
         if (key := self.group_key) is None:
             return made, _left(record, used)
         group = _group(record, key, used)
