@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from myosotis.controls import Given, Term
+from myosotis.controls.kl import KL, KLTerm
 from myosotis.controls.l2sp import half_squared_distance
 from myosotis.controls.penalty import Penalty
-from myosotis.controls.rehearsal import Rehearsal
 from myosotis.controls.replay import ReplayTerm
 from myosotis.controls.together import Controls
 from myosotis.controls.unfreeze import Unfreeze
 from tests.controls.small import attached, gradient, moved, scorer_of, step, trees
+from tests.controls.test_rehearsal import as_it_comes, foreseen
 from tests.training.test_module import fit, module, weights
 
 
@@ -28,7 +29,7 @@ def test_a_token_of_replay_weighs_as_much_as_one_of_the_task() -> None:
     """16 tokens a step, a share of ½: two texts of 4. With the task's gradient, that of the sum
     of all (task and replay) over the 16 tokens of the task; half on each of two ranks."""
     update, task, texts = moved(attached()), trees(4), trees(2, seed=9)
-    term = ReplayTerm(scorer_of(update), Rehearsal.of(texts, [16.0], 0.5, [0]))
+    term = ReplayTerm(scorer_of(update), foreseen(texts, [16.0], 0.5, [0]))
     value = term.accumulate(step(update, task))
     found = gradient(update)
     wanted = negative_log_likelihood(update, texts) / 16
@@ -39,6 +40,21 @@ def test_a_token_of_replay_weighs_as_much_as_one_of_the_task() -> None:
     parts = [term.accumulate(step(update, task, rank=r, ranks=2)) for r in range(2)]
     assert sum(parts) == pytest.approx(value)
     assert (gradient(update) - whole).norm() <= 1e-9 * whole.norm()
+
+
+def test_a_step_in_which_nothing_is_learned_has_no_term() -> None:
+    """A round without a pair: no tree, no token; and no division by their number."""
+    update = moved(attached())
+    given = Given(update, scorer_of(update), None, 128, 0, 8, None, None, None)  # type: ignore[arg-type]
+    task = KL(coef=1.0, texts="task", share=1.0).prepare(given)
+    texts = trees(2, seed=9)
+    always = KLTerm(
+        given, lambda at: texts, coef=1.0, tokens=lambda at: 0.1 * at.read, reverse=False
+    )
+    replay = ReplayTerm(scorer_of(update), foreseen(texts, [16.0], 0.5, [0]))
+    for term in (task, always, replay, ReplayTerm(scorer_of(update), as_it_comes(texts, 0.5, [0]))):
+        assert term.accumulate(step(update, [])) == 0.0
+    assert not gradient(update).any()
 
 
 def test_each_term_is_measured_in_its_turn_as_a_share_of_the_whole() -> None:
@@ -97,7 +113,7 @@ def test_out_of_memory_in_a_term_halves_the_rows_and_changes_nothing() -> None:
     ends = []
     for crowded in (False, True):
         model = sgd()
-        texts = Rehearsal.of(trees(3, seed=5), [16.0] * 8, 0.5, [0])
+        texts = foreseen(trees(3, seed=5), [16.0] * 8, 0.5, [0])
         term = ReplayTerm(model.scorer, texts)
         model.controls = Controls({"replay": term})
         accumulate = term.accumulate
@@ -146,7 +162,7 @@ def test_layers_begin_from_the_top_and_the_embeddings_last(method: str) -> None:
     """Two layers, every 3 steps: layer 1 and the last norm from step 0, layer 0 from step 3, the
     embeddings from step 6. What waits does not move, weight decay or not."""
     model = module(method, weight_decay=0.1)
-    given = Given(model.update, None, None, 0, 0, [0] * 8, None, None)  # type: ignore[arg-type]
+    given = Given(model.update, None, None, 0, 0, 8, None, None, None)  # type: ignore[arg-type]
     model.controls = Controls({"unfreeze": Unfreeze(3).prepare(given)})
     begin = {n: p.detach().clone() for n, p in model.update.parameters()}
     fit(model, 3)
@@ -163,7 +179,7 @@ def test_layers_begin_from_the_top_and_the_embeddings_last(method: str) -> None:
 
 def test_a_share_of_the_steps_is_counted_from_all_of_them() -> None:
     update = attached("full")
-    given = Given(update, None, None, 0, 0, [0] * 40, None, None)  # type: ignore[arg-type]
+    given = Given(update, None, None, 0, 0, 40, None, None, None)  # type: ignore[arg-type]
     term = Unfreeze(0.25).prepare(given)
     assert term.begins("model.layers.0.x") == 10  # type: ignore[attr-defined]
     assert not Unfreeze(0).active

@@ -9,6 +9,7 @@ goes first, and the norm is taken when nothing but its gradient is there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.nn import Parameter
@@ -83,6 +84,16 @@ class Controls:
         """The text that each term read in so many steps, where it read any."""
         read = {name: term.spent(steps) for name, term in self.terms.items()}
         return {name: spent for name, spent in read.items() if spent.texts}
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """What the terms keep, by name; nothing of those that keep nothing."""
+        kept = {name: term.state_dict() for name, term in self.terms.items()}
+        return {name: state for name, state in kept.items() if state}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Read `state_dict` back."""
+        for name, kept in state.items():
+            self.terms[name].load_state_dict(kept)
 
 
 def _on_all_ranks(term: Term, at: Step) -> float:

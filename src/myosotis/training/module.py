@@ -275,10 +275,12 @@ class FineTuning(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.rollouts is not None:
             checkpoint["rollouts"] = self.rollouts.state_dict()
+        checkpoint["controls"] = self.controls.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.rollouts is not None and "rollouts" in checkpoint:
             self.rollouts.load_state_dict(checkpoint["rollouts"])
+        self.controls.load_state_dict(checkpoint.get("controls", {}))
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -267,11 +267,19 @@ class Update(ABC):
 
     def to_sample(self) -> PreTrainedModel:
         """What to write long texts with: weights merged for a while, where that is the same model
-        to rounding in fp32 and saves the work of what stands beside them; else the model itself."""
+        to rounding in fp32 and saves the work of what stands beside them; else the model itself.
+
+        Which of them it is depends on the weights alone, so a run that is resumed writes the same.
+        """
         exact = next(self.model.parameters()).dtype.itemsize >= 4
         if self.in_place or not exact or not self.capabilities.mergeable:
             return self.model
-        return self.model if four_bit(self.model.config) else self.merged()
+        if four_bit(self.model.config):
+            return self.model
+        try:
+            return self.merged()
+        except RunError:  # merged it would be another model
+            return self.model
 
     def _check_merged(self, model: PreTrainedModel, alpha: float) -> None:
         """The merged logits are the unmerged ones; raises `RunError` when they are not."""
