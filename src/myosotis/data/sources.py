@@ -149,13 +149,14 @@ def _files(
         else:
             test = examples(tested)
     train = of_each_source(train, listed, split_seed)
+    warnings = [said for place, _ in read.values() for said in _not_read(place)]
+    if unread := [one.name for one in listed if one.weight == 0]:
+        warnings.append(f"of weight 0, and not read: {', '.join(unread)}")
     manifest = _manifest(list(read.values())) | {
         "held_out_by": grouped,
         "allow_markers": allow_markers,
-        "warnings": [said for place, _ in read.values() for said in _not_read(place)],
+        "warnings": warnings,
     }
-    if unread := [one.name for one in listed if one.weight == 0]:
-        manifest["warnings"].append(f"of weight 0, and not read: {', '.join(unread)}")
     return Dataset(
         name,
         take(train, train_items, split_seed),
