@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,12 @@ def _ours(base: Any, job: common.Job) -> common.Result:
     examples = [
         Example((Message("user", text), Message("assistant", "x")), "") for text in prompts(job)
     ]
-    trees = [Tree.of([template.render(example)]) for example in examples]
+    trees = [
+        replace(Tree.of([template.render(example)]), example=i)
+        for i, example in enumerate(examples)
+    ]
     rewards = Rewards.of({"given": Given()}, lambda run: NotImplemented)
-    rollouts = Rollouts(update, objective, rewards, template, trees, examples, seed=job["seed"])
+    rollouts = Rollouts(update, objective, rewards, template, examples, seed=job["seed"])
     size = job["batch_size"]
     steps = [trees[i : i + size] for i in range(0, len(trees), size)]
     ends: list[float] = []

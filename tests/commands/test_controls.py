@@ -109,6 +109,25 @@ def test_a_plan_counts_what_controls_read(tiny_model: Path) -> None:
     assert said["controls"] == "0.25 of the supervised tokens are replay"
 
 
+def test_a_plan_of_a_policy_counts_what_controls_read_of_sampled_answers(tiny_model: Path) -> None:
+    """A prompt of 2 tokens with 4 answers of 6 at most: 24 learned from and 26 read an example,
+    whatever the length of the data's own answers. A third of 24, and half of 26."""
+    policy = [
+        "method=grpo",
+        "reward=length",
+        "objective.group_size=4",
+        "objective.max_new_tokens=6",
+    ]
+    plain = plan.make(config(tiny_model, *policy))
+    both = ["control=[replay,kl]", "control.replay.ratio=0.25", "control.kl.share=.5"]
+    found = plan.make(config(tiny_model, *policy, *both))
+    per_token = 4 * plain.parameters + 6 * plain.trainable
+    examples = plain.steps.total * plain.steps.batch_size
+    wanted = 8 * per_token + 13 * (per_token + 2 * plain.parameters)
+    extra = (found.teraflops - plain.teraflops) * 1e12
+    assert extra == pytest.approx(examples * wanted, rel=1e-9)
+
+
 @pytest.fixture(scope="module")
 def finished(world: Path) -> Path:
     out = world / "runs" / "protected"

@@ -20,7 +20,7 @@ def test_the_estimator_of_rlhf() -> None:
 
 
 def term(update: object, **changes: object) -> KLTerm:
-    given = Given(update, scorer_of(update), None, 128, 0, None, None, None)  # type: ignore[arg-type]
+    given = Given(update, scorer_of(update), None, 128, 0, 8, None, None, None)  # type: ignore[arg-type]
     words = {"coef": 2.0, "tokens": lambda at: at.supervised / 2, "reverse": False, **changes}
     return KLTerm(given, lambda at: at.trees, **words)  # type: ignore[arg-type]
 

@@ -25,7 +25,12 @@ LONG = "a text of some words that goes on for a while"  # 44 bytes, a token each
 def given(**changes: Any) -> Given:
     renderer = ChatRenderer(byte_level(), "none")
     words = {"update": None, "scorer": None, "renderer": renderer, "context_length": 64, "seed": 0}
-    words |= {"supervised": None, "read": None, "general": lambda name: [f"{name}: {LONG}"]}
+    words |= {
+        "steps": 8,
+        "supervised": None,
+        "read": None,
+        "general": lambda name: [f"{name}: {LONG}"],
+    }
     return Given(**{**words, **changes})
 
 

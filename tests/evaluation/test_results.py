@@ -123,6 +123,19 @@ def test_the_interval_of_the_task_is_that_of_its_clusters() -> None:
     assert tuned.clustered(names[:50]).clusters is None, "not one score an example"
 
 
+def test_quality_is_told_for_each_source() -> None:
+    """One source gains 2 on each example, the other loses 1; of one alone there is nothing to tell,
+    and what is answered in words is of the first few examples."""
+    base, tuned = loglik(*[-3.0] * 6), loglik(-1.0, -4.0, -1.0, -4.0, -1.0, -1.0)
+    names = ["a", "b", "a", "b", "a", "a"]
+    found = results.task_sources(sitting(base), sitting(tuned), "loglik", [*names, "b"])
+    assert {name: (row.delta, row.n) for name, row in found.items()} == {
+        "a": (pytest.approx(2.0), 4), "b": (pytest.approx(-1.0), 2),
+    }  # fmt: skip
+    assert results.task_sources(sitting(base), sitting(tuned), "loglik", ["a"] * 6) == {}
+    assert results.task_sources(sitting(base), sitting(tuned), "loglik", names[:5]) == {}
+
+
 def test_halves_too_small_to_say_anything() -> None:
     base = EvalResult(Measurement({"quiz": scores([1, 0], [2, 2])}), {"loglik": loglik(-1.0, -2.0)})
     found = results.halves(base, base, "loglik", Budget(0.05))

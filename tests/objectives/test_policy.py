@@ -167,7 +167,8 @@ def aligned(values_PD: np.ndarray, width: int) -> Tensor:
 
 
 def trl(name: str, one: Scorer, given: Group, clip: float) -> Tensor:
-    """The loss of TRL's trainer `name` on the same tokens, rewards and log-probs."""
+    """The loss of TRL's trainer `name` on the same tokens, rewards and log-probs, transcribed;
+    `bench/check_trl.py` asks the trainers themselves."""
     logps, mask = padded(one, ANSWERS)
     old, ref = (aligned(x, mask.shape[1]) for x in (given.old_PD, given.reference_PD))
     beta, rewards = given.kl_coef, torch.tensor(given.rewards_P)

@@ -67,6 +67,18 @@ def test_a_second_reward_has_a_curve_of_its_own() -> None:
     assert "Reward: judge" in [panel["title"] for panel in section["panels"]]
 
 
+def test_a_reward_that_is_watched_is_drawn_over_kl_too() -> None:
+    """Beside the one that is learned from: they part where it is over-optimised."""
+    record = sampled(train__reward_judge=[0.5] * 10)
+    for step, value in ((0, 0.6), (10, 0.2)):
+        record.curves.append(CurvePoint(step, "val/reward_judge", value))
+    section = policy.of_run(record)
+    assert section is not None
+    (panel,) = [one for one in section["panels"] if one["title"] == "Reward against KL"]
+    assert "held-out prompts: judge" in str(panel)
+    assert policy.against([(10.0, 9.0)], [(0.0, 0.6), (10.0, 0.2)]) == [(9.0, 0.2), (9.0, 0.6)]
+
+
 def test_the_page_shows_it_once(tmp_path: object) -> None:
     """Not among the other curves, too; and no run that sampled nothing has the section."""
     from pathlib import Path

@@ -11,6 +11,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
+from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.tracking.loggers import finish, identity
 from myosotis.tracking.null_logger import NullLogger
 from myosotis.tracking.run_tracker import track
@@ -98,3 +99,21 @@ def test_tensorboard_goes_on_in_the_same_folder(tmp_path: Path) -> None:
 def test_wandb_goes_on_in_the_run_of_the_same_id() -> None:
     assert identity("a name", "an id", WandbLogger) == {"name": "a name", "id": "an id"}
     assert identity("a name", "an id", CSVLogger) == {}
+
+
+def test_values_item_by_item_lie_beside_the_curves_and_are_rewound_with_them(
+    tmp_path: Path,
+) -> None:
+    """They are no points of a curve; of two measurements at a step the last counts."""
+    kept = JsonlLogger(tmp_path / "metrics.jsonl")
+    for step in (4, 8):
+        kept.log_metrics({"val/reward": step / 10}, step)
+        kept.log_values(step, {"reward": [step, 0.0], "cluster": ["a", None]})
+    kept.log_values(8, {"reward": [9, 0.0]})
+    assert [(p.step, p.name, p.value) for p in kept.points()] == [
+        (4, "val/reward", 0.4),
+        (8, "val/reward", 0.8),
+    ]
+    assert kept.values()[8] == {"reward": [9, 0.0], "cluster": ["a", None]}
+    kept.rewind(4)
+    assert kept.values() == {4: {"reward": [4, 0.0], "cluster": ["a", None]}}

@@ -103,19 +103,58 @@ def test_reward_accuracy_and_the_rule_to_beat() -> None:
     assert against.delta == pytest.approx(0.0)
 
 
+def looks(lost: int, gained: int = 0, others: int = 1) -> dict[int, dict[str, list[float]]]:
+    """Twenty prompts: of the watched reward 10 are right at first, 16 at each of `others` looks
+    (the first is the best of equals) and then `lost` fewer and `gained` more; the reward that is
+    learned from is .2, .5 and .9."""
+    before = [1.0] * 16 + [0.0] * 4
+    after = [0.0] * lost + [1.0] * (16 - lost + gained) + [0.0] * (4 - gained)
+    found = {0: {"reward": [0.2] * 20, "watched": [1.0] * 10 + [0.0] * 10}}
+    for k in range(others):
+        found[10 * (k + 1)] = {"reward": [0.5] * 20, "watched": before}
+    found[10 * (others + 1)] = {"reward": [0.9] * 20, "watched": after}
+    return found
+
+
 def test_a_reward_that_is_over_optimised() -> None:
-    """The watched reward (minus the held-out loss) was highest at step 10, .6, and fell to .3,
-    while the one that is learned from went on from .5 to .9; the KL was 9 nats at the end."""
-    given = {
-        "val__reward": [0.2, 0.5, 0.9],
-        "val__loss": [-0.4, -0.6, -0.3],
-        "train__kl": [0.0, 4.0, 9.0],
-    }
-    found = diagnostics.hacked(curve(**given))
-    assert "highest at step 10 (0.60) and fell to 0.30" in found
+    """The watched reward was highest at step 10, .8, and fell to .2, on 12 prompts of 20, while the
+    one that is learned from went on from .5 to .9; the KL was 9 nats at the end."""
+    kl = curve(train__kl=[0.0, 4.0, 9.0])
+    found = diagnostics.hacked(kl, looks(12))
+    assert "highest at step 10 (0.80) and fell to 0.20 (-0.60, " in found
+    assert "on 20 held-out prompts" in found
     assert "from 0.50 to 0.90, 9.0 nats per answer" in found
-    assert not diagnostics.hacked(curve(**{**given, "val__loss": [-0.4, -0.5, -0.55]}))
-    assert not diagnostics.hacked(curve(**{**given, "val__reward": [0.9, 0.5, 0.4]}))
-    one = [0.2, 0.5, 0.3]  # without a second reward the loss is the reward's own
-    assert not diagnostics.hacked(curve(val__reward=one, val__loss=[-x for x in one]))
-    assert not diagnostics.memorises(curve(**given, train__loss=[1.0, 0.5, -9.0]))
+    falls = looks(12)
+    falls[20]["reward"] = [0.4] * 20
+    assert not diagnostics.hacked(kl, falls)
+    alone = {step: {"reward": one["watched"]} for step, one in looks(12).items()}
+    assert not diagnostics.hacked(kl, alone)  # a single reward watches over nothing
+    assert not diagnostics.memorises(curve(val__reward=[0.1, 0.2], val__loss=[1.0, 2.0],
+                                           train__loss=[1.0, -9.0]))  # fmt: skip
+
+
+def test_a_watched_reward_that_only_varies_is_no_warning() -> None:
+    """Lost 3 and won 1, a fall of a tenth: by the score test z = 2/√4 = 1, below 1.96. A reward
+    near 0 whose mean falls to minus a tenth of its spread is none, either."""
+    kl = curve(train__kl=[0.0, 4.0, 9.0])
+    assert not diagnostics.hacked(kl, looks(3, 1))
+    draw = np.random.default_rng(0)
+    noise = [draw.normal(0, 1, 64) for _ in range(2)]
+    noise = [one - one.mean() + to for one, to in zip(noise, (0.01, -0.09), strict=True)]
+    near = {step: {"reward": [float(step)] * 64, "watched": one.tolist()}
+            for step, one in zip((0, 10), noise, strict=True)}  # fmt: skip
+    assert not diagnostics.hacked(kl, near)
+
+
+def test_the_highest_of_many_looks_has_to_fall_further() -> None:
+    """Six lost and none won: z = 6/√6 = 2.45. Where 5 % are shared by two looks before, 2.24 is
+    asked; by ten, 2.81."""
+    kl = curve(train__kl=[0.0, 4.0, 9.0])
+    assert diagnostics.hacked(kl, looks(6))
+    assert not diagnostics.hacked(kl, looks(6, others=9))
+
+
+def test_looks_at_other_prompts_are_not_compared() -> None:
+    found = looks(12)
+    found[20]["watched"] = found[20]["watched"][:10]
+    assert not diagnostics.hacked(curve(train__kl=[0.0, 4.0, 9.0]), found)

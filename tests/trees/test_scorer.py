@@ -241,3 +241,7 @@ def test_training_and_evaluation_count_their_rows_apart() -> None:
     assert sizes[0] > 2 and scorer.evaluated_at_once == 2 and scorer.rows_at_once == 1
     for one, other in zip(found, wanted, strict=True):
         assert abs(one.logp - other.logp).max() <= 1e-5
+    scorer.evaluated_at_once = 4
+    for by_token, other in zip(scorer.evaluate_tokens(trees), wanted, strict=True):
+        assert abs(by_token.sum(-1) - other.logp).max() <= 1e-5
+    assert scorer.evaluated_at_once == 2 and scorer.rows_at_once == 1

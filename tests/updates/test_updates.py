@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from myosotis import updates
 from myosotis.updates import Update
+from myosotis.updates import base as base_module
 from myosotis.updates.base import portable
 from myosotis.utils.errors import AssetError, ConfigError, RunError
 from tests.tiny import tiny
@@ -111,6 +112,19 @@ def test_a_base_kept_on_the_host_is_the_same_base(ids: Tensor) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found[0][3], found[1][3], strict=True))
     with pytest.raises(ConfigError, match="device or host"):
         updates.build({"name": "full", "base_on": "disk"})
+
+
+def test_what_merges_to_another_model_samples_unmerged(
+    ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that samples goes on where an export would stop."""
+    update = attached("llama", "lora")
+    train(update, ids)
+    assert update.to_sample() is not update.model
+    monkeypatch.setitem(base_module.MERGE_TOLERANCE, torch.float32, -1.0)
+    with pytest.raises(RunError, match="merged"):
+        update.merged()
+    assert update.to_sample() is update.model
 
 
 def test_merged_is_a_new_model_with_the_same_logits(

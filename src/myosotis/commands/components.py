@@ -43,7 +43,7 @@ from myosotis.data.datamodule import ExampleModule, found_in
 from myosotis.data.kinds import Scores
 from myosotis.data.stored_examples import RIVALS, traits
 from myosotis.evaluation import kl
-from myosotis.evaluation.evaluator import EvalResult, Evaluator
+from myosotis.evaluation.evaluator import EvalResult, Evaluator, Keep
 from myosotis.evaluation.task_metrics import TaskScore
 from myosotis.models.dropouts import zero_dropouts
 from myosotis.models.dtype import Precision
@@ -95,10 +95,13 @@ class Components:
         """Who is asked the benchmarks: the model with the weights it has at the moment."""
         return EvalModel(self.scorer, self.base.tokenizer)
 
-    def held_out(self) -> dict[str, float]:
-        """The objective and its metrics on held-out examples, as `val/…`."""
-        ask = self.scorer.ask
-        measured = ask(HELD_OUT) if ask else self.evaluator.held_out(self.scorer, self.objective)
+    def held_out(self, keep: Keep | None = None) -> dict[str, float]:
+        """The objective and its metrics on held-out examples, as `val/…`; `keep` as in
+        `Evaluator.held_out`."""
+        if (ask := self.scorer.ask) is not None:
+            measured = ask(HELD_OUT)
+        else:
+            measured = self.evaluator.held_out(self.scorer, self.objective, keep)
         return {f"val/{name}": value for name, value in measured.items()}
 
 

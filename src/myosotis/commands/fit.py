@@ -54,7 +54,8 @@ from myosotis.utils import distributed, rank_failure
 from myosotis.utils.device import hardware, num_devices, peak_flops
 from myosotis.utils.errors import Interrupted
 
-Measure = Callable[[], dict[str, float]]
+Measure = Callable[[int], dict[str, float]]
+"""What is measured after a step, by name."""
 
 
 @dataclass(frozen=True)
@@ -189,12 +190,11 @@ def rollouts_of(cfg: DictConfig, parts: TunedComponents) -> Rollouts | None:
 def evaluations_of(run: Run) -> list[ScheduledEval]:
     """What is measured while training, and when; the other ranks score their share of it."""
     validation = loss_steps(run.cfg, run.parts)
-    parts = run.parts
     if run.base is None:
         measures = [partial(_help, run)] * 2
     else:
         measures = [
-            partial(_shared, run, m) for m in (parts.held_out, _retention_of(run, run.base))
+            partial(_shared, run, m) for m in (partial(held_out, run), _retention_of(run, run.base))
         ]
     return [
         ScheduledEval("validation", measures[0], validation),
@@ -202,14 +202,19 @@ def evaluations_of(run: Run) -> list[ScheduledEval]:
     ]
 
 
-def _shared(run: Run, measure: Measure) -> dict[str, float]:
+def held_out(run: Run, step: int) -> dict[str, float]:
+    """The held-out metrics after a step; what is told item by item is kept beside the curves."""
+    return run.parts.held_out(partial(run.tracker.jsonl.log_values, step))
+
+
+def _shared(run: Run, measure: Measure, step: int) -> dict[str, float]:
     with run.parts.crew.led():
-        found = measure()
+        found = measure(step)
     run.best.agree()
     return found
 
 
-def _help(run: Run) -> dict[str, float]:
+def _help(run: Run, step: int) -> dict[str, float]:
     run.parts.crew.help_out()
     run.best.agree()
     return {}
@@ -226,7 +231,7 @@ def _retention_of(run: Run, base: EvalResult) -> Any:
         suite, before = parts.evaluator.halves["selection"], before.half("selection")
     budget = instantiate.budget(cfg)
 
-    def measure() -> dict[str, float]:
+    def measure(step: int) -> dict[str, float]:
         _, mean, metrics, signs = intermediate.look(
             suite,
             parts.eval_model,
@@ -241,7 +246,7 @@ def _retention_of(run: Run, base: EvalResult) -> Any:
         verdict = mean.verdict if mean else ""
         if said := narrator.alarm(mean, signs):
             run.tracker.warn(said)
-        loss = parts.held_out() if best.needs_loss else {}
+        loss = held_out(run, step) if best.needs_loss else {}
         inside = bool(verdict) and budget.accepts(verdict)
         best.offer(loss.get("val/loss", math.nan), verdict, inside)
         return metrics | loss

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from omegaconf import DictConfig
@@ -120,10 +120,13 @@ def make(cfg: DictConfig) -> Plan:
     load, fits = fit(cfg, tried, data, device)
     work = teraflops(parameters, update.count(), steps)
     objective = instantiate.objective(cfg)
+    learned = steps
     if samples(objective):
         work = policy_teraflops(parameters, update.count(), steps, objective)
+        learned = of_groups(steps, objective)
     protecting = [one for one in instantiate.controls(cfg).values() if one.active]
-    work += sum(extra_teraflops(parameters, update.count(), steps, one.extra) for one in protecting)
+    sizes = parameters, update.count()
+    work += sum(extra_teraflops(*sizes, learned, one.extra) for one in protecting)
     return Plan(
         config_hash=config_hash(cfg),
         model=str(source.id or source.path),
@@ -197,14 +200,20 @@ def _sampled(objective: SampledObjective, batch_size: int) -> str:
     )
 
 
+def of_groups(steps: Steps, objective: SampledObjective) -> Steps:
+    """The same steps, each example a prompt with a group of answers as long as they may be."""
+    prompt = steps.tokens_per_example - steps.scored_per_example
+    answers = float(objective.group_size * objective.max_new_tokens)
+    return replace(steps, tokens_per_example=prompt + answers, scored_per_example=answers)
+
+
 def policy_teraflops(
     parameters: int, trainable: int, steps: Steps, objective: SampledObjective
 ) -> float:
     """Work of a training that samples: answers as long as they may be. A round reads each prompt
     and writes a group of answers (2N per token), scores them with the policy and with the reference
     (2N each), and each of its steps learns from them."""
-    prompt = steps.tokens_per_example - steps.scored_per_example
-    tokens = prompt + objective.group_size * objective.max_new_tokens
+    tokens = of_groups(steps, objective).tokens_per_example
     round_ = 3 * 2 * parameters * tokens / objective.iterations
     per_example = round_ + tokens * flops_per_token(parameters, trainable)
     return steps.total * steps.batch_size * per_example / 1e12

@@ -16,6 +16,7 @@ from myosotis.config import instantiate
 from myosotis.controls import Given, Spent, read, supervised
 from myosotis.controls.together import Controls
 from myosotis.data.datamodule import ExampleModule, StepLoader
+from myosotis.objectives import samples
 from myosotis.records.schema import ControlInfo, CurvePoint
 from myosotis.retention.benchmarks import prose, wikipedia
 from myosotis.retention.benchmarks.build import draw_order
@@ -33,19 +34,22 @@ def controls_of(cfg: DictConfig, parts: TunedComponents) -> Controls:
     chosen = {name: one for name, one in instantiate.controls(cfg).items() if one.active}
     if not chosen:
         return Controls()
+    sampled = samples(parts.objective)  # how long its answers are nobody knows yet
     given = Given(
         update=parts.update,
         scorer=parts.scorer,
         renderer=parts.data.template,
         context_length=parts.base.context_length,
         seed=cfg.seed,
-        supervised=by_step(parts.data, parts.total_steps, supervised),
-        read=by_step(parts.data, parts.total_steps, read),
+        steps=parts.total_steps,
+        supervised=None if sampled else by_step(parts.data, parts.total_steps, supervised),
+        read=None if sampled else by_step(parts.data, parts.total_steps, read),
         general=lambda name: general_text(cfg, name),
         model=parts.base.content_hash,
         dtype=parts.precision.name,
     )
-    return Controls({name: control.prepare(given) for name, control in chosen.items()})
+    terms = {name: control.prepare(given) for name, control in chosen.items()}
+    return Controls(terms, parts.total_steps)
 
 
 def told(
@@ -80,12 +84,12 @@ def by_step(
     """What the trees of each step have of `size`, over all ranks."""
     trees = data.train_trees
     sizes = np.array([size(tree) for tree in trees])
-    loader = StepLoader(trees, data.batch_size, data.seed, order=data.order(), repeats=data.repeats)
+    loader = StepLoader(trees, data.batch_size, data.seed, order=data.order())
     found = list[NDArray[np.float64]]()
     for epoch in range(-(-total_steps // len(loader))):
         order = loader.order(epoch)
         starts = np.arange(0, len(order), data.batch_size)
-        found.append(np.repeat(np.add.reduceat(sizes[order], starts), data.repeats))
+        found.append(np.add.reduceat(sizes[order], starts))
     return np.concatenate(found)[:total_steps]
 
 

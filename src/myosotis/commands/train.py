@@ -32,7 +32,7 @@ from myosotis.commands.components import (
     with_references,
 )
 from myosotis.commands.find_model import base_facts
-from myosotis.commands.fit import Run, evaluations_of, fit
+from myosotis.commands.fit import Run, evaluations_of, fit, held_out
 from myosotis.commands.mend import mend_folder
 from myosotis.commands.opening import claimed, describe, opened
 from myosotis.commands.parts import benchmarks, eval_schedule_of
@@ -200,15 +200,15 @@ def _fit(run: Run) -> cost.Training:
         identity_at_init=parts.update.capabilities.identity_at_init,
     )
     tracker.record.at_start = _at_start(run, run.base)
-    tracker.log(parts.held_out(), step=0)
+    tracker.log(held_out(run, 0), step=0)
     if cfg.retention.suite and cfg.retention.every is not None:
         console.print(run.schedule.text, highlight=False, markup=False)
     trained = fit(cfg, parts, run.best, evaluations_of(run), tracker.loggers)
     if trained.stopped:
         tracker.warn(trained.stopped)
-    tracker.log(parts.held_out(), step=trained.steps)
+    tracker.log(held_out(run, trained.steps), step=trained.steps)
     tracker.record.controls = told(cfg, trained.rehearsed, tracker.jsonl.points())
-    for sentence in diagnostics.of_curves(tracker.jsonl.points()):
+    for sentence in diagnostics.of_curves(tracker.jsonl.points(), tracker.jsonl.values()):
         tracker.warn(sentence)
     tracker.record.checkpoint = run.best.finish(trained.steps, tracker.warn)
     return trained

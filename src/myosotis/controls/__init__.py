@@ -9,15 +9,17 @@ part of it back. What a step minimises is
 where the objective's loss is what it would be without controls. A control that is not `active` (a
 coefficient or a ratio of 0) is left out and costs nothing.
 
-Whatever a term does is a function of the seed and the step: there is nothing to save and resume.
+Whatever a term does is a function of the seed and the step, and there is nothing to save and
+resume; but where the model writes the task itself, how many tokens a step has is known only when it
+has come, and what is owed until then is kept in checkpoints.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +54,10 @@ class Given:
     renderer: ChatRenderer
     context_length: int
     seed: int
-    supervised: NDArray[np.float64]  # tokens of the task, by step, over all ranks: learned from
-    read: NDArray[np.float64]  # and read by the model
+    steps: int
+    # Tokens of the task, by step, over all ranks; None where the model is yet to write them.
+    supervised: NDArray[np.float64] | None  # learned from
+    read: NDArray[np.float64] | None  # and read by the model
     general: Callable[[str], list[str]]  # passages of general text by name, none of them measured
     model: str = ""  # content hash of the base
     dtype: str = ""
@@ -119,8 +123,15 @@ class Term:
         """Take away gradients that are not to move anything at this step; they are summed up."""
 
     def spent(self, steps: int) -> Spent:
-        """What it read in the first `steps` steps."""
+        """What it read in the first `steps` steps, which are those taken so far."""
         return Spent()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What no function of seed and step brings back, as plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Read `state_dict` back."""
 
 
 @dataclass(frozen=True)

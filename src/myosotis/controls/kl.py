@@ -14,10 +14,11 @@ Shape suffixes as in `trees/scorer.py`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ from myosotis.controls import (
     at_least_zero,
     moves_the_model,
 )
-from myosotis.controls.rehearsal import Rehearsal
+from myosotis.controls.rehearsal import Rehearsal, rehearsal
 from myosotis.controls.replay import check_tokens
 from myosotis.controls.texts import require, texts
 from myosotis.trees.batch import Batch
@@ -108,14 +109,17 @@ class KLTerm(Term):
         coef: float,
         tokens: Callable[[Step], float],
         reverse: bool,
-        spent: Callable[[int], Spent] = lambda steps: Spent(),
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         self.scorer, self.update = given.scorer, given.update
-        self.chosen, self._spent = chosen, spent
+        self.chosen, self.rehearsal = chosen, rehearsal
         self.coef, self.tokens, self.reverse = coef, tokens, reverse
 
     def accumulate(self, at: Step) -> float:
-        scale = self.coef / self.tokens(at)
+        chosen, tokens = self.chosen(at), self.tokens(at)
+        if not tokens:  # on no rank
+            return 0.0
+        scale = self.coef / tokens
         return sum(
             weighted_kl(
                 self.scorer,
@@ -125,11 +129,18 @@ class KLTerm(Term):
                 scale=scale,
                 backward=at.backward,
             )
-            for batch in at.batches(self.chosen(at))
+            for batch in at.batches(chosen)
         )
 
     def spent(self, steps: int) -> Spent:
-        return self._spent(steps)
+        return self.rehearsal.spent(steps) if self.rehearsal else Spent()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.rehearsal.state_dict() if self.rehearsal else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.rehearsal:
+            self.rehearsal.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -187,14 +198,14 @@ class KL(Control):
             )
         seed = [given.seed, zlib.crc32(b"kl")]
         found = texts(self.texts, given, self.tokens)
-        rehearsal = Rehearsal.of(found, given.read.tolist(), self.share, seed)
+        rehearsed = rehearsal(found, given.read, self.share, seed)
         return KLTerm(
             given,
-            lambda at: at.mine(rehearsal.at(at.number)),
+            lambda at: at.mine(rehearsed.at(at.number, at.read)),
             coef=self.coef,
             tokens=lambda at: self.share * at.read,
             reverse=reverse,
-            spent=rehearsal.spent,
+            rehearsal=rehearsed,
         )
 
     def _of_the_task(self, at: Step) -> Sequence[Tree]:

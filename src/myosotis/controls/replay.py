@@ -7,12 +7,12 @@ text ("Scaling laws for forgetting during finetuning with pretraining data injec
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from myosotis.controls import About, Control, Extra, Given, Spent, Step, Term, moves_the_model
-from myosotis.controls.rehearsal import Rehearsal
+from myosotis.controls.rehearsal import Rehearsal, rehearsal
 from myosotis.controls.texts import require, texts
 from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
@@ -31,9 +31,9 @@ class ReplayTerm(Term):
         self.rehearsal = rehearsal
 
     def accumulate(self, at: Step) -> float:
-        chosen = self.rehearsal.at(at.number)
+        chosen = self.rehearsal.at(at.number, at.supervised)
         value = 0.0
-        if not chosen:  # on no rank
+        if not chosen or not at.supervised:  # on no rank
             return value
         for batch in at.batches(at.mine(chosen)):
             share = -self.scorer.score(batch).logp_B.sum() / at.supervised
@@ -43,6 +43,12 @@ class ReplayTerm(Term):
 
     def spent(self, steps: int) -> Spent:
         return self.rehearsal.spent(steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.rehearsal.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.rehearsal.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def rehearsing(found: Sequence[Tree], given: Given, ratio: float, name: str) -> 
     """Texts at work: `ratio` of all supervised tokens are theirs."""
     seed = [given.seed, zlib.crc32(name.encode())]
     share = per_token(ratio)
-    return ReplayTerm(given.scorer, Rehearsal.of(found, given.supervised.tolist(), share, seed))
+    return ReplayTerm(given.scorer, rehearsal(found, given.supervised, share, seed))
 
 
 def check_ratio(ratio: float, key: str) -> None:

@@ -64,5 +64,5 @@ class Unfreeze(Control):
 
     def prepare(self, given: Given) -> Term:
         depth, layers = depths(given.update)
-        steps = self.every if self.every >= 1 else self.every * len(given.supervised)
+        steps = self.every if self.every >= 1 else self.every * given.steps
         return Unfreezing(depth, layers, steps)

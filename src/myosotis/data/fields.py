@@ -32,7 +32,8 @@ NAMES = (
     "tests",
 )
 AS_THEY_ARE = ("history", "tools")
-"""Fields that are lists of their own kind, and no texts to be put together; a record may have none."""
+"""Fields that are lists of their own kind, and no texts to be put together; a record may lack
+them."""
 GROUP = "group"
 """The usual name of the field that says what a record shares with others."""
 

@@ -8,9 +8,10 @@ results of one evaluator.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,9 @@ from myosotis.utils.console import progress
 WATCHED = 64
 """Held-out examples at most whose loss is watched while training. Every measurement asks the same
 ones, so a curve is steadier than its level; five of them take 3 % of the default training."""
+
+Keep = Callable[[Mapping[str, Sequence[Any]]], object]
+"""Takes what a measurement found item by item, by name."""
 
 
 @dataclass
@@ -251,17 +255,19 @@ class Evaluator:
         with progress(f"answers, {what}", total=len(asked)) as advance:
             return self._answered([REWARD], scorer, asked, advance)
 
-    def held_out(self, scorer: Scorer, objective: Objective) -> dict[str, float]:
+    def held_out(
+        self, scorer: Scorer, objective: Objective, keep: Keep | None = None
+    ) -> dict[str, float]:
         """The objective (`loss`) on the first `WATCHED` validation examples as on one step of them,
         and its metrics; of several sources also the loss on each. Empty where there is no such
         part.
 
         Of an objective that samples, what the answers to the first few of them are worth; its
         `loss` is minus the rewards that are watched and not learned from, where there are any, and
-        minus the reward otherwise.
+        minus the reward otherwise. `keep` is called with what each prompt's answer was worth.
         """
         if samples(objective):
-            return self._held_out_rewards(scorer)
+            return self._held_out_rewards(scorer, keep)
         trees = self.validation[:WATCHED]
         found = self._objective_on(trees, scorer, objective)
         sources = self.validation_sources[: len(trees)]
@@ -298,13 +304,17 @@ class Evaluator:
             )
         return {"loss": float(loss)} | {name: float(amount) for name, amount in metrics.items()}
 
-    def _held_out_rewards(self, scorer: Scorer) -> dict[str, float]:
+    def _held_out_rewards(self, scorer: Scorer, keep: Keep | None) -> dict[str, float]:
         asked = self.validation_examples[: min(self.generate, WATCHED)]
         if not asked or self.rewards is None:
             return {}
         found = self._rewarded(scorer, asked, "held out")
         means = {name: score.mean for name, score in found.items()}
-        judges = [means[f"{REWARD}_{name}"] for name in self.rewards.watched if len(means) > 1]
-        loss = -sum(judges) / len(judges) if judges else -means[REWARD]
+        judges = [found[f"{REWARD}_{name}"] for name in self.rewards.watched if len(means) > 1]
+        decides = np.mean([one.scores for one in judges or [found[REWARD]]], axis=0)
+        loss = -float(decides.mean())
+        if keep is not None:
+            watched = {"watched": decides.tolist()} if judges else {}
+            keep({REWARD: found[REWARD].scores.tolist(), **watched, "cluster": clusters(asked)})
         words = sum(len(text.split()) for text in found[REWARD].texts) / len(asked)
         return {"loss": loss, **means, "words": words}

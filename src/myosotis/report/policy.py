@@ -55,6 +55,7 @@ def of_run(record: RunRecord) -> dict[str, Any] | None:
     train, held_out = (_curves(record.curves, part) for part in ("train", "val"))
     if not {"reward", "kl"} <= set(train):
         return None
+    parts = sorted(n for n in train if n.startswith(PART) and n != "reward_spread")
     panels = [
         _panel("Reward", "mean over answers", [
             ("sampled while training", train["reward"], "quiet"),
@@ -65,14 +66,18 @@ def of_run(record: RunRecord) -> dict[str, Any] | None:
                 ("sampled while training", train[name], "quiet"),
                 ("held-out prompts, likeliest answers", held_out.get(name, []), "s0"),
             ])
-            for name in sorted(train)
-            if name.startswith(PART) and name != "reward_spread"
+            for name in parts
         ),
         _panel("KL to the start", "nats per answer", [("KL", train["kl"], "main")]),
         _panel("Reward against KL", "reward over nats per answer", [
             ("sampled while training", against(train["kl"], train["reward"]), "quiet"),
             ("held-out prompts, likeliest answers",
              against(train["kl"], held_out.get("reward", [])), "s0"),
+            *(
+                (f"held-out prompts: {name.removeprefix(PART)}",
+                 against(train["kl"], held_out.get(name, [])), f"s{1 + i % 5}")
+                for i, name in enumerate(parts)
+            ),
         ], x_name="KL"),
         _panel("Length", "tokens per answer", [("length", train.get("length", []), "main")]),
         _panel("Entropy", "nats per token", [("entropy", train.get("entropy", []), "main")]),

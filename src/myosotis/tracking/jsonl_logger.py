@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,7 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        line = {"step": step or 0, **{k: _finite(float(v)) for k, v in metrics.items()}}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self._append({"step": step or 0, **{k: _finite(float(v)) for k, v in metrics.items()}})
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
@@ -51,15 +49,33 @@ class JsonlLogger(Logger):
         earlier = [line for line in self._lines() if line["step"] <= step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in earlier))
 
+    def log_values(self, step: int, values: Mapping[str, Sequence[Any]]) -> None:
+        """What a measurement at `step` found item by item, by name: no curve, but what two points
+        of one are compared by."""
+        self._append({"step": step, **{name: list(found) for name, found in values.items()}})
+
+    def values(self) -> dict[int, dict[str, list[Any]]]:
+        """The same, read, by step."""
+        found: dict[int, dict[str, list[Any]]] = {}
+        for line in self._lines():
+            lists = {name: value for name, value in line.items() if isinstance(value, list)}
+            if lists:
+                found.setdefault(line["step"], {}).update(lists)
+        return found
+
     def points(self) -> list[CurvePoint]:
         """All measurements in the order they were taken; the last of a (name, step) counts."""
         latest = {
             (name, line["step"]): value
             for line in self._lines()
             for name, value in line.items()
-            if name != "step"
+            if name != "step" and not isinstance(value, list)
         }
         return [CurvePoint(step, name, value) for (name, step), value in latest.items()]
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():

@@ -113,10 +113,11 @@ class Throughput(Callback):
 
 @dataclass
 class ScheduledEval:
-    """Something to measure at some steps: `measure()` returns metrics by name. `seconds` so far."""
+    """Something to measure at some steps: `measure(step)` returns metrics by name. `seconds` so
+    far."""
 
     name: str
-    measure: Callable[[], dict[str, float]]
+    measure: Callable[[int], dict[str, float]]
     steps: Set[int]
     seconds: float = 0.0
 
@@ -143,7 +144,8 @@ class PeriodicEval(Callback):
         names = set[str]()
         for evaluator in due:
             began = time.perf_counter()
-            metrics = evaluator.measure()  # on other ranks: what helps the first one
+            # On other ranks this is what helps the first one.
+            metrics = evaluator.measure(trainer.global_step)
             metrics = trainer.strategy.broadcast(metrics)
             pl_module.say(metrics)  # type: ignore[operator]
             write(trainer, metrics)

@@ -6,18 +6,23 @@ Pure functions of measurements, for the run's warnings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from myosotis.records.schema import CurvePoint, RetentionRow, TaskQuality
 from myosotis.retention.benchmarks.safety import SHOULD_ANSWER, SHOULD_REFUSE
-from myosotis.retention.statistics.paired import mcnemar_exact
+from myosotis.retention.statistics.paired import Paired, mcnemar_exact, paired
+
+Looks = Mapping[int, Mapping[str, Sequence[Any]]]
+"""By step, what each held-out prompt's answer was worth: `reward`, which is learned from,
+`watched`, which is not, and the prompts' `cluster` (`Evaluator.held_out`)."""
 
 
-def of_curves(curve: Sequence[CurvePoint]) -> list[str]:
+def of_curves(curve: Sequence[CurvePoint], looks: Looks) -> list[str]:
     """What the training itself shows."""
-    return [*filter(None, (memorises(curve), over_optimised(curve), hacked(curve)))]
+    return [*filter(None, (memorises(curve), over_optimised(curve), hacked(curve, looks)))]
 
 
 def of_task(task: TaskQuality) -> list[str]:
@@ -110,30 +115,41 @@ def over_optimised(curve: Sequence[CurvePoint]) -> str:
     )
 
 
-def hacked(curve: Sequence[CurvePoint]) -> str:
+def hacked(curve: Sequence[CurvePoint], looks: Looks) -> str:
     """A policy's reward keeps rising on held-out prompts, and another reward, which it does not
     learn from, falls (Gao et al. 2023).
 
-    Said when, since the other was highest, it has fallen by a tenth of its size or more while the
-    reward rose; `val/loss` is minus the other where there is one (`Evaluator.held_out`).
+    Said when the other is sure to have fallen since the look at which it was highest, and the
+    reward has risen since. Sure is what the paired interval over the prompts says, at 5 % shared by
+    all looks that could have been the highest: the highest of several means is so by chance, too.
     """
-    reward, loss = _points(curve, "val/reward"), _points(curve, "val/loss")
-    other = [(step, -value) for step, value in loss]
-    if len(reward) < 2 or other == reward:
+    steps = sorted(step for step, found in looks.items() if "watched" in found)
+    if len(steps) < 2:
         return ""
-    best_step, best = max(other, key=lambda pair: pair[1])
-    last, now = other[-1][1], reward[-1][1]
-    then = dict(reward).get(best_step, now)
-    if best - last < 0.1 * max(abs(best), 1e-9) or now <= then:
+    *before, last = steps
+    best = max(before, key=lambda step: float(np.mean(looks[step]["watched"])))
+    lost = _since(looks, "watched", best, last, 0.05 / len(before))
+    gained = _since(looks, "reward", best, last, 0.05)
+    if lost is None or gained is None or lost.hi >= 0 or gained.delta <= 0:
         return ""
-    kl = [value for step, value in _points(curve, "train/kl") if step >= best_step]
+    kl = [value for step, value in _points(curve, "train/kl") if best <= step <= last]
     went = f", {kl[-1]:.1f} nats per answer from its start" if kl else ""
     return (
         "The reward is over-optimised: the one that is watched and not learned from was highest "
-        f"at step {best_step} ({best:.2f}) and fell to {last:.2f}, while the one that is learned "
-        f"from rose from {then:.2f} to {now:.2f}{went}. Fewer steps, a larger objective.kl_coef or "
-        "retention.on_breach=rollback, which keeps the best checkpoint by the watched one, helps."
+        f"at step {best} ({lost.base:.2f}) and fell to {lost.tuned:.2f} ({lost.delta:+.2f}, "
+        f"{lost.lo:+.2f} to {lost.hi:+.2f}, on {lost.n} held-out prompts), while the one that is "
+        f"learned from rose from {gained.base:.2f} to {gained.tuned:.2f}{went}. Fewer steps, a "
+        "larger objective.kl_coef or retention.on_breach=rollback, which keeps the best checkpoint "
+        "by the watched one, helps."
     )
+
+
+def _since(looks: Looks, name: str, then: int, now: int, alpha: float) -> Paired | None:
+    """What the prompts' rewards have changed by; None where they are not of the same prompts."""
+    before, after = looks[then], looks[now]
+    if len(before[name]) != len(after[name]) or before.get("cluster") != after.get("cluster"):
+        return None
+    return paired(before[name], after[name], clusters=after.get("cluster"), level=1 - alpha)
 
 
 def chosen_falls(task: TaskQuality) -> str:

@@ -240,7 +240,7 @@ class FineTuning(lightning.LightningModule):
         if self.controls:
             ranks = self.global_rank, self.trainer.world_size
             at = Step.of(self.global_step, trees, self.scorer, self._backward, *ranks)
-            self.controls.accumulate(at, [p for _, p in self.update.parameters()])
+            self.controls.accumulate(at, self.update.parameters())
         loss, self.metrics = total(
             self.scorer,
             self.objective,
@@ -275,10 +275,12 @@ class FineTuning(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.rollouts is not None:
             checkpoint["rollouts"] = self.rollouts.state_dict()
+        checkpoint["controls"] = self.controls.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.rollouts is not None and "rollouts" in checkpoint:
             self.rollouts.load_state_dict(checkpoint["rollouts"])
+        self.controls.load_state_dict(checkpoint.get("controls", {}))
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -366,13 +366,14 @@ class Scorer:
     ) -> list[NDArray[np.float64]]:
         """As `evaluate`, token by token: of each tree (P, D), the log-prob of the scored token at a
         depth of a path, 0 where none is scored."""
-        return [logp_PD for logp_PD, _ in self._tokens(trees, False, advance)]
+        found = self.with_room(lambda: self._tokens(trees, False, advance))
+        return [logp_PD for logp_PD, _ in found]
 
     def evaluate_values(
         self, trees: Sequence[Tree], advance: Callable[[int], object] | None = None
     ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """As `evaluate_tokens`, and what the value head says before each token; both (P, D)."""
-        return self._tokens(trees, True, advance)
+        return self.with_room(lambda: self._tokens(trees, True, advance))
 
     def _tokens(
         self, trees: Sequence[Tree], values: bool, advance: Callable[[int], object] | None

@@ -124,6 +124,10 @@ class Update(ABC):
         """Δθ weight by weight; for families that are `explicit`."""
         raise AssertionError("refused by changes()")
 
+    def _merged_changes(self) -> list[Change]:
+        """Δθ weight by weight, for families that are mergeable and not `explicit`."""
+        return []
+
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         """The tensors of θ0, by name; they must not move."""
         ours = {id(p) for p in self._trainable.values()}
@@ -193,6 +197,14 @@ class Update(ABC):
             raise self._cannot("explicit", "has no difference of weights that could be measured")
         return self._changes()
 
+    def differences(self) -> list[Change]:
+        """Δθ weight by weight, to look at: by the formulas of `changes()`, or as what merging makes
+        of the weights. None of an update that cannot be merged."""
+        self._must_be_tuned("differences()")
+        if self.capabilities.explicit:
+            return self._changes()
+        return self._merged_changes() if self.capabilities.mergeable else []
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """The base model, bit for bit. No gradients inside; see `scaled`."""
@@ -255,11 +267,19 @@ class Update(ABC):
 
     def to_sample(self) -> PreTrainedModel:
         """What to write long texts with: weights merged for a while, where that is the same model
-        to rounding in fp32 and saves the work of what stands beside them; else the model itself."""
+        to rounding in fp32 and saves the work of what stands beside them; else the model itself.
+
+        Which of them it is depends on the weights alone, so a run that is resumed writes the same.
+        """
         exact = next(self.model.parameters()).dtype.itemsize >= 4
         if self.in_place or not exact or not self.capabilities.mergeable:
             return self.model
-        return self.model if four_bit(self.model.config) else self.merged()
+        if four_bit(self.model.config):
+            return self.model
+        try:
+            return self.merged()
+        except RunError:  # merged it would be another model
+            return self.model
 
     def _check_merged(self, model: PreTrainedModel, alpha: float) -> None:
         """The merged logits are the unmerged ones; raises `RunError` when they are not."""

@@ -31,6 +31,11 @@ class Change(ABC):
     def parameters(self) -> Iterable[Parameter]:
         """What trains and moves the weight."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight, in however many bits it is kept."""
+        return tuple(self.weight.shape)
+
     @abstractmethod
     def origin(self) -> Tensor:
         """θ0 as numbers, in fp32 at least, on the device of the weight. Not to be written to."""
@@ -86,6 +91,11 @@ class LowRank(Change):
     def parameters(self) -> Iterable[Parameter]:
         return (self.a, self.b)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        sides = len(self.b), self.a.shape[1]
+        return sides[::-1] if self.transposed else sides
+
     def origin(self) -> Tensor:
         return plain_weight(self.weight)
 
@@ -128,3 +138,23 @@ class Computed(Change):
 
     def delta(self) -> Tensor:
         return self.formula()
+
+
+@dataclass(frozen=True, eq=False)
+class Merged(Change):
+    """Δθ = what merging makes of the weight − θ0, formed each time and not differentiable: for what
+    has no formula. Of fused experts the weight is (experts, …)."""
+
+    base: Callable[[], Tensor]
+    tuned: Callable[[], Tensor]
+
+    @property
+    def parameters(self) -> Iterable[Parameter]:
+        return ()
+
+    def origin(self) -> Tensor:
+        return plain_weight(self.base())
+
+    def delta(self) -> Tensor:
+        base = self.origin()
+        return self.tuned().to(base) - base
