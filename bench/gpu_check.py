@@ -158,13 +158,18 @@ class Bench:
 
     def tuned(self, config: Any, method: str, **words: Any) -> tuple[updates.Update, Precision]:
         """An update on a new model, in the precision that `auto` means on a GPU."""
-        name = "bf16-mixed" if method == "full" else "bf16-true"
-        precision = resolve(name, update=method, accelerator="cpu")
+        precision = precision_of(method)
         update = updates.build({"name": "full"} if method == "full" else LORA)
         update.attach(self.model(config, precision.weights))
         update.model.train()
         checkpoint_activations(update.model, words.get("checkpointing", False))
         return update, precision
+
+
+def precision_of(method: str) -> Precision:
+    """What `auto` means on a GPU."""
+    name = "bf16-mixed" if method == "full" else "bf16-true"
+    return resolve(name, update=method, accelerator="cpu")
 
 
 def draw(seed: int, words: int) -> Callable[[int], list[int]]:
@@ -233,12 +238,21 @@ def correctness(bench: Bench) -> Found:
     for name, config in {**FAMILIES, "135M": SHAPE_135M}.items():
         if bench.rehearsed and name == "135M":
             continue
-        model = bench.model(config)
-        for mode in candidates(model):
-            fault = fault_of(model, mode)
-            found[f"{name}: {mode.description}"] = judged(fault or "right", not fault)
-        found[f"{name}: chosen"] = judged(probe(model).description, True)
+        for method in ("lora", "full"):
+            found |= _attention(bench, name, config, method)
     return found | _exactness(bench)
+
+
+def _attention(bench: Bench, name: str, config: Any, method: str) -> Found:
+    """Every branch in the numbers in which that method runs, and which of them is chosen."""
+    found: Found = {}
+    precision = precision_of(method)
+    model, products = bench.model(config, precision.weights), precision.products
+    for mode in candidates(model, products):
+        fault = fault_of(model, mode, products)
+        found[f"{name} {method}: {mode.description}"] = judged(fault or "right", not fault)
+    found[f"{name} {method}: chosen"] = judged(probe(model, products).description, True)
+    return found
 
 
 def _gradient(
@@ -342,26 +356,37 @@ def _waits(bench: Bench, update: updates.Update, scorer: Scorer, batches: list[l
     return sum("synchroniz" in str(one.message) for one in told)
 
 
-def one_billion(bench: Bench) -> Iterator[tuple[str, Found]]:
+Lines = Iterator[tuple[str, Callable[[], Found]]]
+"""Of a part: what each is called, and how it is found."""
+
+
+def branches(bench: Bench, method: str) -> list[PackingMode]:
+    """Of attention, that can be tried in the numbers in which that method runs."""
+    precision = precision_of(method)
+    return candidates(bench.model(FAMILIES["llama"], precision.weights), precision.products)
+
+
+def one_billion(bench: Bench) -> Lines:
     """Part 4: the 1B shape; LoRA and full, lengths of rows, branches of attention."""
     config = bench.scale.one_billion
     for method in ("lora", "full"):
         for tokens in bench.scale.rows:
-            for mode in candidates(bench.model(FAMILIES["llama"])):
+            for mode in branches(bench, method):
                 if mode.name == "dense" and tokens > 8192:
                     continue  # a mask of two gigabytes a row
                 name = f"{method}, rows of {tokens}, {mode.description}"
-                yield name, speed(bench, config, method, tokens, mode)
+                yield name, functools.partial(speed, bench, config, method, tokens, mode)
 
 
-def eight_billion(bench: Bench) -> Iterator[tuple[str, Found]]:
+def eight_billion(bench: Bench) -> Lines:
     """Part 5: the 8B shape with LoRA, with MLPs and, for long rows, whole layers recomputed."""
-    config, modes = bench.scale.eight_billion, candidates(bench.model(FAMILIES["llama"]))
+    fastest = branches(bench, "lora")[0]
+    line = functools.partial(speed, bench, bench.scale.eight_billion, "lora", mode=fastest)
     middle = bench.scale.rows[min(1, len(bench.scale.rows) - 1)]
-    yield f"lora, rows of {middle}", speed(bench, config, "lora", middle, modes[0])
+    yield f"lora, rows of {middle}", functools.partial(line, middle)
     for tokens, level in ((middle, "mlp"), (bench.scale.long, True)):
         name = f"lora, rows of {tokens}, {'MLPs' if level == 'mlp' else 'layers'} recomputed"
-        yield name, speed(bench, config, "lora", tokens, modes[0], checkpointing=level)
+        yield name, functools.partial(line, tokens, checkpointing=level)
 
 
 def speed(
@@ -524,7 +549,7 @@ def _out_of_memory(bench: Bench) -> Found:
 
 
 def scorer_of(update: updates.Update, precision: Precision, row_tokens: int) -> Scorer:
-    mode = probe(update.model)
+    mode = probe(update.model, precision.products)
     return Scorer(
         update.model, mode, row_tokens=row_tokens, rows_at_once=4, products=precision.products
     )
@@ -658,8 +683,12 @@ def run(bench: Bench, out: Path, seconds: float, only: list[str]) -> Found:
         found["parts"][name] = done = {}
         with _kept(done):
             lines = part(bench)
-            for line in [("", lines)] if isinstance(lines, dict) else lines:
-                done.update(line[1] if line[0] == "" else {line[0]: line[1]})
+            if isinstance(lines, dict):
+                done.update(lines)
+                lines = ()
+            for line, measured in lines:
+                with _kept(done, f"{line}: "):
+                    done[line] = measured()
                 free(bench)
                 if time.perf_counter() - started > share:
                     done["cut"] = f"after {share:g} seconds"
@@ -675,13 +704,13 @@ def run(bench: Bench, out: Path, seconds: float, only: list[str]) -> Found:
 
 
 @contextmanager
-def _kept(done: Found) -> Iterator[None]:
-    """A part that fails is red, and the others go on."""
+def _kept(done: Found, line: str = "") -> Iterator[None]:
+    """A part that fails is red, or a line of one, and the others go on."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a device, a driver or a kernel raises
-        done["failed"] = judged(f"{type(error).__name__}: {error}"[:500], False)
-        done["where"] = traceback.format_exc()[-1500:]
+        done[f"{line}failed"] = judged(f"{type(error).__name__}: {error}"[:500], False)
+        done[f"{line}where"] = traceback.format_exc()[-1500:]
 
 
 def free(bench: Bench) -> None:

@@ -44,6 +44,32 @@ def test_training_scoring_and_updates_need_no_configuration_tracking_or_harness(
     assert "correctness" in said
 
 
+FAILING = """
+import sys
+sys.path.insert(0, "bench")
+import gpu_check, pathlib
+
+def part(bench):
+    def fails():
+        raise RuntimeError("no kernel for it")
+    yield "first", lambda: {"mfu": 0.5}
+    yield "second", fails
+    yield "third", lambda: {"mfu": 0.6}
+
+gpu_check.PARTS = {"speed": (part, 100)}
+bench = gpu_check.Bench(gpu_check.SMALL, gpu_check.torch.device("cpu"), True)
+gpu_check.run(bench, pathlib.Path(sys.argv[1]), 100, [])
+"""
+
+
+def test_a_line_that_fails_is_red_and_loses_no_other(tmp_path: Path) -> None:
+    python("-c", FAILING, str(tmp_path / "check.json"), seconds=600)
+    found = json.loads((tmp_path / "check.json").read_text())
+    speed = found["parts"]["speed"]
+    assert speed["first"] == {"mfu": 0.5} and speed["third"] == {"mfu": 0.6}
+    assert found["red"] == ["speed: second: failed: RuntimeError: no kernel for it"]
+
+
 @pytest.mark.slow
 def test_the_rehearsal_is_green(tmp_path: Path) -> None:
     """Every part runs on tiny shapes, and every line of correctness holds."""

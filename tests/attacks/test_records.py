@@ -46,6 +46,8 @@ WISHES: dict[str, tuple[str, Any]] = {
     "benchmark-data": ("retention.data_files", {"hellaswag": "/etc/passwd"}),
     "server": ("tracking.uri", "http://127.0.0.1:9"),
     "programs": ("reward.code.run", True),
+    "judge": ("reward.judge.url", "http://127.0.0.1:9/v1"),
+    "secret-for-a-judge": ("reward.judge.key_env", "AWS_SECRET_ACCESS_KEY"),
     "start": ("model.start", "/x/update"),
 }
 

@@ -10,7 +10,10 @@ import pytest
 from safetensors.torch import load_file
 
 from myosotis.records.schema import RunRecord
+from tests.evaluation.test_judge import Server, server
 from tests.world import call, settings
+
+__all__ = ["server"]
 
 pytestmark = pytest.mark.slow
 
@@ -120,18 +123,30 @@ def test_the_answers_of_any_model_are_worth_something(world: Path, stages: Path)
     assert [(best.metric, best.tuned) for best in passed.extra] == [("best_of_k", 0)]
 
 
-def test_a_policy_that_is_stopped_in_mid_round_goes_on(world: Path, tmp_path: Path) -> None:
+def test_a_policy_that_is_stopped_in_mid_round_goes_on(
+    world: Path, tmp_path: Path, server: Server
+) -> None:
     """Two steps a round: stopped after the third, and taken up again, as through the command line
-    (a limit of steps stands for the signal)."""
+    (a limit of steps stands for the signal). A judge's replies are kept: it is asked nothing twice,
+    and all it gives is 3 or 8 of 10."""
+    server.grades = {"e": "Score: 8", "": "Score: 3"}
+    judge = {"reward.judge.url": server.url, "reward.judge.model": "m"}
+    rewards = {"reward": "[length,judge]", **judge}
     for out, steps in (("whole", 6), ("parts", 3)):
-        train(world, tmp_path / out, tmp_path, **{**SAMPLES, "trainer.max_steps": steps,
-              "schedule": "constant", "schedule.warmup": 0})  # fmt: skip
+        train(world, tmp_path / out, tmp_path, **{**SAMPLES, **rewards, "schedule": "constant",
+              "schedule.warmup": 0, "trainer.max_steps": steps})  # fmt: skip
     call(["train", f"resume={tmp_path / 'parts'}", "trainer.max_steps=6"], tmp_path)
     whole, parts = (
         load_file(next((tmp_path / out / "update").glob("*.safetensors")))
         for out in ("whole", "parts")
     )
     assert all(bool((whole[name] == parts[name]).all()) for name in whole)
+    asked = [one["messages"][0]["content"] for one in server.asked]
+    assert asked and len(asked) == len({*asked})
+    task = RunRecord.load(tmp_path / "whole" / "record.json").task
+    assert task is not None
+    (row,) = (row for row in task.extra if row.metric == "reward_judge")
+    assert row.tuned is not None and 0.3 <= row.tuned <= 0.8
 
 
 def test_a_reward_run_that_is_none_is_refused_before_weights_load(

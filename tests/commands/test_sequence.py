@@ -4,6 +4,7 @@ refused before anything loads. Two tasks of forty questions, of a random model.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -122,13 +123,17 @@ def test_another_setting_is_refused(finished: Path, world: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_second_stage_it_ends_in_the_same_weights(
+def test_killed_in_each_stage_it_ends_in_the_same_weights(
     finished: Path, world: Path, tmp_path: Path
 ) -> None:
+    """The same command each time: the second goes on in the first stage, the third in the other."""
     replay = ["control=replay", "control.replay.texts=earlier", "control.replay.ratio=0.2"]
     place = study(tmp_path, names=replay)
-    process = start(words(world), place)
-    stop_at(process, place / "seq/2-names", 3, lambda: os.killpg(process.pid, signal.SIGKILL))
+    for stage in ("1-sums", "2-names"):
+        process = start(words(world), place)
+        kill = functools.partial(os.killpg, process.pid, signal.SIGKILL)
+        stop_at(process, place / "seq" / stage, 3, kill)
+        assert RunRecord.load(place / "seq" / stage).status == "RUNNING"
     call(words(world), place)
     for stage in ("1-sums", "2-names"):
         assert same(tensors(place / "seq" / stage), tensors(finished / stage))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -16,6 +17,7 @@ from myosotis.config.compose import hydra_on, options
 from myosotis.config.default_lr import RATES
 from myosotis.config.schema import Config, sentences
 from myosotis.config.validate import _data
+from myosotis.utils.device import num_devices
 from myosotis.utils.did_you_mean import did_you_mean, near
 from myosotis.utils.errors import ConfigError
 
@@ -157,6 +159,18 @@ REFUSED = [
     (["trainer.strategy=deepspeed_stage_3"], "is not supported", "auto, ddp, fsdp2"),
     (["trainer.strategy=bogus"], "trainer.strategy=bogus is not supported", "auto, ddp, fsdp2"),
     (["trainer.strategy=fsdp2"], "does not go with one device", "trainer.devices=4"),
+    (
+        ["trainer.strategy=fsdp2", "trainer.devices=auto", "trainer.accelerator=cpu"],
+        "does not go with one device",
+        "trainer.devices=4",
+    ),
+    (["trainer.devices=two"], "trainer.devices=two is no number of devices", "auto takes all"),
+    (["trainer.devices='0,1'"], "trainer.devices=0,1 is no number", "CUDA_VISIBLE_DEVICES"),
+    (["trainer.devices=0"], "trainer.devices=0 is no number", "trainer.devices=2"),
+    (["trainer.devices=-3"], "trainer.devices=-3 is no number", "trainer.devices=2"),
+    (["trainer.accelerator=gpu"], "but torch finds no GPU here", "accelerator=auto"),
+    (["trainer.accelerator=cuda"], "but torch finds no CUDA device here", "accelerator=auto"),
+    (["trainer.accelerator=mps"], "but torch finds no Apple GPU here", "accelerator=auto"),
     ([*SPREAD, "method=qlora"], "does not go with update=qlora", "update=full and update=lora"),
     ([*SPREAD, "update.quantization=nf4"], "with update.quantization=nf4", "ddp"),
     ([*SPREAD, "method=ia3"], "does not go with update=ia3", "update=full and update=lora"),
@@ -175,11 +189,52 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("overrides", "message", "hint"), REFUSED, ids=lambda v: str(v)[:40])
-def test_refused_with_reason(overrides: list[str], message: str, hint: str) -> None:
+def test_refused_with_reason(
+    overrides: list[str], message: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ConfigError) as caught:
         check(compose(overrides))
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_devices_are_those_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one GPU; what is planned for another machine, and what is left to read, is not refused."""
+    two = compose(["trainer.devices=2"])
+    check(two)  # of a CPU, processes
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="but 1 GPU is here") as caught:
+        check(two)
+    assert "trainer.devices=1" in caught.value.hint
+    check(two, here=False)
+    check(compose(["trainer.devices=2", "trainer.accelerator=cpu"]))
+    every = ["trainer.devices=auto", "trainer.accelerator=gpu"]
+    check(compose(every))
+    with pytest.raises(ConfigError, match="does not go with one device"):
+        check(compose([*every, "trainer.strategy=fsdp2"]))
+    with pytest.raises(ConfigError, match="devices=auto of another machine"):
+        check(compose([*every, "trainer.strategy=fsdp2"]), here=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    check(compose([*every, "trainer.strategy=fsdp2"]))
+    assert [num_devices("gpu", n) for n in ("auto", -1, "-1", 3, "3")] == [4, 4, 4, 3, 3]
+    assert num_devices("cpu", "auto") == 1
+
+
+def test_an_apple_gpu_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    check(compose(["trainer.accelerator=gpu"]))
+    with pytest.raises(ConfigError, match="but 1 GPU is here"):
+        check(compose(["trainer.devices=2"]))
+    with pytest.raises(ConfigError, match="is not for an Apple GPU"):
+        check(compose(["trainer.strategy=ddp"]))
+    check(compose(["trainer.strategy=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]))
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        check(compose(["trainer.accelerator=cuda"]))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from myosotis.config.compose import options
 from myosotis.objectives import samples
 from myosotis.utils.errors import ConfigError
 
+JUDGE = "method=grpo reward=judge reward.judge.url=http://127.0.0.1:9/v1 reward.judge.model=m"
 RULES = ["exact", "json", "length", "numeric", "overlap"]
 
 
 def test_one_or_several_each_with_keys_of_its_own() -> None:
-    assert options("reward") == sorted([*RULES, "code", "model", "none"])
+    assert options("reward") == sorted([*RULES, "code", "judge", "model", "none"])
     cfg = compose([f"reward=[{','.join(RULES)}]", "reward.json.keys=[answer]"])
     check(cfg)
     rewards = instantiate.rewards(cfg)
@@ -52,6 +53,14 @@ def test_a_critic_stands_beside_every_update_that_can_carry_one(update: str) -> 
         ("reward=code reward.code.run=true reward.code.seconds=0", "1 or more"),
         ("method=reward reward=json", "given to written answers"),
         ("method=grpo reward=model", r"Add reward\.model\.run=RUN"),
+        ("method=grpo reward=judge", r"reward\.judge\.url names none"),
+        (f"{JUDGE} reward.judge.model=null", r"reward\.judge\.model names none"),
+        (f"{JUDGE} reward.judge.url=file:///etc/passwd", "no http address"),
+        (f"{JUDGE} reward.judge.url=http://me:word@host/v1", "a user or a password"),
+        (f"{JUDGE} reward.judge.rubric=null", "rubric is a text, not None"),
+        (f"{JUDGE} reward.judge.key_env=''", "key_env is a text"),
+        (f"{JUDGE} reward.judge.reference=maybe", "true or false"),
+        (f"{JUDGE} task.metric=pass_at_k", "reward=judge calls none right"),
         ("method=grpo reward=length reward.length.least=9 reward.length.most=3", "9 to 3 words"),
         ("method=grpo reward=length reward.length.most=few", "takes a whole number, not 'few'"),
         ("method=grpo reward=json reward.json.keys=answer", "a list of names"),

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from myosotis.controls import Given
+from myosotis.controls import Given, Term
 from myosotis.controls.kl import KL, KLTerm
 from myosotis.controls.l2sp import half_squared_distance
 from myosotis.controls.penalty import Penalty
 from myosotis.controls.replay import ReplayTerm
-from myosotis.controls.together import EVERY, Controls
+from myosotis.controls.together import Controls
 from myosotis.controls.unfreeze import Unfreeze
 from tests.controls.small import attached, gradient, moved, scorer_of, step, trees
 from tests.controls.test_rehearsal import as_it_comes, foreseen
@@ -64,14 +64,48 @@ def test_each_term_is_measured_in_its_turn_as_a_share_of_the_whole() -> None:
         c: Penalty(k, update.changes(), half_squared_distance) for c, k in (("a", 1), ("b", 3))
     }
     controls = Controls(terms)
-    parameters = [p for _, p in update.parameters()]
-    for number, wanted in ((0, {"a": 0.25}), (EVERY, {"b": 0.75}), (EVERY + 1, {})):
-        controls.accumulate(step(update, trees(2), number), parameters)
+    for number, wanted in ((0, {}), (1, {"b": 0.75}), (2, {"a": 0.25})):
+        controls.accumulate(step(update, trees(2), number), update.parameters())
         norm = gradient(update).norm().item()
         shares = {k[8:9]: v for k, v in controls.metrics(norm).items() if k.endswith("_share")}
         assert shares == pytest.approx(wanted)
     values = controls.metrics(1.0)
     assert values["control/b"] == pytest.approx(3 * values["control/a"])
+
+
+def test_what_waits_to_be_unfrozen_has_no_part_in_a_share() -> None:
+    """A penalty ½‖Δ‖² with nothing beside it is the whole gradient of what trains: 1. Layer 0 and
+    the embeddings, which wait, have a gradient until it is taken away."""
+    update = moved(attached("full"))
+    given = Given(update, None, None, 0, 0, [0] * 8, None, None)  # type: ignore[arg-type]
+    penalty = Penalty(1.0, update.changes(), half_squared_distance)
+    controls = Controls({"l2sp": penalty, "unfreeze": Unfreeze(3).prepare(given)})
+    at = step(update, trees(2), 1)
+    penalty.accumulate(at)
+    everything = gradient(update).norm()
+    controls.accumulate(at, update.parameters())
+    controls.hold(1, update.parameters())
+    whole = gradient(update).norm()
+    assert controls.metrics(whole.item())["control/l2sp_share"] == pytest.approx(1.0)
+    assert everything > 1.1 * whole
+
+
+@pytest.mark.parametrize(
+    ("steps", "measured"),
+    [
+        (2, {1: "b"}),
+        (5, {1: "b", 2: "a", 3: "b", 4: "a"}),
+        (60, {1: "a", 3: "b", 8: "a", 10: "b", 12: "a"}),  # one in three
+        (1000, {6: "a", 12: "b"}),  # one in ten: behind the first by .618 of ten, then by .236
+    ],
+)
+def test_shares_are_measured_often_in_a_short_run_and_never_at_its_first_step(
+    steps: int, measured: dict[int, str]
+) -> None:
+    """Place ⌊every · (k · .618…mod 1)⌋ of the k-th stretch: of three 1, 0, 2, 1, 0."""
+    controls = Controls({"a": Term(), "b": Term()}, steps)
+    found = {step: controls.order(step)[1] for step in range(min(steps, 15))}
+    assert {step: name for step, name in found.items() if name} == measured
 
 
 def test_out_of_memory_in_a_term_halves_the_rows_and_changes_nothing() -> None:

@@ -12,20 +12,24 @@ from typing import Any
 
 import pytest
 
-from myosotis.evaluation.judge import Endpoint, Pair, cached, choice_of, judged
+from myosotis.evaluation.judge import Pair, choice_of, judged
 from myosotis.evaluation.refusal_file import Answered
 from myosotis.evaluation.refusal_judge import judged_refusals
 from myosotis.report.rated import judge_said, refusals_said
+from myosotis.utils.chat_endpoint import Endpoint, cached
 from myosotis.utils.errors import ConfigError, RunError
 
 
 class Server:
-    """Prefers the answer that holds "good"; without one, the first."""
+    """Prefers the answer that holds "good"; without one, the first. A single answer gets the reply
+    of `grades` whose key it holds."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.broken = ""
+        self.busy = 0  # so many requests yet are turned away
+        self.grades: dict[str, str] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -34,12 +38,18 @@ class Server:
                 outer.asked.append(json.loads(self.rfile.read(size)))
                 outer.keys.append(self.headers["Authorization"])
                 text = outer.asked[-1]["messages"][0]["content"]
-                a = text.split("[Answer A]")[1].split("[Answer B]")[0]
-                b = text.split("[Answer B]")[1]
-                said = "B" if "good" in b and "good" not in a else "A"
+                if outer.grades:
+                    answer = text.split("[Answer]\n")[1]
+                    said = next((r for k, r in outer.grades.items() if k in answer), "hm")
+                else:
+                    a = text.split("[Answer A]")[1].split("[Answer B]")[0]
+                    b = text.split("[Answer B]")[1]
+                    said = "B" if "good" in b and "good" not in a else "A"
                 reply = {"choices": [{"message": {"content": f"I think so.\n{said}"}}]}
                 body = (outer.broken or json.dumps(reply)).encode()
-                self.send_response(500 if outer.broken == "no" else 200)
+                outer.busy -= 1
+                status = 500 if outer.broken == "no" else 429 if outer.busy >= 0 else 200
+                self.send_response(status)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -118,7 +128,34 @@ def test_pairs_without_a_choice_are_counted() -> None:
 def test_a_server_that_fails_is_told(server: Server, broken: str) -> None:
     server.broken = broken
     with pytest.raises(RunError, match="the judge"):
-        Endpoint(server.url, "m")("hello [Answer A] [Answer B]")
+        Endpoint(server.url, "m", waits=())("hello [Answer A] [Answer B]")
+
+
+def test_a_busy_server_is_asked_again(server: Server) -> None:
+    pair = "[Answer A] good [Answer B] bad"
+    server.busy = 2
+    assert Endpoint(server.url, "m", waits=(0.0, 0.0))(pair).endswith("A")
+    assert len(server.asked) == 3
+    server.busy = 2
+    with pytest.raises(RunError, match="429"):
+        Endpoint(server.url, "m", waits=(0.0,))(pair)
+
+
+def test_a_reply_whose_keeping_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
+    """A kill in the middle of a line: what stands before it and after it is read."""
+    path = tmp_path / "judge.jsonl"
+    heard: list[str] = []
+
+    def ask(text: str) -> str:
+        heard.append(text)
+        return "A"
+
+    for text in ("one", "two"):
+        cached(ask, path, "m")(text)
+    path.write_text(path.read_text()[:-9])
+    for text in ("one", "two", "two"):
+        cached(ask, path, "m")(text)
+    assert heard == ["one", "two", "two"]
 
 
 def test_only_http_is_asked() -> None:

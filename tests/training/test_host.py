@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from myosotis.objectives.preference import DPO
 from myosotis.training.callbacks import StepSeed, StopOnSignal, Throughput
 from myosotis.training.user_callbacks import trainer_options
+from myosotis.utils import distributed
 from tests.training.test_module import Steps, examples, module
 from tests.training.test_precision import pairs
 
@@ -101,6 +102,28 @@ def test_a_step_copies_once_a_batch_and_waits_once(
     for copies, reads, passes in traffic_of(model, examples(96), monkeypatch):
         assert passes > 2 and copies == passes
         assert reads == 1
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_several_ranks_wait_no_more_often(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they tell each other of counts goes from host to host, in four messages a step: what the
+    step has, its passes, how they ended, and whether to stop. From device to device go the
+    gradients, in one bucket, and the sums that are then read together."""
+    sent: list[torch.device] = []
+    monkeypatch.setattr(distributed, "several", lambda: True)
+    monkeypatch.setattr(distributed, "_host", lambda: None)
+    monkeypatch.setattr(
+        distributed.distributed, "all_reduce", lambda tensor, **_: sent.append(tensor.device)
+    )
+    model = module(method, rows_at_once=1, row_tokens=24)
+    counts = [
+        (reads, copies - passes)
+        for copies, reads, passes in traffic_of(model, examples(96), monkeypatch)
+    ]
+    assert counts == [(1, 0)] * 2
+    steps = 4
+    assert sent.count(torch.device("cpu")) == 4 * steps
+    assert sent.count(DEVICE) == 2 * steps
 
 
 def test_live_references_wait_once_a_batch_more(monkeypatch: pytest.MonkeyPatch) -> None:

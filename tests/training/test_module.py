@@ -12,6 +12,7 @@ import lightning
 import pytest
 import torch
 
+from myosotis.objectives.preference import DPO
 from myosotis.objectives.sft import SFT
 from myosotis.training.activation_checkpointing import checkpoint_activations
 from myosotis.training.callbacks import AtomicCheckpointIO, SaveLast, StepSeed
@@ -75,6 +76,7 @@ def fit(
     folder: Path | None = None,
     resume: int = 0,
     watch: lightning.Callback | None = None,
+    trees: list[Tree] | None = None,
 ) -> Any:
     callbacks: list[Any] = [StepSeed(0), *([watch] if watch else [])]
     if folder is not None:
@@ -92,7 +94,7 @@ def fit(
     }
     path = str(folder / "last.ckpt") if folder is not None and resume else None
     trainer = lightning.Trainer(**settings)
-    trainer.fit(model, Steps(resume), ckpt_path=path, weights_only=True)
+    trainer.fit(model, Steps(resume, trees), ckpt_path=path, weights_only=True)
     return trainer
 
 
@@ -142,6 +144,32 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing() -> None:
     fit(model)
     assert model.scorer.rows_at_once == 2
     assert (weights(model) - weights(reference)).norm() / weights(reference).norm() <= 1e-6
+
+
+def test_out_of_memory_in_live_references_changes_nothing() -> None:
+    """The base is asked before the step itself, in the rows of the step, which are then halved."""
+    sgd = functools.partial(torch.optim.SGD, lr=1e-2)
+    forks = [Tree.fork([5 + k, 6, 7], [[8, 9], [10 + k, 11, 12]]) for k in range(48)]
+    ends = []
+    for room in (100, 2):
+        model = module("lora", 4, 12, optimizer=sgd)
+        model.objective = DPO()
+        score, crowded = model.scorer.score, []
+
+        def full(
+            batch: Any, score: Any = score, room: int = room, crowded: Any = crowded, **options: Any
+        ) -> Any:
+            if not torch.is_grad_enabled() and batch.ids_RL.shape[0] > room:
+                crowded.append(batch.ids_RL.shape[0])
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return score(batch, **options)
+
+        model.scorer.score = full
+        fit(model, trees=forks)
+        ends.append(weights(model))
+        assert bool(crowded) == (room == 2)
+    assert model.scorer.rows_at_once == 2
+    assert (ends[0] - ends[1]).norm() / ends[0].norm() <= 1e-6
 
 
 def test_the_model_stays_where_it_trained() -> None:

@@ -105,15 +105,19 @@ def test_training_scores_as_measuring_does() -> None:
 
 
 def test_products_are_bf16_where_asked_and_sums_are_not() -> None:
-    """fp32 weights under bf16 products: hidden states in bf16, log-probs in fp32, and not those of
-    fp32 products."""
+    """fp32 weights under bf16 products: hidden states in bf16, logits and log-probs in fp32, and
+    not those of fp32 products."""
     exact = setting("lora", resolve("32-true", update="lora", accelerator="cpu"))[1]
     mixed = setting("lora", resolve("bf16-mixed", update="lora", accelerator="cpu"))[1]
     trees = pairs(2)
     (batch,) = mixed.batches(trees)
     hidden, head = mixed.predictor(batch)
     assert isinstance(head, Head)
-    assert head(hidden).dtype == torch.bfloat16
+    narrow = hidden.to(torch.bfloat16)
+    assert head(hidden).dtype == torch.float32
+    assert torch.equal(
+        head(hidden), narrow.float() @ head.linear.weight.to(torch.bfloat16).float().T
+    )
     one, two = exact.score(batch).logp_B, mixed.score(batch).logp_B
     assert two.dtype == torch.float32
     assert 0 < (one - two).abs().max() < 1

@@ -109,3 +109,28 @@ def test_what_is_not_a_plain_frozen_product_goes_the_long_way() -> None:
     hooked.linear.register_forward_hook(lambda *_: None)
     assert not hooked.frozen(hidden)
     assert not plain_head().frozen(hidden.float())
+
+
+def test_a_head_that_trains_under_narrow_products_keeps_its_sums() -> None:
+    """Logits are those of the narrow numbers in fp32, to the last digits of a sum: rounded to bf16
+    they are a hundredth off, as autocast's are. The gradients are autocast's."""
+    torch.manual_seed(0)
+    model = tiny("llama")
+    model.lm_head = nn.Linear(SIZE, WORDS, bias=False)
+    model.lm_head.weight.data.mul_(8)
+    weight = model.lm_head.weight
+    hidden = torch.randn(5, SIZE).to(torch.bfloat16).requires_grad_()
+    exact = hidden.double() @ weight.to(torch.bfloat16).double().T
+    grad = torch.randn(exact.shape)
+    found = []
+    for wide in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = Head(model, torch.bfloat16)(hidden) if wide else model.lm_head(hidden)
+        logits.float().backward(grad)
+        found.append((logits.detach(), hidden.grad, weight.grad))
+        hidden.grad = weight.grad = None
+    (ours, *mine), (theirs, *autocast) = found
+    assert ours.dtype == torch.float32 and theirs.dtype == torch.bfloat16
+    assert (ours - exact).abs().max() <= 1e-5 < 1e-3 < (theirs - exact).abs().max()
+    for a, b in zip(mine, autocast, strict=True):
+        assert torch.equal(a, b)

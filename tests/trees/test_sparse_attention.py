@@ -253,6 +253,60 @@ def test_a_kernel_that_does_not_run_is_no_choice(monkeypatch: pytest.MonkeyPatch
     assert found.name == "dense" and "no kernel for a head of 8" in found.reason
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3"])
+def test_kernels_get_the_dtype_of_the_products(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full tuning in bf16-mixed: rotated queries and keys are fp32, values bf16; kernels outside
+    autocast take one dtype, and flash attention none but half precision."""
+    seen: set[tuple[torch.dtype, ...]] = set()
+    called: set[str] = set()
+
+    def watched(which: str, kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def attend(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+            seen.add((q.dtype, k.dtype, v.dtype))
+            called.add(which)
+            return kernel(q, k, v, *rest)
+
+        return attend
+
+    monkeypatch.setattr(block_attention, "by_chains", watched("chains", flash()))
+    monkeypatch.setattr(block_attention, "by_blocks", watched("blocks", block_attention.by_blocks))
+    model = tiny(name)
+    scorer = Scorer(model, CHAINS, row_tokens=64, rows_at_once=8, products=torch.bfloat16)
+    for trees in (turns(), FORESTS["choices"]):
+        scorer.evaluate(trees)
+    scorer.score(scorer.batches(turns())[0]).logp_B.sum().backward()
+    assert called == {"chains", "blocks"} and seen == {(torch.bfloat16,) * 3}
+    scorer.products = None
+    seen.clear()
+    scorer.evaluate(turns())
+    assert seen == {(torch.float32,) * 3}, "outside autocast they stay as they are"
+
+
+def test_the_check_tries_kernels_in_the_numbers_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flash attention is for half precision: with fp32 weights it is tried where products are."""
+    on_a_gpu(monkeypatch, varlen=True)
+    half = (torch.bfloat16, torch.float16)
+    monkeypatch.setattr(packing_check, "has_varlen", lambda device, dtype: dtype in half)
+    assert probe(tiny("llama"), torch.bfloat16).description == "flex, chains by varlen"
+    assert probe(tiny("llama")).description == "flex"
+    tried: set[torch.dtype] = set()
+
+    def broken(q: Tensor, *_: Any) -> Tensor:
+        tried.add(q.dtype)
+        raise RuntimeError("no such kernel")
+
+    for kernel in ("by_chains", "by_blocks"):
+        monkeypatch.setattr(block_attention, kernel, broken)
+    assert probe(tiny("llama"), torch.bfloat16).name == "dense"
+    assert tried == {torch.bfloat16}
+    monkeypatch.undo()
+    on_a_gpu(monkeypatch, varlen=True)
+    monkeypatch.setattr(block_attention, "by_chains", flash(leak=1))
+    assert probe(tiny("llama"), torch.bfloat16).description == "flex", (
+        "a leak is found in bf16, too"
+    )
+
+
 def test_the_layout_of_a_batch_by_hand() -> None:
     """Chains of 3 and 2 read tokens and one that branches; the last token of a path is not read."""
     three, two = Tree.of([Path([1, 2, 3, 4], [0, 0, 0, 1])]), Tree.of([Path([5, 6, 7], [0, 0, 1])])

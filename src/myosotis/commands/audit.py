@@ -29,7 +29,7 @@ def audit(cfg: DictConfig, html: Path | None = None) -> dict[str, Any]:
     With `html` the audit is also written there, as a page. Raises `DataError` for data that cannot
     be trained on.
     """
-    check(cfg)
+    check(cfg, here=False)
     if html is not None:
         require_place(html)
     data = data_module(cfg)

@@ -111,7 +111,7 @@ class _Checks:
             self._start(tuned, base)
             module = self._step(tuned, cfg, base)
             self._groups(module)
-            self._off(tuned, base)
+            self._off(tuned)
 
     @contextmanager
     def _ends_with(self, what: str) -> Iterator[None]:
@@ -259,9 +259,9 @@ class _Checks:
             ]
             self.line("optimiser groups hold each of them once", True, "; ".join(each))
 
-    def _off(self, parts: TunedComponents, base: EvalResult) -> None:
+    def _off(self, parts: TunedComponents) -> None:
         with self._ends_with("with the update off it is the base"):
-            worst = check_base(parts, base)
+            worst = check_base(parts)
             self.kept.record.update.off_difference = worst
             said = f"base weights have not moved; scores differ by {worst:.2g} nats per token"
             self.line("with the update off it is the base", True, said)

@@ -30,6 +30,7 @@ from myosotis.updates.lora import LoraUpdate
 from myosotis.updates.target_modules import linear_names
 from myosotis.utils.atomic_write import write_text
 from myosotis.utils.console import console
+from myosotis.utils.device import float64
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import terminal
 from myosotis.utils.own_files import refuse_link, require_place
@@ -184,7 +185,7 @@ def _write_lora(
     layers = set(linear_names(update.model))
     total = kept = elsewhere = 0.0
     for name, delta in update.delta():
-        energy = float(delta.double().square().sum())
+        energy = float(float64(delta).square().sum())
         total += energy
         layer = name.removesuffix(".weight")
         if layer not in layers or not name.endswith(".weight"):
@@ -195,7 +196,7 @@ def _write_lora(
         with torch.no_grad():
             module.lora_A["default"].weight.copy_(a)
             module.lora_B["default"].weight.copy_(b)
-        kept += float((b.double() @ a.double()).square().sum())
+        kept += float((float64(b) @ float64(a)).square().sum())
     lora.save(out, base_id=fresh.model.config.name_or_path, facts=facts)
     total = total or 1.0
     return Energy(kept / total, elsewhere / total)

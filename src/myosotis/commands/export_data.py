@@ -44,7 +44,7 @@ def export_data(
     with file and line of every example that the service would not take; nothing is written then.
     `data.mask` and `data.reasoning` decide what is learned, as in a training.
     """
-    check(cfg)
+    check(cfg, here=False)
     require_place(out / "train.jsonl")
     service, module = SERVICES[to], data_module(cfg)
     if cfg.data.mask == "full":

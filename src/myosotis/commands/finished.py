@@ -39,7 +39,7 @@ def finished_config(
     replace_values(cfg, given, overrides)
     OmegaConf.update(cfg, "retention.dial", [])
     OmegaConf.update(cfg, "out", str(place.path))  # where it keeps what it went on from
-    check(cfg)
+    check(cfg, here=False)  # wherever it was trained
     return cfg
 
 

@@ -50,8 +50,8 @@ from myosotis.training.work_estimate import Work
 from myosotis.trees.attention import text_config
 from myosotis.trees.scorer import device_of
 from myosotis.updates.tensors import num_parameters
-from myosotis.utils import distributed
-from myosotis.utils.device import hardware, peak_flops
+from myosotis.utils import distributed, rank_failure
+from myosotis.utils.device import hardware, num_devices, peak_flops
 from myosotis.utils.errors import Interrupted
 
 Measure = Callable[[int], dict[str, float]]
@@ -85,7 +85,7 @@ def fit(
     users = UserCallbacks(own, lambda: bool(best.course.ended) or stop.stopping)
     trainer = lightning.Trainer(
         accelerator=cfg.trainer.accelerator,
-        devices=cfg.trainer.devices,
+        devices=num_devices(cfg.trainer.accelerator, cfg.trainer.devices),
         strategy=strategy_of(cfg.trainer.strategy, cfg.trainer.accelerator, cfg.trainer.devices),
         precision="32-true",  # the scorer owns the arithmetic: models/dtype.py
         max_steps=parts.total_steps,
@@ -110,7 +110,7 @@ def fit(
     resuming = cfg.resume is not None and folder.checkpoint.exists()
     path = str(folder.checkpoint) if resuming else None
     module = fine_tuning(cfg, parts)
-    with stopped_at_once(trainer, stop):
+    with stopped_at_once(trainer, stop), rank_failure.heard():
         trainer.fit(module, datamodule=StepModule(parts.data), ckpt_path=path, weights_only=True)
     if signum := int(distributed.total(stop.received or 0, largest=True)):
         raise Interrupted(signum, trainer.global_step)

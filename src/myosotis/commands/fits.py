@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from myosotis.commands import parts
@@ -80,6 +79,8 @@ class Fit:
 
 def fit(cfg: DictConfig, tried: DryRun, data: ExampleModule, where: Device) -> tuple[StepLoad, Fit]:
     """What a step of `cfg` holds there, with as many rows at a time as fit, and whether it fits."""
+    cfg = cfg.copy()  # with all that there are as a number: proposals may name more
+    cfg.trainer.devices = device.num_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     case = _Case(cfg, data, where, tried)
     found = Fit(where, case.fits, case.rows, case.load.rows)
     if not found.fits:
@@ -112,18 +113,9 @@ class _Case:
             row_tokens=max(cfg.data.row_tokens, longest_path(trees)),
             checkpointing=trainer.gradient_checkpointing,
             on_gpu=self.device.on_gpu,
-            spread=self._spread(),
+            spread=trainer.devices if trainer.strategy == "fsdp2" else 1,
             base_on_host=cfg["update"].get("base_on") == "host",
         )
-
-    def _spread(self) -> int:
-        """Devices over which the training is spread."""
-        trainer = self.cfg.trainer
-        if trainer.strategy != "fsdp2":
-            return 1
-        if str(trainer.devices) in ("auto", "-1"):
-            return max(1, torch.cuda.device_count())
-        return int(trainer.devices)
 
     @property
     def rows(self) -> int:
@@ -153,7 +145,7 @@ class _Case:
         else:
             OmegaConf.update(cfg, key, OmegaConf.create({"v": _typed(value)}).v)
         with suppress(MyosotisError):
-            check(cfg)
+            check(cfg, here=False)
             tried = self.tried
             if key == "update":
                 settings = parts.update_settings(cfg, self.data)

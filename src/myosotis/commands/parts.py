@@ -57,12 +57,13 @@ from myosotis.utils.device import device_for, on_gpu
 
 def scorer_of(base: BaseModel, cfg: DictConfig) -> Scorer:
     """What scores the base: packed into rows where the packing check allows it."""
+    products = precision_of(cfg).products
     return Scorer(
         base.model,
-        probe(base.model),
+        probe(base.model, products),
         row_tokens=cfg.data.row_tokens,
         rows_at_once=cfg.trainer.rows_at_once or rows_on(on_gpu(cfg.trainer.accelerator)),
-        products=precision_of(cfg).products,
+        products=products,
     )
 
 

@@ -104,7 +104,7 @@ def plan(cfg: DictConfig) -> dict[str, Any]:
 
 def make(cfg: DictConfig) -> Plan:
     """The plan of a config. Raises what a run of it would raise before it loads weights."""
-    warnings = check(cfg)
+    warnings = check(cfg, here=cfg.plan.device_gb is None)
     source = instantiate.model_source(cfg)
     if cfg.model.start is not None:
         InitialUpdate.named(cfg.model.start)

@@ -24,10 +24,11 @@ from myosotis.data.convert import viewed
 from myosotis.data.records import RecordError
 from myosotis.data.sft import Example, Message, each_record
 from myosotis.evaluation.chosen import ChosenFile, Duel, prompt_key
-from myosotis.evaluation.judge import KEY_ENV, RUBRIC, Ask, Pair, asking, score_in_both_orders
+from myosotis.evaluation.judge import RUBRIC, Pair, score_in_both_orders
 from myosotis.models.generate import end_ids, generate
 from myosotis.records.find import find_run, has_update
 from myosotis.trees.lm_head import arithmetic
+from myosotis.utils.chat_endpoint import KEY_ENV, Ask, asking
 from myosotis.utils.console import console, progress, results
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import terminal

@@ -48,7 +48,8 @@ def controls_of(cfg: DictConfig, parts: TunedComponents) -> Controls:
         model=parts.base.content_hash,
         dtype=parts.precision.name,
     )
-    return Controls({name: control.prepare(given) for name, control in chosen.items()})
+    terms = {name: control.prepare(given) for name, control in chosen.items()}
+    return Controls(terms, parts.total_steps)
 
 
 def told(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from myosotis.commands.publish import keep
-from myosotis.evaluation.judge import KEY_ENV, RUBRIC, Pair, asking, judged
+from myosotis.evaluation.judge import RUBRIC, Pair, judged
 from myosotis.evaluation.ratings import FEW, Rating, counted, meant, tuned_is_first
 from myosotis.evaluation.refusal_file import read_refusals
 from myosotis.evaluation.refusal_judge import judged_refusals
@@ -16,6 +16,7 @@ from myosotis.records.schema import RunRecord
 from myosotis.report import rated
 from myosotis.report.rating_sheet import Card, read_choices, render_csv, render_html
 from myosotis.utils.atomic_write import write_text
+from myosotis.utils.chat_endpoint import KEY_ENV, asking
 from myosotis.utils.console import console, progress, results
 from myosotis.utils.errors import ConfigError
 from myosotis.utils.escape import terminal

@@ -22,7 +22,6 @@ from myosotis.records.run_folder import RunFolder
 from myosotis.rewards.code import PassesTests
 from myosotis.rewards.model import RewardModel, RewardRun, Scale, raw_rewards
 from myosotis.rewards.together import Rewards
-from myosotis.trees.packing_check import probe
 from myosotis.trees.scorer import Scorer
 from myosotis.updates.base import Update
 from myosotis.utils import sandbox
@@ -57,12 +56,13 @@ def reward_model(cfg: DictConfig, run: str) -> RewardModel:
     trained, source = config_of(folder)
     base, update = of_run(folder).load(precision_of(cfg).weights, device_of(cfg))
     assert update is not None
+    own = scorer_of(base, cfg)
     scorer = Scorer(
         update.model,
-        probe(base.model),
+        own.backend,
         row_tokens=trained.data.row_tokens,
-        rows_at_once=scorer_of(base, cfg).rows_at_once,
-        products=precision_of(cfg).products,
+        rows_at_once=own.rows_at_once,
+        products=own.products,
     )
     renderer = RewardRenderer(base.tokenizer, trained.data.template, template_options(trained))
     return RewardModel(scorer, renderer, scale, context_of(source))

@@ -6,6 +6,7 @@ what rows of them say of a stage. The figures are in `retention/statistics/seque
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from myosotis.commands.components import tuned_scorer
 from myosotis.commands.find_model import of_run
 from myosotis.commands.parts import data_of, device_of, evaluator_of, precision_of, scorer_of
 from myosotis.commands.rewarding import rewards_of
-from myosotis.config import instantiate
+from myosotis.config import config_hash, instantiate
 from myosotis.evaluation import task_metrics
 from myosotis.evaluation.evaluator import Evaluator
 from myosotis.evaluation.item_files import read_stage_items, write_stage_items
@@ -55,6 +56,18 @@ class Questions:
         return task_metrics.metric(self.cfg.task.metric, instantiate.task_metrics(self.cfg))
 
     @cached_property
+    def about(self) -> str:
+        """A hash of all that decides what a given model scores: metric, data, model, and what else
+        is set in any stage. Only what a stage begins with and what protects it (which changes while
+        the stages before it train) is left out."""
+        told = []
+        for name, cfg in self.stages:
+            asked = cfg.copy()
+            asked.model.start, asked.control = None, {}
+            told.append(f"{name} {config_hash(asked)}")
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+    @cached_property
     def evaluators(self) -> list[Evaluator]:
         nothing = Suite((), 0, "")
         return [evaluator_of(cfg, data_of(cfg), nothing, rewards_of(cfg)) for _, cfg in self.stages]
@@ -83,10 +96,11 @@ def row_after(questions: Questions, folder: RunFolder) -> list[TaskScore]:
 
 
 def _kept(questions: Questions, at: Path, model: ModelRef, after: str) -> list[TaskScore]:
-    if (known := read_stage_items(at, questions.names, questions.metric)) is not None:
+    about, names = questions.about, questions.names
+    if (known := read_stage_items(at, about, names, questions.metric)) is not None:
         return known
     row = questions.asked(model, after)
-    write_stage_items(at, questions.names, row)
+    write_stage_items(at, about, names, row)
     return row
 
 

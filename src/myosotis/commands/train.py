@@ -233,7 +233,7 @@ def _conclude(run: Run, base: EvalResult, trained: cost.Training, began: float) 
     save_template(tracker.folder.update, parts.data.template)
     if parts.objective.needs_value_head:
         write_scale(cfg, parts.data, parts.scorer, parts.update, tracker.folder.path)
-    tracker.record.update.off_difference = check_base(parts, base)
+    tracker.record.update.off_difference = check_base(parts)
     tuned = parts.evaluator.sit(parts.scorer, "tuned")
     tuned.deploy = deploy_quality(parts, parts.scorer, "tuned")
     asked = _settle(run, base, tuned)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from myosotis.rewards import Reward
 
 CHOOSE = (
-    "Choose one: reward=json, length, exact, numeric, overlap, code, or reward=model "
+    "Choose one: reward=json, length, exact, numeric, overlap, code, judge, or reward=model "
     "reward.model.run=RUN; several: 'reward=[json,length]'."
 )
 

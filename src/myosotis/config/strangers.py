@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from myosotis.config import run_config
 from myosotis.utils import signature, trust
+from myosotis.utils.chat_endpoint import KEY_ENV
 from myosotis.utils.own_files import refuse_links
 
 HARMLESS = ("myosotis.", "torch.optim.")
@@ -65,6 +66,10 @@ def wishes(config: Any) -> list[str]:
             found.append(f"{key}={text} runs Python code that comes with the model")
         elif re.fullmatch(r"reward\.[^.]+\.run", key) and value is True:
             found.append(f"{key}={text} runs programs that a model writes, locked in")
+        elif re.fullmatch(r"reward\.[^.]+\.url", key) and value is not None:
+            found.append(f"{key}={text} is where prompts and answers are sent")
+        elif re.fullmatch(r"reward\.[^.]+\.key_env", key) and value != KEY_ENV:
+            found.append(f"{key}={text} is read from your environment, and sent")
         elif "${" in text:
             found.append(f"{key}={text} is looked up on this machine")
         elif key.endswith("_target_") and not text.startswith(HARMLESS):

@@ -24,7 +24,7 @@ from myosotis.config.default_lr import learning_rate
 from myosotis.config.instantiate import optimizer_settings, with_heads
 from myosotis.config.rewards import check_rewards
 from myosotis.config.schema import AUTO, Config
-from myosotis.config.strategy import require_strategy
+from myosotis.config.strategy import require_devices, require_strategy
 from myosotis.config.targets import bound, refuse_elsewhere
 from myosotis.data.template_names import check_template
 from myosotis.utils.did_you_mean import did_you_mean
@@ -47,8 +47,9 @@ LOGGER_MODULES = {
 }
 
 
-def check(cfg: DictConfig) -> list[str]:
-    """Raise `ConfigError` for what cannot work; return warnings, each a sentence.
+def check(cfg: DictConfig, *, here: bool = True) -> list[str]:
+    """Raise `ConfigError` for what cannot work; return warnings, each a sentence. `here`: it is to
+    be computed on this machine, and the devices that it asks for must be there.
 
     Imports torch and Lightning (to hold keywords against signatures); loads no weights.
     """
@@ -70,6 +71,8 @@ def check(cfg: DictConfig) -> list[str]:
             refuse_elsewhere(node, group)
     _ranges(cfg)
     _names(cfg)
+    require_devices(cfg, here=here)
+    require_strategy(cfg, here=here)
     _paths(cfg)
     _objects(cfg, values)
     kind = _combinations(cfg, values)
@@ -303,7 +306,6 @@ def _names(cfg: DictConfig) -> None:
     _one_of("trainer.accelerator", cfg.trainer.accelerator, ACCELERATORS)
     level = str(cfg.trainer.gradient_checkpointing).lower()
     _one_of("trainer.gradient_checkpointing", level, ("false", "true", "mlp"))
-    require_strategy(cfg)
     from myosotis.training.optim import SCHEDULES
 
     _one_of("schedule.name", cfg.schedule.name, SCHEDULES)
@@ -338,11 +340,6 @@ def _names(cfg: DictConfig) -> None:
         raise ConfigError(
             f"data.template_kwargs={kwargs} is no set of switches.",
             "As in data.template_kwargs={enable_thinking: false}.",
-        )
-    devices = cfg.trainer.devices
-    if isinstance(devices, int) and not (devices == -1 or 0 < devices <= 10_000):
-        raise ConfigError(
-            f"trainer.devices={_shown(devices)} is no number of devices.", "-1 takes all there are."
         )
     suite = list(cfg.retention.suite)
     if odd := [name for name in suite if not isinstance(name, str)]:

@@ -31,6 +31,7 @@ from myosotis.controls.penalty import Penalty
 from myosotis.updates.change import Change
 from myosotis.updates.depth import depth_by_name
 from myosotis.utils.console import progress
+from myosotis.utils.device import float64
 from myosotis.utils.errors import ConfigError
 
 
@@ -40,7 +41,7 @@ def top_directions(weight_OI: Tensor, count: int) -> tuple[Tensor, Tensor]:
     By the eigenvectors of the smaller Gram matrix, in float64, which is exact enough for the first
     ones and takes a tenth of the time of a whole decomposition.
     """
-    wide = weight_OI.detach().double()
+    wide = float64(weight_OI.detach())
     tall = wide.shape[0] >= wide.shape[1]
     gram = wide.T @ wide if tall else wide @ wide.T
     _, vectors = torch.linalg.eigh(gram)
@@ -48,7 +49,7 @@ def top_directions(weight_OI: Tensor, count: int) -> tuple[Tensor, Tensor]:
     far = torch.nn.functional.normalize((wide if tall else wide.T) @ near, dim=0)
     left, right = (far, near) if tall else (near, far)
     dtype = torch.promote_types(weight_OI.dtype, torch.float32)
-    return left.to(dtype), right.to(dtype)
+    return left.to(weight_OI.device, dtype), right.to(weight_OI.device, dtype)
 
 
 def inside(change: Change, left_OK: Tensor, right_IK: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """The controls of a run together: their gradients added up, their values and shares logged.
 
-Each term's share of the gradient is the norm of its gradient over the norm of the sum. That costs
-no backward pass and no copy: every `EVERY` steps one of the terms, each in its turn, goes first,
-and the norm is taken when nothing but its gradient is there.
+Each term's share of the gradient is the norm of its gradient over the norm of the sum, both of what
+trains at that step and before the sum is clipped; where terms pull apart, a share can be above 1.
+That costs no backward pass and no copy: at one step in so many one of the terms, each in its turn,
+goes first, and the norm is taken when nothing but its gradient is there.
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ from myosotis.controls import Spent, Step, Term
 from myosotis.utils import distributed
 from myosotis.utils.errors import out_of_memory
 
-EVERY = 10
-"""Steps between two measurements of a share."""
+EVERY, TIMES = 10, 10
+"""A share is measured at one step in `EVERY`, or at more, so that each term's is measured `TIMES`
+times in a training that has the steps for it."""
+
+GOLDEN = (5**0.5 - 1) / 2
 
 
 class Controls:
-    """Terms by name; what they did in the step before is in `metrics`."""
+    """Terms by name, in a training of so many steps; what they did in the step before is in
+    `metrics`."""
 
-    def __init__(self, terms: Mapping[str, Term] | None = None) -> None:
+    def __init__(self, terms: Mapping[str, Term] | None = None, steps: int = 0) -> None:
         self.terms = dict(terms or {})
+        self.steps = steps
         self._values: dict[str, float] = {}
         self._norm: tuple[str, float] | None = None  # of the term that went first
 
@@ -35,19 +41,31 @@ class Controls:
     def order(self, step: int) -> tuple[list[str], str | None]:
         """The terms that have a gradient, in the order of a step, and which of them is measured."""
         names = [name for name, term in self.terms.items() if term.adds]
-        if not names or step % EVERY:
+        turn = _turn(step, self.steps // (TIMES * len(names))) if names else None
+        if turn is None:
             return names, None
-        turn = step // EVERY % len(names)
+        turn %= len(names)
         return [*names[turn:], *names[:turn]], names[turn]
 
-    def accumulate(self, at: Step, parameters: Sequence[Parameter]) -> None:
+    def accumulate(self, at: Step, parameters: Sequence[tuple[str, Parameter]]) -> None:
         """Every term's gradient, to begin with: `parameters` have none yet."""
         self._values, self._norm = {}, None
         names, measured = self.order(at.number)
         for name in names:
             self._values[name] = _on_all_ranks(self.terms[name], at)
             if name == measured:
-                self._norm = (name, _norm_over_ranks(parameters, at.ranks))
+                self._norm = (name, self._norm_over_ranks(at, parameters))
+
+    def _norm_over_ranks(self, at: Step, parameters: Sequence[tuple[str, Parameter]]) -> float:
+        """The norm of the gradients of what trains, summed over the ranks, which keep a share of
+        that sum each: they are summed again, with what follows."""
+        distributed.sum_gradients([p for _, p in parameters])
+        self.hold(at.number, parameters)
+        gradients = [p.grad for _, p in parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).item() if gradients else 0.0
+        if at.ranks > 1:
+            torch._foreach_div_(gradients, at.ranks)
+        return norm
 
     def hold(self, step: int, parameters: Sequence[tuple[str, Parameter]]) -> None:
         """Take away the gradients that no term lets through."""
@@ -92,12 +110,13 @@ def _on_all_ranks(term: Term, at: Step) -> float:
     return value
 
 
-def _norm_over_ranks(parameters: Sequence[Parameter], ranks: int) -> float:
-    """The norm of the gradients summed over the ranks, which keep a share of that sum each: they
-    are summed again, with what follows."""
-    distributed.sum_gradients(parameters)
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients).item() if gradients else 0.0
-    if ranks > 1:
-        torch._foreach_div_(gradients, ranks)
-    return norm
+def _turn(step: int, every: int) -> int | None:
+    """Which measurement falls on this step, of one in each `every` steps (1 to `EVERY`).
+
+    Where in its steps each lies goes by the golden ratio, so that none keeps time with a term that
+    reads a text every few steps. None falls on the first step of a training: what compares the
+    model with where it began has no gradient there.
+    """
+    every = min(max(every, 1), EVERY)
+    turn, place = divmod(step, every)
+    return turn if step and place == int(every * ((turn + 1) * GOLDEN % 1)) else None

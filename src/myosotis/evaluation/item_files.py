@@ -37,6 +37,9 @@ BENCHMARK_COLUMNS = (
     "choice_tuned",
 )
 STAGE_COLUMNS = ("task", "cluster", "score")
+ABOUT = "about"
+"""Under this name a file of a stage keeps what decides its scores."""
+
 EXAMPLE_COLUMNS = ("task", "item", "half", "cluster", "base", "tuned")
 
 
@@ -83,29 +86,35 @@ def write_example_items(
     _write(path, columns)
 
 
-def write_stage_items(path: Path, tasks: Sequence[str], row: Sequence[TaskScore]) -> None:
-    """Every held-out example of every task of a sequence, as one model scores it."""
+def write_stage_items(
+    path: Path, about: str, tasks: Sequence[str], row: Sequence[TaskScore]
+) -> None:
+    """Every held-out example of every task of a sequence, as one model scores it; `about` says what
+    decides the scores."""
     columns: dict[str, list[Any]] = {name: [] for name in STAGE_COLUMNS}
     for task, score in zip(tasks, row, strict=True):
         n = len(score.scores)
         columns["task"] += [task] * n
         columns["cluster"] += score.clusters if score.clusters is not None else [None] * n
         columns["score"] += score.scores.tolist()
-    _write(path, columns)
+    _write(path, columns, {ABOUT: about})
 
 
-def read_stage_items(path: Path, tasks: Sequence[str], metric: Metric) -> list[TaskScore] | None:
-    """The same, read; None where there is no such file, or not one of these tasks."""
+def read_stage_items(
+    path: Path, about: str, tasks: Sequence[str], metric: Metric
+) -> list[TaskScore] | None:
+    """The same, read; None where there is no such file, or it is about something else."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         require_regular(path)
-        read = pq.read_table(path).to_pydict()
+        table = pq.read_table(path)
     except (OSError, pa.ArrowException):
         return None
-    if set(STAGE_COLUMNS) - set(read) or set(read["task"]) != set(tasks):
+    if (table.schema.metadata or {}).get(ABOUT.encode()) != about.encode():
         return None
+    read = table.to_pydict()
     row = []
     for task in tasks:
         places = [i for i, name in enumerate(read["task"]) if name == task]
@@ -116,9 +125,9 @@ def read_stage_items(path: Path, tasks: Sequence[str], metric: Metric) -> list[T
     return row
 
 
-def _write(path: Path, columns: dict[str, list[Any]]) -> None:
+def _write(path: Path, columns: dict[str, list[Any]], about: dict[str, str] | None = None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with replacing(path) as partial:
-        pq.write_table(pa.table(columns), partial)
+        pq.write_table(pa.table(columns).replace_schema_metadata(about), partial)

@@ -1,4 +1,4 @@
-"""A language model as a judge of two answers, over any endpoint that speaks OpenAI's chat format.
+"""A language model as a judge of two answers, over any endpoint (utils/chat_endpoint.py).
 
 Judges prefer what stands first, and what is longer (Zheng et al. 2023, "Judging LLM-as-a-judge").
 So every pair is asked in both orders, which count half each; how often the two orders agree, and
@@ -8,25 +8,16 @@ all that was asked, so that asking again costs nothing.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from myosotis.records.schema import JudgeResult
 from myosotis.retention.statistics.paired import paired
-from myosotis.utils.errors import ConfigError, RunError
-
-KEY_ENV = "OPENAI_API_KEY"
-"""The environment variable that holds a server's key."""
+from myosotis.utils.chat_endpoint import Ask
+from myosotis.utils.errors import RunError
 
 RUBRIC = (
     "Which answer is more correct, complete and helpful for the prompt? Do not prefer an answer "
@@ -46,11 +37,7 @@ ASKED = """Compare two answers to a prompt.
 {b}
 
 End with one line that says A, B or tie."""
-MOST_BYTES = 1_000_000
 _CHOICE = re.compile(r"(?:answer\s*)?\**\[*\s*(A|B|tie)\s*\]*\**[.!]?", re.IGNORECASE)
-
-Ask = Callable[[str], str]
-"""From what is asked to the reply."""
 
 
 class Pair(NamedTuple):
@@ -59,66 +46,6 @@ class Pair(NamedTuple):
     prompt: str
     tuned: str
     base: str
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """An OpenAI-compatible server: `url` up to and with `/v1`; `key` may be empty."""
-
-    url: str
-    model: str
-    key: str = ""
-    seconds: float = 120.0
-
-    def __call__(self, asked: str) -> str:
-        """The model's reply at temperature 0. Raises `RunError` where there is none."""
-        if not re.match(r"https?://", self.url):
-            raise ConfigError(f"--judge {self.url} is no http address.")
-        body: dict[str, Any] = {
-            "model": self.model,
-            "temperature": 0,
-            "messages": [{"role": "user", "content": asked}],
-        }
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(
-            f"{self.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=self.seconds) as answer:
-                document = json.loads(answer.read(MOST_BYTES))
-            return str(document["choices"][0]["message"]["content"])
-        except urllib.error.HTTPError as error:
-            said = error.read(300).decode("utf-8", "replace")
-            raise RunError(f"the judge answered {error.code}: {said}") from None
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise RunError(f"the judge at {self.url} gave no reply: {error}") from None
-
-
-def asking(url: str, model: str, key_env: str, kept: Path) -> Ask:
-    """A model on a server, whose key stands in the environment variable `key_env`; its replies are
-    kept in the file `kept`."""
-    return cached(Endpoint(url, model, os.environ.get(key_env, "")), kept, f"{url} {model}")
-
-
-def cached(ask: Ask, path: Path, about: str) -> Ask:
-    """The same with replies kept in the file `path`; `about` names judge and server."""
-    known: dict[str, str] = {}
-    if path.exists():
-        for line in path.read_text("utf-8").splitlines():
-            one = json.loads(line)
-            known[one["key"]] = one["reply"]
-
-    def asked(text: str) -> str:
-        key = hashlib.sha256(f"{about}\0{text}".encode()).hexdigest()
-        if key not in known:
-            known[key] = ask(text)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "reply": known[key]}) + "\n")
-        return known[key]
-
-    return asked
 
 
 def choice_of(reply: str) -> str | None:

@@ -450,7 +450,9 @@ class DialChoice:
 @dataclass
 class WeightChange:
     """How far one weight moved from the base's, and in which directions (docs/science.md, section
-    5). What takes a decomposition is known of the matrices of a few layers."""
+    5). What takes a decomposition is known of the matrices of some layers; ranks of a product of
+    two factors (LoRA) of all. Of experts fused into one tensor all but the length is of the one
+    that moved most."""
 
     name: str
     kind: str = ""  # q_proj, down_proj, …

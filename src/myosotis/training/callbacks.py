@@ -24,6 +24,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from myosotis.tracking.jsonl_logger import JsonlLogger
 from myosotis.training.user_callbacks import UserCallbacks
 from myosotis.training.work_estimate import Work
+from myosotis.utils import distributed
 from myosotis.utils.atomic_write import replacing
 from myosotis.utils.console import console, progress
 from myosotis.utils.errors import RunError
@@ -233,7 +234,7 @@ class StopOnSignal(Callback):
     ) -> None:
         # All ranks stop after the same step, whichever of them was told.
         told = self.received is not None or trainer.should_stop
-        if trainer.strategy.reduce_boolean_decision(told, all=False):
+        if distributed.on_any(told):
             self.stopping = self.received is not None or not trainer.should_stop
             trainer.should_stop = True
 

@@ -24,6 +24,10 @@ NF4_BYTES = 0.5 + 0.127 / 8
 CUDA_GB = 0.6
 """What CUDA's context and the workspaces of its libraries take of a GPU: assumed, not measured."""
 
+HOST_GB = 0.8
+"""What a process that trains on a CPU holds beside the model, at least: its libraries, of which a
+plan has not imported all (docs/log.md, 2026-11-22: of the 2.11 predicted for LoRA)."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -110,13 +114,15 @@ class StepLoad:
         widths = self.precision.compute.itemsize
         tokens = self.rows * self.row_tokens
         return Memory(
-            program=CUDA_GB if self.on_gpu else psutil.Process().memory_info().rss / 1e9,
+            program=CUDA_GB if self.on_gpu else max(HOST_GB, _resident()),
             weights=self._weights() / 1e9,
             base_copy=self._base_copy(),
             products=multiplied.itemsize * sizes.base / 1e9 if multiplied else 0.0,
             gradients=4 * sizes.trainable / 1e9,
             optimizer=self.optimizer_bytes * sizes.trainable / 1e9,
-            activations=activations(self.text, tokens, self.rows, widths, self.checkpointing),
+            activations=activations(
+                self.text, tokens, self.rows, widths, self.checkpointing, mask=not self.on_gpu
+            ),
             logits=self._logits(vocabulary) / 1e9,
         )
 
@@ -144,10 +150,22 @@ class StepLoad:
         return 1.5 * GPU_BYTES if self.on_gpu else 0.0
 
 
+def _resident() -> float:
+    """Gigabytes that this process has in memory."""
+    return float(psutil.Process().memory_info().rss) / 1e9
+
+
 def activations(
-    text_config: Any, tokens: int, rows: int, itemsize: int, checkpointing: bool | str
+    text_config: Any,
+    tokens: int,
+    rows: int,
+    itemsize: int,
+    checkpointing: bool | str,
+    *,
+    mask: bool,
 ) -> float:
-    """Gigabytes kept for the backward pass of `tokens` tokens in `rows` rows.
+    """Gigabytes kept for the backward pass of `tokens` tokens in `rows` rows, with a `mask` of each
+    row's square or, by the kernels that a GPU has for rows of trees, without.
 
     A layer keeps what its norms, projections and gate read: about 8 vectors of the hidden size, the
     keys and values, 4 of the MLP's, and the mask (after Korthikanti et al. 2022, equation 1,
@@ -167,8 +185,8 @@ def activations(
         kept = layers * attention + mlp
     elif checkpointing:
         kept = layers * tokens * hidden + attention + mlp
-    mask = tokens * tokens / max(1, rows)
-    return (kept + mask) * itemsize / 1e9
+    squares = tokens * tokens / max(1, rows) if mask else 0.0
+    return (kept + squares) * itemsize / 1e9
 
 
 def largest(text_config: Any, name: str) -> int:

@@ -8,9 +8,10 @@ scored tokens, or pairs, of the whole step on all ranks, and gradients are summe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import lightning
 import torch
@@ -30,8 +31,10 @@ from myosotis.trees.scorer import Scorer
 from myosotis.trees.tree import Tree
 from myosotis.updates.base import Update
 from myosotis.updates.tensors import whole
-from myosotis.utils import distributed
+from myosotis.utils import distributed, rank_failure
 from myosotis.utils.errors import RunError, out_of_memory
+
+Made = TypeVar("Made")
 
 
 class FineTuning(lightning.LightningModule):
@@ -113,10 +116,7 @@ class FineTuning(lightning.LightningModule):
         began = time.perf_counter()
         batch, sampled = self._sampled(step, batch)
         normalizer = distributed.total(sum(self.objective.normalizer(tree) for tree in batch))
-        trees = self._with_reference(batch)
-        loss_here = self._accumulate(trees, normalizer)
-        read = zip(self.work, map(distributed.total, self._step_work), strict=True)
-        self.work = Work(*(before + now for before, now in read))
+        loss_here = self._accumulate(batch, normalizer)
         distributed.sum_gradients([p for _, p in self.update.parameters()])
         self.controls.hold(step, self.update.parameters())
         gradients = [p.grad for _, p in self.update.parameters() if p.grad is not None]
@@ -178,15 +178,20 @@ class FineTuning(lightning.LightningModule):
         Before the forward pass that will be differentiated: an update may swap weights for it.
         """
         bare = any(tree.reference is None for tree in trees)
-        if self.scorer.lockstep:
-            bare = distributed.on_any(bare)
-        if self.objective.needs_reference and bare:
-            with self.update.disabled():
-                trees = live(trees, self.scorer)
+        if self.objective.needs_reference and distributed.on_any(bare):
+            trees = self._live(trees)
         self.kl_estimate = kl_estimate(self.scorer, self.objective, trees, distributed.total)
         return trees
 
-    def _accumulate(self, trees: Sequence[Tree], normalizer: float) -> Tensor:
+    def _live(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+        """The references of these trees, in the rows of the step. Out of memory: as below."""
+        while True:
+            with self.update.disabled():
+                found = self._tried(lambda: live(trees, self.scorer))
+            if self._room(found is None) is not None and found is not None:
+                return found
+
+    def _accumulate(self, batch: Sequence[Tree], normalizer: float) -> Tensor:
         """Backward over all rows; returns this rank's share of the step's loss.
 
         Out of memory: the rows at a time are halved and the step begins anew, which changes
@@ -194,31 +199,39 @@ class FineTuning(lightning.LightningModule):
         step's course.
         """
         while True:
-            loss = self._attempt(trees, normalizer)
-            if not distributed.on_any(loss is None) and loss is not None:
+            trees = self._with_reference(batch)
+            loss = self._tried(partial(self._accumulate_once, trees, normalizer))
+            read = self._room(loss is None, self._step_work)
+            if read is not None and loss is not None:
+                self.work = Work(*(a + b for a, b in zip(self.work, read, strict=True)))
                 return loss
-            if distributed.on_any(loss is None and self.scorer.rows_at_once == 1):
-                raise RunError(
-                    f"out of memory with one row of {self.scorer.row_tokens} tokens at a time",
-                    "trainer.gradient_checkpointing=true or a smaller data.row_tokens helps",
-                )
-            if loss is None:
-                self.scorer.rows_at_once //= 2
-            torch.cuda.empty_cache()
 
-    def _attempt(self, trees: Sequence[Tree], normalizer: float) -> Tensor | None:
-        """This rank's share of the loss; None where its memory ran out."""
+    def _room(self, failed: bool, amounts: Sequence[float] = ()) -> list[float] | None:
+        """The sums of `amounts` over the ranks; None where the memory of any ran out, which then
+        takes half as many rows at a time. Raises `RunError` where it had one."""
+        ends = failed and self.scorer.rows_at_once == 1
+        lacking, ended, *sums = distributed.totals([failed, ends, *amounts])
+        if ended:
+            raise RunError(
+                f"out of memory with one row of {self.scorer.row_tokens} tokens at a time",
+                "trainer.gradient_checkpointing=true or a smaller data.row_tokens helps",
+            )
+        if not lacking:
+            return sums
+        if failed:
+            self.scorer.rows_at_once //= 2
+        torch.cuda.empty_cache()
+        return None
+
+    def _tried(self, work: Callable[[], Made]) -> Made | None:
+        """What `work` makes; None where this rank's memory ran out."""
         try:
-            return self._accumulate_once(trees, normalizer)
+            return work()
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             if self.scorer.lockstep:
-                raise RunError(
-                    "out of memory on a rank; where weights are spread over ranks, a step that one "
-                    "of them leaves cannot begin anew",
-                    "a smaller trainer.rows_at_once, or trainer.gradient_checkpointing=true",
-                ) from error
+                raise rank_failure.left_alone(error) from error
         return None
 
     def _accumulate_once(self, trees: Sequence[Tree], normalizer: float) -> Tensor:
@@ -227,7 +240,7 @@ class FineTuning(lightning.LightningModule):
         if self.controls:
             ranks = self.global_rank, self.trainer.world_size
             at = Step.of(self.global_step, trees, self.scorer, self._backward, *ranks)
-            self.controls.accumulate(at, [p for _, p in self.update.parameters()])
+            self.controls.accumulate(at, self.update.parameters())
         loss, self.metrics = total(
             self.scorer,
             self.objective,

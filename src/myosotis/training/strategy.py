@@ -8,7 +8,6 @@ what gathers a layer's weights sums theirs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,11 +16,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
 
 from myosotis.updates.tensors import whole
-from myosotis.utils import distributed
-from myosotis.utils.device import on_gpu
-
-PATIENCE = timedelta(hours=4)
-"""How long a rank waits for another: at first the first one may be measuring the base."""
+from myosotis.utils import distributed, rank_failure
+from myosotis.utils.device import num_devices
 
 
 class Ranks(DDPStrategy):
@@ -43,6 +39,7 @@ class SpreadRanks(Ranks):
         mesh = init_device_mesh(self.root_device.type, (self.world_size,))
         module.update.spread(mesh, module.scorer.products)
         module.scorer.lockstep = True
+        rank_failure.listen()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Whole on the first rank, which writes it; empty on the others."""
@@ -77,12 +74,6 @@ def _whole(value: Any) -> Any:
 
 def strategy_of(name: str, accelerator: str, devices: int | str) -> Any:
     """What Lightning is told of `trainer.strategy`: nothing of ours where there is one device."""
-    if name == "auto" and not _several(accelerator, devices):
+    if name == "auto" and num_devices(accelerator, devices) == 1:
         return "auto"
-    return (SpreadRanks if name == "fsdp2" else Ranks)(timeout=PATIENCE)
-
-
-def _several(accelerator: str, devices: int | str) -> bool:
-    if str(devices) in ("auto", "-1"):
-        return on_gpu(accelerator) and torch.cuda.device_count() > 1
-    return int(devices) > 1
+    return (SpreadRanks if name == "fsdp2" else Ranks)(timeout=distributed.PATIENCE)

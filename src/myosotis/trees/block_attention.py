@@ -181,6 +181,7 @@ def attention(
     if isinstance(attention_mask, BlockMask) or chains is not None:
         if dropout or not plain or key.shape[2] != query.shape[2]:
             raise ValueError("attention without a mask knows no dropout, bias, cap, sink or cache")
+        query, key, value = _as_products(query, key, value)
         if chains is not None:
             return by_chains(query, key, value, chains, scaling), None
         assert isinstance(attention_mask, BlockMask)
@@ -201,6 +202,15 @@ def attention(
         for r, row in enumerate(blocks.rows)
     ]
     return torch.cat(done).transpose(1, 2).contiguous(), None
+
+
+def _as_products(*states: Tensor) -> list[Tensor]:
+    """In the dtype of autocast, where that is on: it knows SDPA but not these kernels, and queries
+    and keys have been turned by their positions in fp32, while values come out of a product."""
+    place = states[0].device.type
+    if not torch.is_autocast_enabled(place):
+        return list(states)
+    return [state.to(torch.get_autocast_dtype(place)) for state in states]
 
 
 def _row(

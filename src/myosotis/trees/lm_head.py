@@ -45,10 +45,17 @@ class Head:
         divide: float = getattr(config, "logits_scaling", None) or 1.0  # Granite
         times: float = getattr(config, "logit_scale", None) or 1.0  # Cohere
         self.scale = times / divide
+        # Under autocast a product is rounded to bf16, and logits are .03 to .06 nats off: so a
+        # plain head multiplies by itself. Its weights are made narrower once, for all chunks.
+        narrow = products is not None and self.plain
+        self.narrow_VD: Tensor | None = self.linear.weight.to(products) if narrow else None  # type: ignore[operator]
 
     def __call__(self, hidden_CD: Tensor) -> Tensor:
-        with arithmetic(hidden_CD.device, self.products):
-            logits_CV = self.linear(hidden_CD)
+        if self.narrow_VD is not None:
+            logits_CV = _WideProduct.apply(hidden_CD.to(self.narrow_VD.dtype), self.narrow_VD)
+        else:
+            with arithmetic(hidden_CD.device, self.products):
+                logits_CV = self.linear(hidden_CD)
         if self.scale != 1.0:
             logits_CV = logits_CV * self.scale
         if self.cap is not None:
@@ -59,7 +66,19 @@ class Head:
         """The same with weights of its own, as they are now."""
         twin = copy.copy(self)
         twin.linear = copy.deepcopy(self.linear)
+        twin.narrow_VD = None if self.narrow_VD is None else self.narrow_VD.detach().clone()
         return twin
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is a product with a matrix, and nothing else."""
+        linear = self.linear
+        return (
+            type(linear) is nn.Linear
+            and "bias" not in dict(linear.named_parameters())
+            and not linear._forward_hooks
+            and not linear._forward_pre_hooks
+        )
 
     @property
     def trains(self) -> bool:
@@ -68,17 +87,11 @@ class Head:
 
     def frozen(self, hidden_ND: Tensor) -> bool:
         """Whether this is a plain product with weights that do not train: `log_probs` serves it."""
-        linear = self.linear
-        return (
-            type(linear) is nn.Linear
-            and self.cap is None
-            and "bias" not in dict(linear.named_parameters())
-            and not (linear.weight.requires_grad and torch.is_grad_enabled())
-            and linear.weight.dtype == hidden_ND.dtype
-            and self.products is None
-            and not linear._forward_hooks
-            and not linear._forward_pre_hooks
-        )
+        if not self.plain or self.cap is not None or self.products is not None:
+            return False
+        weight: Tensor = self.linear.weight  # type: ignore[assignment]
+        trains = weight.requires_grad and torch.is_grad_enabled()
+        return not trains and weight.dtype == hidden_ND.dtype
 
     def log_probs(
         self, hidden_ND: Tensor, predictor_S: Tensor, target_S: Tensor, uniform: bool
@@ -217,6 +230,26 @@ class _LogProbs(torch.autograd.Function):
         total_N = torch.zeros_like(mean_ND[:, 0]).index_add_(0, predictor_S, total_S)
         grad_ND -= mean_ND * total_N[:, None]
         return (grad_ND * ctx.scale).to(ctx.dtype), None, None, None, None, None
+
+
+class _WideProduct(torch.autograd.Function):
+    """The product of two narrow matrices as it was summed, in fp32; backward as autocast has it."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_CD: Tensor, weight_VD: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden_CD, weight_VD)
+        with torch.autocast(hidden_CD.device.type, enabled=False):
+            return _logits(hidden_CD, weight_VD, torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        hidden_CD, weight_VD = ctx.saved_tensors
+        grad_CV = grads[0].to(hidden_CD.dtype)
+        learns, trains = ctx.needs_input_grad
+        return (
+            grad_CV @ weight_VD if learns else None,
+            grad_CV.t() @ hidden_CD if trains else None,
+        )
 
 
 def _logits(hidden_ND: Tensor, weight_KD: Tensor, wide: torch.dtype) -> Tensor:

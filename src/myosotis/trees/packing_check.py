@@ -39,8 +39,9 @@ AHEAD, AHEAD_ROUNDED = 1e-3, 0.05
 tokens to compute with, on average over all words."""
 
 
-def probe(model: nn.Module) -> PackingMode:
-    """Choose the backend for `model` (in evaluation mode, no gradients, state left as it was).
+def probe(model: nn.Module, products: torch.dtype | None = None) -> PackingMode:
+    """Choose the backend for `model` (in evaluation mode, no gradients, state left as it was), as
+    a `Scorer` runs it that multiplies in `products`: a kernel is tried in the numbers it will get.
 
     Raises `AssetError` for a model whose tokens see those behind them.
     """
@@ -50,9 +51,11 @@ def probe(model: nn.Module) -> PackingMode:
     with evaluating(model), _short_window(text_config(model)):
         reference = _scores(model, trees, REFERENCE)
         head_ok = not _same(model, trees, reference, PackingMode("padded", "head"))
-        for mode in candidates(model):
+        if products is not None:  # the head was judged more sharply in the weights' own numbers
+            reference = _scores(model, trees, REFERENCE, products)
+        for mode in candidates(model, products):
             mode = replace(mode, fast_head=head_ok)
-            if not (fault := fault_of(model, mode, reference)):
+            if not (fault := fault_of(model, mode, products, reference)):
                 return replace(mode, reason="; ".join(["packing check passed", *refused]))
             refused.append(f"{mode.description}: {fault}")
     return PackingMode("padded", f"packing check failed: {'; '.join(refused)}", head_ok)
@@ -61,9 +64,9 @@ def probe(model: nn.Module) -> PackingMode:
 REFERENCE = PackingMode("padded", "reference", fast_head=False)
 
 
-def candidates(model: nn.Module) -> list[PackingMode]:
+def candidates(model: nn.Module, products: torch.dtype | None = None) -> list[PackingMode]:
     """What can be tried on the device that the model is on, the fastest first."""
-    place, dtype = device_of(model), mask_dtype(model)
+    place, dtype = device_of(model), products or mask_dtype(model)
     modes = [PackingMode("dense", "candidate")]
     if place.type == "cpu":
         modes.insert(0, PackingMode("dense", "candidate", by_blocks=True))
@@ -75,7 +78,10 @@ def candidates(model: nn.Module) -> list[PackingMode]:
 
 
 def fault_of(
-    model: nn.Module, mode: PackingMode, reference: Sequence[np.ndarray] | None = None
+    model: nn.Module,
+    mode: PackingMode,
+    products: torch.dtype | None = None,
+    reference: Sequence[np.ndarray] | None = None,
 ) -> str:
     """What is wrong with this mode, tried on such forests as it will read; empty: nothing.
     `reference` are the padded scores of the first of them, where they are known."""
@@ -87,8 +93,9 @@ def fault_of(
         forests.append([Tree.of([path]) for tree in _trees(words) for path in tree.paths()])
     with evaluating(model), _short_window(text_config(model)), _small_blocks(mode.by_blocks):
         for forest in forests:
-            known, reference = reference or _scores(model, forest, REFERENCE), None
-            if fault := _same(model, forest, known, mode) or _leak(model, forest, mode):
+            known, reference = reference or _scores(model, forest, REFERENCE, products), None
+            fault = _same(model, forest, known, mode, products)
+            if fault := fault or _leak(model, forest, mode, products):
                 return fault
     return ""
 
@@ -152,23 +159,32 @@ def require_causal(model: nn.Module) -> None:
         )
 
 
-def _exact(model: nn.Module) -> bool:
-    return mask_dtype(model) in (torch.float32, torch.float64)
+def _exact(model: nn.Module, products: torch.dtype | None = None) -> bool:
+    return (products or mask_dtype(model)) in (torch.float32, torch.float64)
 
 
-def _scores(model: nn.Module, trees: Sequence[Tree], backend: PackingMode) -> list[np.ndarray]:
+def _scores(
+    model: nn.Module,
+    trees: Sequence[Tree],
+    backend: PackingMode,
+    products: torch.dtype | None = None,
+) -> list[np.ndarray]:
     """Log-prob per scored token of every path, computed in a single row where the backend packs."""
-    scores = Scorer(model, backend, row_tokens=4096).evaluate(trees)
+    scores = Scorer(model, backend, row_tokens=4096, products=products).evaluate(trees)
     return [score.logp / score.weight for score in scores]
 
 
 def _same(
-    model: nn.Module, trees: Sequence[Tree], reference: Sequence[np.ndarray], backend: PackingMode
+    model: nn.Module,
+    trees: Sequence[Tree],
+    reference: Sequence[np.ndarray],
+    backend: PackingMode,
+    products: torch.dtype | None = None,
 ) -> str:
     """Empty when the backend's scores equal the reference; else what is wrong, in plain words."""
-    exact = _exact(model)
+    exact = _exact(model, products)
     try:
-        scores = _scores(model, trees, backend)
+        scores = _scores(model, trees, backend, products)
     except Exception as error:  # noqa: BLE001 - whatever an architecture raises on a mask it does not take
         what = str(error).strip().splitlines()[0] if str(error).strip() else ""
         return f"the model does not take the mask of a packed row ({type(error).__name__}: {what})"
@@ -179,10 +195,12 @@ def _same(
     return ""
 
 
-def _leak(model: nn.Module, trees: list[Tree], backend: PackingMode) -> str:
+def _leak(
+    model: nn.Module, trees: list[Tree], backend: PackingMode, products: torch.dtype | None
+) -> str:
     """Change one token of one path after another: only paths that contain it may move."""
-    tolerance = 1e-5 if _exact(model) else 1e-2
-    before = _scores(model, trees, backend)
+    tolerance = 1e-5 if _exact(model, products) else 1e-2
+    before = _scores(model, trees, backend, products)
     for t, tree in enumerate(trees):
         changed = list(trees)
         paths = tree.paths()
@@ -191,7 +209,7 @@ def _leak(model: nn.Module, trees: list[Tree], backend: PackingMode) -> str:
         changed[t] = Tree.of([Path(ids, paths[0].weights), *paths[1:]])
         if len(changed[t]) != len(tree):
             continue
-        after = _scores(model, changed, backend)
+        after = _scores(model, changed, backend, products)
         for other, (a, b) in enumerate(zip(before, after, strict=True)):
             kept = slice(1, None) if other == t else slice(None)
             moved = np.abs(a[kept] - b[kept]).max(initial=0.0)

@@ -32,7 +32,7 @@ from myosotis.utils import distributed
 from myosotis.utils.device import hardware
 from myosotis.utils.errors import out_of_memory
 
-SCORER_VERSION = 6
+SCORER_VERSION = 7
 """Raised whenever the same model and trees would give other scores."""
 
 KEPT_BYTES = 2**27
@@ -168,14 +168,16 @@ class Scorer:
         self.lockstep = False
 
     def with_model(self, model: nn.Module, backend: PackingMode) -> Scorer:
-        """The same for another model."""
-        return Scorer(
+        """The same for another model, as many rows at once as had room by now."""
+        other = Scorer(
             model,
             backend,
             row_tokens=self.row_tokens,
             rows_at_once=self.rows_at_once,
             products=self.products,
         )
+        other.evaluated_at_once = self.evaluated_at_once
+        return other
 
     def conditions(self) -> str:
         """What else than model, dtype and libraries a score depends on by rounding: how trees are

@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from myosotis.trees.scorer import EVALUATE, Scorer, TreeScore
-from myosotis.utils import distributed
+from myosotis.utils import distributed, rank_failure
 from myosotis.utils.errors import out_of_memory
 
 
 class Job(NamedTuple):
     """`part` makes what this rank has to say, `merge` what the first one is answered of all.
-    No rank may wait for another in `part`, but for what its weights are spread over."""
+    No rank may wait for another in `part`, but for what its weights are spread over: where memory
+    runs out there, all of them end."""
 
     part: Callable[..., Any]
     merge: Callable[[Sequence[Any]], Any]
@@ -95,6 +96,8 @@ class Crew:
             with self._as_asked(asked):
                 mine = job.part(*asked.arguments, **own)
         except RuntimeError as error:  # memory that ran out
+            if self.scorer.lockstep and out_of_memory(error):
+                raise rank_failure.left_alone(error) from error
             mine = error
         parts = distributed.gathered(mine)
         for part in parts:

@@ -179,6 +179,9 @@ class AdapterFile(PeftUpdate):
             with self._scaled_layers(self.peft_model, alpha):
                 yield
 
+    def _rewritten(self) -> dict[str, Tensor]:
+        return {_plain_name(n): t for n, t in self._theta0.items() if not _replaces(n)}
+
     @contextmanager
     def _base_tensors(self) -> Iterator[None]:
         """θ0 in the place of the base's own tensors; whole modules are switched by PEFT."""

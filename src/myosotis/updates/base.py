@@ -124,6 +124,10 @@ class Update(ABC):
         """Δθ weight by weight; for families that are `explicit`."""
         raise AssertionError("refused by changes()")
 
+    def _merged_changes(self) -> list[Change]:
+        """Δθ weight by weight, for families that are mergeable and not `explicit`."""
+        return []
+
     def _frozen(self) -> Iterable[tuple[str, Tensor]]:
         """The tensors of θ0, by name; they must not move."""
         ours = {id(p) for p in self._trainable.values()}
@@ -192,6 +196,14 @@ class Update(ABC):
         if not self.capabilities.explicit:
             raise self._cannot("explicit", "has no difference of weights that could be measured")
         return self._changes()
+
+    def differences(self) -> list[Change]:
+        """Δθ weight by weight, to look at: by the formulas of `changes()`, or as what merging makes
+        of the weights. None of an update that cannot be merged."""
+        self._must_be_tuned("differences()")
+        if self.capabilities.explicit:
+            return self._changes()
+        return self._merged_changes() if self.capabilities.mergeable else []
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from myosotis.updates.tensors import plain_weight
+from myosotis.utils.device import float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,11 @@ class Change(ABC):
     @abstractmethod
     def parameters(self) -> Iterable[Parameter]:
         """What trains and moves the weight."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight, in however many bits it is kept."""
+        return tuple(self.weight.shape)
 
     @abstractmethod
     def origin(self) -> Tensor:
@@ -85,6 +91,11 @@ class LowRank(Change):
     def parameters(self) -> Iterable[Parameter]:
         return (self.a, self.b)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        sides = len(self.b), self.a.shape[1]
+        return sides[::-1] if self.transposed else sides
+
     def origin(self) -> Tensor:
         return plain_weight(self.weight)
 
@@ -99,7 +110,7 @@ class LowRank(Change):
     def singular_values(self) -> Tensor:
         """Of the r × r product of the two triangular factors: B = Q·R and Aᵀ = P·S give B·A =
         Q·(R·Sᵀ)·Pᵀ."""
-        into, out = torch.linalg.qr(self.a.double().T).R, torch.linalg.qr(self.b.double()).R
+        into, out = torch.linalg.qr(float64(self.a).T).R, torch.linalg.qr(float64(self.b)).R
         return abs(self.scale) * torch.linalg.svdvals(out @ into.T)
 
     def rows_along(self, left_OK: Tensor) -> Tensor:
@@ -127,3 +138,23 @@ class Computed(Change):
 
     def delta(self) -> Tensor:
         return self.formula()
+
+
+@dataclass(frozen=True, eq=False)
+class Merged(Change):
+    """Δθ = what merging makes of the weight − θ0, formed each time and not differentiable: for what
+    has no formula. Of fused experts the weight is (experts, …)."""
+
+    base: Callable[[], Tensor]
+    tuned: Callable[[], Tensor]
+
+    @property
+    def parameters(self) -> Iterable[Parameter]:
+        return ()
+
+    def origin(self) -> Tensor:
+        return plain_weight(self.base())
+
+    def delta(self) -> Tensor:
+        base = self.origin()
+        return self.tuned().to(base) - base

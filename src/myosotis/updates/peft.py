@@ -35,6 +35,7 @@ from transformers.pytorch_utils import Conv1D
 from myosotis.updates.base import Update
 from myosotis.updates.change import Change
 from myosotis.updates.import_peft import no_look_inside
+from myosotis.updates.merged_change import merged_changes
 from myosotis.updates.peft_kinds import KINDS, UNKNOWN
 from myosotis.updates.settings import check_names
 from myosotis.updates.target_modules import (
@@ -143,6 +144,14 @@ class PeftUpdate(Update):
             for name, layer in self.model.named_modules()
             if isinstance(layer, BaseTunerLayer)
         ]
+
+    def _merged_changes(self) -> list[Change]:
+        formula = KINDS[self.kind].change if self.kind in KINDS else None
+        return merged_changes(self.model, self._rewritten(), formula)
+
+    def _rewritten(self) -> dict[str, Tensor]:
+        """θ0 of tensors of the base that are others now, by their names there."""
+        return {}
 
     def _does_not_fit(self, model: PreTrainedModel, said: str, proposal: str) -> ConfigError:
         """What PEFT says, or what it means where it asks for targets."""

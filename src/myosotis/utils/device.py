@@ -13,13 +13,33 @@ import torch
 CPU = torch.device("cpu")
 
 
+ALL = ("auto", "-1")
+"""What `trainer.devices` calls all devices there are."""
+
+
 def on_gpu(accelerator: str) -> bool:
     """Whether `trainer.accelerator` means a CUDA device on this machine."""
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
+def on_mps(accelerator: str) -> bool:
+    """Whether it means an Apple GPU."""
+    wanted = accelerator in ("auto", "gpu", "mps") and not on_gpu(accelerator)
+    return wanted and torch.backends.mps.is_available()
+
+
+def num_devices(accelerator: str, devices: int | str) -> int:
+    """Over how many `trainer.devices` spreads a run, a process each. All there are: on a CPU, and
+    on an Apple GPU, one."""
+    if str(devices) in ALL:
+        return torch.cuda.device_count() if on_gpu(accelerator) else 1
+    return int(devices)
+
+
 def device_for(accelerator: str) -> torch.device:
-    """The device of this process; of several ranks on one machine each has its own.
+    """The device of this process; of several ranks on one machine each has its own. What a run on a
+    GPU left behind can be read where there is none: then it is the CPU. A training is refused there
+    (config/strategy.py).
 
     It is made the current one first: whatever else opens CUDA would open the first device.
     """
@@ -27,9 +47,12 @@ def device_for(accelerator: str) -> torch.device:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
         return device
-    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return CPU
+    return torch.device("mps") if on_mps(accelerator) else CPU
+
+
+def float64(tensor: torch.Tensor) -> torch.Tensor:
+    """In fp64, on the host where the device has none (Apple's have none)."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 PEAKS = {

@@ -1,8 +1,13 @@
-"""Sums over the ranks of a distributed run; alone, what they are given."""
+"""What the ranks of a distributed run tell each other; alone, what they are given.
+
+What lies on devices goes from device to device. Numbers and objects of the host have a way of their
+own, by which no device is waited for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +16,9 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn import Parameter
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(hours=4)
+"""How long a rank waits for another: at first the first one may be measuring the base."""
 
 
 def several() -> bool:
@@ -28,28 +36,42 @@ def rank() -> int:
     return distributed.get_rank() if several() else 0
 
 
+def on_host() -> bool:
+    """Whether the ranks compute on hosts, and tell each other everything there."""
+    return str(distributed.get_backend()) == "gloo"
+
+
 def told(what: Any) -> Any:
     """What the first rank says, on every rank."""
+    if not several():
+        return what
     box = [what]
-    distributed.broadcast_object_list(box, src=0)
+    distributed.broadcast_object_list(box, src=0, group=_host())
     return box[0]
 
 
 def gathered(mine: T) -> list[T]:
     """What each rank has, in their order, on every rank."""
+    if not several():
+        return [mine]
     found: list[Any] = [None] * world()
-    distributed.all_gather_object(found, mine)
+    distributed.all_gather_object(found, mine, group=_host())
     return found
 
 
 def total(value: float, *, largest: bool = False) -> float:
     """The sum of a number over the ranks, or the largest of them."""
+    return totals([value], largest=largest)[0]
+
+
+def totals(values: Sequence[float], *, largest: bool = False) -> list[float]:
+    """The same of several numbers, in one message."""
     if not several():
-        return value
+        return list(values)
     op = distributed.ReduceOp.MAX if largest else distributed.ReduceOp.SUM
-    shared = torch.tensor(value, dtype=torch.float64, device=_device())
-    distributed.all_reduce(shared, op=op)
-    return shared.item()
+    shared = torch.tensor(values, dtype=torch.float64)
+    distributed.all_reduce(shared, op=op, group=_host())
+    return shared.tolist()  # type: ignore[no-any-return]
 
 
 def on_any(said: bool) -> bool:
@@ -110,7 +132,30 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def _device() -> torch.device:
-    """Where the ranks exchange numbers: NCCL knows only its own device's."""
-    on_gpu = distributed.get_backend() == "nccl"
-    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+_hosts: dict[Any, Any] = {}
+"""By the group of all ranks, the one of the same ranks for what lies on the host."""
+
+
+def _host() -> Any:
+    """Made where it is first asked for, which all ranks do at one place; gloo serves itself."""
+    world = distributed.group.WORLD
+    if on_host():
+        return world
+    if world not in _hosts:
+        _hosts.clear()
+        _hosts[world] = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    return _hosts[world]
+
+
+def break_off() -> None:
+    """Leave at once: what this rank owes the others is given up, and who waits for it on the host
+    hears that it is gone."""
+    if not several():
+        return
+    for host in _hosts.values():
+        distributed.destroy_process_group(host)
+    _hosts.clear()
+    if on_host():
+        distributed.destroy_process_group()
+    else:
+        distributed.distributed_c10d._abort_process_group()
