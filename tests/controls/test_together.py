@@ -77,7 +77,7 @@ def test_what_waits_to_be_unfrozen_has_no_part_in_a_share() -> None:
     """A penalty ½‖Δ‖² with nothing beside it is the whole gradient of what trains: 1. Layer 0 and
     the embeddings, which wait, have a gradient until it is taken away."""
     update = moved(attached("full"))
-    given = Given(update, None, None, 0, 0, [0] * 8, None, None)  # type: ignore[arg-type]
+    given = Given(update, None, None, 0, 0, 8, None, None, None)  # type: ignore[arg-type]
     penalty = Penalty(1.0, update.changes(), half_squared_distance)
     controls = Controls({"l2sp": penalty, "unfreeze": Unfreeze(3).prepare(given)})
     at = step(update, trees(2), 1)

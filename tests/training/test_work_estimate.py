@@ -46,8 +46,11 @@ def test_a_run_counts_the_tokens_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -
     layouts = [b.layout for trees in list(Steps())[:2] for b in alone.scorer.batches(trees)]
     expected = Work(sum(x.tokens for x in layouts), sum(x.pairs for x in layouts))
     assert alone.work == expected and expected.pairs > expected.tokens > 0
-    monkeypatch.setattr(distributed, "total", lambda value, largest=False: 2 * value)
-    monkeypatch.setattr(distributed, "on_any", bool)
+    monkeypatch.setattr(
+        distributed,
+        "totals",
+        lambda values, largest=False: [v if largest else 2 * v for v in values],
+    )
     two = module("lora")
     monkeypatch.setattr(
         "myosotis.training.module.batches_on_all_ranks", lambda s, trees: s.batches(trees)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig
 
@@ -19,7 +19,7 @@ from myosotis.data.kinds import REWARD
 from myosotis.data.sft import Example
 from myosotis.evaluation import results, samples, task_metrics
 from myosotis.evaluation.evaluator import EvalResult
-from myosotis.evaluation.task_metrics import TaskScore
+from myosotis.evaluation.task_metrics import METRICS, TaskScore
 from myosotis.models.load import BaseModel
 from myosotis.records.schema import TaskQuality
 from myosotis.retention.benchmarks.scores import Measurement
@@ -74,7 +74,8 @@ class RewardTask:
         after = self._answers(scorer, model, "tuned")
         metric = self.cfg.task.metric
         if reference is None:
-            kept.record.task = alone(after[metric])
+            further = [alone(after[name]) for name in self._metrics if name != metric]
+            kept.record.task = replace(alone(after[metric]), extra=further)
             kept.log({f"task/{name}": score.mean for name, score in after.items()}, step=0)
             said = f"{metric} {after[metric].mean:.3f}, the mean of {len(self.examples)} prompts"
             console.print(said, highlight=False)
@@ -87,12 +88,19 @@ class RewardTask:
         kept.record.samples = samples.samples(self.examples, *sides)
         kept.log({f"task/{name}": score.mean for name, score in after.items()}, step=0)
 
+    @property
+    def _metrics(self) -> list[str]:
+        """What is decided by, and what is asked for beside it, of answers that are written."""
+        task = self.cfg.task
+        further = [n for n in task.metrics if n in METRICS and METRICS[n].generates]
+        return list(dict.fromkeys([task.metric, *further]))
+
     def _answers(self, scorer: Scorer, model: BaseModel, who: str) -> dict[str, TaskScore]:
         cfg = self.cfg
         template = ChatRenderer(model.tokenizer, cfg.data.template, template_options(cfg))
         with progress(f"answers, {who}", total=len(self.examples)) as advance:
             found = task_metrics.measure(
-                list(dict.fromkeys([REWARD, cfg.task.metric])),
+                list(dict.fromkeys([REWARD, *self._metrics])),
                 scorer,
                 template,
                 self.examples,
