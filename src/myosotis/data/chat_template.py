@@ -125,8 +125,8 @@ class ChatRenderer:
 
     def _drafts(self, examples: Sequence[Example]) -> list[Draft]:
         if len(examples) > 1:
-            with suppress(TooMuch), together():
-                return [self.draft(example) for example in examples]
+            with suppress(TooMuch):
+                return together(lambda: [self.draft(example) for example in examples])
         return [self.draft(example) for example in examples]
 
     def draft(self, example: Example) -> Draft:

@@ -11,8 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
@@ -45,24 +44,19 @@ def why(error: Exception) -> str:
 def rendered(render: Callable[[], T]) -> T:
     """What `render` returns, within the bounds above. Raises `TooMuch`; what `render` raises, too,
     and whatever else its author made go wrong, as it came."""
-    if _together:
-        found = render()
-    else:
-        with _bounds():
-            found = render()
+    found = render() if _together else _within(render)
     if isinstance(found, str) and len(found) > MOST_CHARACTERS:
         raise TooMuch(f"it writes more than {MOST_CHARACTERS:,} characters")
     return found
 
 
-@contextmanager
-def together() -> Iterator[None]:
-    """One pair of bounds for all that is rendered inside: setting them takes longer than a text.
-    Raises `TooMuch`, which is said of all; each alone then tells which one it was."""
+def together(render: Callable[[], T]) -> T:
+    """What `render` returns, with one pair of bounds for all that it renders: setting them takes
+    longer than a text. Raises `TooMuch`, which is said of all; each alone then tells which one it
+    was."""
     _together.append(True)
     try:
-        with _bounds():
-            yield
+        return _within(render)
     finally:
         _together.pop()
 
@@ -70,12 +64,23 @@ def together() -> Iterator[None]:
 _together: list[bool] = []
 
 
-@contextmanager
-def _bounds() -> Iterator[None]:
+def _within(render: Callable[[], T]) -> T:
+    """What `render` returns, within both bounds.
+
+    The timer may ring again while they are lifted, since it goes on until then: what it raises
+    there is caught outside, and they are lifted once more. No context managers, whose own exit it
+    could meet before they have lifted anything.
+    """
+    lift = [_limit_time(), _limit_memory()]
     try:
-        with _in_time(), _in_memory():
-            yield
+        try:
+            return render()
+        finally:
+            for one in lift:
+                one()
     except _Late:
+        for one in lift:
+            one()
         raise TooMuch(f"it takes longer than {SECONDS:g} seconds") from None
     except MemoryError:
         raise TooMuch("it takes too much memory") from None
@@ -83,13 +88,12 @@ def _bounds() -> Iterator[None]:
         raise TooMuch("it calls itself for ever") from None
 
 
-@contextmanager
-def _in_time() -> Iterator[None]:
+def _limit_time() -> Callable[[], None]:
+    """Set the timer; what stops it, which may be called again."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(
         signal, "setitimer"
     ):
-        yield
-        return
+        return lambda: None
 
     def late(number: int, frame: FrameType | None) -> None:
         raise _Late
@@ -97,22 +101,22 @@ def _in_time() -> Iterator[None]:
     handler = signal.signal(signal.SIGALRM, late)
     left, again = signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
     began = time.monotonic()
-    try:
-        yield
-    finally:
+
+    def lift() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         if left:  # somebody else's timer goes on
-            left = max(left - (time.monotonic() - began), 1e-6)
-            signal.setitimer(signal.ITIMER_REAL, left, again)
+            rest = max(left - (time.monotonic() - began), 1e-6)
+            signal.setitimer(signal.ITIMER_REAL, rest, again)
+
+    return lift
 
 
-@contextmanager
-def _in_memory() -> Iterator[None]:
+def _limit_memory() -> Callable[[], None]:
+    """Limit the address space; what lifts that, which may be called again."""
     taken = _address_space()
     if taken is None:
-        yield
-        return
+        return lambda: None
     import resource
 
     before, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -120,10 +124,7 @@ def _in_memory() -> Iterator[None]:
     if before != resource.RLIM_INFINITY:
         most = min(most, before)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+    return lambda: resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 def _address_space() -> int | None:
